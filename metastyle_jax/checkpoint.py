@@ -1,0 +1,436 @@
+"""Checkpoints of training, and θ: of a run, of one of its checkpoints, or of a file.
+
+Checkpoints are Orbax's, which this module alone imports; a θ file is one ``.safetensors``. A
+checkpoint too is checked, when it is read back, against a SHA-256 taken when it was written.
+"""
+
+import base64
+import contextlib
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from orbax import checkpoint as ocp
+
+from metastyle_jax import tensors, types, workdir
+
+_FORMAT = tensors.Format(
+    name='metastyle_jax.theta',
+    version=1,
+    noun='θ file',
+    remedy='give it to metastyle-stylize as --style',
+    keys=('settings',),
+    error=tensors.CheckpointError,
+)
+_log = logging.getLogger(__name__)
+
+
+# Checkpoints of training.
+
+
+class Restored(NamedTuple):
+    """A checkpoint, read back.
+
+    Attributes:
+        step: its step.
+        state: the state as it was, bit for bit, in the structure asked for.
+        data_state: the state of the data iterator.
+    """
+
+    step: int
+    state: types.PyTree
+    data_state: dict[str, Any]
+
+
+class Manager:
+    """Saves checkpoints in the background and finds them again.
+
+    A checkpoint becomes visible whole or not at all; what a killed run left half written is
+    removed on the next start. The last few are kept, and the one of the lowest metric. Arrays are
+    copied to the host before `save` returns, so their buffers may be donated at once, and are
+    stored without devices, so a checkpoint opens on a machine with any number of them.
+
+    Args:
+        folder: where the checkpoints go, one sub-folder for each step; made if need be.
+        keep: how many of the latest are kept.
+        every: steps between checkpoints; `save` does nothing at others unless forced.
+
+    Raises:
+        tensors.CheckpointError: from any method, if the folder cannot be written or read. Errors
+            of a save in the background come out of the next `save`, `wait` or `close`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, every: int = 1):
+        if keep < 1 or every < 1:
+            raise tensors.CheckpointError(f'keep={keep} and every={every} must both be at least 1.')
+        self.folder = pathlib.Path(folder).absolute()
+        self._every = every
+        with self._errors('open'):
+            self._manager = _open(self.folder, keep=keep)
+
+    def __enter__(self) -> 'Manager':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def save(
+        self,
+        step: int,
+        state: types.PyTree,
+        *,
+        data_state: Mapping[str, Any],
+        metric: float | None = None,
+        force: bool = False,
+    ) -> bool:
+        """Starts to save a checkpoint, once the one before it is written.
+
+        Args:
+            step: the number of finished steps.
+            state: a pytree of arrays, numbers and typed keys, with θ in its entry ``params``.
+            data_state: state of the data iterator: JSON types, bytes and numpy scalars.
+            metric: what the best checkpoint is chosen by, lower is better; None or NaN: it cannot
+                be the best.
+            force: save even if `every` does not divide the step.
+
+        Returns:
+            Whether a save was started: not at other steps, nor if the step is saved already.
+
+        Raises:
+            tensors.CheckpointError: if this save or the one before it failed.
+        """
+        if not (force or step % self._every == 0) or step in self._manager.all_steps():
+            return False
+        flat = tensors.flatten(state)
+        meta = {
+            'sha256': tensors.sha256(flat),
+            'keys': {
+                tensors.leaf_name(path): str(jax.random.key_impl(leaf))
+                for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+                if tensors.is_key(leaf)
+            },
+            'data_state': _to_json(data_state),
+        }
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(tensors.unflatten(flat)), meta=ocp.args.JsonSave(meta)
+        )
+        usable = metric is not None and np.isfinite(metric)
+        metrics = {'metric': float(metric)} if usable else None  # type: ignore[arg-type]
+        with self._errors('save'):
+            return bool(self._manager.save(step, args=args, metrics=metrics, force=True))
+
+    def restore(self, abstract_state: types.PyTree, step: int | None = None) -> Restored | None:
+        """Reads a checkpoint back.
+
+        Args:
+            abstract_state: the structure, shapes and types to return; arrays or
+                `jax.ShapeDtypeStruct`. Leaves come back as numpy arrays or Python numbers where
+                they are such here, and else as arrays on the default device, committed to none.
+            step: which one; None: the latest that is whole. Damaged ones after it are logged and
+                renamed to ``STEP.damaged``.
+
+        Returns:
+            The checkpoint, or None if there is none at all.
+
+        Raises:
+            tensors.CheckpointError: if none is whole, there is no such step, or it is of another
+                structure.
+        """
+        self.wait()
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if step is not None and step not in steps:
+            raise tensors.CheckpointError(
+                f'There is no checkpoint {step} in {self.folder}: choose one of {steps}.'
+            )
+        steps = steps if step is None else [step]
+        damaged = []
+        for number in steps:
+            try:
+                flat, meta = _read(self._manager, number)
+            except Exception as error:  # a damaged file can lead to any
+                damaged.append(number)
+                _log.warning(
+                    'The checkpoint %s is damaged: %s',
+                    self.folder / str(number),
+                    tensors.first_line(error),
+                )
+                continue
+            state = _restore_leaves(abstract_state, flat, meta['keys'], self.folder / str(number))
+            self._set_aside(damaged)
+            return Restored(number, state, _from_json(meta['data_state']))
+        if damaged:
+            raise tensors.CheckpointError(
+                f'No checkpoint in {self.folder} is whole (tried {damaged}): start again in '
+                'another --workdir, or put a copy back.'
+            )
+        return None
+
+    def latest_step(self) -> int | None:
+        """Tells the step of the latest checkpoint, one being saved included."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """Tells the step of the checkpoint of the lowest metric; None if none has one."""
+        return self._manager.best_step()
+
+    def wait(self) -> None:
+        """Returns when the running save, if any, is on disk."""
+        with self._errors('save'):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for the running save and ends the background threads."""
+        try:
+            self.wait()
+        finally:
+            with self._errors('save'):
+                self._manager.close()
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Renames damaged checkpoints, so that their steps can be saved again."""
+        for step in steps:
+            source = self.folder / str(step)
+            with self._errors('rename'), contextlib.suppress(FileNotFoundError):
+                os.rename(source, source.with_suffix('.damaged'))
+        if steps:
+            self._manager.reload()
+
+    @contextlib.contextmanager
+    def _errors(self, verb: str) -> Iterator[None]:
+        """Turns whatever Orbax raises into an error that names folder and remedy."""
+        try:
+            yield
+        except types.UserError:
+            raise
+        except Exception as error:
+            manager = getattr(self, '_manager', None)
+            if manager is not None:
+                # Orbax has entered the failed step, and dropped the ones it would have replaced.
+                manager.reload()
+            raise tensors.CheckpointError(
+                f'Cannot {verb} checkpoints in {self.folder}: {tensors.first_line(error)}. Free '
+                'some space and see that the folder is writable, or choose another --workdir; the '
+                'checkpoints saved before are whole.'
+            ) from error
+
+
+def _open(folder: pathlib.Path, keep: int | None = None) -> ocp.CheckpointManager:
+    """Opens Orbax's manager, for reading alone unless told how many to keep."""
+    # Orbax reports every step of its work, and logs each exception several times.
+    logging.getLogger('absl').addFilter(_is_not_chatter)
+    policies = ocp.checkpoint_managers
+    best = policies.BestN(
+        get_metric_fn=_metric, reverse=True, n=1, keep_checkpoints_without_metrics=False
+    )
+    return ocp.CheckpointManager(
+        folder,
+        options=ocp.CheckpointManagerOptions(
+            best_fn=_metric,
+            best_mode='min',
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            cleanup_tmp_directories=True,
+            read_only=keep is None,
+        ),
+    )
+
+
+def _metric(metrics: Mapping[str, float]) -> float:
+    """Picks the number that checkpoints are ranked by."""
+    return metrics['metric']
+
+
+def _is_not_chatter(record: logging.LogRecord) -> bool:
+    """Lets pass all log records but Orbax's reports and tracebacks."""
+    if '/orbax/' not in pathlib.PurePath(record.pathname).as_posix():
+        return True
+    if record.exc_info:  # is raised as well, and so becomes a CheckpointError
+        _log.debug('Orbax: %s', record.getMessage(), exc_info=record.exc_info)
+    return record.levelno >= logging.ERROR and not record.exc_info
+
+
+def _read(manager: ocp.CheckpointManager, step: int) -> tuple[tensors.Flat, dict[str, Any]]:
+    """Reads a checkpoint as it was written and compares its SHA-256; any error means damage."""
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+    restored = manager.restore(step, args=args)
+    flat, meta = tensors.flatten(restored['state']), restored['meta']
+    if tensors.sha256(flat) != meta['sha256']:
+        raise ValueError('its contents are not those that were saved')
+    return flat, meta
+
+
+def _restore_leaves(
+    abstract: types.PyTree, flat: tensors.Flat, keys: Mapping[str, str], source: pathlib.Path
+) -> types.PyTree:
+    """Gives the arrays of a checkpoint the structure and kinds of an abstract state."""
+    shapes = jax.tree.map(
+        lambda x: jax.eval_shape(jax.random.key_data, x) if tensors.is_key(x) else x, abstract
+    )
+    tensors.fill(shapes, flat, source=str(source), error=tensors.CheckpointError)
+
+    def restore(path: Any, leaf: Any) -> Any:
+        name = tensors.leaf_name(path)
+        array: Any = flat[name]
+        if name in keys:
+            array = jax.random.wrap_key_data(jnp.asarray(array), impl=keys[name])
+        if not hasattr(leaf, 'dtype'):
+            return type(leaf)(array)
+        if array.dtype in (np.int64, np.float64) and not array.ndim and leaf.dtype.itemsize == 4:
+            array = _narrow(array, leaf.dtype)
+        if leaf.dtype != array.dtype:
+            raise tensors.CheckpointError(
+                f'{name} in {source} is {array.dtype}, expected {leaf.dtype}: it was saved with '
+                'another configuration. Choose another --workdir, or the old configuration.'
+            )
+        return array if isinstance(leaf, np.ndarray | np.generic) else jnp.asarray(array)
+
+    return jax.tree_util.tree_map_with_path(restore, abstract)
+
+
+def _narrow(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Gives a Python number, which is saved with 64 bits, jax's 32 if they hold it."""
+    narrow = array.astype(dtype)
+    return narrow if narrow.dtype.kind == array.dtype.kind and narrow == array else array
+
+
+def _to_json(value: Any) -> str:
+    """Writes JSON; bytes and numpy's scalars are admitted."""
+
+    def encode(x: Any) -> Any:
+        if isinstance(x, bytes):
+            return {'__bytes__': base64.b64encode(x).decode()}
+        if isinstance(x, np.generic | np.ndarray):
+            return x.tolist()
+        raise tensors.CheckpointError(f'{x!r} in the state of the data cannot be saved as JSON.')
+
+    return json.dumps(value, default=encode)
+
+
+def _from_json(text: str) -> Any:
+    """Reads what `_to_json` wrote."""
+    return json.loads(
+        text, object_hook=lambda x: base64.b64decode(x['__bytes__']) if '__bytes__' in x else x
+    )
+
+
+# θ: of a training run, of one of its checkpoints, or of a file.
+
+
+class Theta(NamedTuple):
+    """The initialization that styles are adapted from.
+
+    Attributes:
+        params: float32; nested dicts, or the structure of the template.
+        fingerprint: `tensors.fingerprint` of the params.
+        settings: the configuration it was trained with, empty if unknown.
+    """
+
+    params: types.Params
+    fingerprint: str
+    settings: dict[str, Any]
+
+
+def load_theta(path: str | os.PathLike[str], *, template: types.PyTree = None) -> Theta:
+    """Reads θ.
+
+    Args:
+        path: the folder of a training run (its best checkpoint, or the latest where none has a
+            metric), one checkpoint of it (``RUN/checkpoints/1200``), or a ``.safetensors`` file
+            of float32 or float16.
+        template: a pytree of arrays or `jax.ShapeDtypeStruct` that names and shapes must equal.
+
+    Returns:
+        `Theta`.
+
+    Raises:
+        tensors.CheckpointError: if there is no such thing, or it is damaged, no θ, of other names
+            or shapes, or not finite.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise tensors.CheckpointError(
+            f'There is no θ at {path}: name the folder of a training run, one of its checkpoints '
+            'or a .safetensors file.'
+        )
+    if path.is_dir():
+        flat, settings, path = _read_run(path.absolute())
+    else:
+        flat, metadata = tensors.read(path, _FORMAT)
+        settings = tensors.read_json(metadata, 'settings', path, tensors.CheckpointError)
+    flat = {name: array.astype(np.float32) for name, array in flat.items()}
+    tensors.check_finite(flat, path, tensors.CheckpointError)
+    if template is None:
+        params: types.Params = jax.tree.map(jnp.asarray, tensors.unflatten(flat))
+    else:
+        params = tensors.fill(template, flat, source=str(path), error=tensors.CheckpointError)
+    return Theta(params, tensors.sha256(flat), settings)
+
+
+def save_theta(
+    path: str | os.PathLike[str],
+    params: types.Params,
+    *,
+    settings: Mapping[str, Any],
+    dtype: str = 'float32',
+    overwrite: bool = False,
+) -> None:
+    """Writes θ to one ``.safetensors`` file.
+
+    Args:
+        path: the file.
+        params: a pytree of float arrays.
+        settings: the configuration it was trained with, JSON types.
+        dtype: 'float32', or 'float16' for half the size and another fingerprint.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        tensors.CheckpointError: if the file exists or cannot be written, or values are not finite.
+    """
+    if dtype not in ('float16', 'float32'):
+        raise tensors.CheckpointError(f"θ is kept as 'float32' or 'float16', not {dtype!r}.")
+    with np.errstate(over='ignore'):  # what float16 cannot hold becomes infinite, and is refused
+        flat = {name: array.astype(dtype) for name, array in tensors.flatten(params).items()}
+    metadata = {'settings': json.dumps(dict(settings), default=str)}
+    tensors.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
+
+
+def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathlib.Path]:
+    """Finds and reads θ in a run's folder or in one of its checkpoints."""
+    if folder.name.isdigit() and not (folder / 'checkpoints').is_dir():
+        run, step = folder.parent.parent, int(folder.name)
+    else:
+        run, step = (folder.parent if folder.name == 'checkpoints' else folder), None
+    checkpoints = folder.parent if step is not None else run / 'checkpoints'
+    if not checkpoints.is_dir():
+        raise tensors.CheckpointError(
+            f'{folder} is no training run: it has no folder checkpoints. Name the --workdir of one.'
+        )
+    with contextlib.closing(_open(checkpoints)) as manager:
+        steps = manager.all_steps()
+        if not steps or (step is not None and step not in steps):
+            raise tensors.CheckpointError(
+                f'There is no checkpoint yet in {folder}: wait for the first, or name another.'
+            )
+        if step is None:
+            best = manager.best_step()
+            step = best if best is not None else max(steps)
+        path = checkpoints / str(step)
+        try:
+            flat, _ = _read(manager, step)
+        except Exception as error:  # a damaged file can lead to any
+            raise tensors.CheckpointError(
+                f'The checkpoint {path} is damaged ({tensors.first_line(error)}): name another '
+                f'step of {sorted(steps)}.'
+            ) from error
+    start = 'params/'
+    flat = {x.removeprefix(start): array for x, array in flat.items() if x.startswith(start)}
+    if not flat:
+        raise tensors.CheckpointError(
+            f'The checkpoint {path} holds no params: it is of another program.'
+        )
+    return flat, workdir.read_config(run) or {}, path

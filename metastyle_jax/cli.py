@@ -1,0 +1,129 @@
+"""What all commands share: flags, help, log, compilation cache, errors as messages.
+
+Each command defines its flags in a set of its own, so that importing several of them into one
+process never clashes and absl's global flags stay free for the programs that use this package.
+"""
+
+import logging as std_logging
+import os
+import pathlib
+import sys
+import textwrap
+from collections.abc import Callable
+
+import jax
+from absl import flags, logging
+
+from metastyle_jax.types import UserError
+
+EXIT_USER_ERROR = 2
+
+
+def run(
+    main: Callable[[flags.FlagValues], int | None],
+    define: Callable[[flags.FlagValues], None],
+    *,
+    command: str,
+    usage: str,
+) -> int:
+    """Runs a command: parses `sys.argv`, prints help, turns a `UserError` into a message.
+
+    Args:
+        main: gets the parsed flags; returns an exit code, None meaning 0.
+        define: adds the command's flags to an empty set.
+        command: its name, for messages.
+        usage: text above the list of flags in `--help`.
+
+    Returns:
+        The exit code: 2 after a user's mistake.
+    """
+    _set_up_log()
+    values = flags.FlagValues()
+    define(values)
+    own = list(values)
+    if any(word in ('--help', '-help', '-h') for word in sys.argv[1:]):
+        print(_help(values, own, usage))
+        return 0
+    try:
+        _parse(values)
+        _set_up_cache()
+        return main(values) or 0
+    except UserError as error:
+        print(f'{command}: {error}', file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(f'{command}: interrupted', file=sys.stderr)
+        return 130
+    except jax.errors.JaxRuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error) and 'Out of memory' not in str(error):
+            raise
+        print(
+            f'{command}: out of memory ({str(error).splitlines()[0]}): '
+            'lower the size of the images or of the batch',
+            file=sys.stderr,
+        )
+        return EXIT_USER_ERROR
+
+
+def require(values: flags.FlagValues, *names: str) -> None:
+    """Raises UserError unless each of the flags was given a value."""
+    missing = [f'--{name}' for name in names if getattr(values, name) in (None, '')]
+    if missing:
+        raise UserError(f'{" and ".join(missing)} must be given: see --help')
+
+
+def positive(values: flags.FlagValues, *names: str) -> None:
+    """Raises UserError unless each of the flags is above zero."""
+    for name in names:
+        if not getattr(values, name) > 0:
+            raise UserError(f'--{name}={getattr(values, name)}: it must be above zero')
+
+
+def _parse(values: flags.FlagValues) -> None:
+    """Parses the command line; every complaint becomes a UserError."""
+    try:
+        rest = values(sys.argv)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        # A configuration file is loaded, and its overrides are applied, while flags are parsed.
+        text = ' '.join(str(error.args[0] if error.args else error).split())
+        raise UserError(f'{text} (see --help)') from error
+    if rest:
+        raise UserError(f'{" ".join(rest)!r} is no flag: write --name=value (see --help)')
+
+
+def _help(values: flags.FlagValues, names: list[str], usage: str) -> str:
+    """Usage and one entry for each flag, with its default."""
+    lines = [usage.strip(), '']
+    for name in names:
+        flag = values[name]
+        default = '' if flag.default in (None, False, '') else f' (default: {flag.default})'
+        value = '' if flag.boolean else f'={flag.parser.syntactic_help and name.upper() or "..."}'
+        text = f'{flag.help}{default}'
+        lines.append(f'  --{name}{value}')
+        lines.extend(textwrap.wrap(text, 84, initial_indent=' ' * 6, subsequent_indent=' ' * 6))
+    return '\n'.join(lines)
+
+
+def _set_up_log() -> None:
+    """Warnings and the commands' own lines on the standard error stream, without decoration."""
+    flags.FLAGS.mark_as_parsed()  # absl logs in full, and Grain reads its defaults, only then
+    std_logging.getLogger('jax').setLevel(std_logging.WARNING)
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(_Formatter())
+
+
+class _Formatter(logging.PythonFormatter):
+    """Time and message; the level only where it matters."""
+
+    def format(self, record):
+        level = '' if record.levelno <= 20 else f'{record.levelname.lower()}: '
+        return f'{self.formatTime(record, "%H:%M:%S")} {level}{record.getMessage()}'
+
+
+def _set_up_cache() -> None:
+    """Keeps compiled programs between runs, where the user has not said otherwise."""
+    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+        return
+    root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(root, 'metastyle_jax', 'xla')))

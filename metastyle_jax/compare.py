@@ -1,0 +1,101 @@
+"""Draws one picture of a style at work: painting, photograph, θ's output, adapted output."""
+
+import functools
+import sys
+
+import numpy as np
+from absl import flags, logging
+
+import metastyle_jax
+from metastyle_jax import checkpoint, cli, images, sheet, styles, transformer
+from metastyle_jax.types import UserError
+
+USAGE = """Shows a style, photographs, and what the network makes of them before and after
+adaptation, side by side in one picture with captions.
+
+  python -m metastyle_jax.compare --painting=painting.jpg --theta=runs/coco \\
+      --style=painting.safetensors --input=a.jpg,b.jpg --output=result.png
+"""
+
+
+def compare(
+    painting: str,
+    photographs: list[str],
+    *,
+    style: str | styles.Style,
+    theta: str | checkpoint.Theta,
+    cell: int = 384,
+) -> np.ndarray:
+    """One row for each photograph: style, content, output of θ, output after adaptation.
+
+    Args:
+        painting: file of the style image.
+        photographs: files of the contents.
+        style: what `adapt` made of the painting, or its file.
+        theta: what it was adapted from.
+        cell: pixels of the longer side of each image.
+
+    Returns:
+        `[H, W, 3]` float32 in 0..1.
+
+    Raises:
+        UserError: a file is not usable, or style and θ do not belong together.
+    """
+    if not isinstance(theta, checkpoint.Theta):
+        theta = checkpoint.load_theta(theta)
+    if not isinstance(style, styles.Style):
+        style = styles.load_style(style)
+    transformer.check(theta.params)
+    before = style._replace(
+        params={}, adapted='norm', theta_sha256=theta.fingerprint
+    )  # nothing adapted: θ itself
+    rows = []
+    for photograph in photographs:
+        content = images.fit(images.read(photograph).rgb, cell)
+        rows.append(
+            [
+                images.fit(images.read(painting).rgb, cell),
+                content,
+                metastyle_jax.stylize(before, content, theta=theta),
+                metastyle_jax.stylize(style, content, theta=theta),
+            ]
+        )
+    steps = style.settings.get('steps')
+    captions = ['style', 'content', 'before adaptation', f'after {steps} steps']
+    return sheet.contact_sheet(rows, captions=[captions] * len(rows), cell=cell)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the command's flags."""
+    text = functools.partial(flags.DEFINE_string, flag_values=values)
+    text('painting', None, 'The style image.')
+    text('style', None, 'The style file that metastyle-adapt made of it.')
+    text('theta', None, 'What it was adapted from.')
+    text('output', None, 'The picture to write: .png, .jpg or .webp.')
+    flags.DEFINE_list('input', None, 'Photographs, separated by commas.', flag_values=values)
+    flags.DEFINE_integer('cell', 384, 'Pixels of each image.', flag_values=values)
+    flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Draws as the flags say."""
+    cli.require(values, 'painting', 'style', 'theta', 'output')
+    if not values.input:
+        raise UserError('--input must be given: see --help')
+    if values.cell < 32:
+        raise UserError(f'--cell={values.cell}: it must be at least 32')
+    images.check_output(values.output, overwrite=values.overwrite)
+    picture = compare(
+        values.painting, values.input, style=values.style, theta=values.theta, cell=values.cell
+    )
+    images.write(values.output, picture, overwrite=values.overwrite)
+    logging.info('wrote %s', values.output)
+
+
+def run() -> int:
+    """The command."""
+    return cli.run(main, define_flags, command='metastyle_jax.compare', usage=USAGE)
+
+
+if __name__ == '__main__':
+    sys.exit(run())

@@ -1,0 +1,247 @@
+"""One outer step of meta-training: state, optimizers and step, as pure functions.
+
+Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metastyle_jax import data, losses, meta, parallel, transformer, vgg
+from metastyle_jax.types import Array, Params, PyTree, UserError
+
+INNER_OPTIMIZERS = ('sgd', 'momentum', 'adam')
+
+
+class TrainState(NamedTuple):
+    """Everything that a checkpoint of a run keeps, but for the position in the data.
+
+    Attributes:
+        step: scalar int32, outer steps done.
+        params: θ.
+        rates: learned inner rates by parameter name, or None.
+        opt_state: state of the outer optimizer.
+        rng: a key; split off at the start, for whatever a later step wants to draw.
+    """
+
+    step: Array
+    params: Params
+    rates: dict[str, Array] | None
+    opt_state: PyTree
+    rng: Array
+
+
+class Metrics(NamedTuple):
+    """Scalars of one outer step, but for `inner`: the losses `[T]` before each inner step."""
+
+    outer: Array
+    content: Array
+    style: Array
+    inner: Array
+    gradient_norm: Array
+    first_order_norm: Array
+    second_order_norm: Array
+
+
+class Task(NamedTuple):
+    """A batch of one style: contents `[N, H, W, 3]` and what their losses compare with."""
+
+    contents: Array
+    targets: losses.Targets
+
+
+def decay(config: Any, step: Array) -> Array:
+    """Factor `1 / (1 + decay·step)` of both rates at an outer step."""
+    return 1.0 / (1.0 + config.outer.decay * step)
+
+
+def inner_optimizer(config: Any, step: Array) -> optax.GradientTransformation:
+    """The optimizer of the inner loop at an outer step.
+
+    With learned rates it has unit rate: the rates multiply its updates.
+
+    Raises:
+        UserError: unknown name.
+    """
+    rate = 1.0 if config.inner.learn_rates else config.inner.rate * decay(config, step)
+    name = config.inner.optimizer
+    if name == 'sgd':
+        return optax.sgd(rate)
+    if name == 'momentum':
+        return optax.sgd(rate, momentum=0.9)
+    if name == 'adam':
+        # Without eps_root the second derivative at a zero gradient is not a number.
+        return optax.adam(rate, eps_root=config.inner.eps_root)
+    raise UserError(f'inner.optimizer {name!r}: it must be one of {", ".join(INNER_OPTIMIZERS)}')
+
+
+def outer_optimizer(config: Any) -> optax.GradientTransformation:
+    """Adam with warm-up and decay, after clipping by global norm (0 switches either off)."""
+
+    def rate(step):
+        warm = jnp.minimum(1.0, (step + 1) / max(1, config.outer.warmup))
+        return config.outer.rate * warm * decay(config, step)
+
+    clip = optax.clip_by_global_norm(config.outer.clip) if config.outer.clip else optax.identity()
+    return optax.chain(clip, optax.adam(rate))
+
+
+def create(config: Any, rng: Array) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        config: see `configs/`.
+        rng: a key.
+    """
+    init_rng, rng = jax.random.split(rng)
+    params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
+    rates = None
+    if config.inner.learn_rates:
+        adapted = transformer.adapted(config.inner.params)
+        rates = meta.initial_rates(params, config.inner.rate, adapted)
+    opt_state = outer_optimizer(config).init(meta.Meta(params, rates))
+    return TrainState(jnp.zeros((), jnp.int32), params, rates, opt_state, rng)
+
+
+def tasks(vgg_params: Params, contents: Array, style: Array) -> Task:
+    """Targets of one style for any number of batches; nothing here is differentiated.
+
+    Args:
+        vgg_params: weights of the loss network.
+        contents: `[T, N, H, W, 3]` in 0..1.
+        style: `[Hs, Ws, 3]` in 0..1.
+
+    Returns:
+        A `Task` whose leaves have a leading axis of T.
+    """
+    steps, count = contents.shape[:2]
+    grams = losses.style_grams(vgg.features(vgg_params, style[None]))
+    flat = vgg.content_features(vgg_params, contents.reshape(-1, *contents.shape[2:]))
+    return Task(
+        contents,
+        losses.Targets(
+            flat.reshape(steps, count, *flat.shape[1:]),
+            tuple(jnp.broadcast_to(gram[None], (steps, *gram.shape)) for gram in grams),
+        ),
+    )
+
+
+def loss(vgg_params: Params, config: Any) -> Callable[[Params, Task], losses.Loss]:
+    """The perceptual loss of a transformer's outputs on a `Task`."""
+
+    def evaluate(params: Params, task: Task) -> losses.Loss:
+        return losses.perceptual_loss(
+            lambda images: vgg.features(vgg_params, images),
+            transformer.apply(params, task.contents),
+            task.targets,
+            content_weight=config.loss.content_weight,
+            style_weight=config.loss.style_weight,
+        )
+
+    return evaluate
+
+
+def inner_options(config: Any, step: Array) -> dict[str, Any]:
+    """Keyword arguments of `meta.inner_loop` for a configuration at an outer step."""
+    return {
+        'optimizer': inner_optimizer(config, step),
+        'adapted': transformer.adapted(config.inner.params),
+        'order': config.inner.order,
+        'mode': config.inner.mode,
+        'remat': config.inner.remat,
+        'unroll': config.inner.unroll or None,
+    }
+
+
+def train_step(
+    state: TrainState, vgg_params: Params, batch: data.MetaBatch, *, config: Any
+) -> tuple[TrainState, Metrics]:
+    """One outer step on one device's share of the styles; call it through `parallel.spread`.
+
+    Args:
+        state: the same on every device.
+        vgg_params: weights of the loss network.
+        batch: images as bytes, `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]`,
+            `style [S, Hs, Ws, 3]`.
+        config: see `configs/`.
+
+    Returns:
+        The next state, and `Metrics` averaged over all styles.
+    """
+    evaluate = loss(vgg_params, config)
+
+    def outer_loss(params, task):
+        value = evaluate(params, task)
+        return value.total, value
+
+    def one_style(inner, outer_and_style):
+        outer, style = outer_and_style
+        every = tasks(vgg_params, jnp.concatenate([inner, outer[None]]), style)
+        return meta.meta_gradient(
+            meta.Meta(state.params, state.rates),
+            jax.tree.map(lambda leaf: leaf[:-1], every),
+            jax.tree.map(lambda leaf: leaf[-1], every),
+            inner_loss=lambda params, task: evaluate(params, task).total,
+            outer_loss=outer_loss,
+            has_aux=True,
+            **inner_options(config, state.step),
+        )
+
+    inner, outer, style = map(data.as_float, (batch.inner, batch.outer, batch.style))
+    found = parallel.mean(meta.mean_over_tasks(one_style, inner, (outer, style)))
+    learned = meta.Meta(state.params, state.rates)
+    updates, opt_state = outer_optimizer(config).update(found.gradient, state.opt_state, learned)
+    learned = optax.apply_updates(learned, updates)
+    rates = learned.rates
+    if rates is not None:
+        # Unbounded rates make the meta-gradient explode.
+        rates = jax.tree.map(lambda r: jnp.clip(r, 0.0, config.inner.max_rate), rates)
+    metrics = Metrics(
+        outer=found.outer_loss,
+        content=found.aux.content,
+        style=found.aux.style,
+        inner=found.inner_losses,
+        gradient_norm=optax.tree.norm(found.gradient),
+        first_order_norm=found.first_order_norm,
+        second_order_norm=found.second_order_norm,
+    )
+    return TrainState(state.step + 1, learned.theta, rates, opt_state, state.rng), metrics
+
+
+def preview(
+    state: TrainState, vgg_params: Params, contents: Array, style: Array, *, config: Any
+) -> tuple[Array, Array]:
+    """What θ makes of contents before and after one inner loop on them.
+
+    Args:
+        state: of the run.
+        vgg_params: weights of the loss network.
+        contents: `[N, H, W, 3]` in 0..1.
+        style: `[Hs, Ws, 3]` in 0..1.
+        config: see `configs/`.
+
+    Returns:
+        Two arrays `[N, H, W, 3]`.
+    """
+    evaluate = loss(vgg_params, config)
+    repeated = jnp.broadcast_to(contents[None], (config.inner.steps, *contents.shape))
+    found = meta.inner_loop(
+        meta.Meta(state.params, state.rates),
+        tasks(vgg_params, repeated, style),
+        loss=lambda params, task: evaluate(params, task).total,
+        **inner_options(config, state.step),
+    )
+    return transformer.apply(state.params, contents), transformer.apply(found.params, contents)
+
+
+def check_inner(config: Any) -> None:
+    """Raises UserError for names that the inner loop does not know."""
+    inner_optimizer(config, jnp.zeros((), jnp.int32))
+    for name, known in {'order': meta.ORDERS, 'mode': meta.MODES}.items():
+        if config.inner[name] not in known:
+            raise UserError(
+                f'config.inner.{name}={config.inner[name]!r}: it must be one of {", ".join(known)}'
+            )

@@ -1,0 +1,329 @@
+"""Exact gradients of a loss through the steps of an inner optimizer.
+
+Callables come in and pytrees go out; nothing here knows of images. For one task with inner
+batches `b_1 … b_T` and an outer batch `b'`,
+
+    w_0 = θ,   w_t = w_{t-1} + r ⊙ U(∇_w L(w_{t-1}, b_t)),   F(θ, r) = L'(w_T, b'),
+
+where U is an optax transformation (`-δ·g` for SGD), r are optional learned inner rates, one for
+each tensor (Meta-SGD), and the result is dF/d(θ, r) with every second derivative in it.
+
+Sources: MAML, Finn et al. 2017, arXiv 1703.03400; Meta-SGD, Li et al. 2017, arXiv 1707.09835;
+mixed-mode differentiation, Kemaev et al. 2025, arXiv 2505.00793.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metastyle_jax.types import Array, Params, PyTree, UserError
+
+LossFn = Callable[[Params, PyTree], Any]
+ORDERS = ('exact', 'first')
+MODES = ('reverse', 'mixed')
+
+
+class Meta(NamedTuple):
+    """What is meta-learned.
+
+    Attributes:
+        theta: the initialization, any pytree of arrays.
+        rates: dict from the name of each adapted tensor to a scalar that multiplies its inner
+            updates (use `optax.sgd(1.0)` inside and these are its learning rates), or None.
+    """
+
+    theta: Params
+    rates: dict[str, Array] | None = None
+
+
+class Inner(NamedTuple):
+    """Outcome of the inner loop.
+
+    Attributes:
+        params: `w_T`, of θ's structure.
+        losses: `[T]`, `L(w_{t-1}, b_t)`: the loss *before* each step.
+    """
+
+    params: Params
+    losses: Array
+
+
+class MetaGradient(NamedTuple):
+    """Outcome of `meta_gradient`.
+
+    Attributes:
+        gradient: a `Meta` of the structure of the one given.
+        outer_loss: scalar, `L'(w_T, b')`.
+        inner_losses: `[T]`, the loss before each inner step.
+        first_order_norm: norm of `∇L'` at `w_T`, the gradient that first-order MAML would use.
+        second_order_norm: norm of what exactness adds to it: zero with `order='first'`.
+        aux: what the outer loss returned beside its value, or None.
+    """
+
+    gradient: Meta
+    outer_loss: Array
+    inner_losses: Array
+    first_order_norm: Array
+    second_order_norm: Array
+    aux: Any
+
+
+def names(tree: PyTree) -> list[str]:
+    """Names of the leaves of a pytree, in its order: 'down1/norm/scale'."""
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths]
+
+
+def partition(
+    tree: PyTree, predicate: Callable[[str], bool]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Leaves for whose names the predicate holds, and the others, by name.
+
+    Raises:
+        UserError: the predicate holds for no leaf, or two leaves have one name.
+    """
+    leaves = dict(zip(names(tree), jax.tree.leaves(tree), strict=True))
+    if len(leaves) < len(names(tree)):
+        raise UserError(f'two parameters share a name: rename one of {", ".join(names(tree))}')
+    chosen = {name: leaf for name, leaf in leaves.items() if predicate(name)}
+    if not chosen:
+        raise UserError(f'no parameter is adapted: none of {", ".join(leaves)} is chosen')
+    return chosen, {name: leaf for name, leaf in leaves.items() if name not in chosen}
+
+
+def combine(tree: PyTree, *parts: dict[str, Array]) -> PyTree:
+    """Inverse of `partition`: leaves by name, put into the structure of `tree`."""
+    leaves = {name: leaf for part in parts for name, leaf in part.items()}
+    return jax.tree.unflatten(jax.tree.structure(tree), [leaves[name] for name in names(tree)])
+
+
+def initial_rates(theta: Params, rate: float, adapted: Callable[[str], bool]) -> dict[str, Array]:
+    """Equal learned inner rates, one scalar for each adapted tensor of θ."""
+    chosen, _ = partition(theta, adapted)
+    return {name: jnp.full((), rate, leaf.dtype) for name, leaf in chosen.items()}
+
+
+def inner_loop(
+    meta: Meta,
+    batches: PyTree,
+    *,
+    loss: LossFn,
+    optimizer: optax.GradientTransformation | None = None,
+    adapted: Callable[[str], bool] = lambda name: True,
+    order: str = 'exact',
+    mode: str = 'reverse',
+    remat: bool = False,
+    unroll: int | None = None,
+) -> Inner:
+    """T steps of the inner optimizer in one `lax.scan`, differentiable in `meta`.
+
+    Args:
+        meta: θ and, if they are learned, the inner rates.
+        batches: pytree whose leaves have a leading axis of T, one slice for each step.
+        loss: `(params, batch) -> scalar`.
+        optimizer: U above, `optax.sgd(1e-4)` if None. Give Adam an `eps_root`: without it the
+            second derivative at a zero gradient is not a number.
+        adapted: predicate on names ('down1/norm/scale') of the tensors that move.
+        order: 'exact', or 'first' for gradients that are constants to the outer derivative.
+        mode: 'reverse' differentiates the inner gradient in reverse mode; 'mixed' takes its
+            Hessian-vector products forward over reverse and keeps only `w_t` of each step.
+        remat: recompute each step in the backward pass instead of keeping its intermediates;
+            saves memory in reverse mode, and nothing in mixed mode.
+        unroll: steps for each iteration of the compiled loop. None: one, except on CPU, where
+            convolutions inside a compiled loop are ten times slower, and all T are unrolled.
+
+    Returns:
+        An `Inner`.
+
+    Raises:
+        UserError: unknown order or mode, no tensor adapted, rates of other names, or batches
+            without a common leading axis.
+    """
+    if order not in ORDERS or mode not in MODES:
+        raise UserError(f'order {order!r}, mode {mode!r}: they must be of {ORDERS} and of {MODES}')
+    fast, slow = partition(meta.theta, adapted)
+    if meta.rates is not None and set(meta.rates) != set(fast):
+        wrong = ', '.join(sorted(set(meta.rates) ^ set(fast)))
+        raise UserError(f'learned rates and adapted parameters differ in {wrong}')
+    steps = _leading_axis(batches)
+    optimizer = optax.sgd(1e-4) if optimizer is None else optimizer
+
+    def by_parts(fast, slow, batch):
+        return loss(combine(meta.theta, fast, slow), batch)
+
+    if mode == 'mixed':
+        first = jax.tree.map(lambda leaf: leaf[0], batches)
+        gradient = _mixed_gradient(by_parts, fast, slow, first)
+    else:
+        gradient = jax.value_and_grad(by_parts)
+
+    def step(carry, batch):
+        fast, opt_state = carry
+        value, grads = gradient(fast, slow, batch)
+        if order == 'first':
+            grads = jax.lax.stop_gradient(grads)
+        updates, opt_state = optimizer.update(grads, opt_state, fast)
+        if meta.rates is not None:
+            updates = {name: meta.rates[name] * update for name, update in updates.items()}
+        return (optax.apply_updates(fast, updates), opt_state), value
+
+    step = jax.checkpoint(step) if remat else step
+    carry = (fast, optimizer.init(fast))
+    (fast, _), losses = jax.lax.scan(step, carry, batches, unroll=unroll or _unroll(steps))
+    return Inner(combine(meta.theta, fast, slow), losses)
+
+
+def meta_gradient(
+    meta: Meta,
+    inner_batches: PyTree,
+    outer_batch: PyTree,
+    *,
+    inner_loss: LossFn,
+    outer_loss: LossFn | None = None,
+    has_aux: bool = False,
+    **options: Any,
+) -> MetaGradient:
+    """Gradient of the outer loss through the inner loop, for one task.
+
+    Args:
+        meta: what is differentiated: θ and, if they are learned, the inner rates.
+        inner_batches: pytree whose leaves have a leading axis of T.
+        outer_batch: pytree.
+        inner_loss: `(params, batch) -> scalar`.
+        outer_loss: `(params, batch) -> scalar`, or `-> (scalar, aux)` with `has_aux`; the inner
+            loss if None.
+        has_aux: whether the outer loss returns something beside its value.
+        **options: `optimizer`, `adapted`, `order`, `mode`, `remat`, `unroll` of `inner_loop`.
+
+    Returns:
+        A `MetaGradient`.
+
+    Raises:
+        UserError: as `inner_loop`.
+
+    Example:
+        >>> loss = lambda w, b: 0.5 * jnp.sum((w - b) ** 2)
+        >>> found = meta_gradient(Meta(jnp.zeros(2)), jnp.ones((1, 2)), jnp.ones(2),
+        ...                       inner_loss=loss, optimizer=optax.sgd(0.5))
+        >>> found.gradient.theta  # (1 - 0.5)² (θ - 1)
+        Array([-0.25, -0.25], dtype=float32)
+    """
+    outer = inner_loss if outer_loss is None else outer_loss
+
+    def objective(meta, offset):
+        result = inner_loop(meta, inner_batches, loss=inner_loss, **options)
+        # An offset of zero on w_T: its gradient is the first-order part, at no extra pass.
+        value = outer(jax.tree.map(jnp.add, result.params, offset), outer_batch)
+        value, aux = value if has_aux else (value, None)
+        return value, (aux, result.losses)
+
+    offset = jax.tree.map(jnp.zeros_like, meta.theta)
+    (value, (aux, losses)), (gradient, first) = jax.value_and_grad(
+        objective, argnums=(0, 1), has_aux=True
+    )(meta, offset)
+    second = jax.tree.map(jnp.subtract, gradient.theta, first)
+    return MetaGradient(
+        gradient, value, losses, optax.tree.norm(first), optax.tree.norm(second), aux
+    )
+
+
+def mean_over_tasks(
+    gradient: Callable[[PyTree, PyTree], MetaGradient],
+    inner_batches: PyTree,
+    outer_batches: PyTree,
+    *,
+    unroll: int | None = None,
+) -> MetaGradient:
+    """Mean of the meta-gradients of several tasks, one after another in a `lax.scan`.
+
+    Algorithm 1 of MetaStyle takes the sum; the mean differs by a constant that Adam absorbs, and
+    keeps clipping thresholds and logged losses independent of the number of styles. Gradients
+    are accumulated, so that memory does not grow with the number of tasks.
+
+    Args:
+        gradient: `(inner_batches, outer_batch) -> MetaGradient` of one task.
+        inner_batches: leaves `[S, T, ...]`.
+        outer_batches: leaves `[S, ...]`.
+        unroll: tasks for each iteration of the compiled loop; None as in `inner_loop`.
+
+    Returns:
+        A `MetaGradient`, each leaf the mean over the S tasks.
+    """
+    tasks = _leading_axis((inner_batches, outer_batches))
+
+    def add(total, batches):
+        return jax.tree.map(jnp.add, total, gradient(*batches)), None
+
+    one = jax.tree.map(lambda leaf: leaf[0], (inner_batches, outer_batches))
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(gradient, *one))
+    total, _ = jax.lax.scan(add, zero, (inner_batches, outer_batches), unroll=unroll or _unroll(tasks))
+    return jax.tree.map(lambda leaf: leaf / tasks, total)
+
+
+def _unroll(length: int) -> int:
+    """Unrolling for the backend at hand: convolutions in a loop are ten times slower on CPU."""
+    # For a length of one `lax.scan` would keep a loop of one trip if it were told to unroll one.
+    return max(length, 2) if jax.default_backend() == 'cpu' else 1
+
+
+def _leading_axis(batches: PyTree) -> int:
+    """The size of the first axis that all leaves share."""
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batches)}
+    if len(sizes) != 1 or () in sizes or (0,) in sizes:
+        raise UserError(
+            f'batches have leading axes {sorted(sizes)}: each array needs one axis of the same '
+            'size, at least 1, in front'
+        )
+    return sizes.pop()[0]
+
+
+def _mixed_gradient(
+    loss: Callable[..., Array], *example: PyTree
+) -> Callable[..., tuple[Array, dict[str, Array]]]:
+    """`value_and_grad(loss)` in its first argument, whose own derivative is forward over reverse.
+
+    For a cotangent v of ∇_w L the symmetry of second derivatives gives both vᵀ∂²L/∂w² and
+    vᵀ∂²L/∂w∂η as one directional derivative of ∇_{(w,η)} L along (v, 0), for any other input η:
+    parameters that stay, the batch, and arrays that the loss closes over.
+    """
+    loss, closed_over = jax.closure_convert(loss, *example)
+
+    @jax.custom_vjp
+    def gradient(fast, others):
+        return jax.value_and_grad(lambda fast: _unpack(loss, fast, others))(fast)
+
+    def forward(fast, others):
+        return gradient(fast, others), (fast, others)
+
+    def backward(saved, cotangents):
+        fast, others = saved
+        value_bar, v = cotangents
+        # Integers have no derivative. What nobody asks for is removed by the compiler.
+        leaves, treedef = jax.tree.flatten(others)
+        smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+        floats = [leaf for leaf, is_smooth in zip(leaves, smooth, strict=True) if is_smooth]
+
+        def by_floats(fast, floats):
+            left = iter(floats)
+            filled = [next(left) if s else leaf for leaf, s in zip(leaves, smooth, strict=True)]
+            return _unpack(loss, fast, jax.tree.unflatten(treedef, filled))
+
+        along = lambda fast: jax.grad(by_floats, argnums=(0, 1))(fast, floats)
+        gradients, products = jax.jvp(along, (fast,), (v,))
+        fast_bar, floats_bar = jax.tree.map(
+            lambda g, product: value_bar * g + product, gradients, products
+        )
+        left = iter(floats_bar)
+        others_bar = [next(left) if is_smooth else None for is_smooth in smooth]
+        return fast_bar, jax.tree.unflatten(treedef, others_bar)
+
+    gradient.defvjp(forward, backward)
+    return lambda fast, slow, batch: gradient(fast, (slow, batch, closed_over))
+
+
+def _unpack(loss: Callable[..., Array], fast: PyTree, others: tuple) -> Array:
+    slow, batch, closed_over = others
+    return loss(fast, slow, batch, *closed_over)

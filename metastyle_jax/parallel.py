@@ -1,0 +1,84 @@
+"""Styles over devices: the only file that names devices, `pmap` or processes.
+
+One outer step sees S styles. They are shared out evenly over the devices, each device averages
+the meta-gradients of its own, and one mean over devices follows. Everything else, the state
+included, is the same on every device.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from metastyle_jax.types import PyTree, UserError
+
+_AXIS = 'devices'
+
+
+def device_count() -> int:
+    """Number of devices that a step is spread over."""
+    return jax.device_count()
+
+
+def check_divisible(styles: int, devices: int) -> None:
+    """Raises UserError unless the styles of a step can be shared out evenly."""
+    if styles % devices:
+        fitting = ', '.join(str(devices * i) for i in (1, 2, 3))
+        raise UserError(
+            f'{styles} styles a step cannot be shared out over {devices} devices: '
+            f'set outer.styles to a multiple of {devices} ({fitting}, ...)'
+        )
+
+
+def replicate(tree: PyTree, devices: int | None = None) -> PyTree:
+    """Puts a tree on every device, as `spread` returns it, so that a step is compiled once.
+
+    Args:
+        tree: arrays that a step gets whole.
+        devices: as given to `spread`.
+    """
+    mesh = jax.sharding.Mesh(jax.devices()[:devices], (_AXIS,))
+    return jax.device_put(tree, jax.NamedSharding(mesh, jax.P()))
+
+
+def mean(tree: PyTree) -> PyTree:
+    """Mean over devices, inside a function given to `spread`."""
+    return jax.lax.pmean(tree, _AXIS)
+
+
+def spread(
+    step: Callable[..., PyTree], *, shared: int, devices: int | None = None
+) -> Callable[..., PyTree]:
+    """Runs a step on all devices at once, its last argument shared out over them.
+
+    Args:
+        step: called on each device with `shared` arguments that all devices get whole, and with
+            its slice of the batch: leaves `[S / D, ...]`. It calls `mean` on what it sums over
+            styles, so that its results are equal on all devices.
+        shared: number of leading arguments that all devices get whole; put there by `replicate`.
+        devices: D; all there are if None.
+
+    Returns:
+        `step` for whole batches: leaves `[S, ...]`, S a multiple of D. It is compiled once for
+        each set of shapes.
+
+    Raises:
+        UserError: when called with S no multiple of D.
+    """
+    chosen = jax.devices()[:devices]
+    mapped = jax.pmap(
+        step,
+        axis_name=_AXIS,
+        in_axes=(None,) * shared + (0,),
+        out_axes=None,  # type: ignore[arg-type]  # pmap takes it; its annotation does not say so
+        devices=chosen,
+    )
+
+    def split(leaf: Any) -> Any:
+        check_divisible(leaf.shape[0], len(chosen))
+        return leaf.reshape(len(chosen), -1, *leaf.shape[1:])
+
+    def run(*args: PyTree) -> PyTree:
+        return mapped(*args[:shared], jax.tree.map(split, args[shared]))
+
+    return run

@@ -1,0 +1,183 @@
+"""What Pillow leaves to its callers: warnings, orientation, transparency, bit depth, colour.
+
+Works on pictures that `images` has opened, and opens none itself.
+"""
+
+import contextlib
+import io
+import os
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow raises on broken metadata, which spoils no pixel and is ignored.
+_METADATA_ERRORS = (
+    *(AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
+    *(ImageCms.PyCMSError, struct.error),
+)
+
+
+_quiet_lock = threading.Lock()
+_quiet_stack = contextlib.ExitStack()
+_quiet_users = 0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what Pillow says about malformed files, for as long as any thread decodes."""
+    # The list of filters belongs to the process, and catch_warnings in overlapping threads can
+    # restore it in the wrong order. So the first thread in sets the filter, the last one out
+    # removes it, and it covers no module but Pillow's.
+    global _quiet_users
+    with _quiet_lock:
+        if _quiet_users == 0:
+            _quiet_stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings('ignore', module=r'PIL\.')
+        _quiet_users += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if _quiet_users == 0:
+                _quiet_stack.close()
+
+
+def orientation(image: Image.Image, stream: BinaryIO) -> int:
+    """Reads the EXIF orientation without decoding pixels.
+
+    Args:
+        image: as opened.
+        stream: what it was opened from; its position is kept.
+
+    Returns:
+        1 to 8; 1 where there is none or it cannot be read.
+    """
+    try:
+        if image.format == 'PNG' and 'exif' not in image.info:
+            late = _late_exif(stream)
+            if late is not None:
+                image.info['exif'] = late
+        # The base class's method, since that of PNG files decodes the pixels.
+        value = Image.Image.getexif(image).get(_ORIENTATION)
+        return value if value in _TRANSPOSE else 1
+    except _METADATA_ERRORS:
+        return 1
+
+
+def upright_size(image: Image.Image, turn: int) -> tuple[int, int]:
+    """Height and width after EXIF orientation `turn`, from the header."""
+    width, height = image.size
+    if image.format == 'TIFF':
+        # Pillow's TIFF size is upright in some versions and stored in others; the tags are stored.
+        tags = getattr(image, 'tag_v2', {})
+        width, height = tags.get(256, width), tags.get(257, height)
+    return (width, height) if turn >= 5 else (height, width)
+
+
+def upright(image: Image.Image, turn: int) -> Image.Image:
+    """Turns a loaded picture by its EXIF orientation."""
+    # Pillow turns TIFF files upright while it loads them, and no others.
+    if image.format == 'TIFF' or turn == 1:
+        return image
+    return image.transpose(_TRANSPOSE[turn])
+
+
+def channels(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decodes colour and alpha.
+
+    Args:
+        image: of any mode; its embedded colour profile is applied.
+
+    Returns:
+        Colour, `[H, W, 3] uint8` or, of more than 8 bits, grey `[H, W] float32` in 0..1; and alpha,
+        `[H, W] uint8`, or None where every pixel is opaque.
+
+    Raises:
+        ValueError: floating-point grey holds NaN or infinite values.
+    """
+    if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
+        return _deep_grey(image)
+    profile, alpha = image.info.get('icc_profile'), None
+    if image.has_transparency_data:
+        if image.mode != 'LA':
+            image = image.convert('RGBA')
+        alpha = np.array(image.getchannel('A'))
+        image = image.convert(image.mode[:-1])
+        alpha = None if alpha.min() == 255 else alpha
+    return np.array(_srgb(image, profile)), alpha
+
+
+def _late_exif(stream: BinaryIO) -> bytes | None:
+    """Finds EXIF that a PNG holds behind its pixels, as some programs write it."""
+    position = stream.tell()
+    try:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack('>I4s', head)
+            if kind == b'eXIf':
+                return stream.read(length)
+            stream.seek(length + 4, os.SEEK_CUR)
+        return None
+    finally:
+        stream.seek(position)
+
+
+def _deep_grey(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Grey of more than 8 bits, [H, W] float32 in 0..1, and alpha, [H, W] uint8 or None."""
+    raw = np.array(image)
+    if image.mode == 'F':
+        grey = raw.astype(np.float32)
+        if not np.isfinite(grey).all():
+            raise ValueError('it holds NaN or infinite values')
+        return np.clip(grey / max(1.0, float(grey.max())), 0.0, 1.0), None
+    grey = np.clip(raw.astype(np.float32) / 65535.0, 0.0, 1.0)
+    clear = image.info.get('transparency')  # the grey level that stands for "see-through"
+    if not isinstance(clear, int) or not (raw == clear).any():
+        return grey, None
+    return grey, np.where(raw == clear, 0, 255).astype(np.uint8)
+
+
+def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Mode RGB in the sRGB space, by the embedded profile where there is a usable one."""
+    if image.mode == 'LAB':
+        lab = ImageCms.ImageCmsProfile(ImageCms.createProfile('LAB'))
+        return _convert_profile(image, lab)
+    if image.mode in ('1', 'P'):
+        image = image.convert('RGB')
+    if profile:
+        with contextlib.suppress(*_METADATA_ERRORS):
+            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            space = {'RGB': 'RGB ', 'L': 'GRAY', 'CMYK': 'CMYK'}.get(image.mode)
+            known = 'sRGB' in ImageCms.getProfileDescription(embedded)
+            if embedded.profile.xcolor_space == space and not known:
+                return _convert_profile(image, embedded)
+    return image.convert('RGB')
+
+
+def _convert_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    converted = ImageCms.profileToProfile(
+        image,
+        profile,
+        ImageCms.createProfile('sRGB'),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode='RGB',
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    assert converted is not None  # it is None only for conversions in place
+    return converted

@@ -1,0 +1,186 @@
+"""The feed-forward style transformer as pure `init` and `apply`.
+
+Nine-by-nine convolution, two strided ones, five residual blocks, two upsamplings, nine-by-nine
+convolution, sigmoid; reflection padding everywhere and instance norm after every convolution but
+the last. With the standard width of 32 it has 1,679,235 parameters, 3,200 of them instance-norm
+scales and biases.
+
+Source: Johnson et al. 2016 (arXiv 1603.08155) and its supplement, with Zhang, Zhu and Zhu 2019
+(arXiv 1812.05233) for upsampling and the sigmoid.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from metastyle_jax import layers
+from metastyle_jax.types import Array, Params, UserError
+
+MIN_SIDE = 16
+WIDTH = 32
+BLOCKS = 5
+
+
+def _fan_in_uniform(rng: Array, shape: tuple[int, ...], fan_in: int) -> Array:
+    bound = fan_in**-0.5
+    return jax.random.uniform(rng, shape, minval=-bound, maxval=bound)
+
+
+class Conv(nn.Module):
+    """Reflection-padded convolution; weights start uniform in ±1/√fan-in."""
+
+    features: int
+    size: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """`[N, H, W, C]` to `[N, ceil(H/stride), ceil(W/stride), features]`."""
+        fan_in = self.size * self.size * x.shape[-1]
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param('kernel', _fan_in_uniform, shape, fan_in)
+        bias = self.param('bias', _fan_in_uniform, (self.features,), fan_in)
+        return layers.reflect_conv(x, kernel, bias, stride=self.stride)
+
+
+class Norm(nn.Module):
+    """Instance norm with scale and bias: the parameters that carry most of a style."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """`[N, H, W, C]` to the same."""
+        scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
+        bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
+        return layers.instance_norm(x, scale, bias)
+
+
+class ConvNorm(nn.Module):
+    """Convolution and instance norm."""
+
+    features: int
+    size: int = 3
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """`[N, H, W, C]` to `[N, ceil(H/stride), ceil(W/stride), features]`."""
+        x = Conv(self.features, self.size, self.stride, name='conv')(x)
+        return Norm(name='norm')(x)
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions around which the input is added; no ReLU after the sum."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """`[N, H, W, features]` to the same."""
+        y = nn.relu(ConvNorm(self.features, name='first')(x))
+        return x + ConvNorm(self.features, name='second')(y)
+
+
+class Transformer(nn.Module):
+    """The whole network."""
+
+    width: int = WIDTH
+    blocks: int = BLOCKS
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """`[N, H, W, 3]` in 0..1 to the same."""
+        full = nn.relu(ConvNorm(self.width, 9, name='down1')(images))
+        half = nn.relu(ConvNorm(2 * self.width, stride=2, name='down2')(full))
+        x = nn.relu(ConvNorm(4 * self.width, stride=2, name='down3')(half))
+        for i in range(self.blocks):
+            x = Residual(4 * self.width, name=f'block{i + 1}')(x)
+        # Odd sizes lose a half pixel on the way down; cropping to the encoder's sizes on the way
+        # up returns the size of the input without padding that instance norm would see.
+        x = layers.upsample(x, height=half.shape[1], width=half.shape[2])
+        x = nn.relu(ConvNorm(2 * self.width, name='up1')(x))
+        x = layers.upsample(x, height=full.shape[1], width=full.shape[2])
+        x = nn.relu(ConvNorm(self.width, name='up2')(x))
+        return nn.sigmoid(Conv(3, 9, name='out')(x))
+
+
+def init(rng: Array, *, width: int = WIDTH, blocks: int = BLOCKS) -> Params:
+    """Random parameters.
+
+    Args:
+        rng: a key.
+        width: channels of the first convolution, 32 in the papers.
+        blocks: residual blocks, five in the papers.
+
+    Returns:
+        Nested dict of float32 arrays, e.g. `params['down1']['conv']['kernel']`.
+    """
+    image = jnp.zeros((1, MIN_SIDE, MIN_SIDE, 3))
+    return Transformer(width, blocks).init(rng, image)['params']
+
+
+def apply(params: Params, images: Array) -> Array:
+    """Stylizes images.
+
+    Args:
+        params: as returned by `init`; width and number of blocks are read off them.
+        images: `[N, H, W, 3]` in 0..1, H and W at least 16.
+
+    Returns:
+        `[N, H, W, 3]` in 0..1, of the same dtype.
+
+    Raises:
+        UserError: the images have another rank, number of channels, or are too small.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MIN_SIDE:
+        raise UserError(
+            f'images have shape {tuple(images.shape)}: [N, H, W, 3] is needed, '
+            f'with H and W at least {MIN_SIDE}'
+        )
+    width = params['down1']['conv']['kernel'].shape[-1]
+    blocks = sum(name.startswith('block') for name in params)
+    return Transformer(width, blocks).apply({'params': params}, images)
+
+
+def adapted(which: str) -> Callable[[str], bool]:
+    """Predicate on parameter names that tells which ones an inner loop moves.
+
+    Args:
+        which: 'all' (Algorithm 1 of the paper) or 'norm' (its experiments: instance-norm scales
+            and biases only).
+
+    Returns:
+        A function from a name such as 'down1/norm/scale' to bool.
+
+    Raises:
+        UserError: `which` is neither.
+    """
+    if which == 'all':
+        return lambda name: True
+    if which == 'norm':
+        return lambda name: 'norm' in name.split('/')
+    raise UserError(f"inner parameters {which!r}: it must be 'all' or 'norm'")
+
+
+def check(params: Params) -> None:
+    """Raises UserError unless parameters are those of a transformer of some width and depth."""
+    try:
+        width = params['down1']['conv']['kernel'].shape[-1]
+        blocks = sum(name.startswith('block') for name in params)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f'these parameters are not of a style transformer: {error}') from error
+    expected = _shapes(jax.eval_shape(lambda: init(jax.random.key(0), width=width, blocks=blocks)))
+    found = _shapes(params)
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f'parameter {name} has shape {found.get(name, "none")}, '
+                f'expected {expected.get(name, "none")}: not a style transformer of width {width}'
+            )
+
+
+def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
+    """Shapes by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator='/'): x.shape for path, x in leaves}

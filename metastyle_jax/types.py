@@ -1,0 +1,27 @@
+"""Aliases, shared errors and the legend of array shapes.
+
+Shapes in docstrings use these letters:
+
+    S  styles in one outer step          T  inner steps
+    N  images in a batch                 C  channels
+    H, W  height and width in pixels     L  style layers of the loss network
+
+Inside the package an image is RGB, float32 in 0..1, channels last: ``[N, H, W, 3]``. Unsigned
+bytes occur in `images`, `sources` and `data` only.
+"""
+
+from typing import Any, TypeAlias
+
+import jax
+
+Array: TypeAlias = jax.Array
+PyTree: TypeAlias = Any
+Params: TypeAlias = Any  # a pytree of arrays: the weights of a network
+
+
+class UserError(ValueError):
+    """A mistake that its maker can mend.
+
+    The message names the offending value and the remedy in one or two sentences. Entry points
+    print it without a traceback and exit with code 2.
+    """

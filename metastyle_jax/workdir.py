@@ -1,0 +1,140 @@
+"""A run's folder: its lock and its configuration."""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from metastyle_jax import tensors
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def lock(workdir: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps a run's folder from other processes; does nothing where fcntl is absent.
+
+    Args:
+        workdir: the folder, made if need be.
+
+    Yields:
+        Nothing, while the folder is locked. The lock ends with the process, however it ends.
+
+    Raises:
+        tensors.CheckpointError: if another process holds it, or the folder cannot be made.
+    """
+    workdir = pathlib.Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        opened = (workdir / '.lock').open('a+')
+    except OSError as error:
+        raise tensors.CheckpointError(
+            f'Cannot use {workdir}: {error.strerror or error}. Choose another --workdir.'
+        ) from error
+    with opened:
+        if fcntl is not None:
+            _lock_file(opened, workdir)
+        yield
+
+
+def write_config(
+    workdir: str | os.PathLike[str], config: Mapping[str, Any], *, may_differ: Collection[str] = ()
+) -> None:
+    """Writes a run's configuration to ``config.json``, or compares it with the one there.
+
+    Args:
+        workdir: the run's folder, made if need be.
+        config: nested dicts of JSON types.
+        may_differ: dotted keys that may change when a run is resumed; 'log' covers 'log.every'.
+
+    Raises:
+        tensors.CheckpointError: if other keys differ, or the file cannot be read or written.
+    """
+    path = pathlib.Path(workdir) / 'config.json'
+    text = json.dumps(dict(config), indent=2, sort_keys=True, default=str) + '\n'
+    written = read_config(workdir)
+    if written is not None:
+        old, new = _dotted(written), _dotted(json.loads(text))
+        differing = [
+            f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
+            for key in sorted({*old, *new})
+            if old.get(key, ...) != new.get(key, ...)
+            and not any(f'{key}.'.startswith(f'{x}.') for x in may_differ)
+        ]
+        if differing:
+            raise tensors.CheckpointError(
+                f'{workdir} holds a run of another configuration ({"; ".join(differing)}): choose '
+                'another --workdir, or the old values.'
+            )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise tensors.CheckpointError(
+            f'Cannot make {workdir}: {error.strerror or error}. Choose another --workdir.'
+        ) from error
+    tensors.write_atomically(path, text.encode(), tensors.CheckpointError)
+
+
+def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Reads the configuration of a run.
+
+    Args:
+        workdir: the run's folder.
+
+    Returns:
+        What `write_config` wrote, or None where there is no ``config.json``.
+
+    Raises:
+        tensors.CheckpointError: if the file cannot be read or holds no configuration.
+    """
+    path = pathlib.Path(workdir) / 'config.json'
+    if not path.exists():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise tensors.CheckpointError(
+            f'{path} cannot be read ({tensors.first_line(error)}): put it right, or choose another '
+            '--workdir.'
+        ) from error
+    if not isinstance(config, dict):
+        raise tensors.CheckpointError(f'{path} holds no configuration: choose another --workdir.')
+    return config
+
+
+def _lock_file(opened: Any, workdir: pathlib.Path) -> None:
+    """Locks the file, or names who has."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            _log.warning('%s cannot be locked (%s): start no second run in it.', workdir, error)
+            return
+        opened.seek(0)
+        raise tensors.CheckpointError(
+            f'Another run, process {opened.read().strip() or "unknown"}, uses {workdir}: wait for '
+            'it, stop it, or choose another --workdir.'
+        ) from error
+    opened.truncate(0)
+    opened.write(f'{os.getpid()}\n')
+    opened.flush()
+
+
+def _dotted(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Flattens nested dicts to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= _dotted(value, f'{prefix}{key}.')
+        else:
+            flat[f'{prefix}{key}'] = value
+    return flat

@@ -1,0 +1,187 @@
+"""One outer step, on one device and on eight."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import config_dict
+
+from metastyle_jax import data, learner, losses, meta, parallel, transformer, types, vgg
+
+
+def make_config(**changes):
+    config = config_dict.create(
+        seed=0,
+        model=dict(width=2, blocks=1),
+        loss=dict(content_weight=1.0, style_weight=10.0),
+        inner=dict(
+            steps=1, rate=0.01, optimizer='sgd', eps_root=1e-8, params='all', learn_rates=False,
+            max_rate=0.02, order='exact', mode='mixed', remat=False, unroll=1,
+        ),
+        outer=dict(styles=8, contents=1, rate=1e-3, decay=0.5, warmup=4, clip=1.0),
+    )  # fmt: skip
+    for name, value in changes.items():
+        section, _, key = name.partition('_')
+        config[section][key] = value
+    return config
+
+
+def make_batch(styles, steps=1, size=16):
+    rng = np.random.default_rng(0)
+    pixels = lambda *lead: rng.integers(0, 256, (*lead, size, size, 3), dtype=np.uint8)
+    index = lambda *lead: np.zeros(lead, np.int32)
+    return data.MetaBatch(
+        pixels(styles, steps, 1), pixels(styles, 1), pixels(styles),
+        index(styles, steps, 1), index(styles, 1), index(styles),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def network():
+    return vgg.random(jax.random.key(1), width=2)
+
+
+def run(config, network, batch, devices):
+    state = parallel.replicate(learner.create(config, jax.random.key(config.seed)), devices)
+    step = parallel.spread(
+        functools.partial(learner.train_step, config=config), shared=2, devices=devices
+    )
+    return step(state, parallel.replicate(network, devices), batch)
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+
+
+@pytest.mark.usefixtures('x64')
+def test_gradients_on_one_and_eight_devices_agree(network, disagreement):
+    config, batch = make_config(), make_batch(8)
+    double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
+    network, theta = double(network), double(learner.create(config, jax.random.key(0)).params)
+    evaluate = learner.loss(network, config)
+
+    def gradient(theta, batch):
+        def one_style(inner, rest):
+            tasks = learner.tasks(network, jnp.concatenate([inner, rest[0][None]]), rest[1])
+            return meta.meta_gradient(
+                meta.Meta(theta), *(jax.tree.map(lambda x, i=i: x[i], tasks) for i in (slice(1), -1)),
+                inner_loss=lambda params, task: evaluate(params, task).total,
+                **learner.inner_options(config, 0),
+            )  # fmt: skip
+
+        inner, outer, style = (
+            jnp.asarray(data.as_float(x), jnp.float64)
+            for x in (batch.inner, batch.outer, batch.style)
+        )
+        found = meta.mean_over_tasks(one_style, inner, (outer, style), unroll=1)
+        return parallel.mean(found.gradient.theta)
+
+    one, eight = (parallel.spread(gradient, shared=1, devices=n)(theta, batch) for n in (1, 8))
+    disagreement(eight, flat(one), 1e-6)
+
+
+def test_a_step_on_one_and_eight_devices_reports_the_same(network, disagreement):
+    config, batch = make_config(), make_batch(8)
+    (_, one), (_, eight) = (run(config, network, batch, n) for n in (1, 8))
+    disagreement(eight, flat(one), 1e-4)  # float32: sums in another order
+    assert one.outer > 0
+    np.testing.assert_allclose(one.outer, one.content + one.style, rtol=1e-5)
+
+
+def test_a_step_moves_every_parameter_and_counts(network):
+    config = make_config(outer_styles=1)
+    before = learner.create(config, jax.random.key(0))
+    after, metrics = run(config, network, make_batch(1), 1)
+    assert after.step == 1
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params, after.params)
+    assert all(jax.tree.leaves(moved))
+    assert metrics.second_order_norm > 0
+    # Warm-up: a quarter of the rate at the first of four steps; Adam moves by about the rate.
+    largest = np.max(np.abs(flat(after.params) - flat(before.params)))
+    assert 0.9 * 2.5e-4 < largest < 1.01 * 2.5e-4
+
+
+def test_learned_rates_move_and_stay_within_bounds(network):
+    config = make_config(outer_styles=1, inner_learn_rates=True, outer_rate=1.0, outer_warmup=0)
+    after, _ = run(config, network, make_batch(1), 1)
+    rates = np.array(list(after.rates.values()))
+    assert np.all((rates >= 0) & (rates <= np.float32(0.02)))
+    assert np.any(rates != np.float32(0.01))
+
+
+def test_first_order_has_no_second_order_part(network):
+    config = make_config(outer_styles=1, inner_order='first')
+    _, metrics = run(config, network, make_batch(1), 1)
+    assert metrics.second_order_norm == 0
+
+
+def test_only_norms_move_in_the_inner_loop_of_norm(network):
+    config = make_config(inner_params='norm')
+    state = learner.create(config, jax.random.key(0))
+    evaluate = learner.loss(network, config)
+    contents = np.random.default_rng(0).uniform(size=(1, 1, 16, 16, 3)).astype(np.float32)
+    result = meta.inner_loop(
+        meta.Meta(state.params), learner.tasks(network, contents, contents[0, 0]),
+        loss=lambda params, task: evaluate(params, task).total,
+        **learner.inner_options(config, 0),
+    )  # fmt: skip
+    for name, before, after in zip(
+        meta.names(state.params), jax.tree.leaves(state.params), jax.tree.leaves(result.params),
+        strict=True,
+    ):  # fmt: skip
+        assert bool(jnp.any(before != after)) == ('norm' in name), name
+
+
+def test_preview_shows_theta_before_and_after_the_inner_loop(network):
+    config = make_config(inner_steps=2, inner_rate=1.0)
+    state = learner.create(config, jax.random.key(0))
+    images = np.random.default_rng(0).uniform(size=(2, 16, 16, 3)).astype(np.float32)
+    before, after = learner.preview(state, network, images[:1], images[1], config=config)
+    np.testing.assert_array_equal(before, transformer.apply(state.params, images[:1]))
+    assert jnp.any(before != after)
+
+
+def test_tasks_hold_the_targets_of_every_batch(network):
+    contents = np.random.default_rng(0).uniform(size=(3, 2, 16, 16, 3)).astype(np.float32)
+    tasks = learner.tasks(network, contents, contents[0, 0])
+    for t in range(3):
+        expected = vgg.content_features(network, contents[t])
+        np.testing.assert_allclose(tasks.targets.content[t], expected, atol=1e-5)
+    grams = losses.style_grams(vgg.features(network, contents[0, :1]))
+    for found, expected in zip(tasks.targets.grams, grams, strict=True):
+        np.testing.assert_allclose(found[2], expected, atol=1e-5)
+
+
+def test_rates_decay_as_the_paper_says():
+    config = make_config(outer_decay=2.5e-5)
+    np.testing.assert_allclose(learner.decay(config, 40_000), 0.5)
+    optimizer = learner.inner_optimizer(config, 40_000)
+    updates, _ = optimizer.update({'w': jnp.ones(())}, optimizer.init({'w': jnp.ones(())}))
+    np.testing.assert_allclose(updates['w'], -0.005, rtol=1e-6)
+
+
+def test_outer_gradients_are_clipped():
+    config = make_config(outer_clip=1.0, outer_warmup=0)
+    optimizer = learner.outer_optimizer(config)
+    big = {'w': jnp.full((4,), 100.0)}
+    _, state = optimizer.update(big, optimizer.init(big))
+    moment = optax.tree.get(state, 'mu')['w']
+    np.testing.assert_allclose(moment, 0.1 * 0.5 * np.ones(4), rtol=1e-5)
+
+
+def test_styles_that_cannot_be_shared_out_are_refused(network):
+    with pytest.raises(types.UserError, match='6 styles a step .* 8 devices.*multiple of 8'):
+        run(make_config(outer_styles=6), network, make_batch(6), 8)
+
+
+def test_unknown_names_of_the_inner_loop_are_refused():
+    for change, word in (
+        ({'inner_optimizer': 'lion'}, 'lion'),
+        ({'inner_mode': 'forward'}, 'forward'),
+        ({'inner_order': 'second'}, 'second'),
+    ):
+        with pytest.raises(types.UserError, match=word):
+            learner.check_inner(make_config(**change))

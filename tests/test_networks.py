@@ -1,0 +1,167 @@
+"""Layers, transformer, losses: shapes, invariants, and the numbers that the papers state."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from metastyle_jax import layers, losses, meta, transformer, types
+
+
+def uniform(seed, *shape):
+    return np.random.default_rng(seed).uniform(size=shape)
+
+
+# Layers. ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(('size', 'stride'), [(3, 1), (9, 1), (3, 2)])
+@pytest.mark.usefixtures('x64')
+def test_both_formulations_of_a_convolution_are_equal(size, stride):
+    x, bias = uniform(0, 2, 11, 14, 3), uniform(2, 5)
+    kernel = uniform(1, size, size, 3, 5)
+    run = lambda x, kernel, formulation: layers.reflect_conv(
+        x, kernel, bias, stride=stride, formulation=formulation
+    )
+    formulations = ('valid', 'same') if stride == 1 else ('valid', None)
+    one, other = (run(x, kernel, f) for f in formulations)
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+    derivative = lambda f: jax.jacobian(lambda k: jnp.sum(jnp.sin(run(x, k, f))))(kernel)
+    np.testing.assert_allclose(*map(derivative, formulations), rtol=1e-10)
+
+
+@pytest.mark.usefixtures('x64')
+def test_convolution_equals_its_definition():
+    x, kernel, bias = uniform(0, 1, 6, 7, 2), uniform(1, 3, 3, 2, 4), uniform(2, 4)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='reflect')
+    for stride in (1, 2):
+        found = layers.reflect_conv(x, kernel, bias, stride=stride)
+        expected = np.zeros(found.shape)
+        for i, j in np.ndindex(found.shape[1:3]):
+            patch = padded[0, stride * i : stride * i + 3, stride * j : stride * j + 3]
+            expected[0, i, j] = np.einsum('hwc,hwcd->d', patch, kernel) + bias
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.usefixtures('x64')
+def test_instance_norm_normalizes_and_stays_finite_on_constant_channels():
+    x = uniform(0, 2, 5, 6, 3)
+    y = layers.instance_norm(x, np.ones(3), np.zeros(3))
+    np.testing.assert_allclose(jnp.mean(y, (1, 2)), np.zeros((2, 3)), atol=1e-12)
+    np.testing.assert_allclose(jnp.var(y, (1, 2)), np.ones((2, 3)), rtol=1e-3)
+    squared = lambda x: jnp.sum(jnp.square(layers.instance_norm(x, np.ones(3), np.zeros(3))))
+    constant = np.full((1, 4, 4, 3), 0.5)
+    assert jnp.all(jnp.isfinite(jax.grad(squared)(constant)))
+    assert jnp.all(jnp.isfinite(jax.grad(lambda x: jnp.sum(jax.grad(squared)(x)))(constant)))
+
+
+@pytest.mark.usefixtures('x64')
+def test_layers_are_differentiable_to_second_order():
+    x, kernel = uniform(0, 1, 5, 5, 2), uniform(1, 3, 3, 2, 2)
+
+    def whole(x, kernel, scale):
+        y = layers.reflect_conv(x, kernel, np.zeros(2))
+        y = layers.instance_norm(y, scale, np.zeros(2))
+        y = layers.upsample(jnp.tanh(y), height=9, width=10)
+        return jnp.sum(jnp.square(layers.gram(y)))
+
+    check_grads(whole, (x, kernel, uniform(2, 2)), order=2, rtol=1e-5, atol=1e-5)
+
+
+def test_upsampling_repeats_each_pixel_and_crops():
+    x = np.arange(6.0).reshape(1, 2, 3, 1)
+    y = layers.upsample(x, height=3, width=6)
+    np.testing.assert_array_equal(y[0, :, :, 0], np.repeat(np.repeat(x[0, :, :, 0], 2, 0), 2, 1)[:3])
+
+
+@pytest.mark.usefixtures('x64')
+def test_gram_equals_its_definition():
+    x = uniform(0, 2, 3, 4, 5)
+    found = layers.gram(x)
+    for n in range(2):
+        flat = x[n].reshape(12, 5)
+        np.testing.assert_allclose(found[n], flat.T @ flat / (5 * 3 * 4), rtol=1e-12)
+
+
+# Transformer. -------------------------------------------------------------------------------------
+
+
+def test_parameter_counts_are_those_of_the_paper():
+    params = jax.eval_shape(lambda: transformer.init(jax.random.key(0)))
+    norm, rest = meta.partition(params, transformer.adapted('norm'))
+    count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
+    assert (count(params), count(norm), count(rest)) == (1_679_235, 3_200, 1_676_035)
+    every, none = meta.partition(params, transformer.adapted('all'))
+    assert count(every) == 1_679_235
+    assert not none
+
+
+@pytest.mark.parametrize('shape', [(16, 16), (16, 17), (18, 31), (33, 22), (19, 64)])
+def test_output_has_the_size_of_the_input(shape):
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    images = uniform(0, 2, *shape, 3).astype(np.float32)
+    outputs = transformer.apply(params, images)
+    assert outputs.shape == images.shape
+    assert outputs.dtype == images.dtype
+    assert jnp.all((outputs > 0) & (outputs < 1))
+
+
+def test_images_do_not_mix_within_a_batch():
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    images = uniform(0, 3, 20, 20, 3).astype(np.float32)
+    together = transformer.apply(params, images)
+    alone = jnp.concatenate([transformer.apply(params, image[None]) for image in images])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize('shape', [(1, 15, 16, 3), (1, 16, 15, 3), (16, 16, 3), (1, 16, 16, 4)])
+def test_images_of_a_wrong_shape_are_refused(shape):
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    with pytest.raises(types.UserError, match='at least 16'):
+        transformer.apply(params, jnp.zeros(shape))
+
+
+def test_parameters_of_another_network_are_refused_by_name():
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    transformer.check(params)
+    params['up1']['norm']['scale'] = jnp.ones(3)
+    with pytest.raises(types.UserError, match='up1/norm/scale'):
+        transformer.check(params)
+    with pytest.raises(types.UserError, match='not of a style transformer'):
+        transformer.check({'dense': jnp.ones(3)})
+    with pytest.raises(types.UserError, match="'some'"):
+        transformer.adapted('some')
+
+
+# Losses. ------------------------------------------------------------------------------------------
+
+
+def features(images):
+    """Four layers of different widths and sizes, as a loss network has them."""
+    kernels = [np.random.default_rng(i).normal(size=(3, 2 + i)) for i in range(4)]
+    return [images[:, :: i + 1, :: i + 1] @ kernel for i, kernel in enumerate(kernels)]
+
+
+@pytest.mark.usefixtures('x64')
+def test_perceptual_loss_equals_its_definition():
+    outputs, contents, style = uniform(0, 2, 6, 8, 3), uniform(1, 2, 6, 8, 3), uniform(2, 1, 6, 4, 3)
+    targets = losses.Targets(features(contents)[1], losses.style_grams(features(style)))
+    found = losses.perceptual_loss(
+        features, outputs, targets, content_weight=2.0, style_weight=30.0
+    )
+    content = 2 * np.mean((features(outputs)[1] - features(contents)[1]) ** 2)
+    style_layers = []
+    for out, ref in zip(features(outputs), features(style), strict=True):
+        gram = lambda x: x.reshape(-1, x.shape[-1]).T @ x.reshape(-1, x.shape[-1]) / x.size
+        style_layers.append(30 * np.mean([(gram(o) - gram(ref[0])) ** 2 for o in out]))
+    np.testing.assert_allclose(found.content, content, rtol=1e-12)
+    np.testing.assert_allclose(found.style_layers, style_layers, rtol=1e-12)
+    np.testing.assert_allclose(found.style, sum(style_layers), rtol=1e-12)
+    np.testing.assert_allclose(found.total, content + sum(style_layers), rtol=1e-12)
+
+
+def test_a_picture_has_no_loss_against_itself():
+    image = uniform(0, 1, 8, 8, 3)
+    targets = losses.Targets(features(image)[1], losses.style_grams(features(image)))
+    assert losses.perceptual_loss(features, image, targets).total == 0

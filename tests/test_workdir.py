@@ -1,0 +1,86 @@
+import json
+import os
+
+import helpers
+import pytest
+
+from metastyle_jax import tensors, workdir
+
+
+def test_a_second_run_in_one_folder_is_refused_until_the_first_ends(tmp_path):
+    folder = tmp_path / 'run'
+    with (
+        workdir.lock(folder),
+        pytest.raises(tensors.CheckpointError, match=f'process {os.getpid()}, uses {folder}'),
+        workdir.lock(folder),
+    ):
+        pass
+    with workdir.lock(folder):
+        pass
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path):
+    helpers.run_python(
+        """
+        import os, signal, sys
+        from metastyle_jax import workdir
+        with workdir.lock(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        tmp_path,
+    )
+    assert (tmp_path / '.lock').read_text()
+    with workdir.lock(tmp_path):
+        pass
+
+
+def test_locking_does_nothing_where_it_cannot(tmp_path, monkeypatch):
+    monkeypatch.setattr(workdir, 'fcntl', None)
+    with workdir.lock(tmp_path), workdir.lock(tmp_path):
+        pass
+    (tmp_path / 'file').write_text('')
+    with (
+        pytest.raises(tensors.CheckpointError, match='Cannot use .*file'),
+        workdir.lock(tmp_path / 'file'),
+    ):
+        pass
+
+
+CONFIG = {'inner': {'steps': 3, 'rate': 1e-3}, 'log': {'every': 10}, 'sizes': (1, 2), 'name': None}
+
+
+def test_resuming_needs_the_same_configuration_but_for_what_may_differ(tmp_path):
+    workdir.write_config(tmp_path / 'run', CONFIG)
+    workdir.write_config(tmp_path / 'run', CONFIG)
+    logged = CONFIG | {'log': {'every': 20}}
+    with pytest.raises(tensors.CheckpointError, match='log.every: 10 -> 20'):
+        workdir.write_config(tmp_path / 'run', logged, may_differ={'lo', 'log.ever'})
+    for may_differ in ({'log'}, {'log.every'}):
+        workdir.write_config(tmp_path / 'run', logged, may_differ=may_differ)
+    assert json.loads((tmp_path / 'run' / 'config.json').read_text())['log'] == {'every': 20}
+    changed = CONFIG | {'inner': {'steps': 5}, 'new': 1}
+    message = (
+        r'inner.rate: 0.001 -> absent; inner.steps: 3 -> 5; new: absent -> 1\): choose another'
+    )
+    with pytest.raises(tensors.CheckpointError, match=message):
+        workdir.write_config(tmp_path / 'run', changed, may_differ={'log'})
+    assert os.listdir(tmp_path / 'run') == ['config.json']
+
+
+@pytest.mark.parametrize('content', ['', '{', '[1]'])
+def test_a_broken_configuration_is_named(tmp_path, content):
+    (tmp_path / 'config.json').write_text(content)
+    with pytest.raises(tensors.CheckpointError, match='config.json .* another --workdir'):
+        workdir.write_config(tmp_path, CONFIG)
+
+
+def test_a_configuration_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(tensors.CheckpointError, match='file'):
+        workdir.write_config(tmp_path / 'file' / 'run', CONFIG)
+
+
+def test_the_configuration_is_read_back(tmp_path):
+    assert workdir.read_config(tmp_path) is None
+    workdir.write_config(tmp_path, CONFIG)
+    assert workdir.read_config(tmp_path) == json.loads(json.dumps(CONFIG))
