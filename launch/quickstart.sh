@@ -16,25 +16,25 @@ echo "1/4 meta-training (exact second-order meta-gradients)"
 mapfile -t files < <("$venv/bin/python" - <<'PY'
 from metastyle_jax import sources
 paintings, photographs = (sources.sample_files(kind) for kind in ('style', 'content'))
-(painting,) = (path for name, path in paintings.items() if '436535' in name)
+(painting,) = (path for name, path in paintings.items() if '437658' in name)
 print(painting, photographs['chelsea'], photographs['china'], sep='\n')
 PY
 )
 painting=${files[0]} cat=${files[1]} city=${files[2]}
-echo "2/4 adapting to Vincent van Gogh's Wheat Field with Cypresses"
+echo "2/4 adapting to Georges Seurat's study for La Grande Jatte"
 "$venv/bin/python" -m metastyle_jax.adapt --theta="$run" --style="$painting" \
-  --out="$run/wheat_field.safetensors" --overwrite \
-  --steps=160 --batch=2 --size=128 --style_size=320
+  --out="$run/grande_jatte.safetensors" --overwrite \
+  --steps=140 --batch=2 --size=128 --style_size=320
 
 echo "3/4 stylizing"
 for photograph in "$cat" "$city"; do
   name=$(basename "${photograph%.*}")
-  "$venv/bin/python" -m metastyle_jax.stylize --style="$run/wheat_field.safetensors" \
+  "$venv/bin/python" -m metastyle_jax.stylize --style="$run/grande_jatte.safetensors" \
     --input="$photograph" --output="$run/$name.png" --overwrite
 done
 
 echo "4/4 drawing the comparison"
 "$venv/bin/python" -m metastyle_jax.compare --painting="$painting" --theta="$run" \
-  --style="$run/wheat_field.safetensors" --input="$cat,$city" \
+  --style="$run/grande_jatte.safetensors" --input="$cat,$city" \
   --output="$run/result.png" --overwrite
-echo "done in $((SECONDS - begun)) s: $run/result.png, the style file $run/wheat_field.safetensors"
+echo "done in $((SECONDS - begun)) s: $run/result.png, the style file $run/grande_jatte.safetensors"

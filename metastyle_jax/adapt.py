@@ -20,8 +20,18 @@ import optax
 from absl import flags, logging
 
 from metastyle_jax import (
-    checkpoint, cli, data, images, losses, meta, metrics, sources, styles, transformer, vgg,
-)  # fmt: skip
+    checkpoint,
+    cli,
+    data,
+    images,
+    losses,
+    meta,
+    metrics,
+    sources,
+    styles,
+    transformer,
+    vgg,
+)
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 USAGE = """Adapts a meta-trained network to one style image.
@@ -182,9 +192,7 @@ def _like(params: Params) -> Any:
     return jax.tree.structure(params)
 
 
-def _read_style(
-    style: str | os.PathLike | np.ndarray, size: int
-) -> tuple[np.ndarray, str, str]:
+def _read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.ndarray, str, str]:
     """Reads a style image at the area of `size`²; returns it with its name and SHA-256."""
     if isinstance(style, np.ndarray | jax.Array):
         picture = np.asarray(style, np.float32)

@@ -259,7 +259,9 @@ def mean_over_tasks(
 
     one = jax.tree.map(lambda leaf: leaf[0], (inner_batches, outer_batches))
     zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(gradient, *one))
-    total, _ = jax.lax.scan(add, zero, (inner_batches, outer_batches), unroll=unroll or _unroll(tasks))
+    total, _ = jax.lax.scan(
+        add, zero, (inner_batches, outer_batches), unroll=unroll or _unroll(tasks)
+    )
     return jax.tree.map(lambda leaf: leaf / tasks, total)
 
 

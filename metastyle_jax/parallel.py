@@ -70,7 +70,7 @@ def spread(
         step,
         axis_name=_AXIS,
         in_axes=(None,) * shared + (0,),
-        out_axes=None,  # type: ignore[arg-type]  # pmap takes it; its annotation does not say so
+        out_axes=None,
         devices=chosen,
     )
 

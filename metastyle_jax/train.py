@@ -20,8 +20,18 @@ from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
 from metastyle_jax import (
-    checkpoint, cli, data, learner, metrics, parallel, sheet, sources, transformer, vgg, workdir,
-)  # fmt: skip
+    checkpoint,
+    cli,
+    data,
+    learner,
+    metrics,
+    parallel,
+    sheet,
+    sources,
+    transformer,
+    vgg,
+    workdir,
+)
 from metastyle_jax.types import UserError
 
 USAGE = """Meta-trains a style transformer with exact second-order meta-gradients.
@@ -84,9 +94,9 @@ def train(
     parallel.check_divisible(config.outer.styles, parallel.device_count())
     with contextlib.ExitStack() as stack:
         stack.enter_context(workdir.lock(folder))
-        contents, styles_ = open_sources(config)
+        contents, styles = open_sources(config)
         vgg_params = parallel.replicate(vgg.load(vgg_file))
-        batches = stack.enter_context(meta_batches(config, contents, styles_))
+        batches = stack.enter_context(meta_batches(config, contents, styles))
         state = learner.create(config, jax.random.key(config.seed))
         workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
         manager = stack.enter_context(
@@ -103,7 +113,7 @@ def train(
             logging.info('resuming after step %d', restored.step)
         stop = stack.enter_context(Stop().listening())
         state = parallel.replicate(state)
-        loop = Loop(config, folder, vgg_params, manager, batches, (contents, styles_))
+        loop = Loop(config, folder, vgg_params, manager, batches, (contents, styles))
         return loop.run(state, stop)
 
 
@@ -203,7 +213,11 @@ class Loop:
         raise UserError(
             f'step {step}: the outer loss is {scalars["outer"]}, the gradient norm '
             f'{scalars["gradient_norm"]}, on styles {names} and contents {photos}. '
-            + (f'The checkpoint of step {kept} is kept. ' if kept else 'No checkpoint is made yet. ')
+            + (
+                f'The checkpoint of step {kept} is kept. '
+                if kept
+                else 'No checkpoint is made yet. '
+            )
             + 'Lower config.inner.rate or config.outer.rate, set config.outer.clip, or remove '
             'these images'
         )
@@ -223,21 +237,21 @@ class Loop:
 def open_sources(config: Any) -> tuple[sources.Source, sources.Source]:
     """Opens contents and styles, without those that the configuration excludes."""
     section = config.data
-    opened = []
-    for kind, word, excluded in (
-        ('content', section.content, section.content_exclude),
-        ('style', section.style, section.style_exclude),
-    ):
-        source = sources.open_source(word, kind=kind, data_dir=section.tfds_dir or None)
-        opened.append(sources.without(source, excluded) if excluded else source)
-    return opened[0], opened[1]
+    folder = section.tfds_dir or None
+    contents = sources.open_source(section.content, kind='content', data_dir=folder)
+    styles = sources.open_source(section.style, kind='style', data_dir=folder)
+    if section.content_exclude:
+        contents = sources.without(contents, section.content_exclude)
+    if section.style_exclude:
+        styles = sources.without(styles, section.style_exclude)
+    return contents, styles
 
 
-def meta_batches(config: Any, contents: sources.Source, styles_: sources.Source) -> data.Batches:
+def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) -> data.Batches:
     """The iterator of batches of a configuration."""
     return data.meta_batches(
         contents,
-        styles_,
+        styles,
         styles_per_step=config.outer.styles,
         inner_steps=config.inner.steps,
         contents_per_style=config.outer.contents,
@@ -298,6 +312,13 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> int:
     """Trains as the flags say; returns the exit code."""
     cli.require(values, 'config', 'workdir')
+    try:
+        values.config.to_dict()
+    except OSError as error:  # a configuration file that cannot be read is reported on first use
+        path = values['config'].config_filename
+        raise UserError(
+            f'--config={path} cannot be read: name a file such as configs/coco.py'
+        ) from error
     return train(values.config, pathlib.Path(values.workdir), vgg_file=values.vgg)
 
 

@@ -66,8 +66,9 @@ def test_gradients_on_one_and_eight_devices_agree(network, disagreement):
     def gradient(theta, batch):
         def one_style(inner, rest):
             tasks = learner.tasks(network, jnp.concatenate([inner, rest[0][None]]), rest[1])
+            first, last = (jax.tree.map(lambda x, i=i: x[i], tasks) for i in (slice(1), -1))
             return meta.meta_gradient(
-                meta.Meta(theta), *(jax.tree.map(lambda x, i=i: x[i], tasks) for i in (slice(1), -1)),
+                meta.Meta(theta), first, last,
                 inner_loss=lambda params, task: evaluate(params, task).total,
                 **learner.inner_options(config, 0),
             )  # fmt: skip

@@ -72,7 +72,9 @@ def test_layers_are_differentiable_to_second_order():
 def test_upsampling_repeats_each_pixel_and_crops():
     x = np.arange(6.0).reshape(1, 2, 3, 1)
     y = layers.upsample(x, height=3, width=6)
-    np.testing.assert_array_equal(y[0, :, :, 0], np.repeat(np.repeat(x[0, :, :, 0], 2, 0), 2, 1)[:3])
+    np.testing.assert_array_equal(
+        y[0, :, :, 0], np.repeat(np.repeat(x[0, :, :, 0], 2, 0), 2, 1)[:3]
+    )
 
 
 @pytest.mark.usefixtures('x64')
@@ -145,7 +147,11 @@ def features(images):
 
 @pytest.mark.usefixtures('x64')
 def test_perceptual_loss_equals_its_definition():
-    outputs, contents, style = uniform(0, 2, 6, 8, 3), uniform(1, 2, 6, 8, 3), uniform(2, 1, 6, 4, 3)
+    outputs, contents, style = (
+        uniform(0, 2, 6, 8, 3),
+        uniform(1, 2, 6, 8, 3),
+        uniform(2, 1, 6, 4, 3),
+    )
     targets = losses.Targets(features(contents)[1], losses.style_grams(features(style)))
     found = losses.perceptual_loss(
         features, outputs, targets, content_weight=2.0, style_weight=30.0

@@ -1,0 +1,320 @@
+"""Adapting and stylizing as a user does, from the command line and from Python."""
+
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import metastyle_jax
+from metastyle_jax import checkpoint, sources, styles, transformer
+
+FAST = {'steps': 3, 'batch': 1, 'size': 32, 'style_size': 32}
+FAST_FLAGS = [f'--{name}={value}' for name, value in FAST.items()]
+
+
+def command(name, monkeypatch, *arguments):
+    """Runs a command in this process; returns its exit code."""
+    monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+    return importlib.import_module(f'metastyle_jax.{name}').run()
+
+
+@pytest.fixture(scope='module')
+def theta(tmp_path_factory):
+    path = tmp_path_factory.mktemp('theta') / 'theta.safetensors'
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    checkpoint.save_theta(path, params, settings={})
+    return path
+
+
+@pytest.fixture(scope='module')
+def painting():
+    return next(iter(sources.sample_files('style').values()))
+
+
+@pytest.fixture(scope='module')
+def style(theta, painting):
+    return metastyle_jax.adapt(theta, painting, **FAST)
+
+
+@pytest.fixture
+def style_file(style, tmp_path):
+    path = tmp_path / 'style.safetensors'
+    styles.save_style(path, style)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / 'photo.png'
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 27, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+# Adaptation. --------------------------------------------------------------------------------------
+
+
+def test_a_style_file_tells_where_it_comes_from(theta, painting, style, style_file):
+    loaded = styles.load_style(style_file)
+    assert loaded.style_name == painting.name
+    assert loaded.theta_sha256 == checkpoint.load_theta(theta).fingerprint
+    assert loaded.settings['steps'] == 3
+    assert loaded.adapted == 'all'
+    assert [len(loaded.losses[part]) for part in ('total', 'content', 'style')] == [3, 3, 3]
+    for name, value in style.params.items():
+        np.testing.assert_array_equal(loaded.params[name], value)
+
+
+def test_adaptation_lowers_the_loss_and_repeats_exactly_for_a_seed(theta, painting, style):
+    again, other = (metastyle_jax.adapt(theta, painting, seed=s, **FAST) for s in (0, 1))
+    for name, value in style.params.items():
+        np.testing.assert_array_equal(again.params[name], value)
+    assert any(np.any(other.params[n] != x) for n, x in style.params.items())
+    longer = metastyle_jax.adapt(theta, painting, **{**FAST, 'steps': 30})
+    assert np.mean(longer.losses['total'][-5:]) < 0.8 * np.mean(longer.losses['total'][:3])
+
+
+def test_norm_adaptation_moves_and_keeps_norms_only(theta, painting, tmp_path):
+    style = metastyle_jax.adapt(theta, painting, params='norm', **FAST)
+    assert all('norm' in name for name in style.params)
+    path = tmp_path / 'norm.safetensors'
+    styles.save_style(path, style)
+    assert path.stat().st_size < 20_000
+    image = np.full((16, 16, 3), 0.5, np.float32)
+    assert metastyle_jax.stylize(path, image, theta=theta).shape == (16, 16, 3)
+    with pytest.raises(metastyle_jax.UserError, match='--theta'):
+        metastyle_jax.stylize(path, image)
+
+
+def test_arrays_are_taken_as_styles(theta):
+    picture = np.random.default_rng(0).uniform(size=(40, 30, 3)).astype(np.float32)
+    style = metastyle_jax.adapt(theta, picture, **{**FAST, 'steps': 1})
+    assert style.style_name == 'array'
+
+
+def test_the_adapt_command_writes_a_style(theta, painting, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'out.safetensors'
+    flags = [f'--theta={theta}', f'--style={painting}', f'--out={out}', *FAST_FLAGS]
+    assert command('adapt', monkeypatch, *flags) == 0
+    first = styles.load_style(out)
+    assert first.settings['size'] == 32
+    capsys.readouterr()
+    assert command('adapt', monkeypatch, *flags) == 2
+    assert '--overwrite' in capsys.readouterr().err
+    assert command('adapt', monkeypatch, *flags, '--overwrite', '--steps=1') == 0
+    assert styles.load_style(out).settings['steps'] == 1
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ('--steps=0', 'steps=0'),
+        ('--steps=-3', 'steps=-3'),
+        ('--batch=0', 'batch=0'),
+        ('--size=15', 'size=15'),
+        ('--style_size=-1', 'style_size=-1'),
+        ('--rate=0', 'rate=0'),
+        ('--rate=nan', 'rate=nan'),
+        ('--style_weight=-1', 'style_weight=-1'),
+        ('--params=bias', "'bias'"),
+        ('--seed=-1', 'seed'),
+        ('--content=folder:/nowhere', '/nowhere'),
+        ('--theta=/nowhere', '/nowhere'),
+        ('--style=/nowhere.jpg', '/nowhere.jpg'),
+        ('--out=/nowhere/x.safetensors', '/nowhere'),
+        ('--out=x.npz', 'x.npz'),
+        ('--vgg=/nowhere.pth', '/nowhere.pth'),
+        ('--theta=', '--theta must be given'),
+        ('--steps=few', 'few'),
+        ('--stepps=2', 'stepps'),
+    ],
+)
+def test_bad_flags_of_adapt_are_refused(
+    theta, painting, tmp_path, monkeypatch, capsys, change, message
+):
+    out = tmp_path / 'out.safetensors'
+    flags = [f'--theta={theta}', f'--style={painting}', f'--out={out}', *FAST_FLAGS, change]
+    assert command('adapt', monkeypatch, *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert 'Traceback' not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_style_file_is_no_theta_and_no_picture(theta, style_file, tmp_path, monkeypatch, capsys):
+    out = f'--out={tmp_path}/out.safetensors'
+    assert command('adapt', monkeypatch, f'--theta={style_file}', f'--style={style_file}', out) == 2
+    assert 'metastyle-stylize' in capsys.readouterr().err
+    assert command('adapt', monkeypatch, f'--theta={theta}', f'--style={style_file}', out) == 2
+    assert 'style.safetensors' in capsys.readouterr().err
+
+
+def test_a_diverging_adaptation_stops_with_a_remedy(theta, painting, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'out.safetensors'
+    flags = [f'--theta={theta}', f'--style={painting}', f'--out={out}', *FAST_FLAGS]
+    assert command('adapt', monkeypatch, *flags, '--rate=1e38', '--steps=5') == 2
+    error = capsys.readouterr().err
+    assert 'lower --rate' in error
+    assert not out.exists()
+
+
+# Stylizing. ---------------------------------------------------------------------------------------
+
+
+def test_stylizing_in_python_equals_the_command(style, style_file, photo, tmp_path, monkeypatch):
+    out = tmp_path / 'out.png'
+    flags = [f'--style={style_file}', f'--input={photo}', f'--output={out}']
+    assert command('stylize', monkeypatch, *flags) == 0
+    written = np.asarray(Image.open(out))
+    assert written.shape == (20, 27, 3)
+    expected = metastyle_jax.stylize(style, photo)
+    np.testing.assert_allclose(written / 255.0, expected, atol=0.51 / 255)
+    array = np.asarray(Image.open(photo), np.float32) / 255
+    np.testing.assert_array_equal(metastyle_jax.stylize(style_file, array), expected)
+
+
+def test_size_is_kept_unless_asked_and_alpha_survives(style_file, tmp_path, monkeypatch):
+    photo, out = tmp_path / 'p.png', tmp_path / 'o.webp'
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(photo)
+    flags = [f'--style={style_file}', f'--input={photo}', f'--output={out}', '--max_size=30']
+    assert command('stylize', monkeypatch, *flags) == 0
+    with Image.open(out) as image:
+        assert image.size == (30, 20)
+        assert image.mode == 'RGBA'
+
+
+def test_orientation_is_applied(style_file, tmp_path, monkeypatch):
+    photo, out = tmp_path / 'p.jpg', tmp_path / 'o.png'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (40, 24), 'red').save(photo, exif=exif)
+    flags = [f'--style={style_file}', f'--input={photo}', f'--output={out}']
+    assert command('stylize', monkeypatch, *flags) == 0
+    with Image.open(out) as image:
+        assert image.size == (24, 40)
+
+
+def test_a_folder_becomes_a_folder(style_file, tmp_path, monkeypatch, caplog):
+    photos, out = tmp_path / 'photos', tmp_path / 'new' / 'out'
+    (photos / 'deep').mkdir(parents=True)
+    for i in range(11):
+        Image.new('RGB', (16 + i % 2, 16), (i * 20, 0, 0)).save(photos / f'{i}.jpg')
+    Image.new('L', (16, 16)).save(photos / 'deep' / 'grey.gif')
+    (photos / 'broken.png').write_bytes(b'no picture')
+    flags = [f'--style={style_file}', f'--input={photos}', f'--output={out}']
+    assert command('stylize', monkeypatch, *flags) == 0
+    written = {path.relative_to(out).as_posix() for path in out.rglob('*.*')}
+    assert written == {f'{i}.jpg' for i in range(11)} | {'deep/grey.png'}
+    assert command('stylize', monkeypatch, *flags) == 2  # nothing is overwritten
+    assert command('stylize', monkeypatch, *flags, '--overwrite') == 0
+
+
+def test_a_folder_with_many_broken_pictures_is_refused(style_file, tmp_path, monkeypatch, capsys):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    photos.mkdir()
+    for i in range(4):
+        Image.new('RGB', (16, 16)).save(photos / f'{i}.png')
+    (photos / 'broken.png').write_bytes(b'no picture')
+    flags = [f'--style={style_file}', f'--input={photos}', f'--output={out}']
+    assert command('stylize', monkeypatch, *flags) == 2
+    assert 'broken.png' in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ('--output={tmp}/out.bmp', '.bmp'),
+        ('--output={tmp}/nowhere/out.png', 'nowhere'),
+        ('--output={photo}', 'itself'),
+        ('--input={tmp}/nowhere.png', 'nowhere.png'),
+        ('--input={tmp}/empty', 'empty'),
+        ('--input={tmp}/zero.png', 'zero.png'),
+        ('--input={tmp}/small.png', '16'),
+        ('--input={tmp}/cut.jpg', 'cut.jpg'),
+        ('--style={tmp}/nowhere.safetensors', 'nowhere.safetensors'),
+        ('--style={tmp}/cut.safetensors', 'cut.safetensors'),
+        ('--style={theta}', "'metastyle_jax.theta'"),
+        ('--max_size=8', 'max_size=8'),
+        ('--max_size=big', 'big'),
+        ('--style=', '--style must be given'),
+    ],
+)
+def test_bad_flags_of_stylize_are_refused(
+    style_file, theta, photo, tmp_path, monkeypatch, capsys, change, message
+):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'zero.png').touch()
+    Image.new('RGB', (15, 40)).save(tmp_path / 'small.png')
+    Image.effect_noise((64, 64), 50).save(tmp_path / 'cut.jpg')
+    (tmp_path / 'cut.jpg').write_bytes((tmp_path / 'cut.jpg').read_bytes()[:-300])
+    (tmp_path / 'cut.safetensors').write_bytes(style_file.read_bytes()[:-100])
+    before = sorted(tmp_path.rglob('*'))
+    change = change.format(tmp=tmp_path, photo=photo, theta=theta)
+    out = tmp_path / 'out.png'
+    flags = [f'--style={style_file}', f'--input={photo}', f'--output={out}', change]
+    assert command('stylize', monkeypatch, *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert 'Traceback' not in error
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_a_style_of_another_theta_is_refused(theta, painting, photo, tmp_path):
+    style = metastyle_jax.adapt(theta, painting, params='norm', **{**FAST, 'steps': 1})
+    other = tmp_path / 'other.safetensors'
+    params = transformer.init(jax.random.key(7), width=2, blocks=1)
+    checkpoint.save_theta(other, params, settings={})
+    with pytest.raises(metastyle_jax.UserError, match='adapted from the θ'):
+        metastyle_jax.stylize(style, photo, theta=other)
+
+
+def test_the_comparison_shows_four_pictures_a_row(
+    theta, painting, style_file, photo, tmp_path, monkeypatch
+):
+    out = tmp_path / 'result.png'
+    flags = [
+        f'--painting={painting}', f'--theta={theta}', f'--style={style_file}',
+        f'--input={photo},{photo}', f'--output={out}', '--cell=64',
+    ]  # fmt: skip
+    assert command('compare', monkeypatch, *flags) == 0
+    with Image.open(out) as image:
+        assert image.width > 4 * 64
+        assert image.height > 2 * 64
+
+
+# The package. -------------------------------------------------------------------------------------
+
+
+def test_public_names_are_functions_however_modules_are_imported():
+    importlib.import_module('metastyle_jax.adapt')
+    importlib.import_module('metastyle_jax.stylize')
+    for name in metastyle_jax.__all__:
+        assert getattr(metastyle_jax, name) is not None
+    assert not isinstance(metastyle_jax.adapt, type(pathlib))
+    assert not isinstance(metastyle_jax.stylize, type(pathlib))
+    with pytest.raises(AttributeError, match='no attribute'):
+        _ = metastyle_jax.nothing
+
+
+@pytest.mark.parametrize('name', ['train', 'adapt', 'stylize', 'compare'])
+def test_help_is_complete_and_short(name, monkeypatch, capsys):
+    assert command(name, monkeypatch, '--help') == 0
+    text = capsys.readouterr().out
+    assert '--' in text
+    assert len(text.splitlines()) < 60
+
+
+def test_modules_run_without_a_warning():
+    found = subprocess.run(
+        [sys.executable, '-W', 'error', '-m', 'metastyle_jax.stylize', '--input=x'],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert '--style and --output must be given' in found.stderr
