@@ -26,10 +26,10 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         workers=0,
     )
     if arg != 'tiny':
-        config.steps = 120
+        config.steps = 60
         config.inner.rate = 1e-5  # so few outer steps cannot tame larger inner ones
         config.data.update(size=64, style_size=96)
         config.outer.update(styles=1, contents=2, rate=1e-3, warmup=10)
-        config.log.update(every=10, pictures=60)
-        config.checkpoint.update(every=40, keep=2)
+        config.log.update(every=5, pictures=30)
+        config.checkpoint.update(every=20, keep=2)
     return config

@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import tensorboardX
 import tqdm
 from absl import logging
 
+from metastyle_jax.types import UserError
+
 JSON_FILE = 'metrics.jsonl'
+_COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
 def scalars(metrics: Any) -> dict[str, float]:
@@ -43,7 +47,7 @@ class Logger:
     """
 
     def __init__(self, folder: pathlib.Path, *, total: int, start: int, images: int) -> None:
-        self._file = (folder / JSON_FILE).open('a', encoding='utf-8')
+        self._path = folder / JSON_FILE
         try:
             self._board = tensorboardX.SummaryWriter(str(folder / 'tensorboard'))
         except OSError as error:
@@ -51,6 +55,8 @@ class Logger:
             self._board = None
         self._bar = progress(total=total, initial=start, unit='step', description='meta-training')
         self._images = images
+        self._compile_seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
         self._window: list[dict[str, float]] = []
         self._since = time.monotonic()
 
@@ -60,8 +66,8 @@ class Logger:
         self._bar.set_postfix(outer=f'{metrics["outer"]:.4g}', refresh=False)
         self._bar.update(step - self._bar.n)
 
-    def flush(self, step: int, **extra: float) -> dict[str, float]:
-        """Writes the averages since the last call, with speed and any extra number.
+    def flush(self, step: int) -> dict[str, float]:
+        """Writes the averages since the last call, with speed and seconds spent on compiling.
 
         Returns:
             What was written; empty when there was nothing.
@@ -74,15 +80,22 @@ class Logger:
             for name in self._window[0]
         }
         line['images_per_second'] = self._images * len(self._window) / elapsed
-        line.update(extra)
-        self._file.write(json.dumps({'step': step, **line}) + '\n')
-        self._file.flush()
+        line['compile_seconds'] = self._compile_seconds
+        try:
+            with self._path.open('a', encoding='utf-8') as opened:
+                opened.write(json.dumps({'step': step, **line}) + '\n')
+        except OSError as error:
+            raise UserError(
+                f'{self._path} cannot be written ({error.strerror}): free some space or make the '
+                'folder writable, and start again; the last checkpoint is whole'
+            ) from error
         with self._guarded():
             if self._board:
                 for name, value in line.items():
                     self._board.add_scalar(name, value, step)
                 self._board.flush()
         self._window = []
+        self._compile_seconds = 0.0
         self._since = time.monotonic()
         return line
 
@@ -95,11 +108,16 @@ class Logger:
 
     def close(self) -> None:
         """Closes files and bar."""
+        jax.monitoring.unregister_event_duration_listener(self._hear)
         self._bar.close()
-        self._file.close()
         with self._guarded():
             if self._board:
                 self._board.close()
+
+    def _hear(self, event: str, duration_secs: float, **_: str | int) -> None:
+        """Adds up what JAX reports of its compiler."""
+        if event == _COMPILED:
+            self._compile_seconds += duration_secs
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -164,17 +164,14 @@ class Loop:
                 state, found = self._step_fn(state, self._vgg, batch)
                 scalars = metrics.scalars(jax.device_get(found))
                 if done == start:
-                    scalars_once = {'first_step_seconds': time.monotonic() - begun}
-                    logging.info(
-                        'first step, with compilation: %.1f s', scalars_once['first_step_seconds']
-                    )
+                    logging.info('first step, with compilation: %.1f s', time.monotonic() - begun)
                 self._check_finite(scalars, batch, done + 1)
                 done += 1
                 self._losses.append(scalars['outer'])
                 log.add(done, scalars)
                 last = done == config.steps or stop.signal is not None
                 if done % config.log.every == 0 or last:
-                    log.flush(done, **(scalars_once if done <= start + config.log.every else {}))
+                    log.flush(done)
                 if config.log.pictures and (done % config.log.pictures == 0 or last):
                     log.picture(done, 'before_and_after_the_inner_loop', self._sheet(state, batch))
                 self._save(done, state, force=last)
