@@ -48,6 +48,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             unroll=0,  # 0: chosen by backend
         ),
         outer=dict(
+            devices=0,  # that the styles are shared out over; 0: all
             styles=4,  # a step
             contents=4,  # a style
             rate=1e-3,  # η of Adam
@@ -64,7 +65,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         config.data.update(
             content='sample:', style='sample:', size=32, style_size=32, workers=0, val_fraction=0.25
         )
-        config.outer.update(styles=1, contents=2)
+        config.outer.update(devices=1, styles=1, contents=2)
         config.log.update(every=2, pictures=4)
         config.checkpoint.update(every=2)
     return config

@@ -21,6 +21,6 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         config.data.update(content='folder:data/photos', style='folder:data/paintings', workers=2)
         config.inner.params = 'norm'
         config.inner.rate = 1e-3
-        config.outer.styles = 1
+        config.outer.update(devices=1, styles=1)
         config.checkpoint.every = 500
     return config

@@ -24,7 +24,7 @@ painting=${files[0]} cat=${files[1]} city=${files[2]}
 echo "2/4 adapting to Georges Seurat's study for La Grande Jatte"
 "$venv/bin/python" -m metastyle_jax.adapt --theta="$run" --style="$painting" \
   --out="$run/grande_jatte.safetensors" --overwrite \
-  --steps=240 --batch=2 --size=128 --style_size=320
+  --content_exclude=chelsea,china --steps=240 --batch=2 --size=128 --style_size=320
 
 echo "3/4 stylizing"
 for photograph in "$cat" "$city"; do

@@ -19,9 +19,19 @@ if [ -z "$python" ]; then
 fi
 
 venv=${METASTYLE_VENV:-$root/.venv}
-if [ ! -x "$venv/bin/python" ]; then
+# What a failed or interrupted attempt left has a Python and no pip.
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
+  ! "$venv/bin/python" -m ensurepip >/dev/null 2>&1; then
+  if [ -n "${METASTYLE_VENV:-}" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
+    echo "METASTYLE_VENV=$venv has no Python with pip: remove it, or name another folder" >&2
+    exit 2
+  fi
   echo "making the virtual environment $venv"
-  "$python" -m venv "$venv"
+  if ! "$python" -m venv --clear "$venv"; then
+    echo "$venv could not be made: install Python's venv and ensurepip (Debian, Ubuntu:" \
+      "apt install python3-venv), or set PYTHON to another Python" >&2
+    exit 2
+  fi
 fi
 wanted="$extras $(cat setup.cfg pyproject.toml | cksum) $("$venv/bin/python" --version)"
 stamp=$venv/.metastyle-$(echo "$extras" | tr ',' '-')

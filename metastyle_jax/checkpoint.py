@@ -4,12 +4,12 @@ Checkpoints are Orbax's, which this module alone imports; a θ file is one ``.sa
 checkpoint too is checked, when it is read back, against a SHA-256 taken when it was written.
 """
 
-import base64
 import contextlib
 import json
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +27,10 @@ _FORMAT = tensors.Format(
     remedy='give it to metastyle-stylize as --style',
     keys=('settings',),
     error=tensors.CheckpointError,
+)
+# Orbax gives the errors of its C++ parts as ValueError; these tell nothing about the file.
+_NO_DAMAGE = re.compile(
+    r'^(ABORTED|CANCELLED|DEADLINE_EXCEEDED|PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE)'
 )
 _log = logging.getLogger(__name__)
 
@@ -94,7 +98,7 @@ class Manager:
         Args:
             step: the number of finished steps.
             state: a pytree of arrays, numbers and typed keys, with θ in its entry ``params``.
-            data_state: state of the data iterator: JSON types, bytes and numpy scalars.
+            data_state: state of the data iterator: JSON types and numpy scalars.
             metric: what the best checkpoint is chosen by, lower is better; None or NaN: it cannot
                 be the best.
             force: save even if `every` does not divide the step.
@@ -125,45 +129,37 @@ class Manager:
         with self._errors('save'):
             return bool(self._manager.save(step, args=args, metrics=metrics, force=True))
 
-    def restore(self, abstract_state: types.PyTree, step: int | None = None) -> Restored | None:
-        """Reads a checkpoint back.
+    def restore(self, abstract_state: types.PyTree) -> Restored | None:
+        """Reads the latest whole checkpoint back.
+
+        Damaged ones after it are logged and renamed to ``STEP.damaged``. Where one cannot be read
+        for another reason, as a lack of memory or of permission, all are left as they are.
 
         Args:
             abstract_state: the structure, shapes and types to return; arrays or
                 `jax.ShapeDtypeStruct`. Leaves come back as numpy arrays or Python numbers where
                 they are such here, and else as arrays on the default device, committed to none.
-            step: which one; None: the latest that is whole. Damaged ones after it are logged and
-                renamed to ``STEP.damaged``.
 
         Returns:
             The checkpoint, or None if there is none at all.
 
         Raises:
-            tensors.CheckpointError: if none is whole, there is no such step, or it is of another
+            tensors.CheckpointError: if none is whole, one cannot be read, or it is of another
                 structure.
         """
         self.wait()
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        if step is not None and step not in steps:
-            raise tensors.CheckpointError(
-                f'There is no checkpoint {step} in {self.folder}: choose one of {steps}.'
-            )
-        steps = steps if step is None else [step]
         damaged = []
-        for number in steps:
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            path = self.folder / str(step)
             try:
-                flat, meta = _read(self._manager, number)
-            except Exception as error:  # a damaged file can lead to any
-                damaged.append(number)
-                _log.warning(
-                    'The checkpoint %s is damaged: %s',
-                    self.folder / str(number),
-                    tensors.first_line(error),
-                )
+                flat, meta = _read(self._manager, path)
+            except _DamagedError as error:
+                damaged.append(step)
+                _log.warning('The checkpoint %s is damaged: %s', path, error)
                 continue
-            state = _restore_leaves(abstract_state, flat, meta['keys'], self.folder / str(number))
+            state = _restore_leaves(abstract_state, flat, meta['keys'], path)
             self._set_aside(damaged)
-            return Restored(number, state, _from_json(meta['data_state']))
+            return Restored(step, state, json.loads(meta['data_state']))
         if damaged:
             raise tensors.CheckpointError(
                 f'No checkpoint in {self.folder} is whole (tried {damaged}): start again in '
@@ -254,13 +250,36 @@ def _is_not_chatter(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR and not record.exc_info
 
 
-def _read(manager: ocp.CheckpointManager, step: int) -> tuple[tensors.Flat, dict[str, Any]]:
-    """Reads a checkpoint as it was written and compares its SHA-256; any error means damage."""
+class _DamagedError(Exception):
+    """A checkpoint that is not what was saved."""
+
+
+def _read(
+    manager: ocp.CheckpointManager, path: pathlib.Path
+) -> tuple[tensors.Flat, dict[str, Any]]:
+    """Reads a checkpoint as it was written and compares its SHA-256.
+
+    Raises:
+        _DamagedError: if it is damaged.
+        tensors.CheckpointError: if it cannot be read, and may be whole.
+    """
     args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
-    restored = manager.restore(step, args=args)
-    flat, meta = tensors.flatten(restored['state']), restored['meta']
-    if tensors.sha256(flat) != meta['sha256']:
-        raise ValueError('its contents are not those that were saved')
+    try:
+        restored = manager.restore(int(path.name), args=args)
+        flat, meta = tensors.flatten(restored['state']), restored['meta']
+        if tensors.sha256(flat) != meta['sha256']:
+            raise _DamagedError('its contents are not those that were saved')
+    except _DamagedError:
+        raise
+    except Exception as error:  # a damaged file can lead to any
+        line = tensors.first_line(error)
+        missing = isinstance(error, FileNotFoundError)
+        if (isinstance(error, OSError | MemoryError) and not missing) or _NO_DAMAGE.match(line):
+            raise tensors.CheckpointError(
+                f'The checkpoint {path} cannot be read ({line}), and may be whole: see that its '
+                'files are readable and that memory suffices, and start again; or move it away.'
+            ) from error
+        raise _DamagedError(line) from error
     return flat, meta
 
 
@@ -299,23 +318,14 @@ def _narrow(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _to_json(value: Any) -> str:
-    """Writes JSON; bytes and numpy's scalars are admitted."""
+    """Writes JSON; numpy's scalars are admitted."""
 
     def encode(x: Any) -> Any:
-        if isinstance(x, bytes):
-            return {'__bytes__': base64.b64encode(x).decode()}
         if isinstance(x, np.generic | np.ndarray):
             return x.tolist()
         raise tensors.CheckpointError(f'{x!r} in the state of the data cannot be saved as JSON.')
 
     return json.dumps(value, default=encode)
-
-
-def _from_json(text: str) -> Any:
-    """Reads what `_to_json` wrote."""
-    return json.loads(
-        text, object_hook=lambda x: base64.b64decode(x['__bytes__']) if '__bytes__' in x else x
-    )
 
 
 # θ: of a training run, of one of its checkpoints, or of a file.
@@ -325,7 +335,7 @@ class Theta(NamedTuple):
     """The initialization that styles are adapted from.
 
     Attributes:
-        params: float32; nested dicts, or the structure of the template.
+        params: float32, nested dicts.
         fingerprint: `tensors.fingerprint` of the params.
         settings: the configuration it was trained with, empty if unknown.
     """
@@ -335,24 +345,29 @@ class Theta(NamedTuple):
     settings: dict[str, Any]
 
 
-def load_theta(path: str | os.PathLike[str], *, template: types.PyTree = None) -> Theta:
-    """Reads θ.
+def load_theta(path: str | os.PathLike[str]) -> Theta:
+    """Reads θ; logs which step of a run it is, where the path does not say.
 
     Args:
         path: the folder of a training run (its best checkpoint, or the latest where none has a
             metric), one checkpoint of it (``RUN/checkpoints/1200``), or a ``.safetensors`` file
             of float32 or float16.
-        template: a pytree of arrays or `jax.ShapeDtypeStruct` that names and shapes must equal.
 
     Returns:
         `Theta`.
 
     Raises:
-        tensors.CheckpointError: if there is no such thing, or it is damaged, no θ, of other names
-            or shapes, or not finite.
+        tensors.CheckpointError: if there is no such thing, or it cannot be read, is damaged, no θ,
+            or not finite.
     """
     path = pathlib.Path(path)
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise tensors.CheckpointError(
+            f'{path} cannot be read ({error.strerror or error}): make it readable.'
+        ) from error
+    if not found:
         raise tensors.CheckpointError(
             f'There is no θ at {path}: name the folder of a training run, one of its checkpoints '
             'or a .safetensors file.'
@@ -364,10 +379,7 @@ def load_theta(path: str | os.PathLike[str], *, template: types.PyTree = None) -
         settings = tensors.read_json(metadata, 'settings', path, tensors.CheckpointError)
     flat = {name: array.astype(np.float32) for name, array in flat.items()}
     tensors.check_finite(flat, path, tensors.CheckpointError)
-    if template is None:
-        params: types.Params = jax.tree.map(jnp.asarray, tensors.unflatten(flat))
-    else:
-        params = tensors.fill(template, flat, source=str(path), error=tensors.CheckpointError)
+    params = jax.tree.map(jnp.asarray, tensors.unflatten(flat))
     return Theta(params, tensors.sha256(flat), settings)
 
 
@@ -399,6 +411,20 @@ def save_theta(
     tensors.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
 
 
+@contextlib.contextmanager
+def _opened(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
+    """Opens Orbax's manager for reading, and closes it."""
+    try:
+        manager = _open(folder)
+    except Exception as error:  # Orbax's, whatever they are
+        raise tensors.CheckpointError(
+            f'The checkpoints in {folder} cannot be read ({tensors.first_line(error)}): see that '
+            'the folder is readable, and a training run of this program.'
+        ) from error
+    with contextlib.closing(manager):
+        yield manager
+
+
 def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathlib.Path]:
     """Finds and reads θ in a run's folder or in one of its checkpoints."""
     if folder.name.isdigit() and not (folder / 'checkpoints').is_dir():
@@ -410,7 +436,7 @@ def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathl
         raise tensors.CheckpointError(
             f'{folder} is no training run: it has no folder checkpoints. Name the --workdir of one.'
         )
-    with contextlib.closing(_open(checkpoints)) as manager:
+    with _opened(checkpoints) as manager:
         steps = manager.all_steps()
         if not steps or (step is not None and step not in steps):
             raise tensors.CheckpointError(
@@ -419,13 +445,14 @@ def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathl
         if step is None:
             best = manager.best_step()
             step = best if best is not None else max(steps)
+            chosen = 'latest' if best is None else 'best'
+            _log.info('θ: step %d of %s (%s of %d)', step, run, chosen, len(steps))
         path = checkpoints / str(step)
         try:
-            flat, _ = _read(manager, step)
-        except Exception as error:  # a damaged file can lead to any
+            flat, _ = _read(manager, path)
+        except _DamagedError as error:
             raise tensors.CheckpointError(
-                f'The checkpoint {path} is damaged ({tensors.first_line(error)}): name another '
-                f'step of {sorted(steps)}.'
+                f'The checkpoint {path} is damaged ({error}): name another step of {sorted(steps)}.'
             ) from error
     start = 'params/'
     flat = {x.removeprefix(start): array for x, array in flat.items() if x.startswith(start)}

@@ -59,7 +59,7 @@ def run(
             raise
         print(
             f'{command}: out of memory ({str(error).splitlines()[0]}): '
-            'lower the size of the images or of the batch',
+            'lower --max_size, --batch, --size or config.data.size',
             file=sys.stderr,
         )
         return EXIT_USER_ERROR
@@ -72,20 +72,13 @@ def require(values: flags.FlagValues, *names: str) -> None:
         raise UserError(f'{" and ".join(missing)} must be given: see --help')
 
 
-def positive(values: flags.FlagValues, *names: str) -> None:
-    """Raises UserError unless each of the flags is above zero."""
-    for name in names:
-        if not getattr(values, name) > 0:
-            raise UserError(f'--{name}={getattr(values, name)}: it must be above zero')
-
-
 def _parse(values: flags.FlagValues) -> None:
     """Parses the command line; every complaint becomes a UserError."""
     try:
         rest = values(sys.argv)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # A configuration file is loaded, and its overrides are applied, while flags are parsed.
-        text = ' '.join(str(error.args[0] if error.args else error).split())
+    except Exception as error:
+        # A configuration file is executed while flags are parsed, and can raise anything.
+        text = ' '.join(str(error).split()) or type(error).__name__
         raise UserError(f'{text} (see --help)') from error
     if rest:
         raise UserError(f'{" ".join(rest)!r} is no flag: write --name=value (see --help)')

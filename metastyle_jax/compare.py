@@ -7,7 +7,7 @@ import numpy as np
 from absl import flags, logging
 
 import metastyle_jax
-from metastyle_jax import checkpoint, cli, images, sheet, styles, transformer
+from metastyle_jax import checkpoint, cli, images, sheet, styles
 from metastyle_jax.types import UserError
 
 USAGE = """Shows a style, photographs, and what the network makes of them before and after
@@ -45,16 +45,14 @@ def compare(
         theta = checkpoint.load_theta(theta)
     if not isinstance(style, styles.Style):
         style = styles.load_style(style)
-    transformer.check(theta.params)
-    before = style._replace(
-        params={}, adapted='norm', theta_sha256=theta.fingerprint
-    )  # nothing adapted: θ itself
+    before = style._replace(params={}, adapted='norm')  # nothing adapted: θ itself
+    picture = images.fit(images.read(painting).rgb, cell)
     rows = []
     for photograph in photographs:
         content = images.fit(images.read(photograph).rgb, cell)
         rows.append(
             [
-                images.fit(images.read(painting).rgb, cell),
+                picture,
                 content,
                 metastyle_jax.stylize(before, content, theta=theta),
                 metastyle_jax.stylize(style, content, theta=theta),

@@ -76,7 +76,6 @@ class Batches(Iterator[BatchT], Generic[BatchT]):
         build: Callable[..., BatchT],
         *,
         workers: int,
-        start: int = 0,
         facts: dict[str, Any] | None = None,
     ):
         """Prepares the iterator; nothing is read before the first batch is asked for.
@@ -85,13 +84,12 @@ class Batches(Iterator[BatchT], Generic[BatchT]):
             streams: datasets of whole batches, equally long.
             build: makes a batch of one element of each stream.
             workers: processes that read ahead; 0 reads ahead in threads of this process.
-            start: first step.
             facts: what the sequence depends on; kept in the state, to warn where it changed.
         """
         self._dataset = grain.experimental.ZipMapDataset(streams)
         self._build = build
         self._workers = _check_int('workers', workers, 0)
-        self._step = _check_int('start', start, 0)
+        self._step = 0
         self._facts = facts or {}
         self._iterator: grain.DatasetIterator | None = None
 
@@ -171,7 +169,6 @@ def meta_batches(
     val_fraction: float,
     seed: int,
     workers: int = 0,
-    start: int = 0,
 ) -> Batches[MetaBatch]:
     """Makes the batches of Algorithm 1, one for each outer step, without end.
 
@@ -191,7 +188,6 @@ def meta_batches(
         val_fraction: share of the contents in D_val.
         seed: of the split, the orders and the crops; from 0 to 2**32 - 1.
         workers: processes that decode; 0 for threads of this process.
-        start: first step; the sequence from there on is the same as without.
 
     Returns:
         An iterator of `MetaBatch` with `get_state`, `set_state` and `close`.
@@ -219,7 +215,6 @@ def meta_batches(
         ],
         functools.partial(_meta_batch, shape=(S, T, N)),
         workers=workers,
-        start=start,
         facts={
             'seed': seed,
             'contents': len(contents),
@@ -374,7 +369,10 @@ def _stream(
 
 
 def _close_at_exit(batches: weakref.ref[Batches]) -> None:
-    """Ends the workers before multiprocessing, at exit, takes down what they send through."""
+    """Ends the workers before multiprocessing, at exit, takes down what they send through.
+
+    It would then send them SIGTERM, which they ignore, and wait for them.
+    """
     alive = batches()
     if alive is not None:
         alive.close()

@@ -188,6 +188,31 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         raise ImageError(f'{path}: the folder {path.parent} is not writable; choose another')
 
 
+def from_array(array: np.ndarray, *, name: str) -> np.ndarray:
+    """Checks an image that is given as an array.
+
+    Args:
+        array: `[H, W, 3]` of a float type, in 0..1; H and W at least 16.
+        name: what to call it in errors.
+
+    Returns:
+        The same as float32.
+
+    Raises:
+        ImageError: another shape or type, or values outside 0..1.
+    """
+    array = np.asarray(array)
+    if array.ndim != 3 or array.shape[-1] != 3 or min(array.shape[:2]) < MIN_SIDE:
+        raise ImageError(
+            f'The {name} has the shape {array.shape}: give [H, W, 3], H and W at least {MIN_SIDE}.'
+        )
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ImageError(f'The {name} is {array.dtype}: give floats in 0..1 (bytes / 255).')
+    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        raise ImageError(f'The {name} has values outside 0..1: clip or rescale it.')
+    return array.astype(np.float32)
+
+
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resizes with an antialiased Lanczos filter.
 
@@ -229,21 +254,6 @@ def fit(image: np.ndarray, max_size: int) -> np.ndarray:
     height, width = image.shape[:2]
     scale = min(1.0, max_size / max(height, width))
     return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
-
-
-def cover(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes, up or down, until the short side equals `size`.
-
-    Args:
-        image: `[H, W, 3]` or `[H, W]`, float32 in 0..1 or uint8.
-        size: the short side of the result, in pixels.
-
-    Returns:
-        The image with its aspect kept, as by `resize`.
-    """
-    height, width = image.shape[:2]
-    scale = size / min(height, width)
-    return resize(image, round(height * scale), round(width * scale))
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:

@@ -7,7 +7,7 @@ backend needs another formulation of the same mathematics, it is chosen here, be
 import jax
 import jax.numpy as jnp
 
-from metastyle_jax.types import Array
+from metastyle_jax.types import Array, UserError
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
@@ -23,21 +23,27 @@ def reflect_conv(
         bias: `[C']`.
         stride: 1 or 2.
         formulation: 'valid' convolves the extended image, 'same' pads it once more with zeros and
-            crops. They are equal term by term; None takes the faster on the backend at hand.
+            crops, at stride 1 only. They are equal term by term; None takes the faster on the
+            backend at hand.
 
     Returns:
         `[N, ceil(H / stride), ceil(W / stride), C']`.
+
+    Raises:
+        UserError: formulation 'same' at another stride than 1.
     """
     pad = kernel.shape[0] // 2
     x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode='reflect')
     if formulation is None:
         # XLA:CPU runs a stride-1 convolution without padding 2 to 30 times slower.
         formulation = 'same' if jax.default_backend() == 'cpu' and stride == 1 else 'valid'
+    if formulation == 'same' and stride != 1:
+        raise UserError(f"formulation 'same' at stride {stride}: it is for stride 1")
     padding = 'SAME' if formulation == 'same' else 'VALID'
     y = jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT
     )
-    if formulation == 'same' and stride == 1:
+    if formulation == 'same':
         y = y[:, pad : y.shape[1] - pad, pad : y.shape[2] - pad]
     return y + bias[None, None, None]
 

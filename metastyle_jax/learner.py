@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from metastyle_jax import data, losses, meta, parallel, transformer, vgg
@@ -22,14 +23,14 @@ class TrainState(NamedTuple):
     Attributes:
         step: scalar int32, outer steps done.
         params: θ.
-        rates: learned inner rates by parameter name, or None.
+        log_rates: logarithms of the learned inner rates by parameter name, or None.
         opt_state: state of the outer optimizer.
         rng: a key; split off at the start, for whatever a later step wants to draw.
     """
 
     step: Array
     params: Params
-    rates: dict[str, Array] | None
+    log_rates: dict[str, Array] | None
     opt_state: PyTree
     rng: Array
 
@@ -42,6 +43,7 @@ class Metrics(NamedTuple):
     style: Array
     inner: Array
     gradient_norm: Array
+    params_norm: Array
     first_order_norm: Array
     second_order_norm: Array
 
@@ -79,14 +81,21 @@ def inner_optimizer(config: Any, step: Array) -> optax.GradientTransformation:
 
 
 def outer_optimizer(config: Any) -> optax.GradientTransformation:
-    """Adam with warm-up and decay, after clipping by global norm (0 switches either off)."""
+    """Adam with warm-up and decay, after clipping by norm (0 switches either off)."""
 
     def rate(step):
         warm = jnp.minimum(1.0, (step + 1) / max(1, config.outer.warmup))
         return config.outer.rate * warm * decay(config, step)
 
-    clip = optax.clip_by_global_norm(config.outer.clip) if config.outer.clip else optax.identity()
-    return optax.chain(clip, optax.adam(rate))
+    def clip(updates, params):
+        del params
+        # Each part by itself: gradients of rates can be far larger than those of θ.
+        transform = optax.clip_by_global_norm(config.outer.clip)
+        return meta.Meta(*(transform.update(part, optax.EmptyState())[0] for part in updates))
+
+    return optax.chain(
+        optax.stateless(clip) if config.outer.clip else optax.identity(), optax.adam(rate)
+    )
 
 
 def create(config: Any, rng: Array) -> TrainState:
@@ -98,12 +107,17 @@ def create(config: Any, rng: Array) -> TrainState:
     """
     init_rng, rng = jax.random.split(rng)
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
-    rates = None
+    log_rates = None
     if config.inner.learn_rates:
         adapted = transformer.adapted(config.inner.params)
-        rates = meta.initial_rates(params, config.inner.rate, adapted)
-    opt_state = outer_optimizer(config).init(meta.Meta(params, rates))
-    return TrainState(jnp.zeros((), jnp.int32), params, rates, opt_state, rng)
+        log_rates = meta.initial_rates(params, np.log(config.inner.rate), adapted)
+    opt_state = outer_optimizer(config).init(meta.Meta(params, log_rates))
+    return TrainState(jnp.zeros((), jnp.int32), params, log_rates, opt_state, rng)
+
+
+def learned(state: TrainState) -> meta.Meta:
+    """What the inner loop of a state starts from: θ, and the rates themselves."""
+    return meta.Meta(state.params, jax.tree.map(jnp.exp, state.log_rates))
 
 
 def tasks(vgg_params: Params, contents: Array, style: Array) -> Task:
@@ -172,6 +186,7 @@ def train_step(
         The next state, and `Metrics` averaged over all styles.
     """
     evaluate = loss(vgg_params, config)
+    start = learned(state)
 
     def outer_loss(params, task):
         value = evaluate(params, task)
@@ -181,7 +196,7 @@ def train_step(
         outer, style = outer_and_style
         every = tasks(vgg_params, jnp.concatenate([inner, outer[None]]), style)
         return meta.meta_gradient(
-            meta.Meta(state.params, state.rates),
+            start,
             jax.tree.map(lambda leaf: leaf[:-1], every),
             jax.tree.map(lambda leaf: leaf[-1], every),
             inner_loss=lambda params, task: evaluate(params, task).total,
@@ -192,23 +207,26 @@ def train_step(
 
     inner, outer, style = map(data.as_float, (batch.inner, batch.outer, batch.style))
     found = parallel.mean(meta.mean_over_tasks(one_style, inner, (outer, style)))
-    learned = meta.Meta(state.params, state.rates)
-    updates, opt_state = outer_optimizer(config).update(found.gradient, state.opt_state, learned)
-    learned = optax.apply_updates(learned, updates)
-    rates = learned.rates
-    if rates is not None:
-        # Unbounded rates make the meta-gradient explode.
-        rates = jax.tree.map(lambda r: jnp.clip(r, 0.0, config.inner.max_rate), rates)
+    gradient = found.gradient
+    if gradient.rates is not None:  # by the chain rule, for the logarithms
+        gradient = gradient._replace(rates=jax.tree.map(jnp.multiply, gradient.rates, start.rates))
+    before = meta.Meta(state.params, state.log_rates)
+    updates, opt_state = outer_optimizer(config).update(gradient, state.opt_state, before)
+    after = optax.apply_updates(before, updates)
+    # Unbounded rates make the meta-gradient explode.
+    bound = np.log(config.inner.max_rate)
+    log_rates = jax.tree.map(lambda rate: jnp.minimum(rate, bound), after.rates)
     metrics = Metrics(
         outer=found.outer_loss,
         content=found.aux.content,
         style=found.aux.style,
         inner=found.inner_losses,
-        gradient_norm=optax.tree.norm(found.gradient),
+        gradient_norm=optax.tree.norm(gradient),
+        params_norm=optax.tree.norm(after.theta),
         first_order_norm=found.first_order_norm,
         second_order_norm=found.second_order_norm,
     )
-    return TrainState(state.step + 1, learned.theta, rates, opt_state, state.rng), metrics
+    return TrainState(state.step + 1, after.theta, log_rates, opt_state, state.rng), metrics
 
 
 def preview(
@@ -229,7 +247,7 @@ def preview(
     evaluate = loss(vgg_params, config)
     repeated = jnp.broadcast_to(contents[None], (config.inner.steps, *contents.shape))
     found = meta.inner_loop(
-        meta.Meta(state.params, state.rates),
+        learned(state),
         tasks(vgg_params, repeated, style),
         loss=lambda params, task: evaluate(params, task).total,
         **inner_options(config, state.step),
@@ -238,8 +256,16 @@ def preview(
 
 
 def check_inner(config: Any) -> None:
-    """Raises UserError for names that the inner loop does not know."""
+    """Raises UserError for settings that the inner loop cannot work with."""
     inner_optimizer(config, jnp.zeros((), jnp.int32))
+    inner = config.inner
+    if inner.optimizer == 'adam' and not inner.eps_root > 0:
+        raise UserError('config.inner.eps_root=0: second derivatives of Adam need it above zero')
+    if inner.learn_rates and not inner.rate <= inner.max_rate:
+        raise UserError(
+            f'config.inner.rate={inner.rate} is above its bound, config.inner.max_rate='
+            f'{inner.max_rate}'
+        )
     for name, known in {'order': meta.ORDERS, 'mode': meta.MODES}.items():
         if config.inner[name] not in known:
             raise UserError(

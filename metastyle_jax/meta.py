@@ -124,16 +124,19 @@ def inner_loop(
         meta: θ and, if they are learned, the inner rates.
         batches: pytree whose leaves have a leading axis of T, one slice for each step.
         loss: `(params, batch) -> scalar`.
-        optimizer: U above, `optax.sgd(1e-4)` if None. Give Adam an `eps_root`: without it the
+        optimizer: U above, for a dict of the adapted tensors by name. None: `optax.sgd(1e-4)`,
+            or `optax.sgd(1.0)` if rates are learned. Give Adam an `eps_root`: without it the
             second derivative at a zero gradient is not a number.
         adapted: predicate on names ('down1/norm/scale') of the tensors that move.
         order: 'exact', or 'first' for gradients that are constants to the outer derivative.
         mode: 'reverse' differentiates the inner gradient in reverse mode; 'mixed' takes its
-            Hessian-vector products forward over reverse and keeps only `w_t` of each step.
+            Hessian-vector products forward over reverse and keeps only `w_t` of each step; the
+            result can then be differentiated in reverse mode only.
         remat: recompute each step in the backward pass instead of keeping its intermediates;
             saves memory in reverse mode, and nothing in mixed mode.
         unroll: steps for each iteration of the compiled loop. None: one, except on CPU, where
-            convolutions inside a compiled loop are ten times slower, and all T are unrolled.
+            convolutions inside a compiled loop are ten times slower, and all T are unrolled: the
+            time to compile then grows with T.
 
     Returns:
         An `Inner`.
@@ -149,7 +152,8 @@ def inner_loop(
         wrong = ', '.join(sorted(set(meta.rates) ^ set(fast)))
         raise UserError(f'learned rates and adapted parameters differ in {wrong}')
     steps = _leading_axis(batches)
-    optimizer = optax.sgd(1e-4) if optimizer is None else optimizer
+    if optimizer is None:
+        optimizer = optax.sgd(1e-4 if meta.rates is None else 1.0)
 
     def by_parts(fast, slow, batch):
         return loss(combine(meta.theta, fast, slow), batch)
@@ -184,7 +188,12 @@ def meta_gradient(
     inner_loss: LossFn,
     outer_loss: LossFn | None = None,
     has_aux: bool = False,
-    **options: Any,
+    optimizer: optax.GradientTransformation | None = None,
+    adapted: Callable[[str], bool] = lambda name: True,
+    order: str = 'exact',
+    mode: str = 'reverse',
+    remat: bool = False,
+    unroll: int | None = None,
 ) -> MetaGradient:
     """Gradient of the outer loss through the inner loop, for one task.
 
@@ -196,7 +205,12 @@ def meta_gradient(
         outer_loss: `(params, batch) -> scalar`, or `-> (scalar, aux)` with `has_aux`; the inner
             loss if None.
         has_aux: whether the outer loss returns something beside its value.
-        **options: `optimizer`, `adapted`, `order`, `mode`, `remat`, `unroll` of `inner_loop`.
+        optimizer: as in `inner_loop`, and so are the others.
+        adapted: predicate on the names of the tensors that move in the inner loop.
+        order: 'exact' or 'first'.
+        mode: 'reverse' or 'mixed'.
+        remat: recompute inner steps in the backward pass.
+        unroll: inner steps for each iteration of the compiled loop.
 
     Returns:
         A `MetaGradient`.
@@ -214,7 +228,17 @@ def meta_gradient(
     outer = inner_loss if outer_loss is None else outer_loss
 
     def objective(meta, offset):
-        result = inner_loop(meta, inner_batches, loss=inner_loss, **options)
+        result = inner_loop(
+            meta,
+            inner_batches,
+            loss=inner_loss,
+            optimizer=optimizer,
+            adapted=adapted,
+            order=order,
+            mode=mode,
+            remat=remat,
+            unroll=unroll,
+        )
         # An offset of zero on w_T: its gradient is the first-order part, at no extra pass.
         value = outer(jax.tree.map(jnp.add, result.params, offset), outer_batch)
         value, aux = value if has_aux else (value, None)
@@ -291,7 +315,7 @@ def _mixed_gradient(
     vᵀ∂²L/∂w∂η as one directional derivative of ∇_{(w,η)} L along (v, 0), for any other input η:
     parameters that stay, the batch, and arrays that the loss closes over.
     """
-    loss, closed_over = jax.closure_convert(loss, *example)
+    loss, closed_over = _without_closure(loss, example)
 
     @jax.custom_vjp
     def gradient(fast, others):
@@ -324,6 +348,23 @@ def _mixed_gradient(
 
     gradient.defvjp(forward, backward)
     return lambda fast, slow, batch: gradient(fast, (slow, batch, closed_over))
+
+
+def _without_closure(
+    loss: Callable[..., Array], example: PyTree
+) -> tuple[Callable[..., Array], list[Array]]:
+    """The loss as a function of its arguments and of the arrays that it closed over.
+
+    `jax.closure_convert` does the same, but keeps every array it has seen alive in a cache.
+    """
+    closed = jax.make_jaxpr(loss)(*example)
+
+    def explicit(fast, slow, batch, *constants):
+        leaves = jax.tree.leaves((fast, slow, batch))
+        (value,) = jax.core.eval_jaxpr(closed.jaxpr, constants, *leaves)
+        return value
+
+    return explicit, closed.consts
 
 
 def _unpack(loss: Callable[..., Array], fast: PyTree, others: tuple) -> Array:

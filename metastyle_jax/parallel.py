@@ -1,4 +1,4 @@
-"""Styles over devices: the only file that names devices, `pmap` or processes.
+"""Styles over the devices of one process: the only file that names devices or `pmap`.
 
 One outer step sees S styles. They are shared out evenly over the devices, each device averages
 the meta-gradients of its own, and one mean over devices follows. Everything else, the state
@@ -15,9 +15,21 @@ from metastyle_jax.types import PyTree, UserError
 _AXIS = 'devices'
 
 
-def device_count() -> int:
-    """Number of devices that a step is spread over."""
-    return jax.device_count()
+def count(wanted: int = 0) -> int:
+    """Number of devices that a step is spread over.
+
+    Args:
+        wanted: how many to use; 0 for all there are.
+
+    Raises:
+        UserError: there are fewer, or the program runs in several processes.
+    """
+    if jax.process_count() > 1:
+        raise UserError(f'{jax.process_count()} processes: styles are shared out within one only')
+    there = jax.device_count()
+    if not 0 <= wanted <= there:
+        raise UserError(f'outer.devices={wanted}: there are {there}; 0 takes them all')
+    return wanted or there
 
 
 def check_divisible(styles: int, devices: int) -> None:
@@ -26,7 +38,7 @@ def check_divisible(styles: int, devices: int) -> None:
         fitting = ', '.join(str(devices * i) for i in (1, 2, 3))
         raise UserError(
             f'{styles} styles a step cannot be shared out over {devices} devices: '
-            f'set outer.styles to a multiple of {devices} ({fitting}, ...)'
+            f'set outer.styles to a multiple of {devices} ({fitting}, ...), or outer.devices'
         )
 
 

@@ -1,6 +1,7 @@
 """Reading ahead, in threads of this process or in worker processes that Grain starts.
 
-Workers leave Ctrl-C to their parent and end with it, however it ends.
+Workers leave Ctrl-C and SIGTERM, which may reach the whole group of processes, to their parent,
+which may want to save first; they end with it, however it ends.
 """
 
 import concurrent.futures
@@ -14,6 +15,8 @@ from typing import Any
 
 import grain
 from absl import flags
+
+_PARENTS = (signal.SIGINT, signal.SIGTERM)  # signals that are the parent's business
 
 
 def start(dataset: grain.MapDataset, count: int) -> grain.DatasetIterator:
@@ -34,14 +37,14 @@ def start(dataset: grain.MapDataset, count: int) -> grain.DatasetIterator:
 
 
 def first(iterator: grain.DatasetIterator) -> Any:
-    """Waits for the first element, which starts the workers, with Ctrl-C blocked in them."""
+    """Waits for the first element, which starts the workers, with `_PARENTS` blocked in them."""
     outcome: concurrent.futures.Future = concurrent.futures.Future()
 
     def run() -> None:
-        # Workers inherit the signals that are blocked where they start: Ctrl-C is the parent's.
+        # Workers inherit the signals that are blocked where they start.
         if hasattr(signal, 'pthread_sigmask'):
             multiprocessing.resource_tracker.ensure_running()  # its start unblocks them again
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS)
         try:
             outcome.set_result(next(iterator))
         except BaseException as error:
@@ -64,10 +67,11 @@ def explain(error: BaseException, count: int) -> str | None:
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Leaves Ctrl-C to the parent, and ends the worker when the parent has died."""
+    """Leaves signals to the parent, and ends the worker when the parent has died."""
     del index, count
     _admit_grain_flags()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _PARENTS:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

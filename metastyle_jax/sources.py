@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -106,29 +106,63 @@ class TfdsSource(Source):
         return {key: value for key, value in vars(self).items() if key != '_records'}
 
     @functools.cached_property
-    def _records(self) -> Sequence[dict[str, Any]]:
+    def _records(self) -> Any:
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(self._folder)
-        _check_tfds(self.word, builder, self._split)
-        skip = {'image': tfds.decode.SkipDecoding()}
-        return builder.as_data_source(self._split, decoders=skip, file_format='array_record')
+        for name in ('dataset_info.json', 'features.json'):
+            _check_json(self.word, Path(self._folder, name))
+        try:
+            builder = tfds.builder_from_directory(self._folder)
+            _check_tfds(self.word, builder, self._split)
+            skip = {'image': tfds.decode.SkipDecoding()}
+            return builder.as_data_source(self._split, decoders=skip, file_format='array_record')
+        except DataError:
+            raise
+        except Exception as error:  # TFDS, protobuf and ArrayRecord each have their own
+            raise DataError(
+                f'{self.word}: {self._folder} cannot be opened ({_reason(error)}). Copy it again, '
+                'or prepare it anew.'
+            ) from error
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> bytes:
-        return self._records[index]['image']
+        return self._record(index)['image']
 
     def name(self, index: int) -> str:
-        """Returns the word, the index and, where the record holds it, the file's name."""
-        filename = self._records[index].get('image/filename', b'')
+        """Returns the word, the index and, where a whole record holds it, the file's name."""
+        try:
+            filename = self._record(index).get('image/filename', b'')
+        except images.ImageError:
+            filename = b''
         filename = filename.decode(errors='replace') if isinstance(filename, bytes) else filename
         return f'{self.word}[{index}] {filename}'.rstrip()
 
     def decode(self, index: int, min_side: int | None = None) -> np.ndarray:
         """Reads one image; its name in errors is short, since `name` reads the record anew."""
         return images.read_uint8(self[index], name=f'{self.word}[{index}]', min_side=min_side)
+
+    def _record(self, index: int) -> dict[str, Any]:
+        """Reads a record; a damaged one is an ImageError, as a damaged image is."""
+        records = self._records
+        try:
+            return records[index]
+        except MemoryError:
+            raise
+        except Exception as error:  # ArrayRecord and TFDS raise almost any class on damage
+            raise images.ImageError(
+                f'{self.word}[{index}]: its record cannot be read from {self._file(index)} '
+                f'({_reason(error)}); copy or prepare this file again'
+            ) from error
+
+    def _file(self, index: int) -> str:
+        """Finds the file that holds a record."""
+        for part in self._records.dataset_info.splits[self._split].file_instructions:
+            if index < part.take:
+                return part.filename
+            index -= part.take
+        return self._folder
 
 
 def open_source(word: str, *, kind: Kind, data_dir: str | os.PathLike | None = None) -> Source:
@@ -165,11 +199,21 @@ def without(source: Source, words: Collection[str]) -> Source:
         words: parts of names, in capitals or not.
 
     Returns:
-        A source of the other images, in the same order and numbered anew.
+        A source of the other images, in the same order and numbered anew; the source itself where
+        there are no words.
 
     Raises:
-        DataError: a word is in no name, or no image remains.
+        DataError: a word is in no name, no image remains, or names cannot be had without reading
+            the images.
     """
+    if not words:
+        return source
+    if isinstance(source, TfdsSource):
+        raise DataError(
+            f"{source.word}: images can be left out by name from 'sample:' and 'folder:PATH' only, "
+            f'since here the names lie in the records with the images. Remove {sorted(words)} from '
+            'what is excluded, or give a part of the split, as train[10:].'
+        )
     names = [source.name(i).casefold() for i in range(len(source))]
     kept = np.ones(len(names), bool)
     for word in words:
@@ -308,6 +352,24 @@ def _prepare_command(name: str, root: str | os.PathLike) -> str:
         f"pip install 'metastyle_jax[coco]' && "
         f'tfds build {name} --file_format=array_record --data_dir={root}'
     )
+
+
+def _check_json(word: str, path: Path) -> None:
+    """Names a file of a prepared data set that is no JSON; TFDS does not."""
+    try:
+        json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        return  # the check is TFDS's
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f'{word}: {path} cannot be read ({_reason(error)}). Copy it again, or prepare the data '
+            'set anew.'
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
 
 
 def _check_tfds(word: str, builder: Any, split_name: str) -> None:

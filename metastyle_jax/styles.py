@@ -103,39 +103,33 @@ def load_style(path: str | os.PathLike[str]) -> Style:
     return Style(flat, **texts, **jsons)  # type: ignore[arg-type]
 
 
-def merge_style(
-    style: Style, theta: checkpoint.Theta | None = None, *, template: types.PyTree = None
-) -> types.Params:
+def merge_style(style: Style, theta: checkpoint.Theta | None = None) -> types.Params:
     """Makes the full parameters of the network from a style.
 
     Args:
         style: of `load_style`.
         theta: what it was adapted from; needed where only the instance norms were adapted.
-        template: for a style of all parameters, the names and shapes the network needs, as a
-            pytree of arrays or `jax.ShapeDtypeStruct`; by default θ's if given.
 
     Returns:
-        All parameters, float32, in the structure of the template, of θ, or nested dicts.
+        All parameters, float32, in the structure of θ if given, else nested dicts.
 
     Raises:
-        StyleFileError: if θ is missing or another one, or names or shapes differ.
+        StyleFileError: if θ is missing where needed, or another one, or names or shapes differ.
     """
     source = f'The style {style.style_name!r}'
-    flat, shapes = dict(style.params), template
-    if theta is not None and shapes is None:
-        shapes = theta.params
-    if style.adapted != 'all':
-        if theta is None:
+    if theta is None:
+        if style.adapted != 'all':
             raise StyleFileError(
                 f'{source} holds the instance norms alone: give the θ it was adapted '
                 f'from, {style.theta_sha256}, with --theta.'
             )
-        if theta.fingerprint != style.theta_sha256:
-            raise StyleFileError(
-                f'{source} was adapted from the θ {style.theta_sha256}, but '
-                f'--theta is {theta.fingerprint}: give that θ, or adapt again from this one.'
-            )
+        return jax.tree.map(jnp.asarray, tensors.unflatten(style.params))
+    if theta.fingerprint != style.theta_sha256:
+        raise StyleFileError(
+            f'{source} was adapted from the θ {style.theta_sha256}, but '
+            f'--theta is {theta.fingerprint}: give that θ, or adapt again from this one.'
+        )
+    flat = dict(style.params)
+    if style.adapted != 'all':
         flat = tensors.flatten(theta.params) | flat
-    if shapes is None:
-        return jax.tree.map(jnp.asarray, tensors.unflatten(flat))
-    return tensors.fill(shapes, flat, source=source, error=StyleFileError)
+    return tensors.fill(theta.params, flat, source=source, error=StyleFileError)

@@ -22,8 +22,6 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
   metastyle-stylize --style=painting.safetensors --input=photos --output=stylized
 """
 
-BAD_SHARE = 0.1  # more unreadable pictures than this are an error, not bad luck
-
 
 class Job(NamedTuple):
     """A picture to read and where to write it."""
@@ -43,7 +41,7 @@ def stylize(
 
     Args:
         style: a style file, or what `adapt` returned.
-        image: an image file, or `[H, W, 3]` float32 in 0..1; H and W at least 16.
+        image: an image file, or `[H, W, 3]` float in 0..1; H and W at least 16.
         theta: what the style was adapted from; needed for styles of 'norm' parameters only.
         max_size: the longer side is reduced to this many pixels; None keeps the size.
 
@@ -54,14 +52,12 @@ def stylize(
         UserError: a file is not usable, or style and θ do not belong together.
     """
     if isinstance(image, np.ndarray | jax.Array):
-        pixels = np.asarray(image, np.float32)
-        if pixels.ndim != 3:
-            raise UserError(f'the image has shape {pixels.shape}: [H, W, 3] is needed')
+        pixels = images.from_array(np.asarray(image), name='image')
     else:
         pixels = images.read(image).rgb
     if max_size is not None:
         _check_max_size(max_size)
-        pixels = images.fit(pixels, max_size)
+        pixels = _fit(pixels, max_size, 'The image')
     return render(load(style, theta=theta), pixels)
 
 
@@ -112,6 +108,8 @@ def plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> list
     else:
         if target.suffix.lower() in images.SUFFIXES_OUT and not target.is_dir():
             raise UserError(f'--input={source} is a folder, so --output={target} must be one too')
+        if target.resolve().is_relative_to(source.resolve()):
+            raise UserError(f'--output={target} is inside --input={source}: choose another folder')
         found = sources.open_source(f'folder:{source}', kind='content')
         jobs = [
             Job(pathlib.Path(str(found[i])), target / _writable_name(found.name(i)))
@@ -136,20 +134,31 @@ def _writable_name(name: str) -> str:
     return str(pathlib.PurePath(name).with_suffix('.png'))
 
 
+def _fit(pixels: np.ndarray, max_size: int | None, name: str) -> np.ndarray:
+    """Reduces an image, unless its shorter side would become too small for the network."""
+    if max_size is None:
+        return pixels
+    pixels = images.fit(pixels, max_size)
+    if min(pixels.shape[:2]) < transformer.MIN_SIDE:
+        raise images.ImageError(
+            f'{name} would be {pixels.shape[1]} x {pixels.shape[0]} pixels: raise --max_size, '
+            f'which is {max_size}, until both sides have {transformer.MIN_SIDE}'
+        )
+    return pixels
+
+
 def _check_max_size(max_size: int) -> None:
     if max_size < transformer.MIN_SIDE:
         raise UserError(f'max_size={max_size}: it must be at least {transformer.MIN_SIDE}')
 
 
-def _convert(job: Job, params: Params, max_size: int | None, overwrite: bool) -> None:
-    """Reads, stylizes and writes one picture."""
+def _read(job: Job, max_size: int | None) -> images.Picture:
+    """Reads one picture at the size it will have."""
     picture = images.read(job.source)
-    rgb, alpha = picture.rgb, picture.alpha
-    if max_size is not None:
-        rgb = images.fit(rgb, max_size)
-        alpha = None if alpha is None else images.fit(alpha, max_size)
-    result = render(params, rgb)
-    images.write(job.target, result, alpha=alpha, overwrite=overwrite)
+    alpha = picture.alpha
+    if alpha is not None and max_size is not None:
+        alpha = images.fit(alpha, max_size)
+    return images.Picture(_fit(picture.rgb, max_size, str(job.source)), alpha)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -173,22 +182,31 @@ def main(values: flags.FlagValues) -> int:
     source, target = pathlib.Path(values.input), pathlib.Path(values.output)
     jobs = plan(source, target, overwrite=values.overwrite)
     params = load(values.style, theta=values.theta)
-    failed = []
-    bar = metrics.progress(jobs, description='stylizing', unit='picture', disable=len(jobs) < 2)
-    for job in bar:
-        if source.is_dir():
-            _make_folder(job.target.parent)
-        try:
-            _convert(job, params, values.max_size, values.overwrite)
-        except images.ImageError as error:
-            if len(jobs) == 1:
-                raise
-            failed.append(job.source)
-            logging.warning('skipped: %s', error)
-    logging.info('wrote %d of %d pictures to %s', len(jobs) - len(failed), len(jobs), target)
-    if len(failed) > BAD_SHARE * len(jobs):
+    if source.is_dir():
+        for folder in {job.target.parent: None for job in jobs}:
+            _make_folder(folder)
+        for job in jobs:
+            images.check_output(job.target, overwrite=values.overwrite)
+    failed = 0
+    with metrics.progress(
+        jobs, description='stylizing', unit='picture', disable=len(jobs) < 2
+    ) as bar:
+        for job in bar:
+            try:
+                picture = _read(job, values.max_size)
+            except images.ImageError as error:
+                if not source.is_dir():
+                    raise
+                failed += 1
+                logging.warning('skipped: %s', error)
+                continue
+            result = render(params, picture.rgb)
+            images.write(job.target, result, alpha=picture.alpha, overwrite=values.overwrite)
+    logging.info('wrote %d of %d pictures to %s', len(jobs) - failed, len(jobs), target)
+    if failed > sources.BAD_SHARE * len(jobs):
         raise UserError(
-            f'{len(failed)} of {len(jobs)} pictures could not be stylized; they are named above'
+            f'{failed} of {len(jobs)} pictures could not be stylized; they are named above: '
+            'repair or remove them'
         )
     return 0
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -48,6 +48,21 @@ that was stopped; SIGTERM and Ctrl-C save first.
 MAY_DIFFER = ('steps', 'log', 'checkpoint', 'data.workers', 'data.tfds_dir')
 
 
+# Least value of each number in a configuration.
+LEAST = {
+    **dict.fromkeys(('outer.styles', 'outer.contents', 'inner.steps', 'steps'), 1),
+    **dict.fromkeys(('model.width', 'model.blocks'), 1),
+    **dict.fromkeys(('log.every', 'checkpoint.every', 'checkpoint.keep'), 1),
+    **dict.fromkeys(('data.size', 'data.style_size'), 16),
+    **dict.fromkeys(
+        ('outer.rate', 'outer.decay', 'outer.clip', 'outer.devices', 'outer.warmup'), 0
+    ),
+    **dict.fromkeys(('inner.rate', 'inner.unroll', 'inner.max_rate', 'inner.eps_root'), 0),
+    **dict.fromkeys(('loss.content_weight', 'loss.style_weight'), 0),
+    **dict.fromkeys(('data.workers', 'log.pictures', 'seed'), 0),
+}
+
+
 class Stop:
     """Set by SIGTERM or SIGINT, asked for after each step."""
 
@@ -60,9 +75,8 @@ class Stop:
 
         def catch(number, frame):
             del frame
-            self.signal = number
+            self.signal = number  # nothing else: what runs now may be writing to the log
             signal.signal(number, previous[number])
-            logging.info('%s: saving and stopping', signal.Signals(number).name)
 
         previous = {
             number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)
@@ -91,14 +105,14 @@ def train(
         UserError: configuration, data, folder or loss are not usable.
     """
     check_config(config)
-    parallel.check_divisible(config.outer.styles, parallel.device_count())
+    devices = parallel.count(config.outer.devices)
+    parallel.check_divisible(config.outer.styles, devices)
     with contextlib.ExitStack() as stack:
         stack.enter_context(workdir.lock(folder))
         contents, styles = open_sources(config)
-        vgg_params = parallel.replicate(vgg.load(vgg_file))
+        vgg_params = parallel.replicate(vgg.load(vgg_file), devices)
         batches = stack.enter_context(meta_batches(config, contents, styles))
         state = learner.create(config, jax.random.key(config.seed))
-        workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
         manager = stack.enter_context(
             checkpoint.Manager(
                 folder / 'checkpoints',
@@ -106,15 +120,27 @@ def train(
                 every=config.checkpoint.every,
             )
         )
+        if manager.latest_step() is None:  # nothing to be true to yet
+            (folder / 'config.json').unlink(missing_ok=True)
+        workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
         restored = manager.restore(state)
         if restored:
             state = restored.state
             batches.set_state(restored.data_state)
             logging.info('resuming after step %d', restored.step)
         stop = stack.enter_context(Stop().listening())
-        state = parallel.replicate(state)
+        state = parallel.replicate(state, devices)
         loop = Loop(config, folder, vgg_params, manager, batches, (contents, styles))
         return loop.run(state, stop)
+
+
+class Checkpoint(NamedTuple):
+    """A state on its way to disk."""
+
+    step: int
+    state: learner.TrainState
+    data_state: dict[str, Any]
+    metric: float | None
 
 
 class Loop:
@@ -145,8 +171,11 @@ class Loop:
         self._batches = batches
         self._origins = origins
         self._losses: list[float] = []  # outer losses since the last checkpoint
+        self._pending: Checkpoint | None = None
         self._step_fn = parallel.spread(
-            functools.partial(learner.train_step, config=config), shared=2
+            functools.partial(learner.train_step, config=config),
+            shared=2,
+            devices=parallel.count(config.outer.devices),
         )
         self._preview = jax.jit(functools.partial(learner.preview, config=config))
 
@@ -167,36 +196,71 @@ class Loop:
                     logging.info('first step, with compilation: %.1f s', time.monotonic() - begun)
                 self._check_finite(scalars, batch, done + 1)
                 done += 1
-                self._losses.append(scalars['outer'])
                 log.add(done, scalars)
-                last = done == config.steps or stop.signal is not None
-                if done % config.log.every == 0 or last:
+                if done % config.log.every == 0:
                     log.flush(done)
-                if config.log.pictures and (done % config.log.pictures == 0 or last):
-                    log.picture(done, 'before_and_after_the_inner_loop', self._sheet(state, batch))
-                self._save(done, state, force=last)
-            self._manager.wait()
+                with log.paused():
+                    self._keep(done, state, scalars['outer'])
+                    if config.log.pictures and done % config.log.pictures == 0:
+                        log.picture(done, 'inner_loop', self._sheet(state, batch))
+            log.flush(done)
+            if done > start:
+                self._keep(done, state, force=True)
         finally:
             log.close()
         if done < config.steps:
-            logging.info('stopped after step %d; the same command resumes', done)
+            name = signal.Signals(stop.signal or 0).name
+            logging.info('%s: stopped after step %d; the same command resumes', name, done)
             return 128 + (stop.signal or 0)
         logging.info('trained %d steps; θ is in %s', done, self._folder)
         return 0
 
-    def _save(self, step: int, state: learner.TrainState, *, force: bool) -> None:
-        """Saves when it is time; the mean outer loss since the last save ranks checkpoints."""
-        if self._manager.save(
+    def _keep(
+        self,
+        step: int,
+        state: learner.TrainState,
+        outer: float | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
+        """Takes a checkpoint when it is time, and writes it once the step after it was finite.
+
+        The mean outer loss of all steps since the last one ranks checkpoints; one that is taken
+        early, on a signal, has no rank.
+        """
+        if outer is not None:
+            self._losses.append(outer)
+        if self._pending and (force or step > self._pending.step):
+            self._write(self._pending)
+            self._pending = None
+        due = step % self._config.checkpoint.every == 0
+        if not (due or force):
+            return
+        whole = len(self._losses) == self._config.checkpoint.every
+        taken = Checkpoint(
             step,
             state,
-            data_state=self._batches.get_state(),
-            metric=float(np.mean(self._losses)),
-            force=force,
-        ):
-            self._losses = []
+            self._batches.get_state(),
+            float(np.mean(self._losses)) if whole else None,
+        )
+        if force:
+            self._write(taken)
+            self._manager.wait()
+        else:
+            self._pending, self._losses = taken, []
+
+    def _write(self, taken: Checkpoint) -> None:
+        """Starts to write a checkpoint; does nothing if that step is on disk."""
+        self._manager.save(
+            taken.step,
+            taken.state,
+            data_state=taken.data_state,
+            metric=taken.metric,
+            force=True,
+        )
 
     def _check_finite(self, scalars: dict[str, float], batch: data.MetaBatch, step: int) -> None:
-        """Stops at the first loss or gradient that is not a number, and says where it was."""
+        """Stops at the first number that is not finite, and says where it was."""
         if all(np.isfinite(value) for value in scalars.values()):
             return
         self._manager.wait()
@@ -209,14 +273,15 @@ class Loop:
         kept = self._manager.latest_step()
         raise UserError(
             f'step {step}: the outer loss is {scalars["outer"]}, the gradient norm '
-            f'{scalars["gradient_norm"]}, on styles {names} and contents {photos}. '
+            f'{scalars["gradient_norm"]}, the norm of θ {scalars["params_norm"]}, on styles '
+            f'{names} and contents {photos}. '
             + (
                 f'The checkpoint of step {kept} is kept. '
                 if kept
-                else 'No checkpoint is made yet. '
+                else 'No checkpoint is kept yet. '
             )
-            + 'Lower config.inner.rate or config.outer.rate, set config.outer.clip, or remove '
-            'these images'
+            + 'Lower config.inner.rate or config.outer.rate or set config.outer.clip, in another '
+            '--workdir if there is a checkpoint; or remove these images'
         )
 
     def _sheet(self, state: learner.TrainState, batch: data.MetaBatch) -> np.ndarray:
@@ -268,15 +333,13 @@ def images_per_step(config: Any) -> int:
 
 def check_config(config: Any) -> None:
     """Raises UserError for values that no training can work with."""
-    for name, least in {
-        'steps': 1, 'outer.styles': 1, 'outer.contents': 1, 'outer.rate': 0, 'outer.decay': 0,
-        'outer.clip': 0, 'outer.warmup': 0, 'inner.steps': 1, 'inner.rate': 0, 'inner.unroll': 0,
-        'inner.max_rate': 0, 'inner.eps_root': 0, 'data.size': 16, 'data.style_size': 16,
-        'data.workers': 0, 'model.width': 1, 'model.blocks': 1, 'log.every': 1, 'log.pictures': 0,
-        'checkpoint.every': 1, 'checkpoint.keep': 1, 'loss.content_weight': 0,
-        'loss.style_weight': 0, 'seed': 0,
-    }.items():  # fmt: skip
-        value = functools.reduce(getattr, name.split('.'), config)
+    for name, least in LEAST.items():
+        try:
+            value = functools.reduce(getattr, name.split('.'), config)
+        except AttributeError as error:
+            raise UserError(
+                f'the configuration has no entry {name}: see configs/coco.py'
+            ) from error
         if not (np.isfinite(value) and value >= least):
             raise UserError(f'config.{name}={value}: it must be at least {least}')
     for name in ('inner.rate', 'outer.rate'):
@@ -309,14 +372,24 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> int:
     """Trains as the flags say; returns the exit code."""
     cli.require(values, 'config', 'workdir')
+    return train(_config(values), pathlib.Path(values.workdir), vgg_file=values.vgg)
+
+
+def _config(values: flags.FlagValues) -> config_dict.ConfigDict:
+    """The configuration; ml_collections reports a file that it could not read on first use."""
+    path = values['config'].config_filename
     try:
-        values.config.to_dict()
-    except OSError as error:  # a configuration file that cannot be read is reported on first use
-        path = values['config'].config_filename
+        usable = hasattr(values.config, 'to_dict')
+    except OSError as error:
         raise UserError(
             f'--config={path} cannot be read: name a file such as configs/coco.py'
         ) from error
-    return train(values.config, pathlib.Path(values.workdir), vgg_file=values.vgg)
+    if not usable:
+        raise UserError(
+            f'--config={path} gives a {type(values.config).__name__}: '
+            'its get_config must return an ml_collections.ConfigDict'
+        )
+    return values.config
 
 
 def run() -> int:

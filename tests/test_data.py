@@ -192,7 +192,6 @@ def test_state_resumes_exactly(contents, styles, workers):
     restored.set_state(state)
     assert restored.get_state() == state
     assert_same(take(restored, 3), expected)
-    assert_same(take(data.meta_batches(contents, styles, start=3, **SETTINGS), 3), expected)
 
 
 def test_a_closed_iterator_goes_on_where_it_stopped(contents, styles):
@@ -238,7 +237,6 @@ def test_content_batches_use_the_whole_source(contents):
         ('seed', -1),
         ('seed', 2**32),
         ('workers', -1),
-        ('start', None),
     ],
 )
 def test_settings_out_of_range_are_errors(contents, styles, name, value):
@@ -396,6 +394,41 @@ def test_workers_end_with_a_killed_parent_and_keep_quiet_on_interrupt(tmp_path, 
     assert errors.count('Traceback') == 1
     assert 'KeyboardInterrupt' in errors
     assert 'spawn_main' not in errors
+
+
+STOPPED = """
+import json, signal, sys
+from metastyle_jax import data, sources
+
+if __name__ == '__main__':
+    contents, styles, settings, _, end = json.loads(sys.argv[1])
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+    opened = [sources.open_source(word, kind='content') for word in (contents, styles)]
+    batches = data.meta_batches(*opened, workers=2, **settings)
+    next(batches)
+    print('begun', flush=True)
+    while not told:
+        next(batches)
+    for _ in range(50):  # more than the workers had read ahead
+        next(batches)
+    if end == 'close':
+        batches.close()
+    elif end == 'drop':
+        del batches
+"""
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='signals to process groups')
+@pytest.mark.parametrize('end', ['close', 'drop', 'exit'])
+def test_workers_leave_sigterm_to_their_parent_and_end_with_it(tmp_path, contents, styles, end):
+    script = start_script(tmp_path, contents, styles, None, forever=end, code=STOPPED)
+    assert script.stdout.readline() == 'begun\n'
+    os.killpg(script.pid, signal.SIGTERM)
+    # Grain kills workers that have not ended after 25 s; a worker that nobody ends stays for ever.
+    _, errors = script.communicate(timeout=20)
+    assert errors == ''
+    assert script.returncode == 0
 
 
 def test_a_script_without_guard_is_told_so(tmp_path, contents, styles):

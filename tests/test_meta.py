@@ -1,7 +1,9 @@
 """Exactness of the meta-gradient, in float64, against four independent references."""
 
 import functools
+import gc
 import itertools
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +179,8 @@ def test_equals_a_python_loop(steps, which, optimizer, disagreement):
     for variant in VARIANTS:
         found = gradient(
             meta.Meta(theta), inner, outer, inner_loss=network_loss,
-            optimizer=OPTIMIZERS[optimizer](), adapted=transformer.adapted(which), **variant,
+            optimizer=OPTIMIZERS[optimizer](), adapted=transformer.adapted(which), unroll=1,
+            **variant,
         )  # fmt: skip
         assert all(jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(found))
         disagreement(found.outer_loss, expected[0], 1e-12)
@@ -208,7 +211,7 @@ def test_finite_differences_on_a_smooth_network(steps, which, learned, disagreem
     for variant in VARIANTS:
         found = gradient(
             at, inner, outer, inner_loss=network_loss, optimizer=optimizer,
-            adapted=transformer.adapted(which), **variant,
+            adapted=transformer.adapted(which), unroll=1, **variant,
         )  # fmt: skip
         disagreement(ravel_pytree(found.gradient)[0] @ direction, slope, 1e-6)
 
@@ -271,29 +274,76 @@ def test_unrolling_changes_no_result(mode, disagreement):
         disagreement(run(unroll), ravel_pytree(run(4))[0], 1e-12)
 
 
+def looped_sgd(theta, inner, y):
+    """Inner losses and final parameters of SGD with the targets y, as a plain loop."""
+    losses_before = []
+    for t in range(len(y)):
+        batch = (inner[0][t], y[t])
+        value, grads = jax.value_and_grad(network_loss)(theta, batch)
+        losses_before.append(value)
+        theta = jax.tree.map(lambda w, g: w - RATE * g, theta, grads)
+    return theta, sum(losses_before)
+
+
 @pytest.mark.parametrize('mode', meta.MODES)
 def test_data_can_be_differentiated_through_the_inner_loop(mode, disagreement):
     theta, (inner, outer) = small_params(), network_batches(2)
 
-    def objective(y, mode):
-        result = meta.inner_loop(meta.Meta(theta), (inner[0], y), loss=network_loss, mode=mode)
+    def objective(y):
+        result = meta.inner_loop(
+            meta.Meta(theta), (inner[0], y), loss=network_loss, mode=mode,
+            optimizer=optax.sgd(RATE),
+        )  # fmt: skip
         return network_loss(result.params, outer)
 
-    expected = jax.grad(objective)(inner[1], 'reverse')
+    expected = jax.grad(lambda y: network_loss(looped_sgd(theta, inner, y)[0], outer))(inner[1])
     assert jnp.max(jnp.abs(expected)) > 0
-    disagreement(jax.grad(objective)(inner[1], mode), ravel_pytree(expected)[0], 1e-12)
+    disagreement(jax.grad(objective)(inner[1]), expected, 1e-12)
 
 
 @pytest.mark.parametrize('mode', meta.MODES)
 def test_losses_of_inner_steps_can_be_differentiated(mode, disagreement):
     theta, (inner, _) = small_params(), network_batches(3)
-    sums = lambda theta, mode: jnp.sum(
-        meta.inner_loop(
+
+    def sums(theta):
+        result = meta.inner_loop(
             meta.Meta(theta), inner, loss=network_loss, mode=mode, optimizer=optax.sgd(RATE)
-        ).losses
+        )
+        return jnp.sum(result.losses)
+
+    expected = jax.grad(lambda theta: looped_sgd(theta, inner, inner[1])[1])(theta)
+    disagreement(jax.grad(sums)(theta), expected, 1e-12)
+
+
+@pytest.mark.parametrize('mode', meta.MODES)
+def test_a_loss_may_close_over_arrays_that_are_differentiated(mode, disagreement):
+    theta, (inner, outer) = small_params(), network_batches(2)
+
+    def objective(shift, run):
+        loss = lambda params, batch: network_loss(params, (batch[0] + shift, batch[1]))
+        if run == 'loop':
+            moved = (inner[0] + shift, inner[1])
+            return network_loss(looped_sgd(theta, moved, inner[1])[0], outer)
+        result = meta.inner_loop(
+            meta.Meta(theta), inner, loss=loss, mode=run, optimizer=optax.sgd(RATE)
+        )
+        return network_loss(result.params, outer)
+
+    expected = jax.grad(objective)(jnp.asarray(0.3), 'loop')
+    disagreement(
+        jax.jit(jax.grad(objective), static_argnums=1)(jnp.asarray(0.3), mode), expected, 1e-12
     )
-    expected = ravel_pytree(jax.grad(sums)(theta, 'reverse'))[0]
-    disagreement(jax.grad(sums)(theta, mode), expected, 1e-12)
+
+
+@pytest.mark.parametrize('mode', meta.MODES)
+def test_calls_outside_jit_keep_nothing_alive(mode):
+    theta = jnp.arange(3.0)
+    loss = lambda w, b: jnp.sum(jnp.square(w - b) * jnp.ones(3))
+    meta.meta_gradient(meta.Meta(theta), jnp.ones((2, 3)), jnp.ones(3), inner_loss=loss, mode=mode)
+    alive = weakref.ref(theta)
+    del theta
+    gc.collect()
+    assert alive() is None
 
 
 @pytest.mark.parametrize('mode', meta.MODES)

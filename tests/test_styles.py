@@ -1,7 +1,6 @@
 import os
 
 import helpers
-import jax
 import numpy as np
 import pytest
 import safetensors
@@ -130,12 +129,8 @@ def test_what_is_no_style_file_is_refused(tmp_path):
 
 
 def test_a_full_style_needs_no_theta(theta):
-    style = make_style()
-    for params in (
-        styles.merge_style(style),
-        styles.merge_style(style, theta),
-        styles.merge_style(style, template=jax.eval_shape(helpers.make_params)),
-    ):
+    style = make_style(theta=theta)
+    for params in (styles.merge_style(style), styles.merge_style(style, theta)):
         helpers.assert_identical(params, helpers.make_params(1))
 
 
@@ -148,10 +143,14 @@ def test_a_norm_style_takes_the_rest_from_its_theta(theta):
 def test_a_norm_style_is_refused_without_its_theta(theta):
     with pytest.raises(styles.StyleFileError, match=f"'Été.*{theta.fingerprint}, with --theta"):
         styles.merge_style(make_style('norm', theta))
+
+
+@pytest.mark.parametrize('adapted', ['all', 'norm'])
+def test_a_style_is_refused_with_another_theta(theta, adapted):
     with pytest.raises(
         styles.StyleFileError, match=f'{"cd" * 32}, but --theta is {theta.fingerprint}'
     ):
-        styles.merge_style(make_style('norm'), theta)
+        styles.merge_style(make_style(adapted), theta)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from metastyle_jax import checkpoint
+from metastyle_jax import checkpoint, data, learner, metrics, parallel, types
 
 # ml_collections loads configuration files by a deprecated method of importlib.
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')
@@ -56,12 +56,10 @@ def undisturbed(tmp_path_factory, cache):
     return folder, log
 
 
-def state(folder):
-    """The last checkpoint of a run as bytes by file-independent name."""
-    with checkpoint.Manager(folder / 'checkpoints') as manager:
-        assert manager.latest_step() == STEPS
-    theta = checkpoint.load_theta(folder / 'checkpoints' / str(STEPS))
-    return [np.asarray(x).tobytes() for x in jax.tree.leaves(theta.params)], theta.fingerprint
+def theta_of(folder, steps=STEPS):
+    """θ after so many steps, as bytes."""
+    theta = checkpoint.load_theta(folder / 'checkpoints' / str(steps))
+    return [np.asarray(x).tobytes() for x in jax.tree.leaves(theta.params)]
 
 
 def test_a_run_leaves_checkpoints_logs_and_its_configuration(undisturbed):
@@ -80,15 +78,15 @@ def test_a_run_leaves_checkpoints_logs_and_its_configuration(undisturbed):
     assert json.loads((folder / 'config.json').read_text())['inner']['steps'] == 1
     assert list((folder / 'tensorboard').iterdir())
     steps = {int(path.name) for path in (folder / 'checkpoints').iterdir() if path.name.isdigit()}
-    assert {2, 3, 4} <= steps  # the last three, and the best
+    assert {3, 4} <= steps  # the last two, and the best
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_resumes_bit_for_bit(tmp_path, cache, undisturbed, number):
-    process = start(tmp_path, cache, f'--config.steps={STEPS}')
-    seen = ''
-    while 'first step' not in seen:
-        seen += process.stderr.readline()
+    process = start(tmp_path, cache, '--config.steps=400')
+    for line in process.stderr:
+        if 'first step' in line:
+            break
     process.send_signal(number)
     code, log = finish(process)
     assert code == 128 + number, log
@@ -97,17 +95,21 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path, cache, undisturbed, number)
     with checkpoint.Manager(tmp_path / 'checkpoints') as manager:
         stopped_at = manager.latest_step()
     assert stopped_at is not None
-    code, log = finish(start(tmp_path, cache, f'--config.steps={STEPS}'))
+    steps, reference = STEPS, undisturbed[0]
+    if stopped_at >= STEPS:  # the signal came late
+        steps, reference = stopped_at + 1, tmp_path / 'reference'
+        assert finish(start(reference, cache, f'--config.steps={steps}'))[0] == 0
+    code, log = finish(start(tmp_path, cache, f'--config.steps={steps}'))
     assert code == 0, log
-    if stopped_at < STEPS:
-        assert f'resuming after step {stopped_at}' in log
-    assert state(tmp_path) == state(undisturbed[0])
+    assert f'resuming after step {stopped_at}' in log
+    assert theta_of(tmp_path, steps) == theta_of(reference, steps)
 
 
 def test_a_killed_run_resumes_bit_for_bit(tmp_path, cache, undisturbed):
     process = start(tmp_path, cache, f'--config.steps={STEPS}')
     deadline = time.monotonic() + 300
     while not (tmp_path / 'checkpoints' / '1').exists():
+        assert process.poll() is None
         assert time.monotonic() < deadline
         select.select([process.stderr], [], [], 0.01)
     process.kill()
@@ -115,7 +117,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, cache, undisturbed):
     code, log = finish(start(tmp_path, cache, f'--config.steps={STEPS}'))
     assert code == 0, log
     assert 'resuming after step' in log
-    assert state(tmp_path) == state(undisturbed[0])
+    assert theta_of(tmp_path) == theta_of(undisturbed[0])
 
 
 def test_another_configuration_in_the_same_folder_is_refused(cache, undisturbed):
@@ -130,19 +132,94 @@ def test_another_configuration_in_the_same_folder_is_refused(cache, undisturbed)
     assert (folder / 'config.json').read_bytes() == before
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path, cache):
-    # An outer rate this large ruins θ in the first step, so the second has no finite loss.
-    code, log = finish(
-        start(tmp_path, cache, '--config.outer.rate=1e30', '--config.outer.warmup=0')
-    )
+def test_a_run_that_diverges_stops_and_its_advice_can_be_followed(tmp_path, cache):
+    code, log = finish(start(tmp_path, cache, '--config.outer.rate=1e30'))
     assert code == 2, log
-    assert 'step 2' in log
+    assert 'step 1: ' in log
     assert 'styles [' in log
     assert 'contents [' in log
-    assert 'checkpoint of step 1 is kept' in log
+    assert 'No checkpoint is kept yet' in log
     assert 'Traceback' not in log
-    with checkpoint.Manager(tmp_path / 'checkpoints') as manager:
-        assert manager.latest_step() == 1
+    code, log = finish(start(tmp_path, cache, '--config.outer.rate=1e-3', '--config.steps=1'))
+    assert code == 0, log
+
+
+# The loop by itself, around a step that does as it is told. ---------------------------------------
+
+
+class Batches:
+    """Batches whose state is their number."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __next__(self):
+        self.count += 1
+        return data.MetaBatch(*[None] * 3, *[np.zeros(1, np.int32)] * 3)
+
+    def get_state(self):
+        return {'step': self.count}
+
+
+class Names:
+    def name(self, index):
+        return f'image {index}'
+
+
+def run_loop(folder, monkeypatch, *, steps, every, found, stop=None):
+    """Runs `Loop` with `found(step)` for outer losses; returns its exit code."""
+    train = importlib.import_module('metastyle_jax.train')
+    config = runpy.run_path(str(ROOT / 'configs' / 'quickstart.py'))['get_config']('tiny')
+    config.update({'steps': steps, 'log': {'every': 2, 'pictures': 0}})
+    config.checkpoint.update(every=every, keep=10)
+
+    def step(state, vgg_params, batch):
+        number = int(state.step) + 1
+        values = dict.fromkeys(learner.Metrics._fields, np.float32(found(number)))
+        return state._replace(step=np.int32(number)), learner.Metrics(**values)
+
+    monkeypatch.setattr(parallel, 'spread', lambda *args, **options: step)
+    stop = train.Stop() if stop is None else stop
+    with checkpoint.Manager(folder / 'checkpoints', keep=10) as manager:
+        state = learner.TrainState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
+        loop = train.Loop(config, folder, None, manager, Batches(), (Names(), Names()))
+        return loop.run(state, stop)
+
+
+def saved(folder):
+    with checkpoint.Manager(folder / 'checkpoints', keep=10) as manager:
+        steps = [int(x.name) for x in (folder / 'checkpoints').iterdir() if x.name.isdigit()]
+        return sorted(steps), manager.best_step()
+
+
+def test_a_checkpoint_is_kept_only_if_the_step_after_it_is_finite(tmp_path, monkeypatch):
+    with pytest.raises(types.UserError, match=r'step 5: .*nan.*image 0.*step 2 is kept'):
+        run_loop(tmp_path, monkeypatch, steps=9, every=2, found=lambda step: [1, np.nan][step == 5])
+    assert saved(tmp_path)[0] == [2]  # not 4, whose next step failed
+
+
+def test_the_last_step_is_saved_and_the_best_is_of_whole_windows(tmp_path, monkeypatch):
+    losses = [5, 5, 2, 2, 3, 3, 0]
+    code = run_loop(tmp_path, monkeypatch, steps=7, every=2, found=lambda step: losses[step - 1])
+    assert code == 0
+    assert saved(tmp_path) == ([2, 4, 6, 7], 4)
+
+
+@pytest.mark.parametrize('moment', ['flush', 'add', 'paused'])
+def test_a_signal_at_any_moment_saves_the_last_step(tmp_path, monkeypatch, moment):
+    train = importlib.import_module('metastyle_jax.train')
+    stop, original, calls = train.Stop(), getattr(metrics.Logger, moment), []
+
+    def interrupted(self, *args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            stop.signal = signal.SIGTERM
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(metrics.Logger, moment, interrupted)
+    code = run_loop(tmp_path, monkeypatch, steps=50, every=10, found=lambda step: 1.0, stop=stop)
+    assert code == 128 + signal.SIGTERM
+    assert saved(tmp_path)[0] == [2 if moment == 'flush' else 1]
 
 
 # Refusals before any work, in this process. -------------------------------------------------------
@@ -163,12 +240,16 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
         (['--config.inner.params=some'], "'some'"),
         (['--config.inner.mode=forward'], 'forward'),
         (['--config.inner.optimizer=lion'], 'lion'),
-        (['--config.outer.styles=3'], '3 styles a step cannot be shared out over 8 devices'),
-        (['--config.data.style_fit=stretch', '--config.outer.styles=8'], 'stretch'),
-        (['--config.data.content=photos', '--config.outer.styles=8'], "'photos'"),
-        (['--config.data.content=folder:/nowhere', '--config.outer.styles=8'], '/nowhere'),
-        (['--config.data.style_exclude=("Guernica",)', '--config.outer.styles=8'], 'Guernica'),
-        (['--vgg=/nowhere.npz', '--config.outer.styles=8'], '/nowhere.npz'),
+        (
+            ['--config.outer.styles=3', '--config.outer.devices=0'],
+            '3 styles a step cannot be shared out over 8 devices',
+        ),
+        (['--config.outer.devices=9'], 'outer.devices=9: there are 8'),
+        (['--config.data.style_fit=stretch'], 'stretch'),
+        (['--config.data.content=photos'], "'photos'"),
+        (['--config.data.content=folder:/nowhere'], '/nowhere'),
+        (['--config.data.style_exclude=("Guernica",)'], 'Guernica'),
+        (['--vgg=/nowhere.npz'], '/nowhere.npz'),
         (['--colour=red'], 'colour'),
         (['extra'], 'extra'),
     ],
@@ -199,6 +280,31 @@ def test_missing_flags_and_files_are_named(monkeypatch, capsys, arguments, messa
     monkeypatch.setattr(sys, 'argv', ['train', *arguments])
     assert train.run() == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('def get_config(:', 'syntax'),
+        ('import nowhere', 'nowhere'),
+        ('def get_config(arg=""): return {}', 'ConfigDict'),
+        (
+            'from ml_collections import config_dict\n'
+            'def get_config(arg=""): return config_dict.create(steps=1)',
+            'no entry outer.styles',
+        ),
+    ],
+)
+def test_bad_configuration_files_are_named(tmp_path, monkeypatch, capsys, text, message):
+    train = importlib.import_module('metastyle_jax.train')
+    file = tmp_path / 'mine.py'
+    file.write_text(text)
+    arguments = [f'--config={file}', f'--workdir={tmp_path}/run']
+    monkeypatch.setattr(sys, 'argv', ['train', *arguments])
+    assert train.run() == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert 'Traceback' not in error
 
 
 @pytest.mark.parametrize('name', ['coco', 'folder', 'quickstart'])

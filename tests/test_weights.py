@@ -32,13 +32,22 @@ def test_files_that_are_missing_empty_or_of_another_kind_are_refused(tmp_path):
     (tmp_path / 'empty.npz').touch()
     (tmp_path / 'folder.npz').mkdir()
     for name, message in {
-        'none.pth': 'no file .*none.pth: leave the path out',
-        'folder.npz': 'no file',
+        'none.pth': 'no file .*none.pth: .*leave --vgg out',
+        'folder.npz': 'folder.npz is a folder',
         'empty.npz': 'empty.npz is empty',
         'a.bin': r'must end in .safetensors, .npz, .pth',
     }.items():
         with pytest.raises(weights.VGGError, match=message):
             vgg.load(tmp_path / name)
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.npz', '.pth'])
+def test_files_that_may_not_be_read_are_named(tmp_path, monkeypatch, suffix):
+    file = tmp_path / f'a{suffix}'
+    file.write_text('weights')
+    monkeypatch.setattr(os, 'access', lambda *_: False)  # the mode bits would not stop root
+    with pytest.raises(weights.VGGError, match=f'a{suffix} .*Permission denied.*leave --vgg out'):
+        vgg.load(file)
 
 
 @pytest.mark.parametrize('kept', [0.1, 0.5, 0.9, 0.999])
