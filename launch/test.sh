@@ -9,4 +9,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 "$venv/bin/mypy"
 # Tests compile as cheaply as they can; what they compile is of no use to other runs.
 unset JAX_COMPILATION_CACHE_DIR
-"$venv/bin/python" -m pytest -n "${TEST_PROCESSES:-2}" "$@"
+"$venv/bin/python" -m pytest -n "${TEST_PROCESSES:-2}" --dist worksteal "$@"

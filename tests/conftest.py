@@ -22,6 +22,8 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.filterwarnings('error'), append=False)
+    # The long ones first, so that no worker is left with them in the end.
+    items.sort(key=lambda item: 'finite_differences_on_transformer' not in item.name)
 
 
 @pytest.fixture
