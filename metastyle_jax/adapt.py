@@ -251,7 +251,7 @@ def define_flags(values: flags.FlagValues) -> None:
         ('batch', flags.DEFINE_integer, 'Photographs a step.'),
         ('size', flags.DEFINE_integer, 'Sides of the photographs in pixels.'),
         ('style_size', flags.DEFINE_integer, 'The style image gets the area of this, squared.'),
-        ('params', text, "What is adapted: 'all' (6.7 MB), or 'norm' (13 kB, needs θ later)."),
+        ('params', text, "What is adapted: 'all' (6.7 MB), or 'norm' (20 kB, needs θ later)."),
         ('content_weight', flags.DEFINE_float, 'Weight of the content loss.'),
         ('style_weight', flags.DEFINE_float, 'Weight of the style loss.'),
         ('seed', flags.DEFINE_integer, 'Of the order and the crops of the photographs.'),
