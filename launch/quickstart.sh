@@ -13,28 +13,32 @@ echo "1/4 meta-training (exact second-order meta-gradients)"
 "$venv/bin/python" -m metastyle_jax.train --config=configs/quickstart.py --workdir="$run"
 
 # Files of the installed packages: a painting of The Met and two photographs.
-mapfile -t files < <("$venv/bin/python" - <<'PY'
+{ read -r painting; read -r cat; read -r city; } < <("$venv/bin/python" - <<'PY'
 from metastyle_jax import sources
 paintings, photographs = (sources.sample_files(kind) for kind in ('style', 'content'))
 (painting,) = (path for name, path in paintings.items() if '437658' in name)
 print(painting, photographs['chelsea'], photographs['china'], sep='\n')
 PY
 )
-painting=${files[0]} cat=${files[1]} city=${files[2]}
-echo "2/4 adapting to Georges Seurat's study for La Grande Jatte"
-"$venv/bin/python" -m metastyle_jax.adapt --theta="$run" --style="$painting" \
-  --out="$run/grande_jatte.safetensors" --overwrite \
-  --content_exclude=chelsea,china --steps=240 --batch=2 --size=128 --style_size=320
+style=$run/grande_jatte.safetensors
+if [ "$style" -nt "$run/checkpoints" ]; then
+  echo "2/4 adapted already: $style"
+else
+  echo "2/4 adapting to Georges Seurat's study for La Grande Jatte"
+  "$venv/bin/python" -m metastyle_jax.adapt --theta="$run" --style="$painting" \
+    --out="$style" --overwrite \
+    --content_exclude=chelsea,china --steps=240 --batch=2 --size=128 --style_size=320
+fi
 
 echo "3/4 stylizing"
 for photograph in "$cat" "$city"; do
   name=$(basename "${photograph%.*}")
-  "$venv/bin/python" -m metastyle_jax.stylize --style="$run/grande_jatte.safetensors" \
+  "$venv/bin/python" -m metastyle_jax.stylize --style="$style" \
     --input="$photograph" --output="$run/$name.png" --overwrite
 done
 
 echo "4/4 drawing the comparison"
 "$venv/bin/python" -m metastyle_jax.compare --painting="$painting" --theta="$run" \
-  --style="$run/grande_jatte.safetensors" --input="$cat,$city" \
+  --style="$style" --input="$cat,$city" \
   --output="$run/result.png" --overwrite
-echo "done in $((SECONDS - begun)) s: $run/result.png, the style file $run/grande_jatte.safetensors"
+echo "done in $((SECONDS - begun)) s: $run/result.png, the style file $style"
