@@ -44,7 +44,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             max_rate=1e-2,  # bound of learned rates
             order='exact',  # or 'first': first-order MAML
             mode='mixed',  # or 'reverse'
-            remat=False,
+            remat=config_dict.placeholder(bool),  # None: chosen by mode and T
             unroll=0,  # 0: chosen by backend
         ),
         outer=dict(

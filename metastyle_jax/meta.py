@@ -115,7 +115,7 @@ def inner_loop(
     adapted: Callable[[str], bool] = lambda name: True,
     order: str = 'exact',
     mode: str = 'reverse',
-    remat: bool = False,
+    remat: bool | None = None,
     unroll: int | None = None,
 ) -> Inner:
     """T steps of the inner optimizer in one `lax.scan`, differentiable in `meta`.
@@ -130,10 +130,11 @@ def inner_loop(
         adapted: predicate on names ('down1/norm/scale') of the tensors that move.
         order: 'exact', or 'first' for gradients that are constants to the outer derivative.
         mode: 'reverse' differentiates the inner gradient in reverse mode; 'mixed' takes its
-            Hessian-vector products forward over reverse and keeps only `w_t` of each step; the
-            result can then be differentiated in reverse mode only.
-        remat: recompute each step in the backward pass instead of keeping its intermediates;
-            saves memory in reverse mode, and nothing in mixed mode.
+            Hessian-vector products forward over reverse; the result can then be differentiated
+            in reverse mode only.
+        remat: recompute each step in the backward pass instead of keeping its intermediates, so
+            that memory hardly grows with T, for up to a quarter more arithmetic. None: in mixed
+            mode with more than one step.
         unroll: steps for each iteration of the compiled loop. None: one, except on CPU, where
             convolutions inside a compiled loop are ten times slower, and all T are unrolled: the
             time to compile then grows with T.
@@ -152,6 +153,8 @@ def inner_loop(
         wrong = ', '.join(sorted(set(meta.rates) ^ set(fast)))
         raise UserError(f'learned rates and adapted parameters differ in {wrong}')
     steps = _leading_axis(batches)
+    if remat is None:
+        remat = mode == 'mixed' and steps > 1
     if optimizer is None:
         optimizer = optax.sgd(1e-4 if meta.rates is None else 1.0)
 
@@ -160,7 +163,7 @@ def inner_loop(
 
     if mode == 'mixed':
         first = jax.tree.map(lambda leaf: leaf[0], batches)
-        gradient = _mixed_gradient(by_parts, fast, slow, first)
+        gradient = _mixed_gradient(by_parts, fast, slow, first, remat=remat)
     else:
         gradient = jax.value_and_grad(by_parts)
 
@@ -174,7 +177,7 @@ def inner_loop(
             updates = {name: meta.rates[name] * update for name, update in updates.items()}
         return (optax.apply_updates(fast, updates), opt_state), value
 
-    step = jax.checkpoint(step) if remat else step
+    step = jax.checkpoint(step) if remat and mode == 'reverse' else step
     carry = (fast, optimizer.init(fast))
     (fast, _), losses = jax.lax.scan(step, carry, batches, unroll=unroll or _unroll(steps))
     return Inner(combine(meta.theta, fast, slow), losses)
@@ -192,7 +195,7 @@ def meta_gradient(
     adapted: Callable[[str], bool] = lambda name: True,
     order: str = 'exact',
     mode: str = 'reverse',
-    remat: bool = False,
+    remat: bool | None = None,
     unroll: int | None = None,
 ) -> MetaGradient:
     """Gradient of the outer loss through the inner loop, for one task.
@@ -209,7 +212,7 @@ def meta_gradient(
         adapted: predicate on the names of the tensors that move in the inner loop.
         order: 'exact' or 'first'.
         mode: 'reverse' or 'mixed'.
-        remat: recompute inner steps in the backward pass.
+        remat: recompute inner steps in the backward pass, or not.
         unroll: inner steps for each iteration of the compiled loop.
 
     Returns:
@@ -307,66 +310,73 @@ def _leading_axis(batches: PyTree) -> int:
 
 
 def _mixed_gradient(
-    loss: Callable[..., Array], *example: PyTree
+    loss: Callable[..., Array], *example: PyTree, remat: bool
 ) -> Callable[..., tuple[Array, dict[str, Array]]]:
     """`value_and_grad(loss)` in its first argument, whose own derivative is forward over reverse.
 
     For a cotangent v of ∇_w L the symmetry of second derivatives gives both vᵀ∂²L/∂w² and
     vᵀ∂²L/∂w∂η as one directional derivative of ∇_{(w,η)} L along (v, 0), for any other input η:
-    parameters that stay, the batch, and arrays that the loss closes over.
+    parameters that stay, the batch, and arrays that the loss closes over. Without `remat` it is
+    linearized where the gradient itself is computed, and nothing is computed twice.
     """
-    loss, closed_over = _without_closure(loss, example)
+    # Traced once, so that arrays which the loss closes over become inputs like the others.
+    # `jax.closure_convert` does the same, but keeps every array it has seen alive in a cache.
+    closed = jax.make_jaxpr(loss)(*example)
+
+    def value(fast, *others):
+        leaves = [*jax.tree.leaves(fast), *others[len(closed.consts) :]]
+        return jax.core.eval_jaxpr(closed.jaxpr, others[: len(closed.consts)], *leaves)[0]
+
+    def gradients(chosen, rest):
+        """`fast -> (L, ∇L)`, the gradient also in the other inputs that are chosen by place."""
+
+        def by_parts(fast, chosen):
+            others = chosen | rest
+            return value(fast, *(others[i] for i in range(len(others))))
+
+        return lambda fast: jax.value_and_grad(by_parts, argnums=(0, 1))(fast, chosen)
 
     @jax.custom_vjp
     def gradient(fast, others):
-        return jax.value_and_grad(lambda fast: _unpack(loss, fast, others))(fast)
+        return jax.value_and_grad(value)(fast, *others)
 
     def forward(fast, others):
-        return gradient(fast, others), (fast, others)
+        fast = {name: leaf.value for name, leaf in fast.items()}
+        # Nothing is computed for inputs in which nobody differentiates, such as frozen weights.
+        wanted = [leaf.perturbed and _is_smooth(leaf.value) for leaf in others]
+        chosen = {i: leaf.value for i, leaf in enumerate(others) if wanted[i]}
+        rest = {i: leaf.value for i, leaf in enumerate(others) if not wanted[i]}
+        if remat:
+            return gradient(fast, [leaf.value for leaf in others]), (fast, chosen, rest)
+        (value, grads), product = jax.linearize(gradients(chosen, rest), fast)
+        return (value, grads[0]), (grads, product, dict.fromkeys(rest))
 
     def backward(saved, cotangents):
-        fast, others = saved
-        value_bar, v = cotangents
-        # Integers have no derivative. What nobody asks for is removed by the compiler.
-        leaves, treedef = jax.tree.flatten(others)
-        smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
-        floats = [leaf for leaf, is_smooth in zip(leaves, smooth, strict=True) if is_smooth]
-
-        def by_floats(fast, floats):
-            left = iter(floats)
-            filled = [next(left) if s else leaf for leaf, s in zip(leaves, smooth, strict=True)]
-            return _unpack(loss, fast, jax.tree.unflatten(treedef, filled))
-
-        along = lambda fast: jax.grad(by_floats, argnums=(0, 1))(fast, floats)
-        gradients, products = jax.jvp(along, (fast,), (v,))
-        fast_bar, floats_bar = jax.tree.map(
-            lambda g, product: value_bar * g + product, gradients, products
+        value_bar, v = jax.tree.map(_instantiate, cotangents)
+        if remat:
+            fast, chosen, rest = saved
+            (_, grads), (_, products) = jax.jvp(gradients(chosen, rest), (fast,), (v,))
+        else:
+            grads, product, rest = saved
+            _, products = product(v)
+        fast_bar, chosen_bar = jax.tree.map(
+            lambda g, product: value_bar * g + product, grads, products
         )
-        left = iter(floats_bar)
-        others_bar = [next(left) if is_smooth else None for is_smooth in smooth]
-        return fast_bar, jax.tree.unflatten(treedef, others_bar)
+        return fast_bar, [chosen_bar.get(i) for i in range(len(chosen_bar) + len(rest))]
 
-    gradient.defvjp(forward, backward)
-    return lambda fast, slow, batch: gradient(fast, (slow, batch, closed_over))
-
-
-def _without_closure(
-    loss: Callable[..., Array], example: PyTree
-) -> tuple[Callable[..., Array], list[Array]]:
-    """The loss as a function of its arguments and of the arrays that it closed over.
-
-    `jax.closure_convert` does the same, but keeps every array it has seen alive in a cache.
-    """
-    closed = jax.make_jaxpr(loss)(*example)
-
-    def explicit(fast, slow, batch, *constants):
-        leaves = jax.tree.leaves((fast, slow, batch))
-        (value,) = jax.core.eval_jaxpr(closed.jaxpr, constants, *leaves)
-        return value
-
-    return explicit, closed.consts
+    gradient.defvjp(forward, backward, symbolic_zeros=True)
+    return lambda fast, slow, batch: gradient(
+        fast, [*closed.consts, *jax.tree.leaves((slow, batch))]
+    )
 
 
-def _unpack(loss: Callable[..., Array], fast: PyTree, others: tuple) -> Array:
-    slow, batch, closed_over = others
-    return loss(fast, slow, batch, *closed_over)
+def _is_smooth(x: Array) -> bool:
+    """Whether an array can have a derivative: integers and keys have none."""
+    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+
+
+def _instantiate(cotangent: Any) -> Array:
+    """Zeros for a cotangent that JAX knows to be zero, which it marks instead of making."""
+    if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
+        return jnp.zeros(cotangent.shape, cotangent.dtype)
+    return cotangent

@@ -36,13 +36,21 @@ class Conv(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[N, H, W, C]` to `[N, ceil(H/stride), ceil(W/stride), features]`."""
+    def __call__(self, x: Array, like: Array | None = None) -> Array:
+        """`[N, H, W, C]` to `[N, ceil(H/stride), ceil(W/stride), features]`, or upsampled.
+
+        Args:
+            x: `[N, H, W, C]`.
+            like: `[N, 2H or 2H - 1, 2W or 2W - 1, …]`; upsamples to its size before.
+        """
         fan_in = self.size * self.size * x.shape[-1]
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param('kernel', _fan_in_uniform, shape, fan_in)
         bias = self.param('bias', _fan_in_uniform, (self.features,), fan_in)
-        return layers.reflect_conv(x, kernel, bias, stride=self.stride)
+        if like is None:
+            return layers.reflect_conv(x, kernel, bias, stride=self.stride)
+        _, height, width, _ = like.shape
+        return layers.upsample_conv(x, kernel, bias, height=height, width=width)
 
 
 class Norm(nn.Module):
@@ -64,9 +72,9 @@ class ConvNorm(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[N, H, W, C]` to `[N, ceil(H/stride), ceil(W/stride), features]`."""
-        x = Conv(self.features, self.size, self.stride, name='conv')(x)
+    def __call__(self, x: Array, like: Array | None = None) -> Array:
+        """See `Conv`."""
+        x = Conv(self.features, self.size, self.stride, name='conv')(x, like)
         return Norm(name='norm')(x)
 
 
@@ -98,10 +106,8 @@ class Transformer(nn.Module):
             x = Residual(4 * self.width, name=f'block{i + 1}')(x)
         # Odd sizes lose a half pixel on the way down; cropping to the encoder's sizes on the way
         # up returns the size of the input without padding that instance norm would see.
-        x = layers.upsample(x, height=half.shape[1], width=half.shape[2])
-        x = nn.relu(ConvNorm(2 * self.width, name='up1')(x))
-        x = layers.upsample(x, height=full.shape[1], width=full.shape[2])
-        x = nn.relu(ConvNorm(self.width, name='up2')(x))
+        x = nn.relu(ConvNorm(2 * self.width, name='up1')(x, like=half))
+        x = nn.relu(ConvNorm(self.width, name='up2')(x, like=full))
         return nn.sigmoid(Conv(3, 9, name='out')(x))
 
 

@@ -16,18 +16,56 @@ def uniform(seed, *shape):
 # Layers. ------------------------------------------------------------------------------------------
 
 
+def derivatives(layer, x, kernel):
+    """Value, gradient, and Hessian-vector product of a layer, in its input and its kernel."""
+    loss = lambda x, kernel: jnp.sum(jnp.sin(layer(x, kernel)))
+    along = (np.cos(x), np.cos(kernel))
+    gradient, product = jax.jvp(jax.grad(loss, argnums=(0, 1)), (x, kernel), along)
+    return layer(x, kernel), gradient, product
+
+
 @pytest.mark.parametrize('size', [3, 9])
 @pytest.mark.usefixtures('x64')
-def test_both_formulations_of_a_convolution_are_equal(size):
-    x, bias = uniform(0, 2, 11, 14, 3), uniform(2, 5)
-    kernel = uniform(1, size, size, 3, 5)
-    run = lambda x, kernel, form: layers.reflect_conv(x, kernel, bias, formulation=form)
-    forms = ('valid', 'same')
-    np.testing.assert_allclose(*(run(x, kernel, form) for form in forms), rtol=1e-12)
-    derivative = lambda form: jax.grad(lambda k: jnp.sum(jnp.sin(run(x, k, form))))(kernel)
-    np.testing.assert_allclose(*map(derivative, forms), rtol=1e-10)
-    with pytest.raises(types.UserError, match='stride 2'):
-        layers.reflect_conv(x, kernel, bias, stride=2, formulation='same')
+def test_formulations_of_a_convolution_are_equal_to_second_order(size, disagreement):
+    x, bias = uniform(0, 2, 12, 14, 3), uniform(2, 5)
+    kernel = uniform(1, size, size, 3, 5) / size**2
+    expected, *others = (
+        derivatives(
+            lambda x, kernel, form=form: layers.reflect_conv(x, kernel, bias, formulation=form),
+            x,
+            kernel,
+        )
+        for form in ('plain', 'cropped', 'blocked')
+    )
+    for found in others:
+        disagreement(found, expected, 1e-12)
+
+
+@pytest.mark.usefixtures('x64')
+def test_formulations_of_a_strided_convolution_are_equal():
+    x, kernel, bias = uniform(0, 2, 11, 14, 3), uniform(1, 3, 3, 3, 5), uniform(2, 5)
+    run = lambda form: layers.reflect_conv(x, kernel, bias, stride=2, formulation=form)
+    np.testing.assert_allclose(run('cropped'), run('plain'), rtol=1e-12)
+    for odd, stride in ((x, 1), (x[:, :10], 2)):
+        with pytest.raises(types.UserError, match=f"'blocked' at stride {stride}"):
+            layers.reflect_conv(odd, kernel, bias, stride=stride, formulation='blocked')
+
+
+@pytest.mark.usefixtures('x64')
+def test_formulations_of_upsampling_are_equal_to_second_order(disagreement):
+    x, kernel, bias = uniform(0, 2, 5, 6, 3), uniform(1, 3, 3, 3, 4) / 9, uniform(2, 4)
+
+    def layer(form):
+        return lambda x, kernel: layers.upsample_conv(
+            x, kernel, bias, height=10, width=12, formulation=form
+        )
+
+    expected = derivatives(layer('plain'), x, kernel)
+    disagreement(derivatives(layer('phases'), x, kernel), expected, 1e-12)
+    by_hand = layers.reflect_conv(layers.upsample(x, height=10, width=12), kernel, bias)
+    np.testing.assert_allclose(expected[0], by_hand, rtol=1e-12)
+    with pytest.raises(types.UserError, match='9 x 12'):
+        layers.upsample_conv(x, kernel, bias, height=9, width=12, formulation='phases')
 
 
 @pytest.mark.usefixtures('x64')
@@ -108,12 +146,14 @@ def test_output_has_the_size_of_the_input(shape):
     assert jnp.all((outputs > 0) & (outputs < 1))
 
 
+@pytest.mark.usefixtures('x64')
 def test_images_do_not_mix_within_a_batch():
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
-    images = uniform(0, 3, 20, 20, 3).astype(np.float32)
+    images = uniform(0, 3, 20, 20, 3)
     together = transformer.apply(params, images)
+    assert together.dtype == jnp.float64
     alone = jnp.concatenate([transformer.apply(params, image[None]) for image in images])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together, alone, atol=1e-12)
 
 
 @pytest.mark.parametrize('shape', [(1, 15, 16, 3), (1, 16, 15, 3), (16, 16, 3), (1, 16, 16, 4)])

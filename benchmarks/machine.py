@@ -1,0 +1,80 @@
+"""What the results say of the machine, and the weights that all workers load."""
+
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+from typing import Any
+
+from benchmarks import process, tasks, worker
+from metastyle_jax.types import UserError
+
+MISSING = "PyTorch is missing: pip install '.[bench]'"
+_LIMIT = 600.0  # seconds, to import JAX and to read the weights
+
+
+def describe(
+    out: pathlib.Path, weights: pathlib.Path, network: tasks.Network = tasks.STANDARD
+) -> dict[str, Any]:
+    """Writes the weights of a network in a process of its own; tells of the machine.
+
+    Raises:
+        UserError: that process failed.
+    """
+    job = worker.Job('describe', str(weights), network=network)
+    started = process.Worker(job, out / 'weights.log', _LIMIT)
+    try:
+        found = started.answer()
+    except process.WorkerError as error:
+        raise UserError(f'no weights: {error}; see {out / "weights.log"}') from error
+    finally:
+        started.close()
+    return found | {
+        'cpu': _cpu(),
+        'cores': _cores(),
+        'memory': free_memory(),
+        'load': os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0,
+        'python': platform.python_version(),
+        **{name: _version(name) for name in ('jax', 'jaxlib', 'torch')},
+    }
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed; it is not imported."""
+    return importlib.util.find_spec('torch') is not None
+
+
+def free_memory() -> int:
+    """Bytes of main memory that programs may still take; 0 where the system does not tell."""
+    try:
+        lines = pathlib.Path('/proc/meminfo').read_text('ascii').splitlines()
+        (line,) = (line for line in lines if line.startswith('MemAvailable'))
+        return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return 0
+
+
+def _cpu() -> str:
+    """The processor's name."""
+    try:
+        text = pathlib.Path('/proc/cpuinfo').read_text('utf-8', 'replace')
+    except OSError:
+        text = ''
+    names = [line.split(':')[1] for line in text.splitlines() if line.startswith('model name')]
+    return (names[0].strip() if names else '') or platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _version(package: str) -> str | None:
+    """Of an installed package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,240 @@
+"""This package's side: the functions that its entry points call, ready to be timed.
+
+Each class is a `worker.Runner`: `call` starts one run, `wait` blocks until it is done, `answer`
+gives what must agree with the peers after the first run, `temporary` the bytes that the compiled
+program keeps beside its arguments and results.
+"""
+
+import functools
+import pathlib
+import runpy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import config_dict
+
+from benchmarks import inputs, tasks
+from metastyle_jax import data, learner, losses, meta, parallel, transformer, vgg
+from metastyle_jax.adapt import State, Weights, adapt_step  # the package calls its function adapt
+from metastyle_jax.types import Params, PyTree
+
+ADAM = 0.9  # b1: the first moment after one step is (1 - b1) times the gradient
+CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'coco.py'
+_PRECISION = {'highest': 'highest', 'tf32': 'tensorfloat32'}
+
+
+def set_precision(precision: str) -> None:
+    """Sets how float32 products are computed: 'highest' or 'tf32'."""
+    jax.config.update('jax_default_matmul_precision', _PRECISION[precision])
+
+
+def initial_weights(network: tasks.Network) -> tuple[inputs.Arrays, inputs.Arrays]:
+    """θ at random and the loss network, by flat names."""
+    theta = transformer.init(jax.random.key(0), width=network.width, blocks=network.blocks)
+    if network.vgg_width:
+        loss_network = vgg.random(jax.random.key(1), width=network.vgg_width)
+    else:
+        loss_network = vgg.load()
+    return by_name(theta), by_name(loss_network)
+
+
+def by_name(tree: PyTree) -> inputs.Arrays:
+    """Leaves of a pytree by name, as float32."""
+    leaves = (np.asarray(leaf).astype(np.float32) for leaf in jax.tree.leaves(tree))
+    return dict(zip(meta.names(tree), leaves, strict=True))
+
+
+def from_names(arrays: inputs.Arrays) -> Params:
+    """Nested dicts of arrays by flat names: inverse of `by_name`."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *folders, last = name.split('/')
+        functools.reduce(lambda node, part: node.setdefault(part, {}), folders, tree)[last] = (
+            jnp.asarray(array)
+        )
+    return tree
+
+
+class Stylize:
+    """`jax.jit(transformer.apply)` on images that are on the device."""
+
+    def __init__(self, task: tasks.Task, theta: Params, loss_network: Params) -> None:
+        del loss_network
+        cast = functools.partial(jax.tree.map, lambda leaf: leaf.astype(task.dtype))
+        pixels = inputs.images(task.batch, task.size, seed=0)
+        self._args = cast(theta), cast(jnp.asarray(data.as_float(pixels)))
+        self._step = jax.jit(transformer.apply)
+        self._images: Any = None
+
+    def call(self) -> None:
+        """Starts one run."""
+        self._images = self._step(*self._args)
+
+    def wait(self) -> None:
+        """Blocks until all runs are done."""
+        jax.block_until_ready(self._images)
+
+    def answer(self) -> inputs.Arrays:
+        """Stylized images."""
+        return {'images': np.asarray(self._images).astype(np.float32)}
+
+    def temporary(self) -> int | None:
+        """Temporary bytes of the compiled program, where known."""
+        return _temporary(self._step.lower, *self._args)
+
+
+class Adapt:
+    """`adapt.adapt_step`, from the bytes of a batch on."""
+
+    def __init__(self, task: tasks.Task, theta: Params, loss_network: Params) -> None:
+        style = data.as_float(inputs.images(1, task.size, seed=3))
+        grams = losses.style_grams(jax.jit(vgg.features)(loss_network, style))
+        fast, slow = meta.partition(theta, transformer.adapted('all'))
+        self._state = State(fast, optax.adam(1e-3).init(fast))
+        self._pixels = inputs.images(task.batch, task.size, seed=0)
+        weights = Weights(1e-3, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
+        self._rest = slow, loss_network, grams, weights
+        self._like = jax.tree.structure(theta)
+
+    def _args(self) -> tuple:
+        slow, loss_network, grams, weights = self._rest
+        return self._state, slow, loss_network, jnp.asarray(self._pixels), grams, weights
+
+    def call(self) -> None:
+        """Starts one run."""
+        self._state, _ = adapt_step(*self._args(), like=self._like)
+
+    def wait(self) -> None:
+        """Blocks until all runs are done."""
+        jax.block_until_ready(self._state)
+
+    def answer(self) -> inputs.Arrays:
+        """The gradient of the first step."""
+        moments = optax.tree.get(self._state.opt_state, 'mu')
+        return {name: np.asarray(mu) / (1 - ADAM) for name, mu in moments.items()}
+
+    def temporary(self) -> int | None:
+        """Temporary bytes of the compiled program, where known."""
+        lower = functools.partial(adapt_step.lower, like=self._like)
+        return _temporary(lower, *self._args())
+
+
+class MetaStep:
+    """`learner.train_step` through `parallel.spread` on one device, from the bytes of a batch on.
+
+    Args:
+        task: which step.
+        theta: θ.
+        loss_network: weights of VGG.
+        variant: 'ours', or one that changes how the same gradient is computed.
+    """
+
+    def __init__(
+        self, task: tasks.Task, theta: Params, loss_network: Params, variant: str = 'ours'
+    ) -> None:
+        config = meta_config(task, variant)
+        optimizer = learner.outer_optimizer(config)
+        zero = jnp.zeros((), jnp.int32)
+        opt_state = optimizer.init(meta.Meta(theta))
+        state = learner.TrainState(zero, theta, None, opt_state, jax.random.key(0))
+        self._state, self._vgg = parallel.replicate((state, loss_network), 1)
+        step = functools.partial(learner.train_step, config=config)
+        self._run = parallel.spread(step, shared=2, devices=1)
+        self.batch = _meta_batch(task)
+        self._metrics: Any = None
+
+    def call(self, batch: data.MetaBatch | None = None) -> None:
+        """Starts a step, on a batch of the same shapes if one is given."""
+        batch = self.batch if batch is None else batch
+        self._state, self._metrics = self._run(self._state, self._vgg, batch)
+
+    def wait(self) -> None:
+        """Blocks until all runs are done."""
+        jax.block_until_ready((self._state, self._metrics))
+
+    def metrics(self) -> learner.Metrics:
+        """The last step's numbers, on the host."""
+        return jax.device_get(self._metrics)
+
+    def answer(self) -> inputs.Arrays:
+        """The meta-gradient of the first step."""
+        moments = optax.tree.get(self._state.opt_state, 'mu')
+        return {name: mu / (1 - ADAM) for name, mu in by_name(moments.theta).items()}
+
+    def temporary(self) -> int | None:
+        """Temporary bytes of the compiled program, where known."""
+        lower = getattr(self._run, 'lower', None)
+        return lower and _temporary(lower, self._state, self._vgg, self.batch)
+
+
+def build(
+    task: tasks.Task, variant: str, theta: inputs.Arrays, loss_network: inputs.Arrays
+) -> Stylize | Adapt | MetaStep:
+    """What times a task on this package's side."""
+    params, vgg_params = from_names(theta), from_names(loss_network)
+    if task.work == 'stylize':
+        return Stylize(task, params, vgg_params)
+    if task.work == 'adapt':
+        return Adapt(task, params, vgg_params)
+    return MetaStep(task, params, vgg_params, variant)
+
+
+def meta_config(task: tasks.Task, variant: str = 'ours') -> config_dict.ConfigDict:
+    """`configs/coco.py` with the sizes of a task, its inner rate, no decay and no clipping."""
+    config = runpy.run_path(str(CONFIG))['get_config']()
+    config.model.update(width=task.network.width, blocks=task.network.blocks)
+    config.data.update(size=task.size, style_size=task.size)
+    order = 'first' if task.work == 'first' else 'exact'
+    config.inner.update(steps=task.steps, rate=task.rate, params=task.params, order=order)
+    config.outer.update(devices=1, styles=task.styles, contents=task.batch, decay=0.0, clip=0.0)
+    if variant == 'reverse':
+        config.inner.mode = 'reverse'
+    elif variant == 'rolled':
+        config.inner.unroll = 1
+    elif variant == 'unrolled':
+        config.inner.unroll = max(2, task.steps)  # of one step a loop of one trip would remain
+    return config
+
+
+def matrix_rate(size: int, dtype: str) -> Callable[[], float]:
+    """Measures the machine: seconds of a square matrix product.
+
+    Args:
+        size: rows and columns.
+        dtype: of the factors.
+
+    Returns:
+        A function that does one product and returns the seconds it took.
+    """
+    factor = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(factor, factor))
+
+    def measure() -> float:
+        begun = time.perf_counter()
+        jax.block_until_ready(product(factor, factor))
+        return time.perf_counter() - begun
+
+    return measure
+
+
+def device_peak() -> int | None:
+    """The most bytes that were in use on the device, where it tells."""
+    return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
+
+
+def _meta_batch(task: tasks.Task) -> data.MetaBatch:
+    inner, outer, style = inputs.meta_batch(task)
+    indices = [np.zeros(a.shape[:-3], np.int32) for a in (inner, outer, style)]
+    return data.MetaBatch(inner, outer, style, *indices)
+
+
+def _temporary(lower: Callable[..., Any], *args: PyTree) -> int | None:
+    """Temporary bytes of a function that has been compiled before."""
+    analysis = lower(*args).compile().memory_analysis()
+    return None if analysis is None else int(analysis.temp_size_in_bytes)

@@ -1,0 +1,227 @@
+"""A process of its own for each task and variant: `python -m benchmarks.worker JOB`.
+
+JOB is JSON. The worker prepares, answers with one line of JSON, and then answers each line that
+it reads from its standard input:
+
+    {"do": "run", "calls": 3}   -> {"seconds": 0.12}   seconds a call
+    {"do": "rate"}              -> {"rate": 1.1e11}    operations a second of a matrix product
+
+Whatever else it or a library prints goes to its log.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import pathlib
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from benchmarks import inputs, tasks
+
+
+class Runner(Protocol):
+    """One side's work on a task."""
+
+    def call(self) -> None:
+        """Starts one run; it need not be done when this returns."""
+
+    def wait(self) -> None:
+        """Blocks until all runs are done."""
+
+    def answer(self) -> inputs.Arrays:
+        """What both sides must agree in: outputs, or the gradient of the first run."""
+
+    def temporary(self) -> int | None:
+        """Temporary bytes of the compiled program, where known."""
+
+
+class Job(NamedTuple):
+    """What a worker is to do.
+
+    Attributes:
+        kind: 'describe' writes the weights and tells of the machine; 'measure' serves runs.
+        network: sizes of the networks, for 'describe'.
+        weights: file of weights, written by 'describe'.
+        precision: 'highest' or 'tf32'.
+        task: which task, for 'measure'.
+        variant: of the task.
+        answer: file for what must agree.
+        matrix: rows of the matrix product that rates the machine; 0: by device.
+    """
+
+    kind: str
+    weights: str
+    precision: str = 'highest'
+    network: tasks.Network = tasks.Network()
+    task: tasks.Task | None = None
+    variant: str = ''
+    answer: str = ''
+    matrix: int = 0
+
+    def to_json(self) -> str:
+        """The job as one word of a command line."""
+        task = tasks.as_dict(self.task) if self.task else None
+        return json.dumps(self._asdict() | {'network': self.network._asdict(), 'task': task})
+
+
+def from_json(text: str) -> Job:
+    """Inverse of `Job.to_json`."""
+    fields = json.loads(text)
+    task = tasks.from_dict(fields['task']) if fields['task'] else None
+    return Job(**fields | {'network': tasks.Network(**fields['network']), 'task': task})
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """Writes the weights; tells backend and device."""
+    import jax
+
+    from benchmarks import ours
+
+    inputs.write_weights(pathlib.Path(job.weights), *ours.initial_weights(job.network))
+    device = jax.devices()[0]
+    return {'backend': jax.default_backend(), 'device': device.device_kind}
+
+
+class Server:
+    """Prepares a task and runs it on demand.
+
+    Args:
+        job: which task and variant.
+    """
+
+    def __init__(self, job: Job) -> None:
+        assert job.task is not None
+        self._job, self._task = job, job.task
+        self._side: Any
+        if job.variant not in tasks.OURS:
+            from benchmarks import peer_tasks
+
+            self._side = peer_tasks
+        else:
+            from benchmarks import ours
+
+            self._side = ours
+        self._side.set_precision(job.precision)
+        self._on_device = self._side.device_peak() is not None
+        self._rate: Callable[[], float] | None = None
+        self._release: Callable[[], None] = lambda: None
+
+    def prepare(self) -> dict[str, Any]:
+        """Builds, compiles, warms up; returns seconds and bytes."""
+        weights = inputs.read_weights(pathlib.Path(self._job.weights))
+        before, task = _resident('VmRSS'), self._task
+        if task.work == 'pipeline':
+            from benchmarks import pipeline
+
+            return {'pipeline': pipeline.measure(task, *weights)}
+        self._runner: Runner = self._side.build(task, self._job.variant, *weights)
+        self._release = getattr(self._runner, 'release', self._release)
+        first = self._timed(1)
+        np.savez(self._job.answer, **self._runner.answer())
+        _reset_resident()
+        getattr(self._side, 'reset_peak', lambda: None)()
+        again = self._timed(1)
+        resident = _resident('VmHWM')
+        memory = {
+            'resident': resident,
+            'working': resident - before,
+            'temporary': self._runner.temporary(),
+            'device': self._side.device_peak(),
+        }
+        return {'compile': max(first - again, 0.0), 'seconds': again, 'memory': memory}
+
+    def run(self, calls: int) -> dict[str, float]:
+        """Runs the task; on a device other than the CPU once more before, untimed."""
+        if self._on_device:
+            self._timed(1)
+        seconds = self._timed(calls)
+        self._release()
+        return {'seconds': seconds}
+
+    def rate(self) -> dict[str, float]:
+        """Operations a second of a matrix product; ours only."""
+        size = self._job.matrix or (8192 if self._on_device else 2048)
+        if self._rate is None:
+            self._rate = self._side.matrix_rate(size, self._task.dtype)
+        return {'rate': 2 * size**3 / self._rate()}
+
+    def _timed(self, calls: int) -> float:
+        """Seconds a call, with the waiting."""
+        begun = time.perf_counter()
+        for _ in range(calls):
+            self._runner.call()
+        self._runner.wait()
+        return (time.perf_counter() - begun) / calls
+
+
+def _resident(key: str) -> int:
+    """Resident bytes now (VmRSS) or at most (VmHWM); elsewhere than on Linux always the latter."""
+    try:
+        lines = pathlib.Path('/proc/self/status').read_text('ascii', 'replace').splitlines()
+        (line,) = (line for line in lines if line.startswith(key))
+        return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == 'darwin' else peak * 1024
+
+
+def _reset_resident() -> None:
+    """Makes VmHWM begin anew where the system can, so that compiling does not count."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        pathlib.Path('/proc/self/clear_refs').write_text('5', 'ascii')
+
+
+def _explain(error: BaseException) -> str:
+    """One line."""
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text[:300]}'
+
+
+def main() -> None:
+    """Serves until the standard input ends."""
+    replies = os.fdopen(os.dup(1), 'w', encoding='utf-8')
+    os.dup2(2, 1)  # what a library prints must not mix with the replies
+
+    def reply(act: Callable[..., dict[str, Any]], *args: Any) -> None:
+        try:
+            found = act(*args)
+        except Exception as error:  # any failure becomes a reason in the table
+            traceback.print_exc()
+            found = {'error': _explain(error)}
+        replies.write(json.dumps(found) + '\n')
+        replies.flush()
+
+    job = from_json(sys.argv[1])
+    if job.kind == 'describe':
+        reply(describe, job)
+        return
+    server: Server | None = None
+
+    def start() -> dict[str, Any]:
+        nonlocal server
+        server = Server(job)
+        return server.prepare()
+
+    reply(start)
+    for line in sys.stdin:
+        command = json.loads(line)
+        assert server is not None
+        if command['do'] == 'run':
+            reply(server.run, command['calls'])
+        else:
+            reply(server.rate)
+
+
+if __name__ == '__main__':
+    main()
