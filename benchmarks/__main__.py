@@ -32,7 +32,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text('out', 'runs/benchmarks', 'Folder for results.json, results.md and logs.')
     words('works', [], f'Only these: {", ".join(tasks.WORKS)}.')
     words('variants', [], f'Only these: {", ".join(tasks.EVERY)}.')
-    number('repeats', 0, 'Rounds (default: 7; 5 with --quick).')
+    number('repeats', 0, 'Rounds (default: 7; 3 with --quick).')
     number('size', 0, 'Height and width of meta-steps (default: by machine).')
     number('limit', 1800, 'Seconds that preparing or running a task once may take.')
     text('precision', 'highest', "Of float32 products: 'highest', or 'tf32' on both sides.")
@@ -83,7 +83,7 @@ def main(values: flags.FlagValues) -> None:
     table = tasks.select(table, works=tuple(values.works), variants=tuple(values.variants))
     options = harness.Options(
         out,
-        repeats=values.repeats or (5 if values.quick else 7),
+        repeats=values.repeats or (3 if values.quick else 7),
         precision=values.precision,
         limit=values.limit,
     )

@@ -21,14 +21,15 @@ from benchmarks import flops, machine, process, tasks, worker
 
 _LEAST = 0.05  # seconds of one measurement
 # Largest disagreement that is rounding: absolute in images, relative to the largest in gradients.
-# In a meta-gradient a rounding error turns some ReLU or maximum of the loss network around, and
-# each one shows: PyTorch in float32 and in float64 differ by up to 0.15% at 64².
+# Rounding turns some ReLU or maximum of the loss network around, where an untrained θ gives flat
+# images, and each one shows: gradients of PyTorch in float32 and in float64 differ by up to 0.3%
+# at 64², by chance of the images. The tests, on networks without such chances, ask for 0.1%.
 _TOLERANCES = {
     ('stylize', 'float32', 'highest'): 1e-4,
     ('stylize', 'float32', 'tf32'): 2e-2,
     ('stylize', 'bfloat16', 'highest'): 1e-1,
     ('stylize', 'bfloat16', 'tf32'): 1e-1,
-    ('adapt', 'float32', 'highest'): 1e-3,
+    ('adapt', 'float32', 'highest'): 5e-3,
     ('adapt', 'float32', 'tf32'): 1e-1,
     ('exact', 'float32', 'highest'): 5e-3,
     ('exact', 'float32', 'tf32'): 1e-1,
@@ -108,8 +109,8 @@ def measure(task: tasks.Task, options: Options, weights: pathlib.Path) -> dict[s
                 workers[variant] = process.Worker(job, options.out / log, options.limit)
                 with _excused(rows, workers, variant):
                     rows[variant].update(workers[variant].answer())
-                    if task.work != 'pipeline' and variant != 'ours':
-                        _agree(rows[variant], job, answers['ours'])
+                    if task.work != 'pipeline' and variant != task.variants[0]:
+                        _agree(rows[variant], job, answers[task.variants[0]])
             rates = _rounds(rows, workers, options.repeats)
         finally:
             for each in workers.values():
@@ -184,6 +185,7 @@ def _rounds(
     rates: list[float] = []
     for i in range(repeats):
         order = [variant for variant in rows if 'seconds' in rows[variant]]
+        order = [name for name in order if name != tasks.ONCE or _on_device(rows[name])]
         if 'ours' in workers and 'ours' in order:
             with _excused(rows, workers, 'ours'):
                 rates.append(workers['ours'].ask(do='rate')['rate'])
@@ -198,6 +200,11 @@ def _rounds(
     return rates
 
 
+def _on_device(row: dict[str, Any]) -> bool:
+    """Whether a row was measured on another device than the CPU."""
+    return row['memory']['device'] is not None
+
+
 def summary(values: list[float]) -> dict[str, float]:
     """Median and quartiles."""
     q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
@@ -207,12 +214,12 @@ def summary(values: list[float]) -> dict[str, float]:
 def _entry(task: tasks.Task, rows: dict[str, dict[str, Any]], rates: list[float]) -> dict[str, Any]:
     """What the results keep of a task."""
     needed = flops.needed(task)
-    ours = rows['ours'].get('rounds', [])
+    ours = rows.get('ours', {}).get('rounds', [])
     for row in rows.values():
-        if 'reason' in row or 'rounds' not in row:
+        if 'reason' in row or 'seconds' not in row:
             continue
-        row['time'] = summary(row['rounds'])
-        if ours and 'reason' not in rows['ours']:
+        row['time'] = summary(row.get('rounds', [row['seconds']]))
+        if ours and 'rounds' in row and 'reason' not in rows['ours']:
             pairs = zip(ours, row['rounds'], strict=True)
             row['ours_over_this'] = summary([a / b for a, b in pairs])
         if rates and needed:

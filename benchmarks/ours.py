@@ -194,6 +194,8 @@ def meta_config(task: tasks.Task, variant: str = 'ours') -> config_dict.ConfigDi
     config.outer.update(devices=1, styles=task.styles, contents=task.batch, decay=0.0, clip=0.0)
     if variant == 'reverse':
         config.inner.mode = 'reverse'
+    elif variant == 'kept':
+        config.inner.remat = False
     elif variant == 'rolled':
         config.inner.unroll = 1
     elif variant == 'unrolled':

@@ -6,7 +6,8 @@ Nothing here imports JAX or PyTorch, so that every worker process can read its t
 from typing import NamedTuple
 
 WORKS = ('stylize', 'adapt', 'exact', 'first', 'pipeline')
-OURS = ('ours', 'reverse', 'rolled', 'unrolled')
+ONCE = 'rolled'  # takes ten times as long on a CPU, where only its memory is of interest
+OURS = ('ours', 'kept', 'reverse', 'rolled', 'unrolled')
 PEERS = ('eager', 'channels_last', 'compile', 'func')
 LAST = 'compile_func'  # takes PyTorch long to compile: for one task only
 EVERY = (*OURS, *PEERS, LAST)
@@ -14,8 +15,11 @@ CONTENTS = 4  # contents a style, and photographs of a batch of adaptation: the 
 # δ of the inner steps, on which no operation depends. The paper's 1e-4 throws a θ that was never
 # trained so far that rounding in float32 becomes percents of the meta-gradient: two right programs
 # would differ like a right and a wrong one. Here they agree to 0.2%, and the second-order part is
-# 1% (T = 1) to 3% (T = 4) of the whole.
+# 0.7% (T = 1) to 3% (T = 4) of the whole.
 RATE = 1e-7
+# Styles and inner steps of the meta-steps on a CPU, where a step of all others takes minutes.
+_ON_CPU = ((1, 1), (1, 2), (1, 4), (1, 8), (4, 1))
+_FEW = ((1, 1), (1, 4))
 _LARGE = 12 * 2**30  # free memory in bytes that 1024² by eight asks for
 
 
@@ -43,7 +47,7 @@ class Task(NamedTuple):
         work: one of `WORKS`; 'exact' and 'first' are meta-steps of that order.
         size: height and width of contents and styles.
         batch: images of a batch; of a meta-step contents a style.
-        variants: of `EVERY`; 'ours' comes first.
+        variants: of `EVERY`; 'ours' comes first, the others are compared with it.
         styles: S, of a meta-step.
         steps: T, of a meta-step.
         params: 'all' or 'norm', what the inner steps move.
@@ -103,20 +107,22 @@ def quick(*, size: int = 0) -> list[Task]:
     meta, small = size or 64, size or 32
     return [
         Task('stylize', 256, 1, both),
-        Task('adapt', 128, CONTENTS, both),
+        Task('adapt', 64, CONTENTS, both),
         Task('exact', meta, CONTENTS, both),
-        Task('exact', meta, CONTENTS, both, steps=4),
-        Task('exact', meta, CONTENTS, both, params='norm'),
-        Task('first', meta, CONTENTS, both),
-        # Memory against T: one photograph is enough to see it, and compiles fastest.
-        Task('exact', small, 1, ('ours', 'rolled')),
-        Task('exact', small, 1, ('ours', 'rolled'), steps=8),
-        Task('pipeline', meta, CONTENTS, ('ours',)),
+        Task('exact', small, CONTENTS, both, steps=4),
+        Task('first', small, CONTENTS, both),
+        *_memory(small, 2, ('rolled',)),
+        Task('pipeline', small, CONTENTS, ('ours',)),
     ]
 
 
+def _memory(size: int, batch: int, variants: tuple[str, ...]) -> list[Task]:
+    """Few photographs show how memory grows with T, where a rolled loop takes long to run."""
+    return [Task('exact', size, batch, variants, steps=T) for T in (1, 8)]
+
+
 def full(*, gpu: bool, free: int = 0, size: int = 0) -> list[Task]:
-    """Everything, at the paper's size on a GPU and at 128² for most meta-steps on a CPU.
+    """Everything, at the paper's size on a GPU; on a CPU fewer meta-steps, most of them at 64².
 
     Args:
         gpu: whether there is one.
@@ -124,7 +130,7 @@ def full(*, gpu: bool, free: int = 0, size: int = 0) -> list[Task]:
         size: of the meta-steps; 0 for the table's own.
     """
     everyone = ('ours', *PEERS)
-    meta = size or (256 if gpu else 128)
+    meta = size or (256 if gpu else 64)
     table = [Task('stylize', side, 1, everyone) for side in (256, 512, 1024)]
     sides = (256, 512, 1024) if gpu or free > _LARGE else (256, 512)
     table += [Task('stylize', side, 8, everyone) for side in sides]
@@ -132,35 +138,35 @@ def full(*, gpu: bool, free: int = 0, size: int = 0) -> list[Task]:
         table.append(Task('stylize', 256, 32, everyone, dtype='bfloat16'))
     table.append(Task('adapt', 256, CONTENTS, everyone))
     table += [
-        Task(work, meta, CONTENTS, _variants(work, (S, T), params, gpu), S, T, params)
+        _meta_step(work, params, styles, steps, meta, gpu=gpu)
         for work in ('exact', 'first')
         for params in ('all', 'norm')
-        for S in (1, 4)
-        for T in (1, 2, 4, 8)
+        for styles in (1, 4)
+        for steps in (1, 2, 4, 8)
+        if gpu or (styles, steps) in (_ON_CPU if (work, params) == ('exact', 'all') else _FEW)
     ]
-    if not gpu and not size:
-        table.append(Task('exact', 256, CONTENTS, ('ours', 'eager')))
+    if not gpu:
+        table.append(Task('exact', 2 * meta, CONTENTS, ('ours', 'eager', 'channels_last')))
+        table += _memory(meta, 1, ('ours', 'rolled'))
     table.append(Task('pipeline', meta, CONTENTS, ('ours',)))
     return table
 
 
-def _variants(work: str, shape: tuple[int, int], params: str, gpu: bool) -> tuple[str, ...]:
-    """Who runs a meta-step: everyone where one style makes it quick enough."""
-    found: tuple[str, ...] = ('ours', 'eager')
-    if gpu or shape in ((1, 1), (1, 4)):
-        found = ('ours', *PEERS)
-    if work == 'exact' and params == 'all':
-        if shape in ((1, 1), (1, 8)):
-            found += ('reverse', 'rolled', 'unrolled') if gpu else ('reverse', 'rolled')
-        if shape == (1, 1):
-            found += (LAST,)
-    return found
+def _meta_step(work: str, params: str, styles: int, steps: int, size: int, *, gpu: bool) -> Task:
+    """A meta-step by everyone where one style and one inner step make it quick enough."""
+    variants: tuple[str, ...] = ('ours', 'eager')
+    if gpu or (styles, steps) == (1, 1):
+        variants = ('ours', *PEERS)
+        if (work, params, styles) == ('exact', 'all', 1):
+            variants += ('reverse', LAST) if steps == 1 else ()
+            variants += ('kept', 'rolled', 'unrolled') if gpu else ()
+    return Task(work, size, CONTENTS, variants, styles, steps, params)
 
 
 def select(
     table: list[Task], *, works: tuple[str, ...] = (), variants: tuple[str, ...] = ()
 ) -> list[Task]:
-    """The tasks of some works, with some of their variants; 'ours' always stays.
+    """The tasks of some works, with some of their variants; 'ours' and lone ones stay.
 
     Args:
         table: tasks.
@@ -169,7 +175,9 @@ def select(
     """
     wanted = {'ours', *(variants or EVERY)}
     return [
-        task._replace(variants=tuple(name for name in task.variants if name in wanted))
+        task._replace(
+            variants=tuple(name for name in task.variants if name in wanted) or task.variants
+        )
         for task in table
         if not works or task.work in works
     ]

@@ -116,6 +116,9 @@ class _Formatter(logging.PythonFormatter):
 
 def _set_up_cache() -> None:
     """Keeps compiled programs between runs, where the user has not said otherwise."""
+    # Many programs compile in less than JAX's threshold of a second, and add up to several.
+    if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
     if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
         return
     root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'

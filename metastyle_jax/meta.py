@@ -134,7 +134,7 @@ def inner_loop(
             in reverse mode only.
         remat: recompute each step in the backward pass instead of keeping its intermediates, so
             that memory hardly grows with T, for up to a quarter more arithmetic. None: in mixed
-            mode with more than one step.
+            mode, where a loop remains; in unrolled steps it saves nothing on CPU.
         unroll: steps for each iteration of the compiled loop. None: one, except on CPU, where
             convolutions inside a compiled loop are ten times slower, and all T are unrolled: the
             time to compile then grows with T.
@@ -153,8 +153,9 @@ def inner_loop(
         wrong = ', '.join(sorted(set(meta.rates) ^ set(fast)))
         raise UserError(f'learned rates and adapted parameters differ in {wrong}')
     steps = _leading_axis(batches)
+    unroll = unroll or _unroll(steps)
     if remat is None:
-        remat = mode == 'mixed' and steps > 1
+        remat = mode == 'mixed' and unroll < steps
     if optimizer is None:
         optimizer = optax.sgd(1e-4 if meta.rates is None else 1.0)
 
@@ -179,7 +180,7 @@ def inner_loop(
 
     step = jax.checkpoint(step) if remat and mode == 'reverse' else step
     carry = (fast, optimizer.init(fast))
-    (fast, _), losses = jax.lax.scan(step, carry, batches, unroll=unroll or _unroll(steps))
+    (fast, _), losses = jax.lax.scan(step, carry, batches, unroll=unroll)
     return Inner(combine(meta.theta, fast, slow), losses)
 
 

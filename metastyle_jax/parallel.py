@@ -72,7 +72,7 @@ def spread(
 
     Returns:
         `step` for whole batches: leaves `[S, ...]`, S a multiple of D. It is compiled once for
-        each set of shapes.
+        each set of shapes. Its attribute `lower` is that of `jax.jit`'s functions.
 
     Raises:
         UserError: when called with S no multiple of D.
@@ -93,4 +93,8 @@ def spread(
     def run(*args: PyTree) -> PyTree:
         return mapped(*args[:shared], jax.tree.map(split, args[shared]))
 
+    def lower(*args: PyTree) -> Any:
+        return mapped.lower(*args[:shared], jax.tree.map(split, args[shared]))
+
+    run.lower = lower  # type: ignore[attr-defined]
     return run

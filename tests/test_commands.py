@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import helpers
 import jax
 import numpy as np
 import pytest
@@ -172,6 +173,31 @@ def test_bad_flags_of_adapt_are_refused(
     assert message in error
     assert 'Traceback' not in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_start_of_adapt_compiles_nothing(theta, painting, tmp_path, monkeypatch):
+    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+    monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', raising=False)
+    code = """
+        import collections, sys, jax
+        from metastyle_jax import adapt
+        seen = collections.Counter()
+        jax.monitoring.register_event_listener(lambda event, **_: seen.update([event]))
+        module = sys.modules['metastyle_jax.adapt']
+        assert module.run() == 0
+        print(*(seen[f'/jax/compilation_cache/cache_{kind}'] for kind in ('hits', 'misses')))
+    """
+    found = []
+    for name in ('first', 'second'):
+        out = tmp_path / f'{name}.safetensors'
+        flags_ = (f'--theta={theta}', f'--style={painting}', f'--out={out}', *FAST_FLAGS)
+        run = helpers.run_python(code, *flags_)
+        assert run.returncode == 0, run.stderr
+        found.append(tuple(map(int, run.stdout.split())))
+    (_, misses), (hits_again, misses_again) = found
+    assert misses > 5
+    assert misses_again == 0
+    assert hits_again >= misses
 
 
 def test_a_style_file_is_no_theta_and_no_picture(theta, style_file, tmp_path, monkeypatch, capsys):
