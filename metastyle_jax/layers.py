@@ -2,7 +2,11 @@
 
 Every function is pure, takes channels-last arrays and follows the dtype of its input. Where one
 backend needs another formulation of the same mathematics, it is chosen here, behind one name.
+The larger ones are compiled as one program where they are called outside of `jax.jit`, and become
+part of the caller's inside of it.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +20,7 @@ _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 _PHASES = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
 
 
+@functools.partial(jax.jit, static_argnames=('stride', 'formulation'), inline=True)
 def reflect_conv(
     x: Array, kernel: Array, bias: Array, *, stride: int = 1, formulation: str | None = None
 ) -> Array:
@@ -58,6 +63,7 @@ def reflect_conv(
     return y + bias[None, None, None]
 
 
+@functools.partial(jax.jit, static_argnames=('height', 'width', 'formulation'), inline=True)
 def upsample_conv(
     x: Array,
     kernel: Array,
@@ -157,6 +163,7 @@ def _fold_kernel(kernel: Array) -> Array:
     return kernels.transpose(2, 4, 3, 5, 6, 0, 1, 7).reshape(half, half, 4 * c, 4 * d)
 
 
+@functools.partial(jax.jit, static_argnames='epsilon', inline=True)
 def instance_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5) -> Array:
     """Normalizes each channel of each image over its pixels, then scales and shifts it.
 
