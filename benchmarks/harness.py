@@ -12,6 +12,7 @@ import pathlib
 import re
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 from benchmarks import flops, machine, process, tasks, worker
 
 _LEAST = 0.05  # seconds of one measurement
+_REST = 0.3  # seconds before one, while the threads of the variant before stop to spin
 # Largest disagreement that is rounding: absolute in images, relative to the largest in gradients.
 # Rounding turns some ReLU or maximum of the loss network around, where an untrained θ gives flat
 # images, and each one shows: gradients of PyTorch in float32 and in float64 differ by up to 0.3%
@@ -195,6 +197,7 @@ def _rounds(
                 continue
             with _excused(rows, workers, variant):
                 calls = max(1, math.ceil(_LEAST / rows[variant]['seconds']))
+                time.sleep(_REST)
                 found = workers[variant].ask(do='run', calls=calls)
                 rows[variant].setdefault('rounds', []).append(found['seconds'])
     return rates

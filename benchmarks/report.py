@@ -13,9 +13,9 @@ _TITLES = {
     'first': 'One meta-step, first order',
 }
 _HEAD = (
-    'task', 'computed', 'time', 'eager', 'ours/eager', 'channels_last', 'ours/it', 'compile',
-    'ours/it', 'func', 'ours/it', 'compiled func', 'ours/it', 'of matrix rate', 'compiling',
-    'memory', "eager's", 'compiled',
+    'task', 'computed', 'time', 'eager', 'ours/eager', 'malloc', 'ours/it', 'channels_last',
+    'ours/it', 'compile', 'ours/it', 'func', 'ours/it', 'compiled func', 'ours/it',
+    'of matrix rate', 'compiling', 'memory', "eager's", 'compiled',
 )  # fmt: skip
 _NOTE = """Medians with quartiles in brackets; ratios are medians of the paired ratios of each
 round, below one where this package is faster. *Of matrix rate*: the operations that the task

@@ -8,7 +8,7 @@ from typing import NamedTuple
 WORKS = ('stylize', 'adapt', 'exact', 'first', 'pipeline')
 ONCE = 'rolled'  # takes ten times as long on a CPU, where only its memory is of interest
 OURS = ('ours', 'kept', 'reverse', 'rolled', 'unrolled')
-PEERS = ('eager', 'channels_last', 'compile', 'func')
+PEERS = ('eager', 'malloc', 'channels_last', 'compile', 'func')
 LAST = 'compile_func'  # takes PyTorch long to compile: for one task only
 EVERY = (*OURS, *PEERS, LAST)
 CONTENTS = 4  # contents a style, and photographs of a batch of adaptation: the paper's

@@ -27,6 +27,7 @@ from metastyle_jax import (
     data,
     images,
     losses,
+    memory,
     meta,
     metrics,
     sources,
@@ -278,6 +279,7 @@ def main(values: flags.FlagValues) -> None:
 
 def run() -> int:
     """The console script."""
+    memory.keep()
     return cli.run(main, define_flags, command='metastyle-adapt', usage=USAGE)
 
 

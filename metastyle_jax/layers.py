@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metastyle_jax import convolution
 from metastyle_jax.types import Array, UserError
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
@@ -56,10 +57,32 @@ def reflect_conv(
         )
     x = _extend(x, size // 2)
     if formulation == 'blocked':
-        folded = _convolve(_fold(x), _fold_kernel(kernel), cropped=True)
-        y = _unfold(folded)
+        y = _unfold(convolution.convolve(_fold(x), _fold_kernel(kernel)))
+    elif formulation == 'cropped':
+        y = convolution.convolve(x, kernel, stride=stride)
     else:
-        y = _convolve(x, kernel, stride=stride, cropped=formulation == 'cropped')
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), 'VALID', dimension_numbers=_LAYOUT
+        )
+    return y + bias[None, None, None]
+
+
+@functools.partial(jax.jit, inline=True)
+def zero_conv(x: Array, kernel: Array, bias: Array) -> Array:
+    """Convolution of an image extended by zeros to keep its size.
+
+    Args:
+        x: `[N, H, W, C]`.
+        kernel: `[K, K, C, C']` with K odd.
+        bias: `[C']`.
+
+    Returns:
+        `[N, H, W, C']`.
+    """
+    if jax.default_backend() == 'cpu':
+        y = convolution.convolve(x, kernel, padding=kernel.shape[0] // 2)
+    else:
+        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=_LAYOUT)
     return y + bias[None, None, None]
 
 
@@ -109,7 +132,7 @@ def upsample_conv(
     kernels = jnp.einsum('pai,qbj,ijcd->abcpqd', phases, phases, kernel)
     # Upsampled and then reflected, the border repeats its own pixels.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='edge')
-    y = _convolve(x, kernels.reshape(2, 2, channels, -1), cropped=True)
+    y = convolution.convolve(x, kernels.reshape(2, 2, channels, -1))
     y = y.reshape(n, h + 1, w + 1, 2, 2, -1)
     rows = [jnp.stack([y[:, p : p + h, q : q + w, p, q] for q in (0, 1)], 3) for p in (0, 1)]
     return jnp.stack(rows, 2).reshape(n, height, width, -1) + bias[None, None, None]
@@ -123,18 +146,6 @@ def _extend(x: Array, pad: int) -> Array:
         after = jax.lax.slice_in_dim(x, size - pad - 1, size - 1, axis=axis)
         x = jnp.concatenate([jnp.flip(before, axis), x, jnp.flip(after, axis)], axis)
     return x
-
-
-def _convolve(x: Array, kernel: Array, *, stride: int = 1, cropped: bool) -> Array:
-    """Convolution without padding; `cropped`: with a row of zeros more, and without its result.
-
-    XLA:CPU is 2 to 25 times slower where there is no padding at all.
-    """
-    rows = (x.shape[1] - kernel.shape[0]) // stride + 1
-    y = jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((0, int(cropped)), (0, 0)), dimension_numbers=_LAYOUT
-    )
-    return y[:, :rows]
 
 
 def _fold(x: Array) -> Array:

@@ -24,6 +24,7 @@ from metastyle_jax import (
     cli,
     data,
     learner,
+    memory,
     metrics,
     parallel,
     sheet,
@@ -394,6 +395,7 @@ def _config(values: flags.FlagValues) -> config_dict.ConfigDict:
 
 def run() -> int:
     """The console script."""
+    memory.keep()
     return cli.run(main, define_flags, command='metastyle-train', usage=USAGE)
 
 

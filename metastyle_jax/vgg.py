@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax import types, weights
+from metastyle_jax import layers, types, weights
 
 # Layer name -> (its index in torchvision's `features`, output channels in units of the width).
 LAYERS: dict[str, tuple[int, int]] = {
@@ -246,10 +246,7 @@ def _block(params: types.Params, x: types.Array, prefix: str) -> types.Array:
     for name in LAYERS:
         if name.startswith(prefix):
             kernel, bias = (params[name][part].astype(x.dtype) for part in ('kernel', 'bias'))
-            x = jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-            )
-            x = jax.nn.relu(x + bias.reshape(1, 1, 1, -1))
+            x = jax.nn.relu(layers.zero_conv(x, kernel, bias))
     return x
 
 
