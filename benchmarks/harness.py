@@ -187,7 +187,6 @@ def _rounds(
     rates: list[float] = []
     for i in range(repeats):
         order = [variant for variant in rows if 'seconds' in rows[variant]]
-        order = [name for name in order if name != tasks.ONCE or _on_device(rows[name])]
         if 'ours' in workers and 'ours' in order:
             with _excused(rows, workers, 'ours'):
                 rates.append(workers['ours'].ask(do='rate')['rate'])
@@ -201,11 +200,6 @@ def _rounds(
                 found = workers[variant].ask(do='run', calls=calls)
                 rows[variant].setdefault('rounds', []).append(found['seconds'])
     return rates
-
-
-def _on_device(row: dict[str, Any]) -> bool:
-    """Whether a row was measured on another device than the CPU."""
-    return row['memory']['device'] is not None
 
 
 def summary(values: list[float]) -> dict[str, float]:

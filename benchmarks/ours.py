@@ -20,7 +20,7 @@ from ml_collections import config_dict
 
 from benchmarks import inputs, tasks
 from metastyle_jax import data, learner, losses, meta, parallel, transformer, vgg
-from metastyle_jax.adapt import State, Weights, adapt_step  # the package calls its function adapt
+from metastyle_jax.adaptation import Weights, adapt_step, start
 from metastyle_jax.types import Params, PyTree
 
 ADAM = 0.9  # b1: the first moment after one step is (1 - b1) times the gradient
@@ -94,8 +94,7 @@ class Adapt:
     def __init__(self, task: tasks.Task, theta: Params, loss_network: Params) -> None:
         style = data.as_float(inputs.images(1, task.size, seed=3))
         grams = losses.style_grams(jax.jit(vgg.features)(loss_network, style))
-        fast, slow = meta.partition(theta, transformer.adapted('all'))
-        self._state = State(fast, optax.adam(1e-3).init(fast))
+        self._state, slow = start(theta, 'all')
         self._pixels = inputs.images(task.batch, task.size, seed=0)
         weights = Weights(1e-3, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
         self._rest = slow, loss_network, grams, weights

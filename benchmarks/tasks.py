@@ -6,7 +6,6 @@ Nothing here imports JAX or PyTorch, so that every worker process can read its t
 from typing import NamedTuple
 
 WORKS = ('stylize', 'adapt', 'exact', 'first', 'pipeline')
-ONCE = 'rolled'  # takes ten times as long on a CPU, where only its memory is of interest
 OURS = ('ours', 'kept', 'reverse', 'rolled', 'unrolled')
 PEERS = ('eager', 'malloc', 'channels_last', 'compile', 'func')
 LAST = 'compile_func'  # takes PyTorch long to compile: for one task only
@@ -111,14 +110,9 @@ def quick(*, size: int = 0) -> list[Task]:
         Task('exact', meta, CONTENTS, both),
         Task('exact', small, CONTENTS, both, steps=4),
         Task('first', small, CONTENTS, both),
-        *_memory(small, 2, ('rolled',)),
+        *[Task('exact', small, 2, ('rolled',), steps=T) for T in (1, 8)],
         Task('pipeline', small, CONTENTS, ('ours',)),
     ]
-
-
-def _memory(size: int, batch: int, variants: tuple[str, ...]) -> list[Task]:
-    """Few photographs show how memory grows with T, where a rolled loop takes long to run."""
-    return [Task('exact', size, batch, variants, steps=T) for T in (1, 8)]
 
 
 def full(*, gpu: bool, free: int = 0, size: int = 0) -> list[Task]:
@@ -130,12 +124,13 @@ def full(*, gpu: bool, free: int = 0, size: int = 0) -> list[Task]:
         size: of the meta-steps; 0 for the table's own.
     """
     everyone = ('ours', *PEERS)
+    plain = tuple(name for name in everyone if name != 'malloc')  # no steps, nothing to keep
     meta = size or (256 if gpu else 64)
-    table = [Task('stylize', side, 1, everyone) for side in (256, 512, 1024)]
+    table = [Task('stylize', side, 1, plain) for side in (256, 512, 1024)]
     sides = (256, 512, 1024) if gpu or free > _LARGE else (256, 512)
-    table += [Task('stylize', side, 8, everyone) for side in sides]
+    table += [Task('stylize', side, 8, plain) for side in sides]
     if gpu:
-        table.append(Task('stylize', 256, 32, everyone, dtype='bfloat16'))
+        table.append(Task('stylize', 256, 32, plain, dtype='bfloat16'))
     table.append(Task('adapt', 256, CONTENTS, everyone))
     table += [
         _meta_step(work, params, styles, steps, meta, gpu=gpu)
@@ -147,7 +142,6 @@ def full(*, gpu: bool, free: int = 0, size: int = 0) -> list[Task]:
     ]
     if not gpu:
         table.append(Task('exact', 2 * meta, CONTENTS, ('ours', 'eager', 'channels_last')))
-        table += _memory(meta, 1, ('ours', 'rolled'))
     table.append(Task('pipeline', meta, CONTENTS, ('ours',)))
     return table
 
@@ -159,7 +153,9 @@ def _meta_step(work: str, params: str, styles: int, steps: int, size: int, *, gp
         variants = ('ours', *PEERS)
         if (work, params, styles) == ('exact', 'all', 1):
             variants += ('reverse', LAST) if steps == 1 else ()
-            variants += ('kept', 'rolled', 'unrolled') if gpu else ()
+            variants += ('kept', 'unrolled') if gpu else ()
+    if (work, params, styles) == ('exact', 'all', 1) and (gpu or steps in (1, 8)):
+        variants += ('rolled',)
     return Task(work, size, CONTENTS, variants, styles, steps, params)
 
 

@@ -55,6 +55,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             decay=2.5e-5,
             warmup=0,  # steps
             clip=10.0,  # global norm; 0: none
+            log_loss=False,  # minimize its logarithm, so that no style owns the gradient
+            keep_norms=False,  # keep the lengths of kernels that an instance norm follows
         ),
         log=dict(every=100, pictures=1000),
         checkpoint=dict(every=1000, keep=3),

@@ -13,49 +13,33 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags, logging
 
 from metastyle_jax import (
+    adaptation,
     checkpoint,
     cli,
     data,
     images,
     losses,
     memory,
-    meta,
     metrics,
     sources,
     styles,
     transformer,
     vgg,
 )
-from metastyle_jax.types import Array, Params, PyTree, UserError
+from metastyle_jax.types import UserError
 
 USAGE = """Adapts a meta-trained network to one style image.
 
   metastyle-adapt --theta=runs/coco --style=painting.jpg --out=painting.safetensors
 """
-
-
-class State(NamedTuple):
-    """What a step of adaptation updates: adapted tensors by name, and Adam's state."""
-
-    fast: dict[str, Array]
-    opt_state: PyTree
-
-
-class Weights(NamedTuple):
-    """Numbers of a step that may change without compiling it anew."""
-
-    rate: float
-    content: float
-    style: float
 
 
 def adapt(
@@ -119,10 +103,9 @@ def adapt(
     if content_exclude:
         contents = sources.without(contents, content_exclude)
     grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
-    fast, slow = meta.partition(theta.params, transformer.adapted(params))
-    fast = jax.tree.map(jnp.copy, fast)  # a step reuses the buffers, and θ stays the caller's
-    state = State(fast, optax.adam(rate).init(fast))
-    weights, like = Weights(rate, content_weight, style_weight), jax.tree.structure(theta.params)
+    state, slow = adaptation.start(theta.params, params)
+    weights = adaptation.Weights(rate, content_weight, style_weight)
+    like = jax.tree.structure(theta.params)
     history: list[losses.Loss] = []
     with (
         data.content_batches(contents, batch=batch, size=size, seed=seed) as batches,
@@ -132,7 +115,7 @@ def adapt(
     ):
         for step in bar:
             contents_now = jnp.asarray(next(batches))
-            state, loss = adapt_step(
+            state, loss = adaptation.adapt_step(
                 state, slow, vgg_params, contents_now, grams, weights, like=like
             )
             history.append(jax.device_get(loss))
@@ -152,51 +135,6 @@ def adapt(
     )
 
 
-@functools.partial(jax.jit, static_argnames='like', donate_argnames='state')
-def adapt_step(
-    state: State,
-    slow: dict[str, Array],
-    vgg_params: Params,
-    contents: Array,
-    grams: tuple[Array, ...],
-    weights: Weights,
-    *,
-    like: Any,
-) -> tuple[State, losses.Loss]:
-    """One Adam step on one batch.
-
-    Args:
-        state: before the step; its buffers are reused.
-        slow: the tensors that stay, by name.
-        vgg_params: weights of the loss network.
-        contents: `[N, H, W, 3] uint8`.
-        grams: L arrays `[C, C]` of the style image.
-        weights: of the losses, and Adam's rate.
-        like: the structure of θ.
-
-    Returns:
-        The next state and the loss before the step.
-    """
-    contents = data.as_float(contents)
-    features = lambda x: vgg.features(vgg_params, x)
-    targets = losses.Targets(vgg.content_features(vgg_params, contents), grams)
-    skeleton = jax.tree.unflatten(like, range(like.num_leaves))
-
-    def total(fast):
-        loss = losses.perceptual_loss(
-            features,
-            transformer.apply(meta.combine(skeleton, fast, slow), contents),
-            targets,
-            content_weight=weights.content,
-            style_weight=weights.style,
-        )
-        return loss.total, loss
-
-    grads, loss = jax.grad(total, has_aux=True)(state.fast)
-    updates, opt_state = optax.adam(weights.rate).update(grads, state.opt_state)
-    return State(optax.apply_updates(state.fast, updates), opt_state), loss
-
-
 def _read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.ndarray, str, str]:
     """Reads a style image at the area of `size`²; returns it with its name and SHA-256."""
     if isinstance(style, np.ndarray | jax.Array):
@@ -206,11 +144,7 @@ def _read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.nd
         picture = images.read(style).rgb
         name = pathlib.Path(style).name
         digest = hashlib.sha256(pathlib.Path(style).read_bytes()).hexdigest()
-    height, width = picture.shape[:2]
-    # The whole painting at its own proportions, whatever they are, for a known cost.
-    scale = size / (height * width) ** 0.5
-    sides = [max(images.MIN_SIDE, round(side * scale)) for side in (height, width)]
-    return images.resize(picture, *sides), name, digest
+    return adaptation.fit_style(picture, size), name, digest
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -227,7 +161,7 @@ def _check(settings: dict[str, Any]) -> None:
             raise UserError(f'{name}={settings[name]}: it must not be negative')
 
 
-def _check_finite(loss: losses.Loss, step: int, weights: Weights) -> None:
+def _check_finite(loss: losses.Loss, step: int, weights: adaptation.Weights) -> None:
     """Raises UserError when adaptation has diverged."""
     if not np.isfinite(loss.total):
         raise UserError(

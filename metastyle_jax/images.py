@@ -256,6 +256,21 @@ def fit(image: np.ndarray, max_size: int) -> np.ndarray:
     return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
+def center_square(image: np.ndarray, size: int) -> np.ndarray:
+    """Cuts the largest square out of the middle and resizes it.
+
+    Args:
+        image: `[H, W, 3]`, float32 in 0..1 or uint8.
+        size: side of the result in pixels.
+
+    Returns:
+        `[size, size, 3]` of the same dtype.
+    """
+    side = min(image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    return resize(image[top : top + side, left : left + side], size, size)
+
+
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Lists the pictures of a folder and of the folders in it, hidden ones skipped.
 

@@ -190,7 +190,8 @@ def train_step(
 
     def outer_loss(params, task):
         value = evaluate(params, task)
-        return value.total, value
+        # Losses of styles differ by orders of magnitude; logarithms give each the same say.
+        return jnp.log(value.total) if config.outer.log_loss else value.total, value
 
     def one_style(inner, outer_and_style):
         outer, style = outer_and_style
@@ -213,11 +214,13 @@ def train_step(
     before = meta.Meta(state.params, state.log_rates)
     updates, opt_state = outer_optimizer(config).update(gradient, state.opt_state, before)
     after = optax.apply_updates(before, updates)
+    if config.outer.keep_norms:
+        after = after._replace(theta=keep_norms(after.theta, before.theta))
     # Unbounded rates make the meta-gradient explode.
     bound = np.log(config.inner.max_rate)
     log_rates = jax.tree.map(lambda rate: jnp.minimum(rate, bound), after.rates)
     metrics = Metrics(
-        outer=found.outer_loss,
+        outer=found.aux.total,
         content=found.aux.content,
         style=found.aux.style,
         inner=found.inner_losses,
@@ -227,6 +230,30 @@ def train_step(
         second_order_norm=found.second_order_norm,
     )
     return TrainState(state.step + 1, after.theta, log_rates, opt_state, state.rng), metrics
+
+
+def keep_norms(params: Params, before: Params) -> Params:
+    """Gives kernels that an instance norm follows the lengths that they had.
+
+    Such a kernel's length changes no output. Training lets it grow, and the steps of adaptation
+    turn a longer kernel by less.
+
+    Args:
+        params: of the transformer.
+        before: of lengths to keep.
+
+    Returns:
+        `params` but for those kernels.
+
+    Source: van Laarhoven 2017, arXiv 1706.05350.
+    """
+
+    def scale(path, after, before):
+        if not jax.tree_util.keystr(path, simple=True, separator='/').endswith('/conv/kernel'):
+            return after
+        return after * (optax.tree.norm(before) / optax.tree.norm(after))
+
+    return jax.tree_util.tree_map_with_path(scale, params, before)
 
 
 def preview(

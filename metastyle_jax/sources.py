@@ -7,11 +7,12 @@ image type) or ``tfds:NAME[/CONFIG][:SPLIT]`` (prepared as ArrayRecord, read wit
 import abc
 import concurrent.futures
 import functools
+import hashlib
 import importlib.util
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -230,6 +231,44 @@ def without(source: Source, words: Collection[str]) -> Source:
                 'left out. Remove this word, or add images.'
             )
     return _Subset(source, tuple(np.flatnonzero(kept).tolist()))
+
+
+def subset(source: Source, indices: Sequence[int]) -> Source:
+    """The images of a source at some positions, in that order and numbered anew."""
+    return _Subset(source, tuple(indices))
+
+
+def is_held_out(name: str) -> bool:
+    """Whether an image is kept out of all training: one in sixteen, by the SHA-256 of its name.
+
+    Args:
+        name: of the file, without folders.
+    """
+    return hashlib.sha256(Path(name).name.encode()).hexdigest().startswith('0')
+
+
+def held_out(source: Source, *, inside: bool = True) -> Source:
+    """The images of a source that `is_held_out` tells, or those that it does not.
+
+    Args:
+        source: of files.
+        inside: False for the others, to train on.
+
+    Raises:
+        DataError: no image remains, or names cannot be had without reading the images.
+    """
+    if isinstance(source, TfdsSource):
+        raise DataError(
+            f"{source.word}: images are held out by name from 'sample:' and 'folder:PATH' only. "
+            'Give a part of the split instead, as train[10:].'
+        )
+    chosen = [i for i in range(len(source)) if is_held_out(source.name(i)) == inside]
+    if not chosen:
+        raise DataError(
+            f'{source.word}: of {len(source)} images none remains once those that are '
+            f'{"not " if inside else ""}held out by name are left out. Add images.'
+        )
+    return subset(source, chosen)
 
 
 class _Subset(Source):

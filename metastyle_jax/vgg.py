@@ -79,9 +79,9 @@ def features(params: types.Params, images: types.Array) -> Features:
     """
     _check_images(images, least=8)
     relu1_2 = _block(params, _normalize(images), 'conv1')
-    relu2_2 = _block(params, _max_pool(relu1_2), 'conv2')
-    relu3_3 = _block(params, _max_pool(relu2_2), 'conv3')
-    relu4_3 = _block(params, _max_pool(relu3_3), 'conv4')
+    relu2_2 = _block(params, max_pool(relu1_2), 'conv2')
+    relu3_3 = _block(params, max_pool(relu2_2), 'conv3')
+    relu4_3 = _block(params, max_pool(relu3_3), 'conv4')
     return Features(relu1_2, relu2_2, relu3_3, relu4_3)
 
 
@@ -99,7 +99,22 @@ def content_features(params: types.Params, images: types.Array) -> types.Array:
         weights.VGGError: if the images have another shape or dtype.
     """
     _check_images(images, least=2)
-    return _block(params, _max_pool(_block(params, _normalize(images), 'conv1')), 'conv2')
+    return _block(params, max_pool(_block(params, _normalize(images), 'conv1')), 'conv2')
+
+
+def max_pool(x: types.Array) -> types.Array:
+    """Takes the maximum of each 2 by 2 square; an odd last row or column is dropped.
+
+    Args:
+        x: ``[N, H, W, C]``.
+
+    Returns:
+        ``[N, H // 2, W // 2, C]``.
+    """
+    # On CPU the gradient of `reduce_window` takes 25 times as long as that of two maxima.
+    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    x = jnp.maximum(x[:, 0::2], x[:, 1::2])
+    return jnp.maximum(x[:, :, 0::2], x[:, :, 1::2])
 
 
 def random(rng: types.Array, *, width: int = 64) -> types.Params:
@@ -248,11 +263,3 @@ def _block(params: types.Params, x: types.Array, prefix: str) -> types.Array:
             kernel, bias = (params[name][part].astype(x.dtype) for part in ('kernel', 'bias'))
             x = jax.nn.relu(layers.zero_conv(x, kernel, bias))
     return x
-
-
-def _max_pool(x: types.Array) -> types.Array:
-    """Takes the maximum of each 2 by 2 square; an odd last row or column is dropped."""
-    # On CPU the gradient of `reduce_window` takes 25 times as long as that of two maxima.
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    x = jnp.maximum(x[:, 0::2], x[:, 1::2])
-    return jnp.maximum(x[:, :, 0::2], x[:, :, 1::2])

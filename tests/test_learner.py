@@ -21,7 +21,9 @@ def make_config(**changes):
             steps=1, rate=0.01, optimizer='sgd', eps_root=1e-8, params='all', learn_rates=False,
             max_rate=0.02, order='exact', mode='mixed', remat=False, unroll=1,
         ),
-        outer=dict(styles=8, contents=1, rate=1e-3, decay=0.5, warmup=4, clip=1.0),
+        outer=dict(styles=8, contents=1, rate=1e-3, decay=0.5, warmup=4, clip=1.0, log_loss=False,
+            keep_norms=False,
+        ),
     )  # fmt: skip
     for name, value in changes.items():
         section, _, key = name.partition('_')
@@ -193,3 +195,29 @@ def test_unknown_names_of_the_inner_loop_are_refused():
     ):
         with pytest.raises(types.UserError, match=word):
             learner.check_inner(make_config(**change))
+
+
+def test_logarithms_divide_each_gradient_by_its_loss(network, disagreement):
+    batch = make_batch(1)
+    plain, logarithm = (
+        run(make_config(outer_styles=1, outer_clip=0.0, outer_log_loss=flag), network, batch, 1)
+        for flag in (False, True)
+    )
+    moments = [flat(state.opt_state[1][0].mu.theta) for state, _ in (plain, logarithm)]
+    disagreement(moments[1] * float(plain[1].outer), moments[0], 1e-4)
+    assert float(logarithm[1].outer) == pytest.approx(float(plain[1].outer), rel=1e-5)
+
+
+def test_kept_norms_change_no_output_of_a_step(network, disagreement):
+    batch = make_batch(1)
+    (plain, _), (kept, _) = (
+        run(make_config(outer_styles=1, outer_keep_norms=flag), network, batch, 1)
+        for flag in (False, True)
+    )
+    start = learner.create(make_config(), jax.random.key(0)).params
+    length = lambda params: float(jnp.linalg.norm(params['down2']['conv']['kernel']))
+    assert length(plain.params) != pytest.approx(length(start), rel=1e-6)
+    assert length(kept.params) == pytest.approx(length(start), rel=1e-6)
+    images = data.as_float(batch.outer[0])
+    outputs = [transformer.apply(state.params, images) for state in (kept, plain)]
+    disagreement(*outputs, 1e-3)

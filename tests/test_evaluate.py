@@ -1,0 +1,235 @@
+"""Adaptation curves, the files that tell of them, and the baselines."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from metastyle_jax import (
+    adaptation,
+    checkpoint,
+    curves,
+    data,
+    evaluate,
+    losses,
+    sources,
+    tensors,
+    transformer,
+    types,
+    vgg,
+)
+from metastyle_jax.baselines import gatys, johnson
+
+SETTINGS = evaluate.Settings(
+    steps=3, random_steps=5, rate=1e-2, batch=2, size=32, style_size=32, gatys=2, quality=False
+)
+
+
+@pytest.fixture(scope='module')
+def network():
+    return vgg.random(jax.random.key(1), width=4)
+
+
+def theta(seed):
+    params = transformer.init(jax.random.key(seed), width=4, blocks=1)
+    return checkpoint.Theta(params, tensors.fingerprint(params), {})
+
+
+def grams(network):
+    style = np.random.default_rng(3).uniform(size=(1, 32, 32, 3)).astype(np.float32)
+    return losses.style_grams(vgg.features(network, style))
+
+
+def bytes_of(seed, count=2):
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+
+def pictures(folder, count, seed):
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f'{i}.png')
+    return sources.open_source(f'folder:{folder}', kind='content')
+
+
+@pytest.fixture(scope='module')
+def evaluated(tmp_path_factory, network):
+    folder = tmp_path_factory.mktemp('evaluation')
+    found = evaluate.evaluate(
+        {'ours': theta(0), evaluate.RANDOM: theta(1)},
+        pictures(folder / 'photos', 5, 0),
+        pictures(folder / 'paintings', 3, 1),
+        held_out=2,
+        styles=2,
+        settings=SETTINGS,
+        folder=folder,
+        vgg_params=network,
+    )
+    return folder, found
+
+
+def test_milestones_are_dense_at_first_and_end_with_the_last_step():
+    assert evaluate.milestones(200) == [0, 1, 2, 5, 10, 20, 50, 100, 200]
+    assert evaluate.milestones(30) == [0, 1, 2, 5, 10, 20, 30]
+    assert evaluate.milestones(1) == [0, 1]
+
+
+def test_losses_on_the_way_are_those_of_plain_steps(network):
+    start, targets = theta(0).params, grams(network)
+    batches, squares = bytes_of(4, 6).reshape(3, 2, 32, 32, 3), bytes_of(5)
+    kept = jax.tree.map(np.array, start)
+    curve, outputs = evaluate.adaptation_curve(
+        start, targets, network, iter(batches), squares, steps=3, settings=SETTINGS, keep=(0, 3)
+    )
+    jax.tree.map(np.testing.assert_array_equal, kept, start)  # θ stays the caller's
+    assert curve.steps == [0, 1, 2, 3]
+    assert curve.seconds[0] == 0
+    assert curve.seconds == sorted(curve.seconds)
+    weights = adaptation.Weights(1e-2, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
+    state, slow = adaptation.start(start, 'all')
+    for batch in batches:
+        state, _ = adaptation.adapt_step(
+            state, slow, network, jnp.asarray(batch), targets, weights,
+            like=jax.tree.structure(start),
+        )  # fmt: skip
+    contents = data.as_float(squares)
+    expected = adaptation.content_and_style(outputs.params, network, contents, targets, weights)
+    for name in ('total', 'content', 'style'):
+        assert getattr(curve, name)[-1] == pytest.approx(float(getattr(expected, name)), rel=1e-4)
+    for name, leaf in state.fast.items():
+        found = tensors.flatten(outputs.params)[name]
+        np.testing.assert_allclose(found, leaf, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        outputs.by_step[0], transformer.apply(start, contents), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_only_norms_move_if_only_they_are_adapted(network):
+    settings = evaluate.dataclasses.replace(SETTINGS, params='norm')
+    start = theta(0).params
+    _, outputs = evaluate.adaptation_curve(
+        start, grams(network), network, iter([bytes_of(4)]), bytes_of(5), steps=1, settings=settings
+    )
+    before, after = tensors.flatten(start), tensors.flatten(outputs.params)
+    moved = {name for name in before if (before[name] != after[name]).any()}
+    assert moved
+    assert all('norm' in name for name in moved)
+
+
+def test_results_hold_a_curve_of_each_initialization_and_style(evaluated):
+    folder, found = evaluated
+    assert json.loads((folder / 'results.json').read_text('utf-8')) == found
+    assert len(found['styles']) == 2
+    for entry in found['styles']:
+        assert entry['curves']['ours']['steps'] == [0, 1, 2, 3]
+        assert entry['curves'][evaluate.RANDOM]['steps'] == [0, 1, 2, 5]
+        assert set(entry['gatys']) == {'content', 'noise', 'adapted'}
+
+
+def test_table_has_medians_of_all_steps(evaluated):
+    folder, found = evaluated
+    text = (folder / 'results.md').read_text('utf-8')
+    middle = np.median([entry['curves']['ours']['total'][-1] for entry in found['styles']])
+    assert re.search(rf'^\| 3 \| {middle:.1f} \(.*\) \|  \|$', text, re.M)
+    assert '| adapted |' in text
+
+
+def test_plot_and_sheet_are_pictures(evaluated):
+    folder, _ = evaluated
+    for name in ('curves.png', 'sheet.png'):
+        with Image.open(folder / name) as picture:
+            assert np.asarray(picture.convert('RGB')).std() > 5
+
+
+def test_set_aside_contents_are_not_adapted_on(tmp_path):
+    photos = pictures(tmp_path / 'photos', 5, 0)
+    rest, squares = evaluate.open_held_out(photos, count=2, size=16, seed=0)
+    assert len(rest) == 3
+    assert squares.shape == (2, 16, 16, 3)
+    aside = {photos.name(i) for i in range(5)} - {rest.name(i) for i in range(3)}
+    assert len(aside) == 2
+    with pytest.raises(types.UserError, match='--contents=5 of 5'):
+        evaluate.open_held_out(photos, count=5, size=16, seed=0)
+
+
+def test_held_out_images_and_the_others_make_up_a_source(tmp_path):
+    photos = pictures(tmp_path / 'photos', 40, 0)
+    inside, outside = (sources.held_out(photos, inside=flag) for flag in (True, False))
+    names = [{part.name(i) for i in range(len(part))} for part in (inside, outside)]
+    assert len(names[0]) + len(names[1]) == 40
+    assert not names[0] & names[1]
+    assert all(map(sources.is_held_out, names[0]))
+    assert sources.is_held_out('deep/in/folders/' + min(names[0]))
+
+
+# --- baselines ---
+
+
+def test_gatys_lowers_the_loss_from_any_start(network):
+    content = data.as_float(bytes_of(6, 1)[0])
+    for start in (None, 1 - content):
+        found = gatys.optimize(content, grams(network), network, start=start, iterations=5)
+        assert found.losses.shape == found.seconds.shape == (6,)
+        assert found.losses[-1] < 0.9 * found.losses[0]
+        assert 0 <= found.image.min() <= found.image.max() <= 1
+    assert (np.diff(found.losses) <= 0).all()
+
+
+def test_gatys_stays_where_there_is_nothing_to_do(network):
+    content = data.as_float(bytes_of(6, 1)[0])
+    own = losses.style_grams(vgg.features(network, content[None]))
+    found = gatys.optimize(content, own, network, iterations=2)
+    assert found.losses[0] == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(found.image, content, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [({'start': np.zeros((8, 8, 3))}, 'both must be one image'), ({'iterations': 0}, '=0')],
+)
+def test_gatys_refuses_what_it_cannot_begin_with(network, change, message):
+    content = np.zeros((16, 16, 3), np.float32)
+    with pytest.raises(types.UserError, match=message):
+        gatys.optimize(content, grams(network), network, **change)
+
+
+def test_johnson_starts_from_random_weights_of_the_standard_size():
+    params = johnson.initial(3).params
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 1_679_235
+    other = johnson.initial(4)
+    assert other.fingerprint != johnson.initial(3).fingerprint
+    with pytest.raises(types.UserError, match='leave out params'):
+        johnson.train('painting.jpg', params='norm')
+
+
+# --- the command ---
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ([], '--workdir must be given'),
+        (['--workdir=x', '--theta=a=b,a=c'], 'no θ at b'),
+        (['--workdir=x', '--theta=random=b'], "the name 'random' is taken"),
+        (['--workdir=x', '--steps=0'], '--steps=0'),
+        (['--workdir=x', '--params=some'], "'some'"),
+        (['--workdir=x', '--styles=-1'], '--styles=-1'),
+    ],
+)
+def test_senseless_flags_are_refused(words, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.argv', ['evaluate', *words])
+    assert evaluate.run() == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_plotting_library_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(curves.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(types.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
+        curves.require()
