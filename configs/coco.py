@@ -26,6 +26,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             style='folder:data/wikiart',
             content_exclude=(),  # images whose names contain one of these words stay out
             style_exclude=(),
+            hold_out=False,  # leave out what `evaluate --held_out` takes: one file in sixteen
             tfds_dir='',  # default: $TFDS_DATA_DIR, else ~/tensorflow_datasets
             val_fraction=0.1,  # share of the contents in D_val
             size=256,

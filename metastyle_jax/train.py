@@ -303,6 +303,8 @@ def open_sources(config: Any) -> tuple[sources.Source, sources.Source]:
     folder = section.tfds_dir or None
     contents = sources.open_source(section.content, kind='content', data_dir=folder)
     styles = sources.open_source(section.style, kind='style', data_dir=folder)
+    if section.hold_out:
+        contents, styles = (sources.held_out(part, inside=False) for part in (contents, styles))
     if section.content_exclude:
         contents = sources.without(contents, section.content_exclude)
     if section.style_exclude:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 
+import helpers
 import jax
 import numpy as np
 import pytest
 
-from metastyle_jax import checkpoint, data, learner, metrics, parallel, types
+from metastyle_jax import checkpoint, data, learner, metrics, parallel, sources, train, types
 
 # ml_collections loads configuration files by a deprecated method of importlib.
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')
@@ -313,3 +314,16 @@ def test_every_configuration_passes_its_checks(name, argument):
     train = importlib.import_module('metastyle_jax.train')
     config = runpy.run_path(str(ROOT / 'configs' / f'{name}.py'))['get_config'](argument)
     train.check_config(config)
+
+
+def test_training_leaves_out_what_is_held_out_for_evaluation(tmp_path):
+    config = runpy.run_path(str(ROOT / 'configs' / 'coco.py'))['get_config']('tiny')
+    helpers.write_images(tmp_path / 'photos', 40)
+    config.data.update(content=f'folder:{tmp_path / "photos"}', hold_out=True)
+    everything = sources.open_source(config.data.content, kind='content')
+    contents, styles = train.open_sources(config)
+    names = {contents.name(i) for i in range(len(contents))}
+    held_out = sources.held_out(everything)
+    assert len(contents) + len(held_out) == 40
+    assert not names & {held_out.name(i) for i in range(len(held_out))}
+    assert not any(sources.is_held_out(styles.name(i)) for i in range(len(styles)))
