@@ -247,7 +247,7 @@ def evaluate(
         'styles': [],
     }
     rows: list[tuple[np.ndarray, dict[str, Outputs]]] = []
-    shown = [step for step in (0, 50, settings.steps) if step <= settings.steps]
+    shown = sorted({0, min(50, settings.steps), settings.steps})
     for index in metrics.progress(chosen, description='evaluating', unit='style'):
         painting = data.as_float(paintings.decode(index, settings.style_size))
         painting = adaptation.fit_style(painting, settings.style_size)
