@@ -274,7 +274,7 @@ def evaluate(
             entry['gatys'] = _gatys(squares[0], grams, vgg_params, made[first], settings)
         results['styles'].append(entry)
         rows.append((painting, made))
-        _write(folder, results, rows, squares, shown)
+        _write(folder, results, rows, squares)
     return results
 
 
@@ -301,7 +301,6 @@ def _write(
     results: dict[str, Any],
     rows: list[tuple[np.ndarray, dict[str, Outputs]]],
     squares: np.ndarray,
-    shown: list[int],
 ) -> None:
     """Writes all files, each at once."""
     files = {
@@ -315,8 +314,8 @@ def _write(
     for painting, made in rows[:MOST_ROWS]:
         row, words = [painting], ['style']
         for name, outputs in made.items():
-            for step in shown:
-                row.append(outputs.by_step[step][0])
+            for step, stylized in outputs.by_step.items():
+                row.append(stylized[0])
                 words.append(f'{name}, {step}')
         pictures.append(row)
         captions.append(words)
