@@ -20,7 +20,11 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     config = config_dict.create(
         seed=0,
         steps=100_000,
-        model=dict(width=32, blocks=5),
+        model=dict(
+            width=32,
+            blocks=5,
+            init='',  # θ to start from: a run's folder or a .safetensors file
+        ),
         data=dict(
             content='tfds:coco/2017:train',  # sample:, folder:PATH, tfds:NAME[/CONFIG][:SPLIT]
             style='folder:data/wikiart',
@@ -36,14 +40,15 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         ),
         loss=dict(content_weight=1.0, style_weight=1e5),
         inner=dict(
-            steps=1,  # T
+            steps=1,  # T; 0: plain training on all styles at once
             rate=1e-4,  # δ
             optimizer='sgd',  # 'sgd', 'momentum' or 'adam'
+            log_loss=False,  # descend its logarithm, whose gradients are alike in all styles
             eps_root=1e-8,  # of Adam: keeps its second derivative finite
             params='all',  # or 'norm': instance-norm scales and biases only
             learn_rates=False,  # Meta-SGD: one learned rate for each tensor
             max_rate=1e-2,  # bound of learned rates
-            order='exact',  # or 'first': first-order MAML
+            order='exact',  # or 'first': first-order MAML; or 'reptile'
             mode='mixed',  # or 'reverse'
             remat=config_dict.placeholder(bool),  # None: chosen by mode and T
             unroll=0,  # 0: chosen by backend
@@ -52,7 +57,9 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             devices=0,  # that the styles are shared out over; 0: all
             styles=4,  # a step
             contents=4,  # a style
-            rate=1e-3,  # η of Adam
+            optimizer='adam',  # or 'sgd'
+            rate=1e-3,  # η
+            rates_speed=1.0,  # the logarithms of learned inner rates move so many times faster
             decay=2.5e-5,
             warmup=0,  # steps
             clip=10.0,  # global norm; 0: none

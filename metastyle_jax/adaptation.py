@@ -11,38 +11,163 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax import data, images, losses, meta, transformer, vgg
-from metastyle_jax.types import Array, Params, PyTree
+from metastyle_jax import checkpoint, data, images, losses, meta, transformer, vgg
+from metastyle_jax.types import Array, Params, PyTree, UserError
+
+RATE, DECAY = 1.5e-3, 0.02  # of Adam: the first rate, and how it falls
+INNER_OPTIMIZERS = ('sgd', 'momentum', 'adam')
+
+
+class InnerLoop(NamedTuple):
+    """How the inner loop goes that θ was trained for.
+
+    Attributes:
+        steps: how many, T.
+        optimizer: see `inner_optimizer`.
+        log_loss: whether it descends the logarithm of the loss.
+        eps_root: of Adam.
+    """
+
+    steps: int = 1
+    optimizer: str = 'sgd'
+    log_loss: bool = False
+    eps_root: float = 1e-8
+
+
+class Learned(NamedTuple):
+    """An inner loop and the rates, by name of the adapted tensor, that were learned with θ."""
+
+    loop: InnerLoop
+    rates: dict[str, Array]
 
 
 class State(NamedTuple):
-    """What a step of adaptation updates: adapted tensors by name, and Adam's state."""
+    """What a step of adaptation updates.
 
+    Attributes:
+        step: scalar int32, steps done.
+        fast: adapted tensors by name.
+        adam: state of Adam, which follows the gradients from the first step on.
+        inner: state of the inner loop's optimizer, or None.
+    """
+
+    step: Array
     fast: dict[str, Array]
-    opt_state: PyTree
+    adam: PyTree
+    inner: PyTree
 
 
 class Weights(NamedTuple):
-    """Numbers of a step that may change without compiling it anew."""
+    """Numbers of a step that may change without compiling it anew.
+
+    Attributes:
+        rate: of Adam, in the first step.
+        content: weight of the content loss.
+        style: weight of the style loss.
+        decay: the rate of step t, counted from 0, is `rate / (1 + decay·t)`.
+    """
 
     rate: float
     content: float
     style: float
+    decay: float = 0.0
 
 
-def start(theta: Params, params: str) -> tuple[State, dict[str, Array]]:
-    """The state before the first step, and the tensors that stay, by name.
+class Fixed(NamedTuple):
+    """What no step changes: tensors that stay, and rates of the learned inner loop, by name."""
+
+    slow: dict[str, Array]
+    rates: dict[str, Array]
+
+
+class Plan(NamedTuple):
+    """What is known when the steps of an adaptation are compiled.
+
+    Attributes:
+        like: the structure of θ.
+        loop: the learned inner loop that it begins with; None for Adam alone.
+    """
+
+    like: Any
+    loop: InnerLoop | None = None
+
+
+def inner_optimizer(name: str, rate: Any, eps_root: float) -> optax.GradientTransformation:
+    """An optimizer that the inner loop can be differentiated through.
+
+    Args:
+        name: 'sgd', 'momentum' or 'adam'.
+        rate: a number or scalar array.
+        eps_root: of Adam.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if name == 'sgd':
+        return optax.sgd(rate)
+    if name == 'momentum':
+        return optax.sgd(rate, momentum=0.9)
+    if name == 'adam':
+        # Without eps_root the second derivative at a zero gradient is not a number.
+        return optax.adam(rate, eps_root=eps_root)
+    raise UserError(f'inner.optimizer {name!r}: it must be one of {", ".join(INNER_OPTIMIZERS)}')
+
+
+def momentum(step: Array) -> Array:
+    """Adam's β₁ at a step, counted from 0: it builds up from 1/4 to 0.9, at step 26.
+
+    The loss falls fastest in the first steps, so that old gradients mislead there.
+    """
+    return jnp.minimum(0.9, (step + 1) / (step + 4))
+
+
+def adam(rate: Any, decay: Any = 0.0) -> optax.GradientTransformation:
+    """Adam with β₁ of `momentum` and the rate `rate / (1 + decay·step)`."""
+    return optax.inject_hyperparams(optax.adam)(
+        learning_rate=lambda step: rate / (1 + decay * step), b1=momentum
+    )
+
+
+def learned(theta: checkpoint.Theta, *, steps: int | None = None) -> Learned | None:
+    """The inner loop of a θ that was trained with learned rates, else None.
+
+    Args:
+        theta: of `checkpoint.load_theta`.
+        steps: T; None for as many as it was trained for.
+    """
+    if theta.rates is None:
+        return None
+    inner = theta.settings.get('inner', {})
+    loop = InnerLoop(**{name: inner[name] for name in InnerLoop._fields if name in inner})
+    if steps is not None:
+        loop = loop._replace(steps=steps)
+    return Learned(loop, theta.rates) if loop.steps else None
+
+
+def start(theta: Params, params: str, inner: Learned | None = None) -> tuple[State, Fixed, Plan]:
+    """What the first step of an adaptation needs.
 
     Args:
         theta: the initialization; it is copied, since a step reuses the buffers of a state.
         params: 'all' or 'norm'.
+        inner: the learned inner loop to begin with; Adam alone if None.
+
+    Returns:
+        The state, what stays, and the plan.
 
     Raises:
-        UserError: `params` is neither.
+        UserError: `params` or the name of the optimizer is unknown.
     """
     fast, slow = meta.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
-    return State(fast, optax.adam(1.0).init(fast)), slow
+    opt_state = adam(1.0).init(fast)
+    zero = jnp.zeros((), jnp.int32)
+    like = jax.tree.structure(theta)
+    if inner is None:
+        return State(zero, fast, opt_state, None), Fixed(slow, {}), Plan(like)
+    rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
+    inner_state = inner_optimizer(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
+    return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), Plan(like, inner.loop)
 
 
 def fit_style(picture: np.ndarray, size: int) -> np.ndarray:
@@ -61,42 +186,51 @@ def fit_style(picture: np.ndarray, size: int) -> np.ndarray:
     return images.resize(picture, *sides)
 
 
-@functools.partial(jax.jit, static_argnames='like', donate_argnames='state')
+@functools.partial(jax.jit, static_argnames='plan', donate_argnames='state')
 def adapt_step(
     state: State,
-    slow: dict[str, Array],
+    fixed: Fixed,
     vgg_params: Params,
     contents: Array,
     grams: tuple[Array, ...],
     weights: Weights,
     *,
-    like: Any,
+    plan: Plan,
 ) -> tuple[State, losses.Loss]:
-    """One Adam step on one batch.
+    """One step on one batch: of the learned inner loop at first, of Adam after it.
 
     Args:
         state: before the step; its buffers are reused.
-        slow: the tensors that stay, by name.
+        fixed: see `start`.
         vgg_params: weights of the loss network.
         contents: `[N, H, W, 3] uint8`.
         grams: L arrays `[C, C]` of the style image.
         weights: of the losses, and Adam's rate.
-        like: the structure of θ.
+        plan: see `start`.
 
     Returns:
         The next state and the loss before the step.
     """
     contents = data.as_float(contents)
-    skeleton = jax.tree.unflatten(like, range(like.num_leaves))
+    skeleton = jax.tree.unflatten(plan.like, range(plan.like.num_leaves))
 
     def total(fast):
-        params = meta.combine(skeleton, fast, slow)
+        params = meta.combine(skeleton, fast, fixed.slow)
         loss = content_and_style(params, vgg_params, contents, grams, weights)
         return loss.total, loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
-    updates, opt_state = optax.adam(weights.rate).update(grads, state.opt_state)
-    return State(optax.apply_updates(state.fast, updates), opt_state), loss
+    updates, opt_state = adam(weights.rate, weights.decay).update(grads, state.adam)
+    inner = state.inner
+    if plan.loop is not None:
+        if plan.loop.log_loss:
+            grads = jax.tree.map(lambda leaf: leaf / loss.total, grads)
+        optimizer = inner_optimizer(plan.loop.optimizer, 1.0, plan.loop.eps_root)
+        first, inner = optimizer.update(grads, inner, state.fast)
+        first = {name: fixed.rates[name] * update for name, update in first.items()}
+        early = state.step < plan.loop.steps
+        updates = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, updates)
+    return State(state.step + 1, optax.apply_updates(state.fast, updates), opt_state, inner), loss
 
 
 def content_and_style(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from orbax import checkpoint as ocp
 
-from metastyle_jax import tensors, types, workdir
+from metastyle_jax import hub, tensors, types, workdir
 
 _FORMAT = tensors.Format(
     name='metastyle_jax.theta',
@@ -32,6 +32,8 @@ _FORMAT = tensors.Format(
 _NO_DAMAGE = re.compile(
     r'^(ABORTED|CANCELLED|DEADLINE_EXCEEDED|PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE)'
 )
+SHIPPED = pathlib.Path(__file__).with_name('theta.safetensors')  # see docs/MODEL_CARD.md
+_RATES = 'rates/'  # before the names of learned rates in a θ file
 _log = logging.getLogger(__name__)
 
 
@@ -338,28 +340,37 @@ class Theta(NamedTuple):
         params: float32, nested dicts.
         fingerprint: `tensors.fingerprint` of the params.
         settings: the configuration it was trained with, empty if unknown.
+        rates: learned inner rates, name of a parameter -> scalar, or None; see `meta.Meta`.
     """
 
     params: types.Params
     fingerprint: str
     settings: dict[str, Any]
+    rates: dict[str, Any] | None = None
 
 
-def load_theta(path: str | os.PathLike[str]) -> Theta:
+def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
     """Reads θ; logs which step of a run it is, where the path does not say.
 
     Args:
         path: the folder of a training run (its best checkpoint, or the latest where none has a
-            metric), one checkpoint of it (``RUN/checkpoints/1200``), or a ``.safetensors`` file
-            of float32 or float16.
+            metric), one checkpoint of it (``RUN/checkpoints/1200``), a ``.safetensors`` file
+            of float32 or float16, or ``hf://OWNER/NAME[@REVISION]``; None for the one that comes
+            with the package.
 
     Returns:
         `Theta`.
 
     Raises:
-        tensors.CheckpointError: if there is no such thing, or it cannot be read, is damaged, no θ,
-            or not finite.
+        UserError: if there is no such thing, or it cannot be read, is damaged, no θ, or not
+            finite.
     """
+    if path is None:
+        path = SHIPPED
+    elif not str(path):
+        raise tensors.CheckpointError('--theta is empty: give a path, or leave it out.')
+    elif str(path).startswith(hub.SCHEME):
+        path = hub.fetch(str(path))
     path = pathlib.Path(path)
     try:
         found = path.exists()
@@ -379,8 +390,28 @@ def load_theta(path: str | os.PathLike[str]) -> Theta:
         settings = tensors.read_json(metadata, 'settings', path, tensors.CheckpointError)
     flat = {name: array.astype(np.float32) for name, array in flat.items()}
     tensors.check_finite(flat, path, tensors.CheckpointError)
+    rates, flat = _split(flat, _RATES)
+    _check_rates(rates, flat, path)
     params = jax.tree.map(jnp.asarray, tensors.unflatten(flat))
-    return Theta(params, tensors.sha256(flat), settings)
+    return Theta(params, tensors.sha256(flat), settings, rates or None)
+
+
+def _split(flat: tensors.Flat, prefix: str) -> tuple[tensors.Flat, tensors.Flat]:
+    """Tensors whose names begin so, without that beginning, and the others."""
+    chosen = {
+        name.removeprefix(prefix): array for name, array in flat.items() if name.startswith(prefix)
+    }
+    return chosen, {name: array for name, array in flat.items() if not name.startswith(prefix)}
+
+
+def _check_rates(rates: tensors.Flat, flat: tensors.Flat, path: pathlib.Path) -> None:
+    """Raises CheckpointError unless each rate is a positive number for a tensor that is there."""
+    for name, rate in rates.items():
+        if name not in flat or rate.shape or not rate > 0:
+            raise tensors.CheckpointError(
+                f'{path} has {rate} as the learned rate of {name}: it must be one positive number '
+                'for a parameter of θ. Make the file again.'
+            )
 
 
 def save_theta(
@@ -388,6 +419,7 @@ def save_theta(
     params: types.Params,
     *,
     settings: Mapping[str, Any],
+    rates: Mapping[str, Any] | None = None,
     dtype: str = 'float32',
     overwrite: bool = False,
 ) -> None:
@@ -397,6 +429,7 @@ def save_theta(
         path: the file.
         params: a pytree of float arrays.
         settings: the configuration it was trained with, JSON types.
+        rates: learned inner rates, if there are any; they are kept as float32.
         dtype: 'float32', or 'float16' for half the size and another fingerprint.
         overwrite: whether an existing file may be replaced.
 
@@ -407,6 +440,8 @@ def save_theta(
         raise tensors.CheckpointError(f"θ is kept as 'float32' or 'float16', not {dtype!r}.")
     with np.errstate(over='ignore'):  # what float16 cannot hold becomes infinite, and is refused
         flat = {name: array.astype(dtype) for name, array in tensors.flatten(params).items()}
+    for name, rate in (rates or {}).items():
+        flat[_RATES + name] = np.asarray(rate, np.float32)
     metadata = {'settings': json.dumps(dict(settings), default=str)}
     tensors.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
 
@@ -454,10 +489,11 @@ def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathl
             raise tensors.CheckpointError(
                 f'The checkpoint {path} is damaged ({error}): name another step of {sorted(steps)}.'
             ) from error
-    start = 'params/'
-    flat = {x.removeprefix(start): array for x, array in flat.items() if x.startswith(start)}
-    if not flat:
+    params, flat = _split(flat, 'params/')
+    if not params:
         raise tensors.CheckpointError(
             f'The checkpoint {path} holds no params: it is of another program.'
         )
+    log_rates, _ = _split(flat, 'log_rates/')
+    flat = params | {_RATES + name: np.exp(array) for name, array in log_rates.items()}
     return flat, workdir.read_config(run) or {}, path

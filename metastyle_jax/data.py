@@ -180,7 +180,7 @@ def meta_batches(
         contents: photographs, at least two.
         styles: paintings.
         styles_per_step: S.
-        inner_steps: T.
+        inner_steps: T; with none, the contents of the outer loss are those of D_tr.
         contents_per_style: N.
         size: H and W of the contents, at least 16.
         style_size: Hs and Ws of the styles, at least 16.
@@ -196,7 +196,7 @@ def meta_batches(
         sources.DataError: a setting is out of range, or, later on, too many images are damaged.
     """
     S = _check_int('styles_per_step', styles_per_step, 1)
-    T = _check_int('inner_steps', inner_steps, 1)
+    T = _check_int('inner_steps', inner_steps, 0)
     N = _check_int('contents_per_style', contents_per_style, 1)
     _check_int('size', size, 16)
     _check_int('style_size', style_size, 16)
@@ -207,10 +207,11 @@ def meta_batches(
     readers = [_Reader(contents, part, tally, math.ceil(size * 9 / 8)) for part in (train, val)]
     paintings = _Reader(styles, np.arange(len(styles)), _Tally(), style_size)
     fit = functools.partial(_crop, share=1.0) if style_fit == 'crop' else _squash
+    inner = [_stream(readers[0], photo, batch=S * T * N, seed=(seed, 0))] if T else []
     return Batches(
         [
-            _stream(readers[0], photo, batch=S * T * N, seed=(seed, 0)),
-            _stream(readers[1], photo, batch=S * N, seed=(seed, 1)),
+            *inner,
+            _stream(readers[1 if T else 0], photo, batch=S * N, seed=(seed, 1)),
             _stream(paintings, functools.partial(fit, size=style_size), batch=S, seed=(seed, 2)),
         ],
         functools.partial(_meta_batch, shape=(S, T, N)),
@@ -343,9 +344,11 @@ def _squash(
     return images.resize(image, size, size), index
 
 
-def _meta_batch(inner: tuple, outer: tuple, style: tuple, *, shape: tuple) -> MetaBatch:
-    """Gives flat batches of (image, index) their shapes."""
-    S, _, N = shape
+def _meta_batch(*parts: tuple, shape: tuple) -> MetaBatch:
+    """Gives flat batches of (image, index), of the inner loop if there is one, their shapes."""
+    S, T, N = shape
+    outer, style = parts[-2:]
+    inner = parts[0] if T else tuple(part[:0] for part in outer)
 
     def shaped(pair: tuple, lead: tuple) -> tuple[np.ndarray, np.ndarray]:
         # Copies: what a worker sends lies in shared memory, which is freed with the array.

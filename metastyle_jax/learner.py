@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax import data, losses, meta, parallel, transformer, vgg
+from metastyle_jax import adaptation, data, losses, meta, parallel, transformer, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
-INNER_OPTIMIZERS = ('sgd', 'momentum', 'adam')
+OUTER_OPTIMIZERS = ('adam', 'sgd')
+ORDERS = (*meta.ORDERS, 'reptile')
 
 
 class TrainState(NamedTuple):
@@ -69,19 +70,20 @@ def inner_optimizer(config: Any, step: Array) -> optax.GradientTransformation:
         UserError: unknown name.
     """
     rate = 1.0 if config.inner.learn_rates else config.inner.rate * decay(config, step)
-    name = config.inner.optimizer
-    if name == 'sgd':
-        return optax.sgd(rate)
-    if name == 'momentum':
-        return optax.sgd(rate, momentum=0.9)
-    if name == 'adam':
-        # Without eps_root the second derivative at a zero gradient is not a number.
-        return optax.adam(rate, eps_root=config.inner.eps_root)
-    raise UserError(f'inner.optimizer {name!r}: it must be one of {", ".join(INNER_OPTIMIZERS)}')
+    return adaptation.inner_optimizer(config.inner.optimizer, rate, config.inner.eps_root)
 
 
 def outer_optimizer(config: Any) -> optax.GradientTransformation:
-    """Adam with warm-up and decay, after clipping by norm (0 switches either off)."""
+    """Adam or SGD with warm-up and decay, after clipping by norm (0 switches either off).
+
+    Raises:
+        UserError: unknown name.
+    """
+    name = config.outer.optimizer
+    if name not in OUTER_OPTIMIZERS:
+        raise UserError(
+            f'config.outer.optimizer={name!r}: it must be one of {", ".join(OUTER_OPTIMIZERS)}'
+        )
 
     def rate(step):
         warm = jnp.minimum(1.0, (step + 1) / max(1, config.outer.warmup))
@@ -93,20 +95,30 @@ def outer_optimizer(config: Any) -> optax.GradientTransformation:
         transform = optax.clip_by_global_norm(config.outer.clip)
         return meta.Meta(*(transform.update(part, optax.EmptyState())[0] for part in updates))
 
+    def speed(updates, params):
+        del params
+        factor = config.outer.rates_speed
+        return updates._replace(rates=jax.tree.map(lambda x: factor * x, updates.rates))
+
     return optax.chain(
-        optax.stateless(clip) if config.outer.clip else optax.identity(), optax.adam(rate)
+        optax.stateless(clip) if config.outer.clip else optax.identity(),
+        optax.adam(rate) if name == 'adam' else optax.sgd(rate),
+        optax.stateless(speed),
     )
 
 
-def create(config: Any, rng: Array) -> TrainState:
+def create(config: Any, rng: Array, *, theta: Params | None = None) -> TrainState:
     """The state before the first step.
 
     Args:
         config: see `configs/`.
         rng: a key.
+        theta: what to start from; random parameters if None.
     """
     init_rng, rng = jax.random.split(rng)
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
+    if theta is not None:
+        params = jax.tree.map(jnp.asarray, theta)
     log_rates = None
     if config.inner.learn_rates:
         adapted = transformer.adapted(config.inner.params)
@@ -133,7 +145,7 @@ def tasks(vgg_params: Params, contents: Array, style: Array) -> Task:
     """
     steps, count = contents.shape[:2]
     grams = losses.style_grams(vgg.features(vgg_params, style[None]))
-    flat = vgg.content_features(vgg_params, contents.reshape(-1, *contents.shape[2:]))
+    flat = vgg.content_features(vgg_params, contents.reshape(steps * count, *contents.shape[2:]))
     return Task(
         contents,
         losses.Targets(
@@ -156,6 +168,18 @@ def loss(vgg_params: Params, config: Any) -> Callable[[Params, Task], losses.Los
         )
 
     return evaluate
+
+
+def inner_loss(
+    evaluate: Callable[[Params, Task], losses.Loss], config: Any
+) -> Callable[[Params, Task], Array]:
+    """What the inner loop minimizes: the total loss, or its logarithm."""
+
+    def value(params: Params, task: Task) -> Array:
+        total = evaluate(params, task).total
+        return jnp.log(total) if config.inner.log_loss else total
+
+    return value
 
 
 def inner_options(config: Any, step: Array) -> dict[str, Any]:
@@ -196,14 +220,17 @@ def train_step(
     def one_style(inner, outer_and_style):
         outer, style = outer_and_style
         every = tasks(vgg_params, jnp.concatenate([inner, outer[None]]), style)
-        return meta.meta_gradient(
+        gradient, options = meta.meta_gradient, inner_options(config, state.step)
+        if options['order'] == 'reptile':
+            gradient = meta.reptile_gradient
+        return gradient(
             start,
             jax.tree.map(lambda leaf: leaf[:-1], every),
             jax.tree.map(lambda leaf: leaf[-1], every),
-            inner_loss=lambda params, task: evaluate(params, task).total,
+            inner_loss=inner_loss(evaluate, config),
             outer_loss=outer_loss,
             has_aux=True,
-            **inner_options(config, state.step),
+            **options,
         )
 
     inner, outer, style = map(data.as_float, (batch.inner, batch.outer, batch.style))
@@ -271,15 +298,18 @@ def preview(
     Returns:
         Two arrays `[N, H, W, 3]`.
     """
+    before = transformer.apply(state.params, contents)
+    if not config.inner.steps:
+        return before, before
     evaluate = loss(vgg_params, config)
     repeated = jnp.broadcast_to(contents[None], (config.inner.steps, *contents.shape))
     found = meta.inner_loop(
         learned(state),
         tasks(vgg_params, repeated, style),
-        loss=lambda params, task: evaluate(params, task).total,
-        **inner_options(config, state.step),
+        loss=inner_loss(evaluate, config),
+        **{**inner_options(config, state.step), 'order': 'first'},
     )
-    return transformer.apply(state.params, contents), transformer.apply(found.params, contents)
+    return before, transformer.apply(found.params, contents)
 
 
 def check_inner(config: Any) -> None:
@@ -293,7 +323,12 @@ def check_inner(config: Any) -> None:
             f'config.inner.rate={inner.rate} is above its bound, config.inner.max_rate='
             f'{inner.max_rate}'
         )
-    for name, known in {'order': meta.ORDERS, 'mode': meta.MODES}.items():
+    outer_optimizer(config)
+    if inner.order == 'reptile' and inner.learn_rates:
+        raise UserError(
+            "config.inner.order='reptile' learns no rates: set config.inner.learn_rates=False"
+        )
+    for name, known in {'order': ORDERS, 'mode': meta.MODES}.items():
         if config.inner[name] not in known:
             raise UserError(
                 f'config.inner.{name}={config.inner[name]!r}: it must be one of {", ".join(known)}'

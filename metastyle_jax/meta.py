@@ -122,7 +122,8 @@ def inner_loop(
 
     Args:
         meta: θ and, if they are learned, the inner rates.
-        batches: pytree whose leaves have a leading axis of T, one slice for each step.
+        batches: pytree whose leaves have a leading axis of T, one slice for each step. With
+            T = 0 nothing moves, and a meta-gradient is the gradient of the outer loss at θ.
         loss: `(params, batch) -> scalar`.
         optimizer: U above, for a dict of the adapted tensors by name. None: `optax.sgd(1e-4)`,
             or `optax.sgd(1.0)` if rates are learned. Give Adam an `eps_root`: without it the
@@ -151,7 +152,9 @@ def inner_loop(
     if meta.rates is not None and set(meta.rates) != set(fast):
         wrong = ', '.join(sorted(set(meta.rates) ^ set(fast)))
         raise UserError(f'learned rates and adapted parameters differ in {wrong}')
-    steps = _leading_axis(batches)
+    steps = _leading_axis(batches, least=0)
+    if not steps:
+        return Inner(meta.theta, jnp.zeros((0,)))
     unroll = unroll or _unroll(steps)
     if remat is None:
         remat = mode == 'mixed' and unroll < steps
@@ -257,6 +260,47 @@ def meta_gradient(
     )
 
 
+def reptile_gradient(
+    meta: Meta,
+    inner_batches: PyTree,
+    outer_batch: PyTree,
+    *,
+    inner_loss: LossFn,
+    outer_loss: LossFn | None = None,
+    has_aux: bool = False,
+    **options: Any,
+) -> MetaGradient:
+    """Reptile's direction for one task, `θ - w_T`: nothing is differentiated but the inner loss.
+
+    Args:
+        meta: θ, and the inner rates, which are not learned by this.
+        inner_batches: as in `meta_gradient`, and so are the others.
+        outer_batch: for the loss that is told; it does not enter the direction.
+        inner_loss: see `meta_gradient`.
+        outer_loss: see `meta_gradient`.
+        has_aux: see `meta_gradient`.
+        **options: of `inner_loop`, but for `order`.
+
+    Returns:
+        A `MetaGradient`, both of whose norms are that of the direction and zero.
+
+    Source: Nichol, Achiam and Schulman 2018, arXiv 1803.02999.
+    """
+    result = inner_loop(meta, inner_batches, loss=inner_loss, **{**options, 'order': 'first'})
+    value = (outer_loss or inner_loss)(result.params, outer_batch)
+    value, aux = value if has_aux else (value, None)
+    direction = jax.tree.map(jnp.subtract, meta.theta, result.params)
+    norm = optax.tree.norm(direction)
+    return MetaGradient(
+        Meta(direction, jax.tree.map(jnp.zeros_like, meta.rates)),
+        value,
+        result.losses,
+        norm,
+        jnp.zeros_like(norm),
+        aux,
+    )
+
+
 def mean_over_tasks(
     gradient: Callable[[PyTree, PyTree], MetaGradient],
     inner_batches: PyTree,
@@ -298,13 +342,13 @@ def _unroll(length: int) -> int:
     return min(max(length, 2), 8) if jax.default_backend() == 'cpu' else 1
 
 
-def _leading_axis(batches: PyTree) -> int:
+def _leading_axis(batches: PyTree, *, least: int = 1) -> int:
     """The size of the first axis that all leaves share."""
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batches)}
-    if len(sizes) != 1 or () in sizes or (0,) in sizes:
+    if len(sizes) != 1 or () in sizes or min(sizes)[0] < least:
         raise UserError(
             f'batches have leading axes {sorted(sizes)}: each array needs one axis of the same '
-            'size, at least 1, in front'
+            f'size, at least {least}, in front'
         )
     return sizes.pop()[0]
 

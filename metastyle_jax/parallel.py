@@ -88,7 +88,7 @@ def spread(
 
     def split(leaf: Any) -> Any:
         check_divisible(leaf.shape[0], len(chosen))
-        return leaf.reshape(len(chosen), -1, *leaf.shape[1:])
+        return leaf.reshape(len(chosen), len(leaf) // len(chosen), *leaf.shape[1:])
 
     def run(*args: PyTree) -> PyTree:
         return mapped(*args[:shared], jax.tree.map(split, args[shared]))

@@ -33,7 +33,7 @@ from metastyle_jax import (
     vgg,
     workdir,
 )
-from metastyle_jax.types import UserError
+from metastyle_jax.types import Params, UserError
 
 USAGE = """Meta-trains a style transformer with exact second-order meta-gradients.
 
@@ -51,14 +51,24 @@ MAY_DIFFER = ('steps', 'log', 'checkpoint', 'data.workers', 'data.tfds_dir')
 
 # Least value of each number in a configuration.
 LEAST = {
-    **dict.fromkeys(('outer.styles', 'outer.contents', 'inner.steps', 'steps'), 1),
+    **dict.fromkeys(('outer.styles', 'outer.contents', 'steps'), 1),
     **dict.fromkeys(('model.width', 'model.blocks'), 1),
     **dict.fromkeys(('log.every', 'checkpoint.every', 'checkpoint.keep'), 1),
     **dict.fromkeys(('data.size', 'data.style_size'), 16),
     **dict.fromkeys(
-        ('outer.rate', 'outer.decay', 'outer.clip', 'outer.devices', 'outer.warmup'), 0
+        (
+            'outer.rate',
+            'outer.decay',
+            'outer.clip',
+            'outer.devices',
+            'outer.warmup',
+            'outer.rates_speed',
+        ),
+        0,
     ),
-    **dict.fromkeys(('inner.rate', 'inner.unroll', 'inner.max_rate', 'inner.eps_root'), 0),
+    **dict.fromkeys(
+        ('inner.steps', 'inner.rate', 'inner.unroll', 'inner.max_rate', 'inner.eps_root'), 0
+    ),
     **dict.fromkeys(('loss.content_weight', 'loss.style_weight'), 0),
     **dict.fromkeys(('data.workers', 'log.pictures', 'seed'), 0),
 }
@@ -113,7 +123,6 @@ def train(
         contents, styles = open_sources(config)
         vgg_params = parallel.replicate(vgg.load(vgg_file), devices)
         batches = stack.enter_context(meta_batches(config, contents, styles))
-        state = learner.create(config, jax.random.key(config.seed))
         manager = stack.enter_context(
             checkpoint.Manager(
                 folder / 'checkpoints',
@@ -121,9 +130,12 @@ def train(
                 every=config.checkpoint.every,
             )
         )
+        theta = None
         if manager.latest_step() is None:  # nothing to be true to yet
             (folder / 'config.json').unlink(missing_ok=True)
+            theta = starting_point(config)
         workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
+        state = learner.create(config, jax.random.key(config.seed), theta=theta)
         restored = manager.restore(state)
         if restored:
             state = restored.state
@@ -295,6 +307,25 @@ class Loop:
             captions=[['style', 'content', 'θ', f'after {steps} inner step(s)']],
             cell=max(128, self._config.data.size),
         )
+
+
+def starting_point(config: Any) -> Params | None:
+    """θ that the configuration starts from, or None.
+
+    Raises:
+        UserError: it cannot be read, or is of a network of another size.
+    """
+    if not config.model.init:
+        return None
+    params = checkpoint.load_theta(config.model.init).params
+    transformer.check(params)
+    found = transformer.size(params)
+    if found != (config.model.width, config.model.blocks):
+        raise UserError(
+            f'config.model.init={config.model.init} has width {found[0]} and {found[1]} residual '
+            f'blocks: set config.model.width and config.model.blocks to these'
+        )
+    return params
 
 
 def open_sources(config: Any) -> tuple[sources.Source, sources.Source]:

@@ -144,9 +144,13 @@ def apply(params: Params, images: Array) -> Array:
             f'images have shape {tuple(images.shape)}: [N, H, W, 3] is needed, '
             f'with H and W at least {MIN_SIDE}'
         )
-    width = params['down1']['conv']['kernel'].shape[-1]
+    return Transformer(*size(params)).apply({'params': params}, images)
+
+
+def size(params: Params) -> tuple[int, int]:
+    """Width and number of residual blocks."""
     blocks = sum(name.startswith('block') for name in params)
-    return Transformer(width, blocks).apply({'params': params}, images)
+    return params['down1']['conv']['kernel'].shape[-1], blocks
 
 
 def adapted(which: str) -> Callable[[str], bool]:
@@ -172,8 +176,7 @@ def adapted(which: str) -> Callable[[str], bool]:
 def check(params: Params) -> None:
     """Raises UserError unless parameters are those of a transformer of some width and depth."""
     try:
-        width = params['down1']['conv']['kernel'].shape[-1]
-        blocks = sum(name.startswith('block') for name in params)
+        width, blocks = size(params)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f'these parameters are not of a style transformer: {error}') from error
     expected = _shapes(jax.eval_shape(lambda: init(jax.random.key(0), width=width, blocks=blocks)))

@@ -465,3 +465,29 @@ def test_theta_must_be_finite(tmp_path):
         manager.save(1, save_steps_of_nan, data_state={})
     with pytest.raises(tensors.CheckpointError, match='x in .*1 is not finite'):
         checkpoint.load_theta(tmp_path / 'run')
+
+
+def test_learned_rates_are_kept_with_theta(tmp_path):
+    params = {'conv': {'kernel': jnp.ones((2, 2))}, 'norm': {'scale': jnp.ones(2)}}
+    rates = {'conv/kernel': np.float32(3e-4), 'norm/scale': np.float32(1e-6)}
+    path = tmp_path / 'theta.safetensors'
+    checkpoint.save_theta(path, params, settings={}, rates=rates, dtype='float16')
+    found = checkpoint.load_theta(path)
+    assert found.rates == rates  # float32, where float16 would round them
+    assert found.fingerprint == tensors.fingerprint(params)
+    with checkpoint.Manager(tmp_path / 'run' / 'checkpoints') as manager:
+        state = {'params': params, 'log_rates': {name: jnp.log(r) for name, r in rates.items()}}
+        manager.save(1, state, data_state={})
+    found = checkpoint.load_theta(tmp_path / 'run')
+    assert found.rates == pytest.approx(rates)
+    assert found.fingerprint == tensors.fingerprint(params)
+
+
+@pytest.mark.parametrize(
+    'rates', [{'other': np.float32(1)}, {'x': np.float32(0)}, {'x': np.ones(2, np.float32)}]
+)
+def test_rates_that_are_none_are_refused(tmp_path, rates):
+    path = tmp_path / 'theta.safetensors'
+    checkpoint.save_theta(path, {'x': jnp.ones(2)}, settings={}, rates=rates)
+    with pytest.raises(tensors.CheckpointError, match='learned rate of'):
+        checkpoint.load_theta(path)

@@ -142,6 +142,19 @@ def test_a_batch_may_be_larger_than_an_epoch(contents, tmp_path):
     np.testing.assert_array_equal(batch.style_index, 0)
 
 
+def test_without_inner_steps_the_contents_are_those_of_training(contents, styles):
+    settings = SETTINGS | {'inner_steps': 0}
+    seen = set()
+    for batch in take(data.meta_batches(contents, styles, **settings), 6):
+        assert batch.inner.shape[:3] == (SETTINGS['styles_per_step'], 0, 3)
+        assert batch.inner_index.shape == batch.inner.shape[:3]
+        seen |= set(np.ravel(batch.outer_index).tolist())
+    train, _ = data.split(
+        len(contents), val_fraction=SETTINGS['val_fraction'], seed=SETTINGS['seed']
+    )
+    assert seen == set(train.tolist())
+
+
 def test_the_sequence_depends_on_the_seed(contents, styles):
     one, same, other = (
         take(data.meta_batches(contents, styles, **SETTINGS | {'seed': seed}), 3)
@@ -227,6 +240,7 @@ def test_content_batches_use_the_whole_source(contents):
     [
         ('styles_per_step', 0),
         ('inner_steps', 1.5),
+        ('inner_steps', -1),
         ('contents_per_style', True),
         ('size', 15),
         ('style_size', -1),

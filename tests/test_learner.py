@@ -19,10 +19,10 @@ def make_config(**changes):
         loss=dict(content_weight=1.0, style_weight=10.0),
         inner=dict(
             steps=1, rate=0.01, optimizer='sgd', eps_root=1e-8, params='all', learn_rates=False,
-            max_rate=0.02, order='exact', mode='mixed', remat=False, unroll=1,
+            max_rate=0.02, order='exact', mode='mixed', remat=False, unroll=1, log_loss=False,
         ),
         outer=dict(styles=8, contents=1, rate=1e-3, decay=0.5, warmup=4, clip=1.0, log_loss=False,
-            keep_norms=False,
+            keep_norms=False, optimizer='adam', rates_speed=1.0,
         ),
     )  # fmt: skip
     for name, value in changes.items():
@@ -221,3 +221,76 @@ def test_kept_norms_change_no_output_of_a_step(network, disagreement):
     images = data.as_float(batch.outer[0])
     outputs = [transformer.apply(state.params, images) for state in (kept, plain)]
     disagreement(*outputs, 1e-3)
+
+
+def test_no_inner_step_is_plain_training(network):
+    config = make_config(inner_steps=0, outer_styles=2, outer_clip=0.0, outer_optimizer='sgd')
+    batch = make_batch(2, steps=0)
+    state = learner.create(config, jax.random.key(0))
+    after, found = run(config, network, batch, 1)
+    assert found.inner.shape == (0,)
+    assert found.second_order_norm == 0
+
+    def loss(params):
+        evaluate = learner.loss(network, config)
+        total = 0.0
+        for style, outer in zip(batch.style, batch.outer, strict=True):
+            task = learner.tasks(network, data.as_float(outer)[None], data.as_float(style))
+            total += evaluate(params, jax.tree.map(lambda leaf: leaf[0], task)).total
+        return total / 2
+
+    rate = config.outer.rate / config.outer.warmup
+    expected = jax.tree.map(
+        lambda p, g: p - rate * g, state.params, jax.jit(jax.grad(loss))(state.params)
+    )
+    np.testing.assert_allclose(flat(after.params), flat(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_reptile_goes_towards_where_the_inner_loop_ends(network):
+    config = make_config(
+        inner_order='reptile',
+        inner_steps=2,
+        outer_styles=1,
+        outer_clip=0.0,
+        outer_optimizer='sgd',
+        outer_rate=0.5,
+        outer_warmup=0,
+    )
+    batch = make_batch(1, steps=2)
+    state = learner.create(config, jax.random.key(0))
+    after, _ = run(config, network, batch, 1)
+    evaluate = learner.loss(network, config)
+    task = learner.tasks(network, data.as_float(batch.inner[0]), data.as_float(batch.style[0]))
+    ended = meta.inner_loop(
+        meta.Meta(state.params),
+        task,
+        loss=learner.inner_loss(evaluate, config),
+        optimizer=optax.sgd(config.inner.rate),
+    ).params
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, state.params, ended)
+    np.testing.assert_allclose(flat(after.params), flat(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_rates_move_as_many_times_faster_as_told(network):
+    found = {}
+    for speed in (1.0, 10.0):
+        config = make_config(
+            inner_learn_rates=True, outer_styles=1, outer_rates_speed=speed, inner_rate=1e-3
+        )
+        after, _ = run(config, network, make_batch(1), 1)
+        found[speed] = flat(after.log_rates) - np.log(1e-3)
+    # Numbers around log(1e-3) are rounded to 5e-7.
+    np.testing.assert_allclose(found[10.0], 10 * found[1.0], rtol=1e-2, atol=1e-5)
+    assert np.abs(found[1.0]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'outer_optimizer': 'lion'}, "outer.optimizer='lion'"),
+        ({'inner_order': 'reptile', 'inner_learn_rates': True}, 'learns no rates'),
+    ],
+)
+def test_what_no_training_can_work_with_is_refused(change, message):
+    with pytest.raises(types.UserError, match=message):
+        learner.check_inner(make_config(**change))

@@ -405,3 +405,31 @@ def test_batches_without_a_common_axis_and_wrong_rates_are_refused():
             meta.Meta(small_params(), {'nowhere': jnp.ones(())}), inner, outer,
             inner_loss=network_loss,
         )  # fmt: skip
+
+
+# No inner step, and Reptile. -----------------------------------------------------------------
+
+
+def test_without_inner_steps_the_meta_gradient_is_the_gradient():
+    theta = {'w': jnp.asarray(normal(0, 4))}
+    loss = lambda params, b: jnp.sum(jnp.sin(params['w'] * b))
+    rates = {'w': jnp.asarray(0.1)}
+    for mode in meta.MODES:
+        found = meta.meta_gradient(
+            meta.Meta(theta, rates), jnp.zeros((0, 4)), normal(1, 4), inner_loss=loss, mode=mode
+        )
+        expected = jax.grad(loss)(theta, normal(1, 4))
+        np.testing.assert_array_equal(found.gradient.theta['w'], expected['w'])
+        assert found.gradient.rates['w'] == found.second_order_norm == 0
+        assert found.inner_losses.shape == (0,)
+
+
+def test_reptile_is_the_way_that_the_inner_loop_went():
+    loss = lambda params, b: 0.5 * jnp.sum((params['w'] - b) ** 2)
+    theta = {'w': jnp.zeros(2)}
+    found = meta.reptile_gradient(
+        meta.Meta(theta), jnp.ones((2, 2)), jnp.ones(2), inner_loss=loss, optimizer=optax.sgd(0.5)
+    )
+    np.testing.assert_allclose(found.gradient.theta['w'], [-0.75, -0.75])  # θ - (1 - 0.5²)
+    assert found.outer_loss == 0.0625
+    assert found.second_order_norm == 0

@@ -16,7 +16,17 @@ import jax
 import numpy as np
 import pytest
 
-from metastyle_jax import checkpoint, data, learner, metrics, parallel, sources, train, types
+from metastyle_jax import (
+    checkpoint,
+    data,
+    learner,
+    metrics,
+    parallel,
+    sources,
+    train,
+    transformer,
+    types,
+)
 
 # ml_collections loads configuration files by a deprecated method of importlib.
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')
@@ -223,6 +233,22 @@ def test_a_signal_at_any_moment_saves_the_last_step(tmp_path, monkeypatch, momen
     assert saved(tmp_path)[0] == [2 if moment == 'flush' else 1]
 
 
+def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
+    train = importlib.import_module('metastyle_jax.train')
+    params = transformer.init(jax.random.key(7), width=8, blocks=1)
+    path = tmp_path / 'theta.safetensors'
+    checkpoint.save_theta(path, params, settings={})
+    config = runpy.run_path(f'{ROOT}/configs/pretrained.py')['get_config']('tiny')
+    assert train.starting_point(config) is None
+    config.model.init = str(path)
+    found = train.starting_point(config)
+    state = learner.create(config, jax.random.key(0), theta=found)
+    helpers.assert_identical(state.params, params)
+    config.model.width = 4
+    with pytest.raises(types.UserError, match='has width 8 and 1 residual'):
+        train.starting_point(config)
+
+
 # Refusals before any work, in this process. -------------------------------------------------------
 
 
@@ -241,6 +267,9 @@ def test_a_signal_at_any_moment_saves_the_last_step(tmp_path, monkeypatch, momen
         (['--config.inner.params=some'], "'some'"),
         (['--config.inner.mode=forward'], 'forward'),
         (['--config.inner.optimizer=lion'], 'lion'),
+        (['--config.outer.optimizer=lion'], 'lion'),
+        (['--config.inner.order=reptile', '--config.inner.learn_rates=True'], 'learns no rates'),
+        (['--config.model.init=/nowhere'], 'no θ at /nowhere'),
         (
             ['--config.outer.styles=3', '--config.outer.devices=0'],
             '3 styles a step cannot be shared out over 8 devices',
@@ -308,7 +337,7 @@ def test_bad_configuration_files_are_named(tmp_path, monkeypatch, capsys, text, 
     assert 'Traceback' not in error
 
 
-@pytest.mark.parametrize('name', ['coco', 'folder', 'quickstart'])
+@pytest.mark.parametrize('name', ['coco', 'folder', 'quickstart', 'pretrained'])
 @pytest.mark.parametrize('argument', ['', 'tiny'])
 def test_every_configuration_passes_its_checks(name, argument):
     train = importlib.import_module('metastyle_jax.train')

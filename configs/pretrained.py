@@ -1,0 +1,39 @@
+"""The recipe of the θ that ships, in two stages: plain training, then exact meta-gradients.
+
+Command: bash launch/pretrain.sh
+"""
+
+import pathlib
+import runpy
+
+from ml_collections import config_dict
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+    """The configuration; `arg` is '', 'plain' for the first stage, or 'tiny'."""
+    stage = 'plain' if arg == 'plain' else ''
+    paper = runpy.run_path(str(pathlib.Path(__file__).with_name('coco.py')))
+    config = paper['get_config']('' if stage else arg)
+    config.data.hold_out = True
+    config.outer.update(devices=1, log_loss=True, keep_norms=True)
+    if arg == 'tiny':
+        return config
+    config.data.update(
+        content='folder:data/content', style='folder:data/style', size=64, style_size=96, workers=0
+    )
+    config.log.update(every=50, pictures=500)
+    config.checkpoint.update(every=250, keep=2)
+    if stage == 'plain':
+        config.steps = 3000
+        config.inner.steps = 0
+        config.outer.update(styles=4, contents=1, rate=1e-3, decay=5e-4, warmup=50, clip=1.0)
+    else:
+        config.steps = 2000
+        config.model.init = 'runs/plain'
+        config.inner.update(
+            steps=5, rate=5e-3, optimizer='sgd', log_loss=True, learn_rates=True, max_rate=0.1
+        )
+        config.outer.update(
+            styles=1, contents=2, rate=3e-4, rates_speed=30.0, decay=5e-4, warmup=20, clip=1.0
+        )
+    return config
