@@ -1,44 +1,48 @@
 #!/usr/bin/env bash
-# From nothing to a stylized photograph: sets everything up, meta-trains on the sample pictures,
-# adapts to a painting that training never saw, stylizes two photographs.
+# From nothing to a stylized photograph: sets everything up, adapts the θ of the package to a
+# painting, stylizes two photographs. Usage:
+#   bash launch/quickstart.sh [PAINTING [PHOTOGRAPH]]
+# Without arguments: a painting of The Met and two photographs, from the pip packages.
 set -euo pipefail
+for file in "$@"; do
+  if [ ! -f "$file" ]; then
+    echo "$file is no file: give a painting and a photograph, or nothing" >&2
+    exit 2
+  fi
+done
+painting=${1:+$(realpath "$1")} photograph=${2:+$(realpath "$2")}
 extras=samples
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-run=${1:-runs/quickstart}
+run=runs/quickstart
 begun=$SECONDS
 mkdir -p "$run"
 
-echo "1/4 meta-training (exact second-order meta-gradients)"
-"$venv/bin/python" -m metastyle_jax.train --config=configs/quickstart.py --workdir="$run"
-
-# Files of the installed packages: a painting of The Met and two photographs.
-{ read -r painting; read -r cat; read -r city; } < <("$venv/bin/python" - <<'PY'
+# Files of the installed packages.
+{ read -r met; read -r cat; read -r city; } < <("$venv/bin/python" - <<'PY'
 from metastyle_jax import sources
 paintings, photographs = (sources.sample_files(kind) for kind in ('style', 'content'))
 (painting,) = (path for name, path in paintings.items() if '437658' in name)
 print(painting, photographs['chelsea'], photographs['china'], sep='\n')
 PY
 )
-style=$run/grande_jatte.safetensors
-if [ "$style" -nt "$run/checkpoints" ]; then
-  echo "2/4 adapted already: $style"
-else
-  echo "2/4 adapting to Georges Seurat's study for La Grande Jatte"
-  "$venv/bin/python" -m metastyle_jax.adapt --theta="$run" --style="$painting" \
-    --out="$style" --overwrite \
-    --content_exclude=chelsea,china --steps=240 --batch=2 --size=128 --style_size=320
-fi
+painting=${painting:-$met}
+photographs=("${photograph:-$cat}")
+[ -n "$photograph" ] || photographs+=("$city")
 
-echo "3/4 stylizing"
-for photograph in "$cat" "$city"; do
-  name=$(basename "${photograph%.*}")
-  "$venv/bin/python" -m metastyle_jax.stylize --style="$style" \
-    --input="$photograph" --output="$run/$name.png" --overwrite
+echo "1/3 adapting to $(basename "$painting")"
+"$venv/bin/python" -m metastyle_jax.adapt --style="$painting" --out="$run/style.safetensors" \
+  --content_exclude=chelsea,china --overwrite
+
+echo "2/3 stylizing"
+for one in "${photographs[@]}"; do
+  name=$(basename "${one%.*}")
+  "$venv/bin/python" -m metastyle_jax.stylize --style="$run/style.safetensors" \
+    --input="$one" --output="$run/$name.png" --overwrite
 done
 
-echo "4/4 drawing the comparison"
-"$venv/bin/python" -m metastyle_jax.compare --painting="$painting" --theta="$run" \
-  --style="$style" --input="$cat,$city" \
+echo "3/3 drawing the comparison"
+"$venv/bin/python" -m metastyle_jax.compare --painting="$painting" \
+  --style="$run/style.safetensors" --input="$(IFS=,; echo "${photographs[*]}")" \
   --output="$run/result.png" --overwrite
-echo "done in $((SECONDS - begun)) s: $run/result.png, the style file $style"
+echo "done in $((SECONDS - begun)) s: $run/result.png, the style file $run/style.safetensors"

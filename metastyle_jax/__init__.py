@@ -1,7 +1,7 @@
 """Meta-learned style transfer with exact second-order meta-gradients, in JAX.
 
 import metastyle_jax
-style = metastyle_jax.adapt('runs/coco', 'painting.jpg')
+style = metastyle_jax.adapt('painting.jpg')
 image = metastyle_jax.stylize(style, 'photo.jpg')
 found = metastyle_jax.meta_gradient(meta, inner_batches, outer_batch, inner_loss=loss)
 """

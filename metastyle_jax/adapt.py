@@ -38,18 +38,22 @@ from metastyle_jax.types import UserError
 
 USAGE = """Adapts a meta-trained network to one style image.
 
-  metastyle-adapt --theta=runs/coco --style=painting.jpg --out=painting.safetensors
+  metastyle-adapt --style=painting.jpg --out=painting.safetensors
+  metastyle-adapt --style=painting.jpg --out=painting.safetensors --theta=runs/coco
+  metastyle-adapt --style=painting.jpg --out=painting.safetensors --theta=hf://OWNER/NAME
 """
 
 
 def adapt(
-    theta: str | os.PathLike | checkpoint.Theta,
     style: str | os.PathLike | np.ndarray,
+    theta: str | os.PathLike | checkpoint.Theta | None = None,
     *,
     content: str = 'sample:',
     content_exclude: Sequence[str] = (),
     steps: int = 200,
-    rate: float = 1e-3,
+    inner_steps: int | None = None,
+    rate: float = adaptation.RATE,
+    rate_decay: float = adaptation.DECAY,
     batch: int = 4,
     size: int = 256,
     style_size: int = 512,
@@ -63,13 +67,17 @@ def adapt(
     """Adapts θ to a style image.
 
     Args:
-        theta: a training run's folder, one checkpoint of it, a `.safetensors` file, or what
-            `checkpoint.load_theta` returned.
         style: an image file, or `[H, W, 3]` float in 0..1.
+        theta: a training run's folder, one checkpoint of it, a `.safetensors` file,
+            `hf://OWNER/NAME[@REVISION]`, or what `checkpoint.load_theta` returned; the one that
+            comes with the package if None.
         content: data source of the photographs to adapt on, see `sources.open_source`.
         content_exclude: leaves out photographs whose names contain one of these words.
         steps: gradient steps.
-        rate: of Adam.
+        inner_steps: how many of the steps are those of the learned inner loop, if θ has one; None
+            for as many as it was trained for. Adam takes the others.
+        rate: of Adam in the first step.
+        rate_decay: the rate of step t, counted from 0, is `rate / (1 + rate_decay·t)`.
         batch: photographs a step.
         size: pixels of their sides.
         style_size: the style image is resized to the area of a square of this side.
@@ -89,7 +97,8 @@ def adapt(
     Source: Zhang et al. 2019, section 3; Adam at 1e-3, batch 4, 100 to 200 steps.
     """
     settings = {
-        'content': content, 'content_exclude': list(content_exclude), 'steps': steps, 'rate': rate,
+        'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
+        'inner_steps': inner_steps, 'rate': rate, 'rate_decay': rate_decay,
         'batch': batch, 'size': size, 'style_size': style_size, 'params': params,
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
@@ -103,9 +112,10 @@ def adapt(
     if content_exclude:
         contents = sources.without(contents, content_exclude)
     grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
-    state, slow = adaptation.start(theta.params, params)
-    weights = adaptation.Weights(rate, content_weight, style_weight)
-    like = jax.tree.structure(theta.params)
+    inner = adaptation.learned(theta, steps=inner_steps)
+    settings['inner_steps'] = inner.loop.steps if inner else 0
+    state, fixed, plan = adaptation.start(theta.params, params, inner)
+    weights = adaptation.Weights(rate, content_weight, style_weight, rate_decay)
     history: list[losses.Loss] = []
     with (
         data.content_batches(contents, batch=batch, size=size, seed=seed) as batches,
@@ -116,7 +126,7 @@ def adapt(
         for step in bar:
             contents_now = jnp.asarray(next(batches))
             state, loss = adaptation.adapt_step(
-                state, slow, vgg_params, contents_now, grams, weights, like=like
+                state, fixed, vgg_params, contents_now, grams, weights, plan=plan
             )
             history.append(jax.device_get(loss))
             _check_finite(history[-1], step, weights)
@@ -154,9 +164,12 @@ def _check(settings: dict[str, Any]) -> None:
         value = settings[name]
         if not isinstance(value, int) or value < least:
             raise UserError(f'{name}={value}: it must be a whole number of at least {least}')
+    inner = settings['inner_steps']
+    if inner is not None and (not isinstance(inner, int) or inner < 0):
+        raise UserError(f'inner_steps={inner}: it must be a whole number of at least 0')
     if not 0 < settings['rate'] < float('inf'):
         raise UserError(f'rate={settings["rate"]}: it must be above zero')
-    for name in ('content_weight', 'style_weight'):
+    for name in ('content_weight', 'style_weight', 'rate_decay'):
         if not 0 <= settings[name] < float('inf'):
             raise UserError(f'{name}={settings[name]}: it must not be negative')
 
@@ -175,14 +188,26 @@ def define_flags(values: flags.FlagValues) -> None:
     default = inspect.signature(adapt).parameters
     text = functools.partial(flags.DEFINE_string, flag_values=values)
     text('style', None, 'The style image.')
-    text('theta', None, "A training run's folder, one checkpoint of it, or a .safetensors file.")
+    text(
+        'theta',
+        None,
+        "A training run's folder, one checkpoint of it, a .safetensors file, or "
+        'hf://OWNER/NAME[@REVISION] (default: the one that comes with the package).',
+    )
     text('out', None, 'The style file to write, .safetensors.')
     flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
     for name, define, help_text in (
         ('content', text, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.'),
         ('content_exclude', flags.DEFINE_list, 'Leave out photographs named with these words.'),
         ('steps', flags.DEFINE_integer, 'Gradient steps.'),
-        ('rate', flags.DEFINE_float, "Adam's rate."),
+        (
+            'inner_steps',
+            flags.DEFINE_integer,
+            'How many of them are of the inner loop that θ was trained for, if its rates are '
+            'learned (default: as many as it was trained for); Adam takes the others.',
+        ),
+        ('rate', flags.DEFINE_float, "Adam's rate in the first step."),
+        ('rate_decay', flags.DEFINE_float, 'The rate of step t is rate / (1 + rate_decay t).'),
         ('batch', flags.DEFINE_integer, 'Photographs a step.'),
         ('size', flags.DEFINE_integer, 'Sides of the photographs in pixels.'),
         ('style_size', flags.DEFINE_integer, 'The style image gets the area of this, squared.'),
@@ -198,14 +223,14 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Adapts as the flags say."""
-    cli.require(values, 'style', 'theta', 'out')
+    cli.require(values, 'style', 'out')
     styles.check_output(values.out, overwrite=values.overwrite)
     options = {
         name: getattr(values, name)
         for name in inspect.signature(adapt).parameters
         if name not in ('theta', 'style', 'vgg_file', 'progress')
     }
-    style = adapt(values.theta, values.style, vgg_file=values.vgg, progress=True, **options)
+    style = adapt(values.style, values.theta, vgg_file=values.vgg, progress=True, **options)
     styles.save_style(values.out, style, overwrite=values.overwrite)
     total = style.losses['total']
     logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], values.out)

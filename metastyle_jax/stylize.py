@@ -42,7 +42,8 @@ def stylize(
     Args:
         style: a style file, or what `adapt` returned.
         image: an image file, or `[H, W, 3]` float in 0..1; H and W at least 16.
-        theta: what the style was adapted from; needed for styles of 'norm' parameters only.
+        theta: what the style was adapted from; needed for styles of 'norm' parameters only, and
+            for these unless it is the one that comes with the package.
         max_size: the longer side is reduced to this many pixels; None keeps the size.
 
     Returns:
@@ -69,6 +70,9 @@ def load(
     """Parameters of the network for a style; see `stylize` for the arguments."""
     if not isinstance(style, styles.Style):
         style = styles.load_style(style)
+    if theta is None and style.adapted != 'all':
+        shipped = checkpoint.load_theta()
+        theta = shipped if shipped.fingerprint == style.theta_sha256 else None
     if theta is not None and not isinstance(theta, checkpoint.Theta):
         theta = checkpoint.load_theta(theta)
     params = styles.merge_style(style, theta)
@@ -167,7 +171,12 @@ def define_flags(values: flags.FlagValues) -> None:
     text('style', None, 'A style file that metastyle-adapt wrote.')
     text('input', None, 'A picture, or a folder of them, searched with its sub-folders.')
     text('output', None, 'The picture to write (.png, .jpg, .webp), or a folder.')
-    text('theta', None, "What the style was adapted from; needed for styles of 'norm' only.")
+    text(
+        'theta',
+        None,
+        "What the style was adapted from; needed for styles of 'norm' only, where it is not the "
+        'one that comes with the package.',
+    )
     flags.DEFINE_integer(
         'max_size', None, 'Reduce the longer side to this many pixels.', flag_values=values
     )

@@ -40,7 +40,7 @@ def painting():
 
 @pytest.fixture(scope='module')
 def style(theta, painting):
-    return metastyle_jax.adapt(theta, painting, **FAST)
+    return metastyle_jax.adapt(painting, theta, **FAST)
 
 
 @pytest.fixture
@@ -73,16 +73,16 @@ def test_a_style_file_tells_where_it_comes_from(theta, painting, style, style_fi
 
 
 def test_adaptation_lowers_the_loss_and_repeats_exactly_for_a_seed(theta, painting, style):
-    again, other = (metastyle_jax.adapt(theta, painting, seed=s, **FAST) for s in (0, 1))
+    again, other = (metastyle_jax.adapt(painting, theta, seed=s, **FAST) for s in (0, 1))
     for name, value in style.params.items():
         np.testing.assert_array_equal(again.params[name], value)
     assert any(np.any(other.params[n] != x) for n, x in style.params.items())
-    longer = metastyle_jax.adapt(theta, painting, **{**FAST, 'steps': 30})
+    longer = metastyle_jax.adapt(painting, theta, **{**FAST, 'steps': 30})
     assert np.mean(longer.losses['total'][-5:]) < 0.8 * np.mean(longer.losses['total'][:3])
 
 
 def test_norm_adaptation_moves_and_keeps_norms_only(theta, painting, tmp_path):
-    style = metastyle_jax.adapt(theta, painting, params='norm', **FAST)
+    style = metastyle_jax.adapt(painting, theta, params='norm', **FAST)
     assert all('norm' in name for name in style.params)
     path = tmp_path / 'norm.safetensors'
     styles.save_style(path, style)
@@ -95,10 +95,10 @@ def test_norm_adaptation_moves_and_keeps_norms_only(theta, painting, tmp_path):
 
 def test_one_theta_serves_any_number_of_adaptations(theta, painting):
     loaded = checkpoint.load_theta(theta)
-    one, two = (metastyle_jax.adapt(loaded, painting, **FAST) for _ in range(2))
+    one, two = (metastyle_jax.adapt(painting, loaded, **FAST) for _ in range(2))
     for name, value in one.params.items():
         np.testing.assert_array_equal(two.params[name], value)
-    norm = metastyle_jax.adapt(loaded, painting, params='norm', **FAST)
+    norm = metastyle_jax.adapt(painting, loaded, params='norm', **FAST)
     image = np.full((16, 16, 3), 0.5, np.float32)
     assert np.all(np.isfinite(metastyle_jax.stylize(norm, image, theta=loaded)))
 
@@ -117,12 +117,12 @@ def test_arrays_that_are_no_images_are_refused(theta, style, array, message):
     with pytest.raises(metastyle_jax.UserError, match=message):
         metastyle_jax.stylize(style, array, max_size=18)
     with pytest.raises(metastyle_jax.UserError, match=message):
-        metastyle_jax.adapt(theta, array, **FAST)
+        metastyle_jax.adapt(array, theta, **FAST)
 
 
 def test_arrays_are_taken_as_styles(theta):
     picture = np.random.default_rng(0).uniform(size=(40, 30, 3)).astype(np.float32)
-    style = metastyle_jax.adapt(theta, picture, **{**FAST, 'steps': 1})
+    style = metastyle_jax.adapt(picture, theta, **{**FAST, 'steps': 1})
     assert style.style_name == 'array'
 
 
@@ -158,7 +158,9 @@ def test_the_adapt_command_writes_a_style(theta, painting, tmp_path, monkeypatch
         ('--out=/nowhere/x.safetensors', '/nowhere'),
         ('--out=x.npz', 'x.npz'),
         ('--vgg=/nowhere.pth', '/nowhere.pth'),
-        ('--theta=', '--theta must be given'),
+        ('--theta=', '--theta is empty'),
+        ('--theta=hf://someone', 'write hf://OWNER/NAME'),
+        ('--inner_steps=-1', 'inner_steps=-1'),
         ('--steps=few', 'few'),
         ('--stepps=2', 'stepps'),
     ],
@@ -338,7 +340,7 @@ def test_bad_flags_of_stylize_are_refused(
 
 
 def test_a_style_of_another_theta_is_refused(theta, painting, photo, tmp_path):
-    style = metastyle_jax.adapt(theta, painting, params='norm', **{**FAST, 'steps': 1})
+    style = metastyle_jax.adapt(painting, theta, params='norm', **{**FAST, 'steps': 1})
     other = tmp_path / 'other.safetensors'
     params = transformer.init(jax.random.key(7), width=2, blocks=1)
     checkpoint.save_theta(other, params, settings={})

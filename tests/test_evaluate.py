@@ -6,6 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
@@ -84,19 +85,18 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
     batches, squares = bytes_of(4, 6).reshape(3, 2, 32, 32, 3), bytes_of(5)
     kept = jax.tree.map(np.array, start)
     curve, outputs = evaluate.adaptation_curve(
-        start, targets, network, iter(batches), squares, steps=3, settings=SETTINGS, keep=(0, 3)
+        theta(0), targets, network, iter(batches), squares, steps=3, settings=SETTINGS, keep=(0, 3)
     )
     jax.tree.map(np.testing.assert_array_equal, kept, start)  # θ stays the caller's
     assert curve.steps == [0, 1, 2, 3]
     assert curve.seconds[0] == 0
     assert curve.seconds == sorted(curve.seconds)
-    weights = adaptation.Weights(1e-2, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
-    state, slow = adaptation.start(start, 'all')
+    weights = adaptation.Weights(1e-2, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT, 0.02)
+    state, fixed, plan = adaptation.start(start, 'all')
     for batch in batches:
         state, _ = adaptation.adapt_step(
-            state, slow, network, jnp.asarray(batch), targets, weights,
-            like=jax.tree.structure(start),
-        )  # fmt: skip
+            state, fixed, network, jnp.asarray(batch), targets, weights, plan=plan
+        )
     contents = data.as_float(squares)
     expected = adaptation.content_and_style(outputs.params, network, contents, targets, weights)
     for name in ('total', 'content', 'style'):
@@ -111,11 +111,11 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
 
 def test_only_norms_move_if_only_they_are_adapted(network):
     settings = evaluate.dataclasses.replace(SETTINGS, params='norm')
-    start = theta(0).params
+    start = theta(0)
     _, outputs = evaluate.adaptation_curve(
         start, grams(network), network, iter([bytes_of(4)]), bytes_of(5), steps=1, settings=settings
     )
-    before, after = tensors.flatten(start), tensors.flatten(outputs.params)
+    before, after = tensors.flatten(start.params), tensors.flatten(outputs.params)
     moved = {name for name in before if (before[name] != after[name]).any()}
     assert moved
     assert all('norm' in name for name in moved)
@@ -141,7 +141,7 @@ def test_table_has_medians_of_all_steps(evaluated):
 
 def test_plot_and_sheet_are_pictures(evaluated):
     folder, _ = evaluated
-    for name in ('curves.png', 'sheet.png'):
+    for name in ('curves.png', 'sheet_ours.png', 'sheet_random.png'):
         with Image.open(folder / name) as picture:
             assert np.asarray(picture.convert('RGB')).std() > 5
 
@@ -233,3 +233,65 @@ def test_missing_plotting_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(curves.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(types.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
         curves.require()
+
+
+# --- a θ with a learned inner loop ---
+
+
+def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(network):
+    plain = theta(0)
+    names = [name for name in tensors.flatten(plain.params) if 'norm' in name]
+    rates = {name: np.float32(0.01 * (i + 1)) for i, name in enumerate(names)}
+    inner = {'steps': 1, 'optimizer': 'sgd', 'log_loss': True}
+    learned = adaptation.learned(plain._replace(rates=rates, settings={'inner': inner}))
+    state, fixed, plan = adaptation.start(plain.params, 'all', learned)
+    weights = adaptation.Weights(1e-2, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
+    targets, contents = grams(network), jnp.asarray(bytes_of(4))
+
+    def gradient(fast, log):
+        def total(fast):
+            params = tensors.unflatten(fast)
+            found = adaptation.content_and_style(
+                params, network, data.as_float(contents), targets, weights
+            ).total
+            return jnp.log(found) if log else found
+
+        return jax.jit(jax.grad(total))(fast)
+
+    begin = {name: jnp.asarray(leaf) for name, leaf in tensors.flatten(plain.params).items()}
+    moved = gradient(begin, log=True)
+    first = {name: leaf - rates.get(name, 0.0) * moved[name] for name, leaf in begin.items()}
+    adam = adaptation.adam(1e-2)
+    _, opt_state = adam.update(gradient(begin, log=False), adam.init(begin))
+    updates, _ = adam.update(gradient(first, log=False), opt_state)
+    second = optax.apply_updates(first, updates)
+    for expected in (first, second):
+        state, _ = adaptation.adapt_step(
+            state, fixed, network, contents, targets, weights, plan=plan
+        )
+        for name, leaf in expected.items():
+            if float(jnp.abs(moved[name]).max()) < 1e-5:
+                continue  # an instance norm undoes it, and Adam turns rounding into steps
+            np.testing.assert_allclose(state.fast[name], leaf, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_inner_steps_of_theta_can_be_left_out():
+    plain = theta(0)
+    assert adaptation.learned(plain) is None
+    rates = {'out/bias': np.float32(0.1)}
+    with_rates = plain._replace(rates=rates, settings={'inner': {'steps': 3, 'unknown': 1}})
+    assert adaptation.learned(with_rates).loop == adaptation.InnerLoop(steps=3)
+    assert adaptation.learned(with_rates, steps=0) is None
+    assert adaptation.learned(with_rates, steps=7).loop.steps == 7
+
+
+def test_momentum_builds_up_and_the_rate_falls():
+    found = [float(adaptation.momentum(jnp.asarray(step))) for step in (0, 2, 26, 1000)]
+    assert found == pytest.approx([0.25, 0.5, 0.9, 0.9])
+    gradient = {'x': jnp.ones(())}
+    optimizer = adaptation.adam(0.1, 0.5)
+    state, moved = optimizer.init(gradient), []
+    for _ in range(3):  # of a constant gradient Adam makes steps of its rate
+        update, state = optimizer.update(gradient, state)
+        moved.append(float(update['x']))
+    assert moved == pytest.approx([-0.1, -0.1 / 1.5, -0.1 / 2], rel=0.2)

@@ -18,6 +18,7 @@ import metastyle_jax
 from metastyle_jax import checkpoint, cli, memory, styles, tensors, transformer
 from metastyle_jax.types import UserError
 
+RATE = 1e-3  # of Adam, constant
 USAGE = """Trains a network for one style from scratch (Johnson et al.).
 
   python -m metastyle_jax.baselines.johnson --style=painting.jpg --out=painting.safetensors
@@ -57,7 +58,8 @@ def train(
     """
     if options.get('params', 'all') != 'all':
         raise UserError('a network from scratch needs all its parameters: leave out params')
-    return metastyle_jax.adapt(initial(seed), style, steps=steps, seed=seed, **options)
+    options = {'rate': RATE, 'rate_decay': 0.0, **options}
+    return metastyle_jax.adapt(style, initial(seed), steps=steps, seed=seed, **options)
 
 
 def define_flags(values: flags.FlagValues) -> None:
