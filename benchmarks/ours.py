@@ -20,7 +20,7 @@ from ml_collections import config_dict
 
 from benchmarks import inputs, tasks
 from metastyle_jax import data, learner, losses, meta, parallel, transformer, vgg
-from metastyle_jax.adaptation import Weights, adapt_step, momentum, start
+from metastyle_jax.adaptation import Weights, adapt_step, start
 from metastyle_jax.types import Params, PyTree
 
 ADAM = 0.9  # b1: the first moment after one step is (1 - b1) times the gradient
@@ -94,7 +94,7 @@ class Adapt:
     def __init__(self, task: tasks.Task, theta: Params, loss_network: Params) -> None:
         style = data.as_float(inputs.images(1, task.size, seed=3))
         grams = losses.style_grams(jax.jit(vgg.features)(loss_network, style))
-        self._state, fixed, self._plan = start(theta, 'all')
+        self._state, fixed, self._plan = start(theta, 'all', schedule='constant')
         self._pixels = inputs.images(task.batch, task.size, seed=0)
         weights = Weights(1e-3, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
         self._rest = fixed, loss_network, grams, weights
@@ -114,10 +114,7 @@ class Adapt:
     def answer(self) -> inputs.Arrays:
         """The gradient of the first step."""
         moments = optax.tree.get(self._state.adam, 'mu')
-        return {
-            name: np.asarray(mu) / (1 - float(momentum(jnp.zeros(()))))
-            for name, mu in moments.items()
-        }
+        return {name: np.asarray(mu) / (1 - ADAM) for name, mu in moments.items()}
 
     def temporary(self) -> int | None:
         """Temporary bytes of the compiled program, where known."""

@@ -53,7 +53,7 @@ def adapt(
     steps: int = 200,
     inner_steps: int | None = None,
     rate: float = adaptation.RATE,
-    rate_decay: float = adaptation.DECAY,
+    schedule: str = 'falling',
     batch: int = 4,
     size: int = 256,
     style_size: int = 512,
@@ -76,8 +76,9 @@ def adapt(
         steps: gradient steps.
         inner_steps: how many of the steps are those of the learned inner loop, if θ has one; None
             for as many as it was trained for. Adam takes the others.
-        rate: of Adam in the first step.
-        rate_decay: the rate of step t, counted from 0, is `rate / (1 + rate_decay·t)`.
+        rate: of Adam.
+        schedule: 'falling' for steps that warm up and then shorten, longer ones for instance
+            norms; 'constant' for plain Adam. See `adaptation.adam`.
         batch: photographs a step.
         size: pixels of their sides.
         style_size: the style image is resized to the area of a square of this side.
@@ -98,7 +99,7 @@ def adapt(
     """
     settings = {
         'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
-        'inner_steps': inner_steps, 'rate': rate, 'rate_decay': rate_decay,
+        'inner_steps': inner_steps, 'rate': rate, 'schedule': schedule,
         'batch': batch, 'size': size, 'style_size': style_size, 'params': params,
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
@@ -114,8 +115,8 @@ def adapt(
     grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
     inner = adaptation.learned(theta, steps=inner_steps)
     settings['inner_steps'] = inner.loop.steps if inner else 0
-    state, fixed, plan = adaptation.start(theta.params, params, inner)
-    weights = adaptation.Weights(rate, content_weight, style_weight, rate_decay)
+    state, fixed, plan = adaptation.start(theta.params, params, inner, schedule=schedule)
+    weights = adaptation.Weights(rate, content_weight, style_weight)
     history: list[losses.Loss] = []
     with (
         data.content_batches(contents, batch=batch, size=size, seed=seed) as batches,
@@ -160,6 +161,7 @@ def _read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.nd
 def _check(settings: dict[str, Any]) -> None:
     """Raises UserError for values that no adaptation can work with."""
     transformer.adapted(settings['params'])
+    adaptation.adam(1.0, settings['schedule'])
     for name, least in {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 16}.items():
         value = settings[name]
         if not isinstance(value, int) or value < least:
@@ -169,7 +171,7 @@ def _check(settings: dict[str, Any]) -> None:
         raise UserError(f'inner_steps={inner}: it must be a whole number of at least 0')
     if not 0 < settings['rate'] < float('inf'):
         raise UserError(f'rate={settings["rate"]}: it must be above zero')
-    for name in ('content_weight', 'style_weight', 'rate_decay'):
+    for name in ('content_weight', 'style_weight'):
         if not 0 <= settings[name] < float('inf'):
             raise UserError(f'{name}={settings[name]}: it must not be negative')
 
@@ -206,8 +208,8 @@ def define_flags(values: flags.FlagValues) -> None:
             'How many of them are of the inner loop that θ was trained for, if its rates are '
             'learned (default: as many as it was trained for); Adam takes the others.',
         ),
-        ('rate', flags.DEFINE_float, "Adam's rate in the first step."),
-        ('rate_decay', flags.DEFINE_float, 'The rate of step t is rate / (1 + rate_decay t).'),
+        ('rate', flags.DEFINE_float, "Adam's rate."),
+        ('schedule', text, "Of the rate: 'falling', or 'constant' for plain Adam."),
         ('batch', flags.DEFINE_integer, 'Photographs a step.'),
         ('size', flags.DEFINE_integer, 'Sides of the photographs in pixels.'),
         ('style_size', flags.DEFINE_integer, 'The style image gets the area of this, squared.'),

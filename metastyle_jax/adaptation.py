@@ -14,7 +14,11 @@ import optax
 from metastyle_jax import checkpoint, data, images, losses, meta, transformer, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
-RATE, DECAY = 1.5e-3, 0.02  # of Adam: the first rate, and how it falls
+RATE = 1.5e-3  # of Adam
+SCHEDULES = ('falling', 'constant')
+# Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
+# largest where they are all that moves.
+NORM_FACTORS = {'all': 10.0, 'norm': 60.0}
 INNER_OPTIMIZERS = ('sgd', 'momentum', 'adam')
 
 
@@ -61,16 +65,14 @@ class Weights(NamedTuple):
     """Numbers of a step that may change without compiling it anew.
 
     Attributes:
-        rate: of Adam, in the first step.
+        rate: of Adam.
         content: weight of the content loss.
         style: weight of the style loss.
-        decay: the rate of step t, counted from 0, is `rate / (1 + decay·t)`.
     """
 
     rate: float
     content: float
     style: float
-    decay: float = 0.0
 
 
 class Fixed(NamedTuple):
@@ -86,10 +88,14 @@ class Plan(NamedTuple):
     Attributes:
         like: the structure of θ.
         loop: the learned inner loop that it begins with; None for Adam alone.
+        schedule: of Adam, see `adam`.
+        norm_factor: how many times longer Adam's steps are for instance norms; 1 with 'constant'.
     """
 
     like: Any
-    loop: InnerLoop | None = None
+    loop: InnerLoop | None
+    schedule: str
+    norm_factor: float
 
 
 def inner_optimizer(name: str, rate: Any, eps_root: float) -> optax.GradientTransformation:
@@ -121,11 +127,33 @@ def momentum(step: Array) -> Array:
     return jnp.minimum(0.9, (step + 1) / (step + 4))
 
 
-def adam(rate: Any, decay: Any = 0.0) -> optax.GradientTransformation:
-    """Adam with β₁ of `momentum` and the rate `rate / (1 + decay·step)`."""
-    return optax.inject_hyperparams(optax.adam)(
-        learning_rate=lambda step: rate / (1 + decay * step), b1=momentum
-    )
+def warm_and_fall(step: Array) -> Array:
+    """Factor of the rate at a step, counted from 0: up in three steps, then 1 / (1 + step/50).
+
+    Adam's first steps are of the full rate in every tensor, whatever the gradient; at full length
+    they overshoot.
+    """
+    return jnp.minimum(1.0, (step + 1) / 3) / (1 + step / 50)
+
+
+def adam(rate: Any, schedule: str) -> optax.GradientTransformation:
+    """Adam by the name of its schedule.
+
+    Args:
+        rate: a number or scalar array.
+        schedule: 'constant' for plain Adam at this rate; 'falling' for `warm_and_fall` and
+            `momentum`, made for starts that are good already.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if schedule == 'constant':
+        return optax.adam(rate)
+    if schedule == 'falling':
+        return optax.inject_hyperparams(optax.adam)(
+            learning_rate=lambda step: rate * warm_and_fall(step), b1=momentum
+        )
+    raise UserError(f'schedule {schedule!r}: it must be one of {", ".join(SCHEDULES)}')
 
 
 def learned(theta: checkpoint.Theta, *, steps: int | None = None) -> Learned | None:
@@ -144,30 +172,34 @@ def learned(theta: checkpoint.Theta, *, steps: int | None = None) -> Learned | N
     return Learned(loop, theta.rates) if loop.steps else None
 
 
-def start(theta: Params, params: str, inner: Learned | None = None) -> tuple[State, Fixed, Plan]:
+def start(
+    theta: Params, params: str, inner: Learned | None = None, *, schedule: str = 'falling'
+) -> tuple[State, Fixed, Plan]:
     """What the first step of an adaptation needs.
 
     Args:
         theta: the initialization; it is copied, since a step reuses the buffers of a state.
         params: 'all' or 'norm'.
         inner: the learned inner loop to begin with; Adam alone if None.
+        schedule: of Adam, see `adam`.
 
     Returns:
         The state, what stays, and the plan.
 
     Raises:
-        UserError: `params` or the name of the optimizer is unknown.
+        UserError: `params`, the schedule or the name of the inner optimizer is unknown.
     """
     fast, slow = meta.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
-    opt_state = adam(1.0).init(fast)
+    opt_state = adam(1.0, schedule).init(fast)
     zero = jnp.zeros((), jnp.int32)
-    like = jax.tree.structure(theta)
+    factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
+    plan = Plan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
     if inner is None:
-        return State(zero, fast, opt_state, None), Fixed(slow, {}), Plan(like)
+        return State(zero, fast, opt_state, None), Fixed(slow, {}), plan
     rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
     inner_state = inner_optimizer(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
-    return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), Plan(like, inner.loop)
+    return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
 
 
 def fit_style(picture: np.ndarray, size: int) -> np.ndarray:
@@ -220,7 +252,12 @@ def adapt_step(
         return loss.total, loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
-    updates, opt_state = adam(weights.rate, weights.decay).update(grads, state.adam)
+    updates, opt_state = adam(weights.rate, plan.schedule).update(grads, state.adam)
+    is_norm = transformer.adapted('norm')
+    updates = {
+        name: update * (plan.norm_factor if is_norm(name) else 1.0)
+        for name, update in updates.items()
+    }
     inner = state.inner
     if plan.loop is not None:
         if plan.loop.log_loss:

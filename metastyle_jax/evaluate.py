@@ -64,8 +64,8 @@ class Settings:
     Attributes:
         steps: of adaptation.
         random_steps: of the random initialization, which needs more of them.
-        rate: of Adam in the first step; the random initialization has `johnson.RATE`, constant.
-        rate_decay: as in `adapt`.
+        rate: of Adam; the random initialization has `johnson.RATE`.
+        schedule: of the rate, as in `adapt`; the random initialization has 'constant'.
         batch: photographs a step.
         size: pixels of the sides of photographs.
         style_size: style images get the area of a square of this side.
@@ -79,7 +79,7 @@ class Settings:
     steps: int = 200
     random_steps: int = 200
     rate: float = adaptation.RATE
-    rate_decay: float = adaptation.DECAY
+    schedule: str = 'falling'
     batch: int = 4
     size: int = 256
     style_size: int = 512
@@ -151,11 +151,11 @@ def adaptation_curve(
     Returns:
         The curve, and outputs with the adapted parameters.
     """
-    weights = adaptation.Weights(
-        settings.rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT, settings.rate_decay
-    )
+    weights = adaptation.Weights(settings.rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
     inner = adaptation.learned(theta)
-    state, fixed, plan = adaptation.start(theta.params, settings.params, inner)
+    state, fixed, plan = adaptation.start(
+        theta.params, settings.params, inner, schedule=settings.schedule
+    )
     contents = jnp.asarray(data.as_float(held_out))
     curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
     wanted = milestones(steps)
@@ -285,7 +285,9 @@ def evaluate(
             steps, chosen_settings = settings.steps, settings
             if name == RANDOM:
                 steps = settings.random_steps
-                chosen_settings = dataclasses.replace(settings, rate=johnson.RATE, rate_decay=0.0)
+                chosen_settings = dataclasses.replace(
+                    settings, rate=johnson.RATE, schedule='constant'
+                )
             with data.content_batches(
                 rest, batch=settings.batch, size=settings.size, seed=settings.seed
             ) as batches:
@@ -403,8 +405,8 @@ def define_flags(values: flags.FlagValues) -> None:
     helps = {
         'steps': 'Of adaptation.',
         'random_steps': 'Of the random initialization.',
-        'rate': "Adam's rate in the first step.",
-        'rate_decay': 'The rate of step t is rate / (1 + rate_decay t).',
+        'rate': "Adam's rate.",
+        'schedule': "Of the rate: 'falling', or 'constant' for plain Adam.",
         'batch': 'Photographs a step.',
         'size': 'Sides of the photographs in pixels.',
         'style_size': 'Style images get the area of this, squared.',
@@ -432,14 +434,13 @@ def define_flags(values: flags.FlagValues) -> None:
 def check(settings: Settings) -> None:
     """Raises UserError for values that nothing can be measured with."""
     transformer.adapted(settings.params)
+    adaptation.adam(1.0, settings.schedule)
     least = {'steps': 1, 'random_steps': 1, 'batch': 1, 'size': 16, 'style_size': 16, 'gatys': 0}
     for name, bound in least.items():
         if getattr(settings, name) < bound:
             raise UserError(f'--{name}={getattr(settings, name)}: it must be at least {bound}')
     if not 0 < settings.rate < float('inf'):
         raise UserError(f'--rate={settings.rate}: it must be above zero')
-    if not 0 <= settings.rate_decay < float('inf'):
-        raise UserError(f'--rate_decay={settings.rate_decay}: it must not be negative')
 
 
 def main(values: flags.FlagValues) -> None:

@@ -1,5 +1,6 @@
 """Adaptation curves, the files that tell of them, and the baselines."""
 
+import dataclasses
 import json
 import re
 
@@ -23,7 +24,7 @@ from metastyle_jax import (
     types,
     vgg,
 )
-from metastyle_jax.baselines import gatys, johnson
+from metastyle_jax.baselines import gatys, johnson, matching
 
 SETTINGS = evaluate.Settings(
     steps=3, random_steps=2, rate=1e-2, batch=2, size=32, style_size=32, gatys=2, quality=False
@@ -67,7 +68,7 @@ def evaluated(tmp_path_factory, network):
         pictures(folder / 'paintings', 3, 1),
         held_out=2,
         styles=2,
-        settings=SETTINGS,
+        settings=dataclasses.replace(SETTINGS, matching=True),
         folder=folder,
         vgg_params=network,
     )
@@ -91,7 +92,7 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
     assert curve.steps == [0, 1, 2, 3]
     assert curve.seconds[0] == 0
     assert curve.seconds == sorted(curve.seconds)
-    weights = adaptation.Weights(1e-2, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT, 0.02)
+    weights = adaptation.Weights(1e-2, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
     state, fixed, plan = adaptation.start(start, 'all')
     for batch in batches:
         state, _ = adaptation.adapt_step(
@@ -110,7 +111,7 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
 
 
 def test_only_norms_move_if_only_they_are_adapted(network):
-    settings = evaluate.dataclasses.replace(SETTINGS, params='norm')
+    settings = dataclasses.replace(SETTINGS, params='norm')
     start = theta(0)
     _, outputs = evaluate.adaptation_curve(
         start, grams(network), network, iter([bytes_of(4)]), bytes_of(5), steps=1, settings=settings
@@ -137,6 +138,7 @@ def test_table_has_medians_of_all_steps(evaluated):
     middle = np.median([entry['curves']['ours']['total'][-1] for entry in found['styles']])
     assert re.search(rf'^\| 3 \| {middle:.1f} \(.*\) \|  \|$', text, re.M)
     assert '| adapted |' in text
+    assert re.search(r'^\| ours, 3 \| [\d.]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \|$', text, re.M)
 
 
 def test_plot_and_sheet_are_pictures(evaluated):
@@ -207,6 +209,26 @@ def test_johnson_starts_from_random_weights_of_the_standard_size():
         johnson.train('painting.jpg', params='norm')
 
 
+def test_feature_matching_keeps_the_content_and_takes_the_style():
+    engine = matching.load()
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    content = np.broadcast_to(ramp[None, :, None], (1, 64, 64, 3))  # dark to bright
+    painting = np.zeros((40, 50, 3), np.float32)
+    painting[..., 0] = 1
+    (red,) = matching.stylize(engine, content, painting, size=32)
+    assert red.shape == (32, 32, 3)
+    assert 0 <= red.min() <= red.max() <= 1
+    assert red[..., 0].mean() > red[..., 1:].mean() + 0.1
+    (own,) = matching.stylize(engine, content, content[0] / np.float32(255), size=32)
+    assert own[:, -8:].mean() > own[:, :8].mean() + 0.1
+
+
+def test_missing_matching_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(matching.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(types.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
+        matching.load()
+
+
 # --- the command ---
 
 
@@ -244,7 +266,7 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
     rates = {name: np.float32(0.01 * (i + 1)) for i, name in enumerate(names)}
     inner = {'steps': 1, 'optimizer': 'sgd', 'log_loss': True}
     learned = adaptation.learned(plain._replace(rates=rates, settings={'inner': inner}))
-    state, fixed, plan = adaptation.start(plain.params, 'all', learned)
+    state, fixed, plan = adaptation.start(plain.params, 'all', learned, schedule='constant')
     weights = adaptation.Weights(1e-2, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
     targets, contents = grams(network), jnp.asarray(bytes_of(4))
 
@@ -261,7 +283,7 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
     begin = {name: jnp.asarray(leaf) for name, leaf in tensors.flatten(plain.params).items()}
     moved = gradient(begin, log=True)
     first = {name: leaf - rates.get(name, 0.0) * moved[name] for name, leaf in begin.items()}
-    adam = adaptation.adam(1e-2)
+    adam = adaptation.adam(1e-2, 'constant')
     _, opt_state = adam.update(gradient(begin, log=False), adam.init(begin))
     updates, _ = adam.update(gradient(first, log=False), opt_state)
     second = optax.apply_updates(first, updates)
@@ -285,13 +307,33 @@ def test_inner_steps_of_theta_can_be_left_out():
     assert adaptation.learned(with_rates, steps=7).loop.steps == 7
 
 
-def test_momentum_builds_up_and_the_rate_falls():
+def test_momentum_builds_up_and_the_rate_warms_and_falls():
     found = [float(adaptation.momentum(jnp.asarray(step))) for step in (0, 2, 26, 1000)]
     assert found == pytest.approx([0.25, 0.5, 0.9, 0.9])
+    found = [float(adaptation.warm_and_fall(jnp.asarray(step))) for step in (0, 2, 50)]
+    assert found == pytest.approx([1 / 3, 1 / 1.04, 0.5])
     gradient = {'x': jnp.ones(())}
-    optimizer = adaptation.adam(0.1, 0.5)
+    optimizer = adaptation.adam(0.1, 'falling')
     state, moved = optimizer.init(gradient), []
     for _ in range(3):  # of a constant gradient Adam makes steps of its rate
         update, state = optimizer.update(gradient, state)
         moved.append(float(update['x']))
-    assert moved == pytest.approx([-0.1, -0.1 / 1.5, -0.1 / 2], rel=0.2)
+    expected = [-0.1 * float(adaptation.warm_and_fall(jnp.asarray(step))) for step in range(3)]
+    assert moved == pytest.approx(expected, rel=0.2)
+    with pytest.raises(types.UserError, match="'rising'"):
+        adaptation.adam(0.1, 'rising')
+
+
+@pytest.mark.parametrize(('params', 'factor'), [('all', 10), ('norm', 60)])
+def test_norms_take_longer_steps(network, params, factor):
+    state, fixed, plan = adaptation.start(theta(0).params, params)
+    begun = jax.tree.map(np.array, state.fast)
+    weights = adaptation.Weights(1e-3, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
+    contents = jnp.asarray(bytes_of(4))
+    state, _ = adaptation.adapt_step(
+        state, fixed, network, contents, grams(network), weights, plan=plan
+    )
+    for name, longest in {'out/kernel': 1, 'up2/norm/scale': factor}.items():
+        if name in begun:
+            moved = float(np.abs(begun[name] - state.fast[name]).max())
+            assert moved == pytest.approx(longest * 1e-3 / 3, rel=0.01), name

@@ -59,9 +59,3 @@ def test_likeness_falls_with_noise(judge):
     found = [quality.compare(judge, smooth, image) for image in noisy]
     assert [f['lpips'] for f in found] == sorted(f['lpips'] for f in found)
     assert [f['ssim'] for f in found] == sorted((f['ssim'] for f in found), reverse=True)
-
-
-def test_missing_library_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setattr(quality.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(quality.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
-        quality.load()

@@ -58,7 +58,7 @@ def train(
     """
     if options.get('params', 'all') != 'all':
         raise UserError('a network from scratch needs all its parameters: leave out params')
-    options = {'rate': RATE, 'rate_decay': 0.0, **options}
+    options = {'rate': RATE, 'schedule': 'constant', **options}
     return metastyle_jax.adapt(style, initial(seed), steps=steps, seed=seed, **options)
 
 
