@@ -22,8 +22,9 @@ echo "1/3 plain training on all styles at once"
 "$venv/bin/python" -m metastyle_jax.train --config=configs/pretrained.py:plain \
   --workdir="$run/plain" "${data[@]}"
 echo "2/3 exact meta-gradients"
+last=$(basename -a "$run"/plain/checkpoints/[0-9]* | sort -n | tail -1)
 "$venv/bin/python" -m metastyle_jax.train --config=configs/pretrained.py \
-  --workdir="$run/meta" --config.model.init="$run/plain" "${data[@]}"
+  --workdir="$run/meta" --config.model.init="$run/plain/checkpoints/$last" "${data[@]}"
 echo "3/3 writing θ"
 "$venv/bin/python" - "$run" <<'PY'
 import pathlib
@@ -32,7 +33,8 @@ import sys
 from metastyle_jax import checkpoint
 
 run = pathlib.Path(sys.argv[1])
-theta = checkpoint.load_theta(run / 'meta')
+last = max((run / 'meta' / 'checkpoints').glob('[0-9]*'), key=lambda path: int(path.name))
+theta = checkpoint.load_theta(last)
 checkpoint.save_theta(
     run / 'theta.safetensors', theta.params,
     settings=theta.settings, rates=theta.rates, dtype='float16', overwrite=True,

@@ -65,6 +65,7 @@ class Settings:
         steps: of adaptation.
         random_steps: of the random initialization, which needs more of them.
         rate: of Adam; the random initialization has `johnson.RATE`.
+        inner_steps: how many steps are of the learned inner loop of a θ that has one.
         schedule: of the rate, as in `adapt`; the random initialization has 'constant'.
         batch: photographs a step.
         size: pixels of the sides of photographs.
@@ -79,6 +80,7 @@ class Settings:
     steps: int = 200
     random_steps: int = 200
     rate: float = adaptation.RATE
+    inner_steps: int = 0
     schedule: str = 'falling'
     batch: int = 4
     size: int = 256
@@ -152,7 +154,7 @@ def adaptation_curve(
         The curve, and outputs with the adapted parameters.
     """
     weights = adaptation.Weights(settings.rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
-    inner = adaptation.learned(theta)
+    inner = adaptation.learned(theta, steps=settings.inner_steps)
     state, fixed, plan = adaptation.start(
         theta.params, settings.params, inner, schedule=settings.schedule
     )
@@ -406,6 +408,7 @@ def define_flags(values: flags.FlagValues) -> None:
         'steps': 'Of adaptation.',
         'random_steps': 'Of the random initialization.',
         'rate': "Adam's rate.",
+        'inner_steps': 'How many steps are of the inner loop that θ was trained for.',
         'schedule': "Of the rate: 'falling', or 'constant' for plain Adam.",
         'batch': 'Photographs a step.',
         'size': 'Sides of the photographs in pixels.',
@@ -435,7 +438,8 @@ def check(settings: Settings) -> None:
     """Raises UserError for values that nothing can be measured with."""
     transformer.adapted(settings.params)
     adaptation.adam(1.0, settings.schedule)
-    least = {'steps': 1, 'random_steps': 1, 'batch': 1, 'size': 16, 'style_size': 16, 'gatys': 0}
+    least = {'steps': 1, 'random_steps': 1, 'batch': 1, 'size': 16, 'style_size': 16}
+    least |= {'gatys': 0, 'inner_steps': 0}
     for name, bound in least.items():
         if getattr(settings, name) < bound:
             raise UserError(f'--{name}={getattr(settings, name)}: it must be at least {bound}')

@@ -161,6 +161,8 @@ def test_the_adapt_command_writes_a_style(theta, painting, tmp_path, monkeypatch
         ('--theta=', '--theta is empty'),
         ('--theta=hf://someone', 'write hf://OWNER/NAME'),
         ('--inner_steps=-1', 'inner_steps=-1'),
+        ('--inner_steps=2', 'no learned rates'),
+        ('--schedule=rising', "'rising'"),
         ('--steps=few', 'few'),
         ('--stepps=2', 'stepps'),
     ],

@@ -1,0 +1,44 @@
+"""The θ that comes with the package."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+import metastyle_jax
+from metastyle_jax import checkpoint, sources, transformer
+from metastyle_jax.baselines import johnson
+
+CARD = checkpoint.SHIPPED.parents[1] / 'docs' / 'MODEL_CARD.md'
+
+
+@pytest.fixture(scope='module')
+def theta():
+    return checkpoint.load_theta()
+
+
+def test_it_is_a_transformer_of_the_standard_size_in_half_precision(theta):
+    transformer.check(theta.params)
+    assert sum(leaf.size for leaf in jax.tree.leaves(theta.params)) == 1_679_235
+    assert checkpoint.SHIPPED.stat().st_size < 3.5e6
+
+
+def test_it_never_saw_what_it_is_evaluated_on(theta):
+    assert theta.settings['data']['hold_out'] is True
+
+
+def test_its_card_is_about_this_file(theta):
+    text = CARD.read_text('utf-8')
+    assert re.search(r'fingerprint `(\w+)', text).group(1) == theta.fingerprint[:12]
+
+
+def test_it_adapts_by_default_and_faster_than_a_random_start(theta):
+    painting = sources.sample_files('style')['Landscapes with poems, Gong Xian (36131)']
+    options = {'steps': 10, 'size': 32, 'style_size': 64, 'batch': 1}
+    found = metastyle_jax.adapt(painting, **options)
+    assert found.theta_sha256 == theta.fingerprint
+    other = johnson.train(painting, **options)
+    ours, random = (np.array(style.losses['total']) for style in (found, other))
+    assert ours[0] < random[0]
+    assert ours[-3:].mean() < 0.8 * random[-3:].mean()
