@@ -6,8 +6,8 @@ normalized kernels kept, so that adaptation's steps do not lose effect. One file
 held out of both.
 
 Command: bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS
-Hardware and result: two CPU cores (Intel Xeon, Sapphire Rapids), 2026-11-24: 9 minutes for the first
-    stage, 44 for the second, with other programs beside it for a good part of that time. Curves on
+Hardware and result: two CPU cores (Intel Xeon, Sapphire Rapids), 2026-11-24: 9 minutes for the
+    first stage, 44 for the second, other programs beside it for a good part of them. Curves on
     held-out styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes the sample
     pictures of the pip packages.
 """

@@ -42,7 +42,8 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         f'Median total loss (quartiles) of {count} styles on {results["contents"]} contents that '
         f'were not adapted on, {settings["size"]}², batch {settings["batch"]}, '
-        f"Adam {settings['rate']:g}, '{settings['params']}', {results['device']}.",
+        f"Adam {settings['rate']:g} ({settings['schedule']}), '{settings['params']}', "
+        f'{results["device"]}; random: Adam 0.001 (constant).',
         '',
         '| steps | ' + ' | '.join(curves) + ' |',
         '|---' * (1 + len(curves)) + '|',

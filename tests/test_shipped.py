@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import metastyle_jax
-from metastyle_jax import checkpoint, sources, transformer
+from metastyle_jax import adaptation, checkpoint, sources, transformer
 from metastyle_jax.baselines import johnson
 
 CARD = checkpoint.SHIPPED.parents[1] / 'docs' / 'MODEL_CARD.md'
@@ -38,7 +38,8 @@ def test_it_adapts_by_default_and_faster_than_a_random_start(theta):
     options = {'steps': 10, 'size': 32, 'style_size': 64, 'batch': 1}
     found = metastyle_jax.adapt(painting, **options)
     assert found.theta_sha256 == theta.fingerprint
-    other = johnson.train(painting, **options)
+    same = {'rate': adaptation.RATE, 'schedule': 'falling'}  # and compiled once for both
+    other = johnson.train(painting, **options, **same)
     ours, random = (np.array(style.losses['total']) for style in (found, other))
     assert ours[0] < random[0]
     assert ours[-3:].mean() < 0.8 * random[-3:].mean()
