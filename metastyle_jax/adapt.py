@@ -24,6 +24,7 @@ from metastyle_jax import (
     adaptation,
     checkpoint,
     cli,
+    colours,
     data,
     images,
     losses,
@@ -57,6 +58,7 @@ def adapt(
     batch: int = 2,
     size: int = 128,
     style_size: int = 256,
+    match_colours: str | os.PathLike | None = None,
     params: str = 'all',
     content_weight: float = losses.CONTENT_WEIGHT,
     style_weight: float = losses.STYLE_WEIGHT,
@@ -83,6 +85,7 @@ def adapt(
         batch: photographs a step.
         size: pixels of their sides.
         style_size: the style image is resized to the area of a square of this side.
+        match_colours: a photograph whose colours the painting gets before it is adapted to.
         params: 'all', or 'norm' for instance-norm scales and biases only.
         content_weight: weight of the content loss.
         style_weight: weight of the style loss.
@@ -102,7 +105,8 @@ def adapt(
     settings = {
         'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
         'inner_steps': inner_steps, 'rate': rate, 'schedule': schedule,
-        'batch': batch, 'size': size, 'style_size': style_size, 'params': params,
+        'batch': batch, 'size': size, 'style_size': style_size,
+        'match_colours': match_colours and pathlib.Path(match_colours).name, 'params': params,
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
     _check(settings)
@@ -110,6 +114,8 @@ def adapt(
         theta = checkpoint.load_theta(theta)
     transformer.check(theta.params)
     picture, name, digest = _read_style(style, style_size)
+    if match_colours is not None:
+        picture = colours.match(picture, images.read(match_colours).rgb)
     vgg_params = vgg.load(vgg_file)
     contents = sources.open_source(content, kind='content')
     if content_exclude:
@@ -214,6 +220,7 @@ def define_flags(values: flags.FlagValues) -> None:
         ('batch', flags.DEFINE_integer, 'Photographs a step.'),
         ('size', flags.DEFINE_integer, 'Sides of the photographs in pixels.'),
         ('style_size', flags.DEFINE_integer, 'The style image gets the area of this, squared.'),
+        ('match_colours', text, 'A photograph whose colours the painting gets first.'),
         ('params', text, "What is adapted: 'all' (6.7 MB), or 'norm' (20 kB, needs θ later)."),
         ('content_weight', flags.DEFINE_float, 'Weight of the content loss.'),
         ('style_weight', flags.DEFINE_float, 'Weight of the style loss.'),

@@ -7,13 +7,24 @@ import functools
 import os
 import pathlib
 import sys
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from absl import flags, logging
 
-from metastyle_jax import checkpoint, cli, images, metrics, sources, styles, transformer
+from metastyle_jax import (
+    checkpoint,
+    cli,
+    colours,
+    images,
+    metrics,
+    mixing,
+    sources,
+    styles,
+    transformer,
+)
 from metastyle_jax.types import Params, UserError
 
 USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted style.
@@ -23,6 +34,10 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
 """
 
 
+FEATHER = 0.01
+StyleLike: TypeAlias = str | os.PathLike | styles.Style
+
+
 class Job(NamedTuple):
     """A picture to read and where to write it."""
 
@@ -30,59 +45,175 @@ class Job(NamedTuple):
     target: pathlib.Path
 
 
+class Look(NamedTuple):
+    """How pictures are to look.
+
+    Attributes:
+        params: of the network.
+        theta: of the unadapted network; needed for a strength below 1.
+        strength: 1 for the style, 0 for the photograph itself, see `stylize`.
+        keep_colours: whether the photograph's colours stay.
+    """
+
+    params: Params
+    theta: Params | None = None
+    strength: float = 1.0
+    keep_colours: bool = False
+
+
 def stylize(
-    style: str | os.PathLike | styles.Style,
+    style: StyleLike | Sequence[StyleLike],
     image: str | os.PathLike | np.ndarray,
     *,
+    weights: Sequence[float] | None = None,
+    masks: Sequence[str | os.PathLike | np.ndarray] | None = None,
+    feather: float = FEATHER,
+    strength: float = 1.0,
+    keep_colours: bool = False,
     theta: str | os.PathLike | checkpoint.Theta | None = None,
     max_size: int | None = None,
 ) -> np.ndarray:
     """Stylizes one image.
 
     Args:
-        style: a style file, or what `adapt` returned.
+        style: a style file, or what `adapt` returned; or several, to be blended.
         image: an image file, or `[H, W, 3]` float in 0..1; H and W at least 16.
-        theta: what the style was adapted from; needed for styles of 'norm' parameters only, and
-            for these unless it is the one that comes with the package.
+        weights: of the styles, not negative, of the sum 1; equal ones if None.
+        masks: where each style goes, instead of a blend: grey pictures, or `[H, W]` float in 0..1,
+            of the image's size; one for each style, or one less, and the first takes the rest.
+        feather: softness of their edges, see `mixing.regions`.
+        strength: from 1, the style, through 1/2, what θ makes of the image unadapted, to 0, the
+            image itself.
+        keep_colours: keep the image's colours and take the brightness alone from the style.
+        theta: what the styles were adapted from; needed for styles of 'norm' parameters and for a
+            strength below 1, and for these unless it is the one that comes with the package.
         max_size: the longer side is reduced to this many pixels; None keeps the size.
 
     Returns:
         `[H, W, 3]` float32 in 0..1.
 
     Raises:
-        UserError: a file is not usable, or style and θ do not belong together.
+        UserError: a file or a number is not usable, or styles and θ do not belong together.
     """
     if isinstance(image, np.ndarray | jax.Array):
         pixels = images.from_array(np.asarray(image), name='image')
     else:
         pixels = images.read(image).rgb
+    options: dict[str, Any] = {
+        'strength': strength, 'keep_colours': keep_colours, 'theta': theta
+    }  # fmt: skip
+    size = pixels.shape[:2]
     if max_size is not None:
         _check_max_size(max_size)
         pixels = _fit(pixels, max_size, 'The image')
-    return render(load(style, theta=theta), pixels)
+    if masks is None:
+        return render(load(style, weights=weights, **options), pixels)
+    if weights is not None:
+        raise UserError('weights blend and masks divide: give one of them')
+    several = _open(style)
+    shares = _regions(masks, len(several), feather, size, pixels.shape[:2])
+    return render_regions([load(one, **options) for one in several], shares, pixels)
 
 
 def load(
-    style: str | os.PathLike | styles.Style,
+    style: StyleLike | Sequence[StyleLike],
     *,
+    weights: Sequence[float] | None = None,
+    strength: float = 1.0,
+    keep_colours: bool = False,
     theta: str | os.PathLike | checkpoint.Theta | None = None,
-) -> Params:
-    """Parameters of the network for a style; see `stylize` for the arguments."""
-    if not isinstance(style, styles.Style):
-        style = styles.load_style(style)
-    if theta is None and style.adapted != 'all':
-        shipped = checkpoint.load_theta()
-        theta = shipped if shipped.fingerprint == style.theta_sha256 else None
+) -> Look:
+    """What `render` needs for a style or a blend; see `stylize` for the arguments."""
+    if not 0 <= strength <= 1:
+        raise UserError(f'strength={strength}: it must be between 0 and 1')
+    found = _open(style)
+    if weights is None:
+        weights = [1 / len(found)] * len(found)
+    mixing.check_weights(weights, len(found))
+    for other in found[1:]:
+        if other.theta_sha256 != found[0].theta_sha256:
+            raise UserError(
+                f'the styles {found[0].style_name!r} and {other.style_name!r} were adapted from '
+                'different θ, so they cannot be blended: adapt both from one'
+            )
     if theta is not None and not isinstance(theta, checkpoint.Theta):
         theta = checkpoint.load_theta(theta)
-    params = styles.merge_style(style, theta)
-    transformer.check(params)
-    return params
+    if theta is None and (strength < 1 or any(one.adapted != 'all' for one in found)):
+        shipped = checkpoint.load_theta()
+        theta = shipped if shipped.fingerprint == found[0].theta_sha256 else None
+    if theta is None and strength < 1:
+        raise UserError(
+            f'strength={strength:g} needs the θ that the style was adapted from, '
+            f'{found[0].theta_sha256}: give it with --theta'
+        )
+    networks = [styles.merge_style(one, theta) for one in found]
+    for network in networks:
+        transformer.check(network)
+    params = networks[0] if len(networks) == 1 else mixing.blend(networks, weights)
+    return Look(params, theta and theta.params, strength, keep_colours)
 
 
-def render(params: Params, pixels: np.ndarray) -> np.ndarray:
-    """One forward pass: `[H, W, 3]` float32 in 0..1 to the same."""
-    return np.asarray(_forward(params, pixels[None])[0])
+def _open(style: StyleLike | Sequence[StyleLike]) -> list[styles.Style]:
+    """One style or several, from files or from memory."""
+    if isinstance(style, styles.Style):
+        return [style]
+    if isinstance(style, str | os.PathLike):
+        return [styles.load_style(style)]
+    found = [one for each in style for one in _open(each)]
+    if not found:
+        raise UserError('no style is given: name at least one')
+    return found
+
+
+def _regions(
+    masks: Sequence[str | os.PathLike | np.ndarray],
+    count: int,
+    feather: float,
+    size: tuple[int, ...],
+    shown: tuple[int, ...],
+) -> np.ndarray:
+    """Reads masks for a picture of a size that is shown at another; see `mixing.regions`."""
+    found = []
+    for i, mask in enumerate(masks):
+        if isinstance(mask, np.ndarray | jax.Array):
+            name, grey = f'mask {i + 1}', np.asarray(mask, np.float32)
+        else:
+            name, grey = str(mask), images.read(mask).rgb.mean(-1)
+        if grey.ndim != 2 or not (np.isfinite(grey).all() and 0 <= grey.min() <= grey.max() <= 1):
+            raise UserError(f'{name} is no mask: [H, W] in 0..1 is needed')
+        if grey.shape != size:
+            raise UserError(
+                f'{name} has {grey.shape[1]} x {grey.shape[0]} pixels and the image '
+                f'{size[1]} x {size[0]}: they must be of one size'
+            )
+        found.append(images.resize(grey, *shown) if shown != size else grey)
+    return mixing.regions(found, count=count, feather=feather)
+
+
+def render_regions(looks: Sequence[Look], shares: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Each style in its region: one forward pass for each style, over the whole picture.
+
+    Args:
+        looks: of the styles.
+        shares: of `mixing.regions`.
+        pixels: `[H, W, 3]` float32 in 0..1.
+    """
+    result = np.zeros_like(pixels)
+    for look, share in zip(looks, shares, strict=True):
+        result += share[..., None] * render(look, pixels)
+    return result
+
+
+def render(look: Look, pixels: np.ndarray) -> np.ndarray:
+    """`[H, W, 3]` float32 in 0..1 to the same: one forward pass, whatever the look."""
+    params = look.params
+    if look.strength < 1:
+        share = max(0.0, 2 * look.strength - 1)  # of the style, in the network
+        params = mixing.blend([look.params, look.theta], [share, 1 - share])
+    result = np.asarray(_forward(params, pixels[None])[0])
+    if look.strength < 0.5:
+        result = pixels + np.float32(2 * look.strength) * (result - pixels)
+    return colours.keep(result, pixels) if look.keep_colours else result
 
 
 _forward = jax.jit(transformer.apply)
@@ -168,14 +299,53 @@ def _read(job: Job, max_size: int | None) -> images.Picture:
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
     text = functools.partial(flags.DEFINE_string, flag_values=values)
-    text('style', None, 'A style file that metastyle-adapt wrote.')
+    flags.DEFINE_multi_string(
+        'style',
+        None,
+        'A style file that metastyle-adapt wrote; give it several times for a blend.',
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        'weights',
+        None,
+        'Of a blend: 0.3,0.7 for two styles, not negative, of the sum 1 (default: equal ones).',
+        flag_values=values,
+    )
+    flags.DEFINE_multi_string(
+        'mask',
+        None,
+        'A grey picture, white where a style goes: one for each --style, or one less, and the '
+        'first style takes the rest.',
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        'feather',
+        FEATHER,
+        "Softness of the masks' edges, as a share of the shorter side.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        'strength', 1.0, 'From 0, the photograph, to 1, the full style.', flag_values=values
+    )
+    flags.DEFINE_bool(
+        'keep_colours',
+        False,
+        "Keep the photograph's colours; the style gives the brightness alone.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        'grid',
+        None,
+        'Draw one picture between two styles, a strip of so many, or between four, a square.',
+        flag_values=values,
+    )
     text('input', None, 'A picture, or a folder of them, searched with its sub-folders.')
     text('output', None, 'The picture to write (.png, .jpg, .webp), or a folder.')
     text(
         'theta',
         None,
-        "What the style was adapted from; needed for styles of 'norm' only, where it is not the "
-        'one that comes with the package.',
+        "What the style was adapted from; needed for styles of 'norm' and for --strength, where it "
+        'is not the one that comes with the package.',
     )
     flags.DEFINE_integer(
         'max_size', None, 'Reduce the longer side to this many pixels.', flag_values=values
@@ -190,7 +360,11 @@ def main(values: flags.FlagValues) -> int:
         _check_max_size(values.max_size)
     source, target = pathlib.Path(values.input), pathlib.Path(values.output)
     jobs = plan(source, target, overwrite=values.overwrite)
-    params = load(values.style, theta=values.theta)
+    if values.grid is not None:
+        return _draw_grid(values, source, target)
+    if values.mask:
+        return _divide(values, source, jobs)
+    look = load(values.style, weights=_numbers(values.weights), **_options(values))
     if source.is_dir():
         for folder in {job.target.parent: None for job in jobs}:
             _make_folder(folder)
@@ -209,7 +383,7 @@ def main(values: flags.FlagValues) -> int:
                 failed += 1
                 logging.warning('skipped: %s', error)
                 continue
-            result = render(params, picture.rgb)
+            result = render(look, picture.rgb)
             images.write(job.target, result, alpha=picture.alpha, overwrite=values.overwrite)
     logging.info('wrote %d of %d pictures to %s', len(jobs) - failed, len(jobs), target)
     if failed > sources.BAD_SHARE * len(jobs):
@@ -217,6 +391,51 @@ def main(values: flags.FlagValues) -> int:
             f'{failed} of {len(jobs)} pictures could not be stylized; they are named above: '
             'repair or remove them'
         )
+    return 0
+
+
+def _numbers(words: Sequence[str] | None) -> list[float] | None:
+    """Reads --weights."""
+    try:
+        return None if words is None else [float(word) for word in words]
+    except ValueError as error:
+        raise UserError(f'--weights={",".join(words or ())}: write numbers, as 0.3,0.7') from error
+
+
+def _options(values: flags.FlagValues) -> dict[str, Any]:
+    """Arguments of `load` that do not depend on the number of styles."""
+    return {name: getattr(values, name) for name in ('strength', 'keep_colours', 'theta')}
+
+
+def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job]) -> int:
+    """Writes one picture with a style in each region."""
+    if values.weights is not None or source.is_dir():
+        raise UserError('--mask is for one picture, and goes without --weights')
+    picture = images.read(source)
+    result = stylize(
+        values.style, picture.rgb, masks=values.mask, feather=values.feather,
+        max_size=values.max_size, **_options(values),
+    )  # fmt: skip
+    alpha = picture.alpha
+    if alpha is not None and values.max_size is not None:
+        alpha = images.fit(alpha, values.max_size)
+    images.write(jobs[0].target, result, alpha=alpha, overwrite=values.overwrite)
+    logging.info('wrote %s', jobs[0].target)
+    return 0
+
+
+def _draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:
+    """Writes one picture of blends from style to style."""
+    if values.weights is not None or source.is_dir():
+        raise UserError('--grid is for one picture, and chooses the weights itself')
+    files = [styles.load_style(file) for file in values.style]
+    rows = mixing.corners(len(files), values.grid)
+    images.check_output(target, overwrite=values.overwrite)
+    pixels = _fit(images.read(source).rgb, values.max_size, str(source))
+    looks = [[load(files, weights=w, **_options(values)) for w in row] for row in rows]
+    drawn = [np.concatenate([render(look, pixels) for look in row], axis=1) for row in looks]
+    images.write(target, np.concatenate(drawn), overwrite=values.overwrite)
+    logging.info('wrote %d blends to %s', sum(map(len, rows)), target)
     return 0
 
 
