@@ -23,6 +23,7 @@ from metastyle_jax import (
     mixing,
     sources,
     styles,
+    tiles,
     transformer,
 )
 from metastyle_jax.types import Params, UserError
@@ -35,6 +36,7 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
 
 
 FEATHER = 0.01
+TILE = ('auto', 'always', 'never')
 StyleLike: TypeAlias = str | os.PathLike | styles.Style
 
 
@@ -72,6 +74,8 @@ def stylize(
     keep_colours: bool = False,
     theta: str | os.PathLike | checkpoint.Theta | None = None,
     max_size: int | None = None,
+    tile: str = 'auto',
+    progress: bool = False,
 ) -> np.ndarray:
     """Stylizes one image.
 
@@ -88,6 +92,9 @@ def stylize(
         theta: what the styles were adapted from; needed for styles of 'norm' parameters and for a
             strength below 1, and for these unless it is the one that comes with the package.
         max_size: the longer side is reduced to this many pixels; None keeps the size.
+        tile: 'auto' to work in strips where one pass would need much memory, with the same
+            result; 'always' or 'never'.
+        progress: whether to show how far the strips are.
 
     Returns:
         `[H, W, 3]` float32 in 0..1.
@@ -106,13 +113,14 @@ def stylize(
     if max_size is not None:
         _check_max_size(max_size)
         pixels = _fit(pixels, max_size, 'The image')
+    how: dict[str, Any] = {'tile': tile, 'progress': progress}
     if masks is None:
-        return render(load(style, weights=weights, **options), pixels)
+        return render(load(style, weights=weights, **options), pixels, **how)
     if weights is not None:
         raise UserError('weights blend and masks divide: give one of them')
     several = _open(style)
     shares = _regions(masks, len(several), feather, size, pixels.shape[:2])
-    return render_regions([load(one, **options) for one in several], shares, pixels)
+    return render_regions([load(one, **options) for one in several], shares, pixels, **how)
 
 
 def load(
@@ -190,30 +198,67 @@ def _regions(
     return mixing.regions(found, count=count, feather=feather)
 
 
-def render_regions(looks: Sequence[Look], shares: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def render_regions(
+    looks: Sequence[Look], shares: np.ndarray, pixels: np.ndarray, **how: Any
+) -> np.ndarray:
     """Each style in its region: one forward pass for each style, over the whole picture.
 
     Args:
         looks: of the styles.
         shares: of `mixing.regions`.
         pixels: `[H, W, 3]` float32 in 0..1.
+        **how: of `render`.
     """
     result = np.zeros_like(pixels)
     for look, share in zip(looks, shares, strict=True):
-        result += share[..., None] * render(look, pixels)
+        result += share[..., None] * render(look, pixels, **how)
     return result
 
 
-def render(look: Look, pixels: np.ndarray) -> np.ndarray:
-    """`[H, W, 3]` float32 in 0..1 to the same: one forward pass, whatever the look."""
+def render(
+    look: Look, pixels: np.ndarray, *, tile: str = 'auto', progress: bool = False
+) -> np.ndarray:
+    """One forward pass, whatever the look: `[H, W, 3]` float32 in 0..1 to the same.
+
+    Args:
+        look: of `load`.
+        pixels: the picture.
+        tile: see `stylize`.
+        progress: see `stylize`.
+    """
+    _check_tile(tile)
     params = look.params
     if look.strength < 1:
         share = max(0.0, 2 * look.strength - 1)  # of the style, in the network
         params = mixing.blend([look.params, look.theta], [share, 1 - share])
-    result = np.asarray(_forward(params, pixels[None])[0])
+    if tile == 'always' or (tile == 'auto' and not tiles.fits(*pixels.shape[:2])):
+        result = _in_strips(params, pixels, progress)
+    else:
+        result = np.asarray(_forward(params, pixels[None])[0])
     if look.strength < 0.5:
         result = pixels + np.float32(2 * look.strength) * (result - pixels)
     return colours.keep(result, pixels) if look.keep_colours else result
+
+
+def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray:
+    """`tiles.apply` with a note and a bar."""
+    height, width = pixels.shape[:2]
+    if progress:
+        logging.info('%d x %d pixels: in strips, so that memory suffices', width, height)
+    with metrics.progress(
+        description='stylizing', unit='strip', disable=not progress, total=0
+    ) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return tiles.apply(params, pixels, progress=tell)
+
+
+def _check_tile(tile: str) -> None:
+    if tile not in TILE:
+        raise UserError(f'tile={tile!r}: it must be one of {", ".join(TILE)}')
 
 
 _forward = jax.jit(transformer.apply)
@@ -350,6 +395,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         'max_size', None, 'Reduce the longer side to this many pixels.', flag_values=values
     )
+    text('tile', 'auto', "Work in strips: 'auto' for large pictures, 'always', 'never'.")
     flags.DEFINE_bool('overwrite', False, 'Replace existing files.', flag_values=values)
 
 
@@ -358,6 +404,8 @@ def main(values: flags.FlagValues) -> int:
     cli.require(values, 'style', 'input', 'output')
     if values.max_size is not None:
         _check_max_size(values.max_size)
+    _check_tile(values.tile)
+    how: dict[str, Any] = {'tile': values.tile, 'progress': True}
     source, target = pathlib.Path(values.input), pathlib.Path(values.output)
     jobs = plan(source, target, overwrite=values.overwrite)
     if values.grid is not None:
@@ -383,7 +431,7 @@ def main(values: flags.FlagValues) -> int:
                 failed += 1
                 logging.warning('skipped: %s', error)
                 continue
-            result = render(look, picture.rgb)
+            result = render(look, picture.rgb, **how)
             images.write(job.target, result, alpha=picture.alpha, overwrite=values.overwrite)
     logging.info('wrote %d of %d pictures to %s', len(jobs) - failed, len(jobs), target)
     if failed > sources.BAD_SHARE * len(jobs):
@@ -414,7 +462,7 @@ def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job])
     picture = images.read(source)
     result = stylize(
         values.style, picture.rgb, masks=values.mask, feather=values.feather,
-        max_size=values.max_size, **_options(values),
+        max_size=values.max_size, tile=values.tile, progress=True, **_options(values),
     )  # fmt: skip
     alpha = picture.alpha
     if alpha is not None and values.max_size is not None:
@@ -433,7 +481,10 @@ def _draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.P
     images.check_output(target, overwrite=values.overwrite)
     pixels = _fit(images.read(source).rgb, values.max_size, str(source))
     looks = [[load(files, weights=w, **_options(values)) for w in row] for row in rows]
-    drawn = [np.concatenate([render(look, pixels) for look in row], axis=1) for row in looks]
+    drawn = [
+        np.concatenate([render(look, pixels, tile=values.tile) for look in row], axis=1)
+        for row in looks
+    ]
     images.write(target, np.concatenate(drawn), overwrite=values.overwrite)
     logging.info('wrote %d blends to %s', sum(map(len, rows)), target)
     return 0

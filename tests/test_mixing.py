@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax import checkpoint, colours, mixing, styles, tensors, transformer
+from metastyle_jax import checkpoint, colours, mixing, styles, tensors, tiles, transformer
 from metastyle_jax.types import UserError
 
 
@@ -244,3 +244,30 @@ def test_bad_flags_write_nothing(files, photo, tmp_path, monkeypatch, capsys, ch
     assert command(monkeypatch, *words) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_strips_change_no_look(theta, pixels, monkeypatch):
+    one, two = make_style(1), make_style(2)
+    left = np.zeros(pixels.shape[:2], np.float32)
+    left[:, :12] = 1
+    for options in (
+        {'style': one, 'strength': 0.3, 'keep_colours': True, 'theta': theta},
+        {'style': [one, two], 'masks': [left]},
+    ):
+        whole = metastyle_jax.stylize(**options, image=pixels, tile='never')
+        strips = metastyle_jax.stylize(**options, image=pixels, tile='always')
+        np.testing.assert_allclose(strips, whole, atol=1e-4)
+    with pytest.raises(UserError, match="tile='sometimes'"):
+        metastyle_jax.stylize(one, pixels, tile='sometimes')
+
+
+def test_large_pictures_are_foreseen(files, photo, tmp_path, monkeypatch, capsys):
+    assert tiles.fits(2000, 2500)
+    assert not tiles.fits(3000, 4000)
+    monkeypatch.setattr(tiles, 'ONE_PASS', 1000)
+    out = tmp_path / 'out.png'
+    assert command(monkeypatch, f'--style={files[0]}', f'--input={photo}', f'--output={out}') == 0
+    assert 'strip' in capsys.readouterr().err
+    with Image.open(out) as made:
+        expected = metastyle_jax.stylize(files[0], photo, tile='never')
+        np.testing.assert_allclose(np.asarray(made) / 255, expected, atol=1 / 255)
