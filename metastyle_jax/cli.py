@@ -4,12 +4,14 @@ Each command defines its flags in a set of its own, so that importing several of
 process never clashes and absl's global flags stay free for the programs that use this package.
 """
 
+import contextlib
 import logging as std_logging
 import os
 import pathlib
+import signal
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import flags, logging
@@ -63,6 +65,31 @@ def run(
             file=sys.stderr,
         )
         return EXIT_USER_ERROR
+
+
+class Stop:
+    """Set by SIGTERM or SIGINT, asked for after each step."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator['Stop']:
+        """Catches the two signals; a second one acts as it always does."""
+
+        def catch(number, frame):
+            del frame
+            self.signal = number  # nothing else: what runs now may be writing to the log
+            signal.signal(number, previous[number])
+
+        previous = {
+            number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 def require(values: flags.FlagValues, *names: str) -> None:

@@ -25,6 +25,7 @@ from metastyle_jax import (
     styles,
     tiles,
     transformer,
+    video,
 )
 from metastyle_jax.types import Params, UserError
 
@@ -32,6 +33,7 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
 
   metastyle-stylize --style=painting.safetensors --input=photo.jpg --output=out.png
   metastyle-stylize --style=painting.safetensors --input=photos --output=stylized
+  metastyle-stylize --style=painting.safetensors --input=film.mp4 --output=stylized.mp4
 """
 
 
@@ -227,17 +229,33 @@ def render(
         progress: see `stylize`.
     """
     _check_tile(tile)
-    params = look.params
-    if look.strength < 1:
-        share = max(0.0, 2 * look.strength - 1)  # of the style, in the network
-        params = mixing.blend([look.params, look.theta], [share, 1 - share])
+    params = _network(look)
     if tile == 'always' or (tile == 'auto' and not tiles.fits(*pixels.shape[:2])):
         result = _in_strips(params, pixels, progress)
     else:
         result = np.asarray(_forward(params, pixels[None])[0])
+    return _finish(look, result, pixels)
+
+
+def render_batch(look: Look, pixels: np.ndarray) -> np.ndarray:
+    """`[N, H, W, 3]` float32 in 0..1 to the same, in one forward pass."""
+    made = np.asarray(_forward(_network(look), pixels))
+    return np.stack([_finish(look, *pair) for pair in zip(made, pixels, strict=True)])
+
+
+def _network(look: Look) -> Params:
+    """The parameters that make a look of some strength."""
+    if look.strength == 1:
+        return look.params
+    share = max(0.0, 2 * look.strength - 1)  # of the style, in the network
+    return mixing.blend([look.params, look.theta], [share, 1 - share])
+
+
+def _finish(look: Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """What follows the network."""
     if look.strength < 0.5:
-        result = pixels + np.float32(2 * look.strength) * (result - pixels)
-    return colours.keep(result, pixels) if look.keep_colours else result
+        made = pixels + np.float32(2 * look.strength) * (made - pixels)
+    return colours.keep(made, pixels) if look.keep_colours else made
 
 
 def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray:
@@ -384,8 +402,9 @@ def define_flags(values: flags.FlagValues) -> None:
         'Draw one picture between two styles, a strip of so many, or between four, a square.',
         flag_values=values,
     )
-    text('input', None, 'A picture, or a folder of them, searched with its sub-folders.')
-    text('output', None, 'The picture to write (.png, .jpg, .webp), or a folder.')
+    text('input', None, 'A picture, a folder of them, searched with its sub-folders, or a video.')
+    text('output', None, 'The picture (.png, .jpg, .webp), folder or video (.mp4, .mkv) to write.')
+    flags.DEFINE_integer('batch', 4, 'Frames of a video at once.', flag_values=values)
     text(
         'theta',
         None,
@@ -405,6 +424,8 @@ def main(values: flags.FlagValues) -> int:
     if values.max_size is not None:
         _check_max_size(values.max_size)
     _check_tile(values.tile)
+    if video.is_video(pathlib.Path(values.input)):
+        return _film(values)
     how: dict[str, Any] = {'tile': values.tile, 'progress': True}
     source, target = pathlib.Path(values.input), pathlib.Path(values.output)
     jobs = plan(source, target, overwrite=values.overwrite)
@@ -470,6 +491,36 @@ def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job])
     images.write(jobs[0].target, result, alpha=alpha, overwrite=values.overwrite)
     logging.info('wrote %s', jobs[0].target)
     return 0
+
+
+def _film(values: flags.FlagValues) -> int:
+    """Stylizes a video; returns the exit code."""
+    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
+    if values.grid is not None or values.mask:
+        raise UserError('--grid and --mask are for pictures, not for video')
+    if values.batch < 1:
+        raise UserError(f'--batch={values.batch}: it must be at least 1')
+    video.require()
+    video.check_output(target, overwrite=values.overwrite)
+    facts = video.probe(source)
+    _fit(np.zeros((facts.height, facts.width, 3), np.uint8), values.max_size, str(source))
+    look = load(values.style, weights=_numbers(values.weights), **_options(values))
+
+    def frames(pixels: np.ndarray) -> np.ndarray:
+        count = len(pixels)  # the last batch is filled up, so that nothing is compiled anew
+        full = np.concatenate([pixels, np.repeat(pixels[-1:], values.batch - count, axis=0)])
+        return render_batch(look, full)[:count]
+
+    with (
+        cli.Stop().listening() as stop,
+        metrics.progress(description='stylizing', unit='frame', total=facts.frames or None) as bar,
+    ):
+        done = video.convert(
+            source, target, frames, batch=values.batch, max_size=values.max_size,
+            progress=bar.update, stopped=lambda: stop.signal is not None,
+        )  # fmt: skip
+    logging.info('wrote %d frames to %s', done, target)
+    return 128 + stop.signal if stop.signal is not None else 0
 
 
 def _draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:

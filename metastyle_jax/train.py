@@ -11,7 +11,6 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -74,31 +73,6 @@ LEAST = {
 }
 
 
-class Stop:
-    """Set by SIGTERM or SIGINT, asked for after each step."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator['Stop']:
-        """Catches the two signals; a second one acts as it always does."""
-
-        def catch(number, frame):
-            del frame
-            self.signal = number  # nothing else: what runs now may be writing to the log
-            signal.signal(number, previous[number])
-
-        previous = {
-            number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        try:
-            yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-
 def train(
     config: config_dict.ConfigDict, folder: pathlib.Path, *, vgg_file: str | None = None
 ) -> int:
@@ -141,7 +115,7 @@ def train(
             state = restored.state
             batches.set_state(restored.data_state)
             logging.info('resuming after step %d', restored.step)
-        stop = stack.enter_context(Stop().listening())
+        stop = stack.enter_context(cli.Stop().listening())
         state = parallel.replicate(state, devices)
         loop = Loop(config, folder, vgg_params, manager, batches, (contents, styles))
         return loop.run(state, stop)
@@ -192,7 +166,7 @@ class Loop:
         )
         self._preview = jax.jit(functools.partial(learner.preview, config=config))
 
-    def run(self, state: learner.TrainState, stop: Stop) -> int:
+    def run(self, state: learner.TrainState, stop: cli.Stop) -> int:
         """Trains; returns the exit code."""
         config = self._config
         start = done = int(state.step)

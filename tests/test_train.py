@@ -18,6 +18,7 @@ import pytest
 
 from metastyle_jax import (
     checkpoint,
+    cli,
     data,
     learner,
     metrics,
@@ -190,7 +191,7 @@ def run_loop(folder, monkeypatch, *, steps, every, found, stop=None):
         return state._replace(step=np.int32(number)), learner.Metrics(**values)
 
     monkeypatch.setattr(parallel, 'spread', lambda *args, **options: step)
-    stop = train.Stop() if stop is None else stop
+    stop = cli.Stop() if stop is None else stop
     with checkpoint.Manager(folder / 'checkpoints', keep=10) as manager:
         state = learner.TrainState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
         loop = train.Loop(config, folder, None, manager, Batches(), (Names(), Names()))
@@ -218,8 +219,7 @@ def test_the_last_step_is_saved_and_the_best_is_of_whole_windows(tmp_path, monke
 
 @pytest.mark.parametrize('moment', ['flush', 'add', 'paused'])
 def test_a_signal_at_any_moment_saves_the_last_step(tmp_path, monkeypatch, moment):
-    train = importlib.import_module('metastyle_jax.train')
-    stop, original, calls = train.Stop(), getattr(metrics.Logger, moment), []
+    stop, original, calls = cli.Stop(), getattr(metrics.Logger, moment), []
 
     def interrupted(self, *args, **options):
         calls.append(args)

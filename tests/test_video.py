@@ -1,0 +1,174 @@
+"""Video as it is in the wild: sound, uneven times, odd sizes, damage, stops."""
+
+import fractions
+import importlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import metastyle_jax
+from metastyle_jax import styles, tensors, transformer, video
+
+av = pytest.importorskip('av')
+TIMES = [0, 40, 80, 160, 200, 240, 400, 440, 480, 520]  # ms; uneven
+
+
+def make_clip(path, *, height=36, width=48, times=TIMES, sound=True):
+    """Frames whose brightness rises, and a tone."""
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=25, options={'crf': '1'})
+        stream.height, stream.width = height, width
+        stream.pix_fmt = 'yuv444p' if height % 2 or width % 2 else 'yuv420p'
+        stream.codec_context.time_base = fractions.Fraction(1, 1000)
+        tone = container.add_stream('aac', rate=16000, layout='mono') if sound else None
+        for i, time in enumerate(times):
+            pixels = np.full((height, width, 3), 20 + 20 * i % 220, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format='rgb24')
+            frame.pts, frame.time_base = time, fractions.Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if tone is not None:
+            wave = np.sin(np.arange(8192) / 10, dtype=np.float32)[None]
+            for begin in range(0, 8192, 1024):
+                part = av.AudioFrame.from_ndarray(
+                    np.ascontiguousarray(wave[:, begin : begin + 1024]), 'fltp', 'mono'
+                )
+                part.sample_rate, part.pts = 16000, begin
+                container.mux(tone.encode(part))
+            container.mux(tone.encode())
+    return path
+
+
+def read(path):
+    """Frames, their times in ms from the first sound or picture on, and the bytes of sound."""
+    with av.open(str(path)) as container:
+        frames = [(f.to_ndarray(format='rgb24'), f.time) for f in container.decode(video=0)]
+    with av.open(str(path)) as container:
+        packets = [p for s in container.streams.audio for p in container.demux(s) if p.size]
+        begin = min([float(p.pts * p.time_base) for p in packets[:1]] + [frames[0][1]])
+        sound = [bytes(p) for p in packets]
+    return [pixels for pixels, _ in frames], [round(1000 * (t - begin)) for _, t in frames], sound
+
+
+def invert(pixels):
+    return 1 - pixels
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.mkv'])
+@pytest.mark.parametrize('size', [(36, 48), (35, 47)])
+def test_frames_times_size_and_sound_are_kept(tmp_path, suffix, size):
+    height, width = size
+    clip = make_clip(tmp_path / 'clip.mp4', height=height, width=width)
+    out, told = tmp_path / f'out{suffix}', []
+    assert video.convert(clip, out, invert, batch=4, progress=told.append) == len(TIMES)
+    assert told == [4, 4, 2]
+    (before, wanted, tone), (after, times, copied) = read(clip), read(out)
+    assert times == wanted
+    assert np.diff(times).tolist() == np.diff(TIMES).tolist()
+    assert copied == tone
+    assert len(tone) > 4
+    for one, other in zip(before, after, strict=True):
+        assert one.shape == other.shape == (height, width, 3)
+        np.testing.assert_allclose(one.mean() + other.mean(), 255, atol=4)
+    facts = video.probe(out)
+    assert facts[1:] == (height, width, 1)
+
+
+def test_a_stop_leaves_what_is_done(tmp_path):
+    clip, out = make_clip(tmp_path / 'clip.mp4', times=range(0, 4000, 40)), tmp_path / 'out.mp4'
+    calls = []
+
+    def render(pixels):
+        calls.append(len(pixels))
+        return pixels
+
+    done = video.convert(clip, out, render, batch=2, stopped=lambda: len(calls) >= 5)
+    frames, times, _ = read(out)
+    assert 10 <= done == len(frames) < 100
+    assert set(np.diff(times)) == {40}
+
+
+def test_errors_in_the_middle_end_all_stages(tmp_path):
+    clip = make_clip(tmp_path / 'clip.mp4')
+
+    def fail(pixels):
+        raise ZeroDivisionError('never')
+
+    with pytest.raises(ZeroDivisionError):
+        video.convert(clip, tmp_path / 'out.mp4', fail)
+
+
+def test_a_cut_file_gives_its_whole_frames(tmp_path):
+    clip = make_clip(tmp_path / 'clip.mkv', times=range(0, 8000, 40), sound=False)
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: len(whole) // 2])
+    done = video.convert(clip, tmp_path / 'out.mkv', invert)
+    assert 10 < done < 200
+    assert len(read(tmp_path / 'out.mkv')[0]) == done
+
+
+def test_what_is_no_video_is_named(tmp_path):
+    (tmp_path / 'text.mp4').write_text('no video')
+    with av.open(str(tmp_path / 'sound.mp4'), 'w') as container:
+        tone = container.add_stream('aac', rate=16000, layout='mono')
+        part = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), 'fltp', 'mono')
+        part.sample_rate = 16000
+        container.mux(tone.encode(part))
+        container.mux(tone.encode())
+    for name, message in {
+        'text.mp4': 'no video that can be read',
+        'missing.mp4': 'no video that can be read',
+        'sound.mp4': 'only sound',
+    }.items():
+        with pytest.raises(video.VideoError, match=f'{name}.*{message}'):
+            video.convert(tmp_path / name, tmp_path / 'out.mp4', invert)
+        assert not (tmp_path / 'out.mp4').exists()
+
+
+def test_names_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / 'there.mp4').write_bytes(b'')
+    for name, message in {
+        'out.webm': 'must end in one of',
+        'there.mp4': '--overwrite',
+        'nowhere/out.mp4': 'no folder',
+    }.items():
+        with pytest.raises(video.VideoError, match=message):
+            video.check_output(tmp_path / name, overwrite=False)
+
+
+def test_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr(video.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(video.VideoError, match=r"pip install 'metastyle_jax\[video\]'"):
+        video.require()
+
+
+def test_the_command_stylizes_a_video(tmp_path, monkeypatch, capsys):
+    params = transformer.init(jax.random.key(1), width=2, blocks=1)
+    style = styles.Style(
+        {name: np.asarray(leaf) for name, leaf in tensors.flatten(params).items()},
+        'all', 'style', '0' * 64, '0' * 64, {}, {},
+    )  # fmt: skip
+    styles.save_style(tmp_path / 'style.safetensors', style)
+    clip, out = make_clip(tmp_path / 'clip.mp4'), tmp_path / 'out.mp4'
+    words = [f'--style={tmp_path}/style.safetensors', f'--input={clip}', f'--output={out}']
+    run = importlib.import_module('metastyle_jax.stylize').run
+    monkeypatch.setattr(sys, 'argv', ['stylize', *words])
+    assert run() == 0
+    frames, _, sound = read(out)
+    assert len(frames) == len(TIMES)
+    assert sound == read(clip)[2]
+    (first, *_), *_ = read(clip)
+    expected = metastyle_jax.stylize(style, first / np.float32(255))
+    assert np.abs(frames[0] / 255 - expected).mean() < 0.03  # what H.264 loses
+    for change, message in {
+        '--batch=0': '--batch=0',
+        '--grid=3': 'not for video',
+        '--max_size=8': 'max_size=8',
+        f'--output={tmp_path}/out.avi': 'must end in',
+        f'--output={out}': '--overwrite',
+    }.items():
+        monkeypatch.setattr(sys, 'argv', ['stylize', *words, change])
+        assert run() == 2
+        assert message in capsys.readouterr().err
