@@ -361,15 +361,21 @@ def _sheet(
 ) -> np.ndarray:
     """Styles down, and for each content across what one initialization makes of it, by step."""
     blank = np.ones((1, 1, 3), np.float32)
+
+    def large(square: np.ndarray) -> np.ndarray:
+        return images.resize(square, CELL, CELL) if len(square) < CELL else square
+
     shown = contents[:MOST_COLUMNS]
     steps = list(rows[0][1][name].by_step)
     pictures, captions = [[blank]], [['']]
     for content in shown:
-        pictures[0] += [content, *[blank] * (len(steps) - 1)]
+        pictures[0] += [large(content), *[blank] * (len(steps) - 1)]
         captions[0] += ['content', *[''] * (len(steps) - 1)]
     for painting, made in rows[:MOST_ROWS]:
         by_step = made[name].by_step
-        pictures.append([painting, *(by_step[s][i] for i in range(len(shown)) for s in steps)])
+        pictures.append(
+            [painting, *(large(by_step[s][i]) for i in range(len(shown)) for s in steps)]
+        )
         captions.append(['style', *(f'{step} steps' for _ in shown for step in steps)])
     return sheet.contact_sheet(pictures, captions=captions, cell=CELL)
 
