@@ -94,7 +94,11 @@ class Stop:
 
 def require(values: flags.FlagValues, *names: str) -> None:
     """Raises UserError unless each of the flags was given a value."""
-    missing = [f'--{name}' for name in names if getattr(values, name) in (None, '')]
+    missing = []
+    for name in names:
+        value = getattr(values, name)
+        if value in (None, '') or (isinstance(value, list) and '' in value):
+            missing.append(f'--{name}')
     if missing:
         raise UserError(f'{" and ".join(missing)} must be given: see --help')
 

@@ -95,6 +95,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(workdir.lock(folder))
         contents, styles = open_sources(config)
+        theta = starting_point(config, folder)
         vgg_params = parallel.replicate(vgg.load(vgg_file), devices)
         batches = stack.enter_context(meta_batches(config, contents, styles))
         manager = stack.enter_context(
@@ -104,10 +105,8 @@ def train(
                 every=config.checkpoint.every,
             )
         )
-        theta = None
         if manager.latest_step() is None:  # nothing to be true to yet
             (folder / 'config.json').unlink(missing_ok=True)
-            theta = starting_point(config)
         workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
         state = learner.create(config, jax.random.key(config.seed), theta=theta)
         restored = manager.restore(state)
@@ -283,15 +282,22 @@ class Loop:
         )
 
 
-def starting_point(config: Any) -> Params | None:
-    """θ that the configuration starts from, or None.
+def starting_point(config: Any, folder: pathlib.Path) -> Params | None:
+    """θ that the configuration starts from; None for a random one.
+
+    A run that has checkpoints goes on without it, unless all of them turn out to be damaged.
 
     Raises:
         UserError: it cannot be read, or is of a network of another size.
     """
     if not config.model.init:
         return None
-    params = checkpoint.load_theta(config.model.init).params
+    try:
+        params = checkpoint.load_theta(config.model.init).params
+    except UserError:
+        if any(path.name.isdigit() for path in (folder / 'checkpoints').glob('*')):
+            return None
+        raise
     transformer.check(params)
     found = transformer.size(params)
     if found != (config.model.width, config.model.blocks):

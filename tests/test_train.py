@@ -239,14 +239,17 @@ def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
     path = tmp_path / 'theta.safetensors'
     checkpoint.save_theta(path, params, settings={})
     config = runpy.run_path(f'{ROOT}/configs/pretrained.py')['get_config']('tiny')
-    assert train.starting_point(config) is None
+    assert train.starting_point(config, tmp_path) is None
     config.model.init = str(path)
-    found = train.starting_point(config)
+    found = train.starting_point(config, tmp_path)
     state = learner.create(config, jax.random.key(0), theta=found)
     helpers.assert_identical(state.params, params)
     config.model.width = 4
     with pytest.raises(types.UserError, match='has width 8 and 1 residual'):
-        train.starting_point(config)
+        train.starting_point(config, tmp_path)
+    config.model.init = '/nowhere'
+    (tmp_path / 'checkpoints' / '3').mkdir(parents=True)  # begun: its start is not needed any more
+    assert train.starting_point(config, tmp_path) is None
 
 
 # Refusals before any work, in this process. -------------------------------------------------------
