@@ -17,7 +17,7 @@ import numpy as np
 from metastyle_jax import convolution
 from metastyle_jax.types import Array, Params
 
-STRIP = 2**20  # pixels of the largest layer that a strip has
+STRIP = 2**18  # pixels of the largest layer that a strip has
 BYTES_PER_PIXEL = 400  # of temporaries of one pass over a whole picture, by XLA's count on CPU
 ONE_PASS = 2 * 2**30  # bytes that one pass may take
 EPSILON = 1e-5  # of instance norm
