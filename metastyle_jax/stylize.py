@@ -501,7 +501,7 @@ def _film(values: flags.FlagValues) -> int:
     if values.batch < 1:
         raise UserError(f'--batch={values.batch}: it must be at least 1')
     video.require()
-    video.check_output(target, overwrite=values.overwrite)
+    video.check_output(target, source, overwrite=values.overwrite)
     facts = video.probe(source)
     _fit(np.zeros((facts.height, facts.width, 3), np.uint8), values.max_size, str(source))
     look = load(values.style, weights=_numbers(values.weights), **_options(values))

@@ -3,7 +3,7 @@
 Tiles that are stylized each by itself differ in tone, since instance norm takes its statistics from
 what it sees. Here every layer is computed on strips of its whole input, with the neighbouring
 rows that its kernel reaches, and kept in main memory; the statistics of all strips are merged, and
-applied when the next layer reads. The result is that of one pass, at a fifth of its memory.
+applied when the next layer reads. The result is that of one pass, at half of its memory.
 """
 
 import functools

@@ -18,7 +18,20 @@ from absl import logging
 from metastyle_jax import images
 from metastyle_jax.types import UserError
 
-SUFFIXES = ('.mp4', '.mov', '.mkv', '.avi', '.webm', '.m4v', '.gif')
+SUFFIXES = (
+    '.mp4',
+    '.mov',
+    '.mkv',
+    '.m4v',
+    '.avi',
+    '.webm',
+    '.flv',
+    '.mpg',
+    '.mpeg',
+    '.ts',
+    '.wmv',
+    '.ogv',
+)
 SUFFIXES_OUT = ('.mp4', '.mov', '.mkv', '.m4v')
 AHEAD = 2  # batches that wait between two stages
 # Of libx264. Frames that are encoded out of order would start late in a file of fragments.
@@ -54,7 +67,7 @@ class _Frame(NamedTuple):
 
 def is_video(path: pathlib.Path) -> bool:
     """Whether a file's name is that of a video."""
-    return path.suffix.lower() in SUFFIXES
+    return not path.is_dir() and path.suffix.lower() in SUFFIXES
 
 
 def probe(path: pathlib.Path) -> Facts:
@@ -74,10 +87,12 @@ def probe(path: pathlib.Path) -> Facts:
     raise VideoError(f'{path} has no frame that can be read: is it whole?')
 
 
-def check_output(path: pathlib.Path, *, overwrite: bool) -> None:
-    """Raises VideoError for a name that cannot be written."""
+def check_output(path: pathlib.Path, source: pathlib.Path, *, overwrite: bool) -> None:
+    """Raises VideoError for a name that cannot be written, or is that of the source."""
     if path.suffix.lower() not in SUFFIXES_OUT:
         raise VideoError(f'{path} must end in one of {", ".join(SUFFIXES_OUT)}')
+    if path.exists() and source.exists() and path.samefile(source):
+        raise VideoError(f'{path} is the input itself: choose another --output')
     if path.exists() and not overwrite:
         raise VideoError(f'{path} exists already: pass --overwrite to replace it, or another name')
     if not path.parent.is_dir():
@@ -315,8 +330,12 @@ def _created(path: pathlib.Path) -> Iterator[Any]:
 
     flags = {'movflags': 'frag_keyframe+delay_moov'}
     try:
-        container = av.open(str(path), 'w', options={} if path.suffix == '.mkv' else flags)
+        container = av.open(str(path), 'w', options={} if path.suffix.lower() == '.mkv' else flags)
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f'{path} cannot be written ({error}): choose another --output') from error
-    with container:
-        yield container
+    try:
+        with container:
+            yield container
+    except UserError:  # before the first frame: nothing of it is of use
+        path.unlink(missing_ok=True)
+        raise

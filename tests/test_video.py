@@ -135,7 +135,10 @@ def test_names_that_cannot_be_written_are_refused(tmp_path):
         'nowhere/out.mp4': 'no folder',
     }.items():
         with pytest.raises(video.VideoError, match=message):
-            video.check_output(tmp_path / name, overwrite=False)
+            video.check_output(tmp_path / name, tmp_path / 'clip.mp4', overwrite=False)
+    with pytest.raises(video.VideoError, match='is the input itself'):
+        video.check_output(tmp_path / 'there.mp4', tmp_path / 'there.mp4', overwrite=True)
+    assert not video.is_video(tmp_path / 'animation.gif')  # of which the first picture is taken
 
 
 def test_missing_extra_is_named(monkeypatch):
