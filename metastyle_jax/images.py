@@ -11,9 +11,9 @@ import os
 import secrets
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from metastyle_jax import pixels, types
 
 SUFFIXES_OUT = ('.png', '.jpg', '.jpeg', '.webp')
+SUFFIXES_MOVING = ('.webp', '.gif', '.png')
 SUFFIXES_IN = (
     *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff'),
     *('.ppm', '.pgm', '.pbm', '.pnm', '.pfm', '.avif', '.jp2'),
@@ -145,7 +146,45 @@ def write(
     """
     check_output(path, overwrite=overwrite)
     path = Path(path)
-    encoded = _encode(path, rgb, alpha, quality)
+    _write_whole(path, _encode(path, rgb, alpha, quality))
+
+
+def write_animation(
+    path: str | os.PathLike[str],
+    frames: Sequence[np.ndarray],
+    *,
+    milliseconds: int,
+    overwrite: bool = False,
+) -> None:
+    """Encodes pictures that are shown one after another, over and over; whole or not at all.
+
+    Args:
+        path: the file to write; its suffix is one of `SUFFIXES_MOVING`.
+        frames: at least one, `[H, W, 3]` floating point in 0..1, of one size.
+        milliseconds: that each is shown, from 1 on.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        ImageError: as `write`.
+    """
+    check_output(path, overwrite=overwrite, suffixes=SUFFIXES_MOVING)
+    path = Path(path)
+    if not frames or milliseconds < 1:
+        raise ImageError(
+            f'{path}: {len(frames)} frame(s) of {milliseconds} ms; at least one of 1 ms is needed'
+        )
+    made = [Image.fromarray(_to_uint8(_checked(path, 'a frame', frame))) for frame in frames]
+    options: dict[str, Any] = {'quality': 90} if path.suffix.lower() == '.webp' else {}
+    encoded = io.BytesIO()
+    made[0].save(
+        encoded, {**_ENCODERS, '.gif': 'GIF'}[path.suffix.lower()], save_all=True,
+        append_images=made[1:], duration=milliseconds, loop=0, **options,
+    )  # fmt: skip
+    _write_whole(path, encoded.getvalue())
+
+
+def _write_whole(path: Path, encoded: bytes) -> None:
+    """Writes a file that appears whole or not at all."""
     # In the same folder, since only a rename within one file system is atomic.
     part = path.parent / f'.{secrets.token_hex(8)}.part'
     try:
@@ -163,20 +202,26 @@ def write(
             part.unlink(missing_ok=True)
 
 
-def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def check_output(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    suffixes: Sequence[str] = SUFFIXES_OUT,
+) -> None:
     """Raises the errors `write` would raise for this path, before any work is done.
 
     Args:
         path: the file to be written later.
         overwrite: whether an existing file may be replaced.
+        suffixes: that can be written.
 
     Raises:
-        ImageError: the suffix is not one of `SUFFIXES_OUT`; the file exists and `overwrite` is
+        ImageError: the suffix is not one of them; the file exists and `overwrite` is
             False; its folder does not exist or is not writable.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES_OUT:
-        known = ', '.join(SUFFIXES_OUT)
+    if path.suffix.lower() not in suffixes:
+        known = ', '.join(suffixes)
         raise ImageError(f'{path}: cannot write {path.suffix or "no suffix"!r}; use one of {known}')
     if path.is_dir():
         raise ImageError(f'{path}: is a folder; name a file')

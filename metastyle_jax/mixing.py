@@ -72,6 +72,35 @@ def corners(count: int, across: int) -> list[list[list[float]]]:
     return [[[(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y] for x in along] for y in along]
 
 
+def tour(count: int, frames: int) -> list[list[float]]:
+    """Weights of an animation from style to style and back to the first, at an even pace.
+
+    Args:
+        count: of styles, at least 2.
+        frames: of the animation, at least one a style.
+
+    Returns:
+        Weights for each frame, one for each style.
+
+    Raises:
+        UserError: too few styles or frames.
+    """
+    if count < 2 or frames < count:
+        raise UserError(
+            f'--animate={frames} with {count} style(s): it needs two styles or more, and at least '
+            'a frame for each'
+        )
+    found = []
+    for i in range(frames):
+        place = i * count / frames
+        first, share = int(place), place % 1.0
+        weights = [0.0] * count
+        weights[first] += 1 - share
+        weights[(first + 1) % count] += share
+        found.append(weights)
+    return found
+
+
 def regions(masks: Sequence[np.ndarray], *, count: int, feather: float) -> np.ndarray:
     """Shares of the styles in each pixel.
 

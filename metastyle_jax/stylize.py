@@ -402,6 +402,16 @@ def define_flags(values: flags.FlagValues) -> None:
         'Draw one picture between two styles, a strip of so many, or between four, a square.',
         flag_values=values,
     )
+    flags.DEFINE_integer(
+        'animate',
+        None,
+        'Write a moving picture (.webp, .gif, .png) of so many frames, from style to style and '
+        'back to the first.',
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        'milliseconds', 100, 'That a frame of --animate is shown.', flag_values=values
+    )
     text('input', None, 'A picture, a folder of them, searched with its sub-folders, or a video.')
     text('output', None, 'The picture (.png, .jpg, .webp), folder or video (.mp4, .mkv) to write.')
     flags.DEFINE_integer('batch', 4, 'Frames of a video at once.', flag_values=values)
@@ -428,6 +438,8 @@ def main(values: flags.FlagValues) -> int:
         return _film(values)
     how: dict[str, Any] = {'tile': values.tile, 'progress': True}
     source, target = pathlib.Path(values.input), pathlib.Path(values.output)
+    if values.animate is not None:
+        return _animate(values, source, target)
     jobs = plan(source, target, overwrite=values.overwrite)
     if values.grid is not None:
         return _draw_grid(values, source, target)
@@ -496,8 +508,8 @@ def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job])
 def _film(values: flags.FlagValues) -> int:
     """Stylizes a video; returns the exit code."""
     source, target = pathlib.Path(values.input), pathlib.Path(values.output)
-    if values.grid is not None or values.mask:
-        raise UserError('--grid and --mask are for pictures, not for video')
+    if values.grid is not None or values.animate is not None or values.mask:
+        raise UserError('--grid, --animate and --mask are for pictures, not for video')
     if values.batch < 1:
         raise UserError(f'--batch={values.batch}: it must be at least 1')
     video.require()
@@ -538,6 +550,29 @@ def _draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.P
     ]
     images.write(target, np.concatenate(drawn), overwrite=values.overwrite)
     logging.info('wrote %d blends to %s', sum(map(len, rows)), target)
+    return 0
+
+
+def _animate(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:
+    """Writes a moving picture of blends from style to style."""
+    if values.weights is not None or values.mask or values.grid is not None or source.is_dir():
+        raise UserError(
+            '--animate is for one picture, goes without --mask and --grid, and chooses the weights '
+            'itself'
+        )
+    files = [styles.load_style(file) for file in values.style]
+    tour = mixing.tour(len(files), values.animate)
+    images.check_output(target, overwrite=values.overwrite, suffixes=images.SUFFIXES_MOVING)
+    pixels = _fit(images.read(source).rgb, values.max_size, str(source))
+    with metrics.progress(tour, description='stylizing', unit='frame') as bar:
+        frames = [
+            render(load(files, weights=weights, **_options(values)), pixels, tile=values.tile)
+            for weights in bar
+        ]
+    images.write_animation(
+        target, frames, milliseconds=values.milliseconds, overwrite=values.overwrite
+    )
+    logging.info('wrote %d frames to %s', len(frames), target)
     return 0
 
 

@@ -224,9 +224,41 @@ def test_the_command_blends_and_draws_grids(files, photo, tmp_path, monkeypatch,
     np.testing.assert_allclose(first, metastyle_jax.stylize(files[0], photo), atol=1 / 255)
 
 
+def test_a_tour_comes_by_every_style_at_an_even_pace_and_back():
+    weights = np.array(mixing.tour(3, 12))
+    np.testing.assert_allclose(weights[::4], np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(weights.sum(1), 1)
+    steps = np.abs(weights - np.roll(weights, -1, 0)).sum(1)
+    np.testing.assert_allclose(steps, 0.5)
+
+
+@pytest.mark.parametrize('suffix', ['.webp', '.gif', '.png'])
+def test_the_command_animates(files, photo, tmp_path, monkeypatch, suffix):
+    out = tmp_path / f'tour{suffix}'
+    words = [f'--style={file}' for file in files[:2]]
+    words += [f'--input={photo}', f'--output={out}', '--animate=4', '--milliseconds=50']
+    assert command(monkeypatch, *words) == 0
+    expected = [
+        metastyle_jax.stylize(files[:2], photo, weights=w)
+        for w in ([1, 0], [0.5, 0.5], [0, 1], [0.5, 0.5])
+    ]
+    with Image.open(out) as made:
+        assert made.n_frames == 4
+        for i, frame in enumerate(expected):
+            made.seek(i)
+            found = np.asarray(made.convert('RGB')) / 255
+            assert made.info['duration'] == 50
+            # GIF has 256 colours, WebP loses a little of noise such as this.
+            bound = 1 / 255 if suffix == '.png' else 0.05
+            assert np.sqrt(np.mean((found - frame) ** 2)) < bound
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
+        (['--animate=1'], '--animate=1 with 2 style'),
+        (['--animate=4', '--grid=3'], 'goes without --mask and --grid'),
+        (['--animate=4', '--milliseconds=0'], 'of 0 ms'),
         (['--weights=0.3,0.6'], 'their sum is 0.9'),
         (['--weights=a,b'], 'write numbers'),
         (['--strength=2'], 'strength=2'),
