@@ -88,8 +88,9 @@ def stylize(
         masks: where each style goes, instead of a blend: grey pictures, or `[H, W]` float in 0..1,
             of the image's size; one for each style, or one less, and the first takes the rest.
         feather: softness of their edges, see `mixing.regions`.
-        strength: from 1, the style, through 1/2, what θ makes of the image unadapted, to 0, the
-            image itself.
+        strength: s from 1, the style, to 0, the image itself: the network is blended with θ by s,
+            and its output with the image by s. Either alone falls short: θ's output is not the
+            image, and a mixture of the two has a lower style loss than both.
         keep_colours: keep the image's colours and take the brightness alone from the style.
         theta: what the styles were adapted from; needed for styles of 'norm' parameters and for a
             strength below 1, and for these unless it is the one that comes with the package.
@@ -247,14 +248,13 @@ def _network(look: Look) -> Params:
     """The parameters that make a look of some strength."""
     if look.strength == 1:
         return look.params
-    share = max(0.0, 2 * look.strength - 1)  # of the style, in the network
-    return mixing.blend([look.params, look.theta], [share, 1 - share])
+    return mixing.blend([look.params, look.theta], [look.strength, 1 - look.strength])
 
 
 def _finish(look: Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """What follows the network."""
-    if look.strength < 0.5:
-        made = pixels + np.float32(2 * look.strength) * (made - pixels)
+    if look.strength < 1:
+        made = pixels + np.float32(look.strength) * (made - pixels)
     return colours.keep(made, pixels) if look.keep_colours else made
 
 

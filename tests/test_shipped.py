@@ -1,5 +1,6 @@
 """The θ that comes with the package."""
 
+import functools
 import re
 
 import jax
@@ -7,7 +8,15 @@ import numpy as np
 import pytest
 
 import metastyle_jax
-from metastyle_jax import adaptation, checkpoint, sources, transformer
+from metastyle_jax import (
+    adaptation,
+    checkpoint,
+    images,
+    losses,
+    sources,
+    transformer,
+    vgg,
+)
 from metastyle_jax.baselines import johnson
 
 CARD = checkpoint.SHIPPED.parents[1] / 'docs' / 'MODEL_CARD.md'
@@ -33,13 +42,34 @@ def test_its_card_is_about_this_file(theta):
     assert re.search(r'fingerprint `(\w+)', text).group(1) == theta.fingerprint[:12]
 
 
-def test_it_adapts_by_default_and_faster_than_a_random_start(theta):
-    painting = sources.sample_files('style')['Landscapes with poems, Gong Xian (36131)']
-    options = {'steps': 10, 'size': 32, 'style_size': 64, 'batch': 1}
-    found = metastyle_jax.adapt(painting, **options)
+PAINTING = sources.sample_files('style')['Landscapes with poems, Gong Xian (36131)']
+OPTIONS = {'steps': 10, 'size': 32, 'style_size': 64, 'batch': 1}
+
+
+@pytest.fixture(scope='module')
+def found():
+    return metastyle_jax.adapt(PAINTING, **OPTIONS)
+
+
+def test_it_adapts_by_default_and_faster_than_a_random_start(theta, found):
     assert found.theta_sha256 == theta.fingerprint
     same = {'rate': adaptation.RATE, 'schedule': 'falling'}  # and compiled once for both
-    other = johnson.train(painting, **options, **same)
+    other = johnson.train(PAINTING, **OPTIONS, **same)
     ours, random = (np.array(style.losses['total']) for style in (found, other))
     assert ours[0] < random[0]
     assert ours[-3:].mean() < 0.8 * random[-3:].mean()
+
+
+def test_style_loss_falls_steadily_with_strength(found):
+    photo = images.center_square(images.read(sources.sample_files('content')['chelsea']).rgb, 32)
+    features = jax.jit(functools.partial(vgg.features, vgg.load(None)))
+    painting = adaptation.fit_style(images.read(PAINTING).rgb, OPTIONS['style_size'])
+    grams = losses.style_grams(features(painting[None]))
+
+    def style_loss(strength):
+        made = metastyle_jax.stylize(found, photo, strength=strength)
+        pairs = zip(losses.style_grams(features(made[None])), grams, strict=True)
+        return sum(np.mean(np.square(a - b)) for a, b in pairs)
+
+    fall = np.diff([style_loss(strength) for strength in np.linspace(0, 1, 9)])
+    assert (fall < 0).all()
