@@ -252,6 +252,29 @@ def adapt_step(
         return loss.total, loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
+    return update(state, grads, fixed, loss.total, weights, plan), loss
+
+
+def update(
+    state: State,
+    grads: dict[str, Array],
+    fixed: Fixed,
+    total: Array,
+    weights: Weights,
+    plan: Plan,
+) -> State:
+    """The state after a step, by Adam or the learned inner loop.
+
+    Every operation is elementwise, so that styles may be stacked: `[S, ...]`.
+
+    Args:
+        state: before the step.
+        grads: of the loss in `state.fast`.
+        fixed: see `start`.
+        total: the loss, a scalar, or `[S]` of stacked styles.
+        weights: for Adam's rate.
+        plan: see `start`.
+    """
     updates, opt_state = adam(weights.rate, plan.schedule).update(grads, state.adam)
     is_norm = transformer.adapted('norm')
     updates = {
@@ -261,13 +284,16 @@ def adapt_step(
     inner = state.inner
     if plan.loop is not None:
         if plan.loop.log_loss:
-            grads = jax.tree.map(lambda leaf: leaf / loss.total, grads)
+            grads = jax.tree.map(
+                lambda leaf: leaf / total.reshape(total.shape + (1,) * (leaf.ndim - total.ndim)),
+                grads,
+            )
         optimizer = inner_optimizer(plan.loop.optimizer, 1.0, plan.loop.eps_root)
         first, inner = optimizer.update(grads, inner, state.fast)
         first = {name: fixed.rates[name] * update for name, update in first.items()}
         early = state.step < plan.loop.steps
         updates = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, updates)
-    return State(state.step + 1, optax.apply_updates(state.fast, updates), opt_state, inner), loss
+    return State(state.step + 1, optax.apply_updates(state.fast, updates), opt_state, inner)
 
 
 def content_and_style(
