@@ -4,6 +4,9 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
 
 import functools
+import hashlib
+import os
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -200,6 +203,51 @@ def start(
     rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
     inner_state = inner_optimizer(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
     return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
+
+
+def read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.ndarray, str, str]:
+    """Reads a style image at the area of `size`²; returns it with its name and SHA-256.
+
+    Args:
+        style: a file, or `[H, W, 3]` float in 0..1.
+        size: see `fit_style`.
+
+    Raises:
+        UserError: it is no picture.
+    """
+    if isinstance(style, np.ndarray | jax.Array):
+        picture = images.from_array(np.asarray(style), name='style')
+        name, digest = 'array', hashlib.sha256(picture.tobytes()).hexdigest()
+    else:
+        picture = images.read(style).rgb
+        name = pathlib.Path(style).name
+        digest = hashlib.sha256(pathlib.Path(style).read_bytes()).hexdigest()
+    return fit_style(picture, size), name, digest
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raises UserError for values that no adaptation can work with; see `adapt.adapt`."""
+    transformer.adapted(settings['params'])
+    adam(1.0, settings['schedule'])
+    least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
+    for name, least in least_of.items():
+        value = settings[name]
+        if not isinstance(value, int) or value < least:
+            raise UserError(f'{name}={value}: it must be a whole number of at least {least}')
+    if not 0 < settings['rate'] < float('inf'):
+        raise UserError(f'rate={settings["rate"]}: it must be above zero')
+    for name in ('content_weight', 'style_weight'):
+        if not 0 <= settings[name] < float('inf'):
+            raise UserError(f'{name}={settings[name]}: it must not be negative')
+
+
+def check_finite(loss: losses.Loss, step: int, weights: Weights) -> None:
+    """Raises UserError when adaptation has diverged."""
+    if not np.isfinite(loss.total):
+        raise UserError(
+            f'the loss is {loss.total} at step {step + 1}: lower --rate (it is {weights.rate}) '
+            f'or --style_weight (it is {weights.style})'
+        )
 
 
 def fit_style(picture: np.ndarray, size: int) -> np.ndarray:

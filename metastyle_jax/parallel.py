@@ -16,11 +16,12 @@ from metastyle_jax.types import PyTree, UserError
 _AXIS = 'devices'
 
 
-def count(wanted: int = 0) -> int:
+def count(wanted: int = 0, *, name: str = 'outer.devices') -> int:
     """Number of devices that a step is spread over.
 
     Args:
         wanted: how many to use; 0 for all there are.
+        name: of the setting, for errors.
 
     Raises:
         UserError: there are fewer, or the program runs in several processes.
@@ -29,7 +30,7 @@ def count(wanted: int = 0) -> int:
         raise UserError(f'{jax.process_count()} processes: styles are shared out within one only')
     there = jax.device_count()
     if not 0 <= wanted <= there:
-        raise UserError(f'outer.devices={wanted}: there are {there}; 0 takes them all')
+        raise UserError(f'{name}={wanted}: there are {there}; 0 takes them all')
     return wanted or there
 
 

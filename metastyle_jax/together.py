@@ -111,8 +111,10 @@ def perceptual_losses(
     """
     count = len(grams[0])
     made = transformer.apply(params, jnp.tile(contents, (count, 1, 1, 1)))
-    maps = vgg.features(vgg_params, made)
-    maps = [layer.reshape(count, len(contents), *layer.shape[1:]) for layer in maps]
+    maps = [
+        layer.reshape(count, len(contents), *layer.shape[1:])
+        for layer in vgg.features(vgg_params, made)
+    ]
 
     def compare(maps: list[Array], grams: tuple[Array, ...]) -> losses.Loss:
         return losses.compare(
@@ -125,6 +127,7 @@ def perceptual_losses(
     return jax.vmap(compare)(maps, grams)
 
 
+@functools.cache
 def compiled_step(
     plan: adaptation.Plan, devices: int
 ) -> Callable[..., tuple[adaptation.State, losses.Loss]]:
