@@ -1,5 +1,6 @@
 """Many styles at once: one batch, one file, picked by name."""
 
+import functools
 import importlib
 import json
 import sys
@@ -104,59 +105,61 @@ def test_each_image_of_a_batch_can_have_norms_of_its_own(theta):
 def test_gram_matrices_on_a_canvas_are_those_of_the_picture(disagreement):
     network = vgg.random(jax.random.key(1), width=2)
     rng = np.random.default_rng(0)
-    sizes = np.array([[19, 40], [40, 27], [8, 33]])
-    canvas = np.zeros((3, 40, 40, 3), np.float32)
+    sizes = np.array([[19, 40], [40, 27]])
+    canvas = np.zeros((2, 40, 40, 3), np.float32)
     pictures = [rng.uniform(size=(*size, 3)).astype(np.float32) for size in sizes]
     for whole, picture in zip(canvas, pictures, strict=True):
         whole[: picture.shape[0], : picture.shape[1]] = picture
-    found = vgg.masked_grams(network, canvas, jnp.asarray(sizes))
+    found = jax.jit(vgg.masked_grams)(network, canvas, jnp.asarray(sizes))
     for i, picture in enumerate(pictures):
-        expected = losses.style_grams(vgg.features(network, picture[None]))
+        expected = losses.style_grams(jax.jit(vgg.features)(network, picture[None]))
         disagreement([layer[i] for layer in found], expected, 1e-6)
 
 
-def steps_together(count, devices, schedule='falling', steps=3):
-    """Adapted norms and losses of so many styles; and what they were adapted with."""
+@functools.cache
+def steps_together(devices):
+    """Adapted norms and losses of eight styles after two steps; and what they were adapted with.
+
+    By plain Adam at a small rate, which makes the least of rounding.
+    """
     network = vgg.random(jax.random.key(1), width=2)
     rng = np.random.default_rng(0)
-    contents = rng.integers(0, 256, (steps, 2, 16, 20, 3), dtype=np.uint8)
-    paintings = rng.uniform(size=(count, 24, 16, 3)).astype(np.float32)
-    grams = tuple(layers.gram(x) for x in vgg.features(network, paintings))
+    contents = rng.integers(0, 256, (2, 2, 16, 20, 3), dtype=np.uint8)
+    paintings = rng.uniform(size=(8, 24, 16, 3)).astype(np.float32)
+    grams = tuple(layers.gram(x) for x in jax.jit(vgg.features)(network, paintings))
     weights = adaptation.Weights(1e-3, 1.0, 1e3)
-    state, fixed, plan = together.start(THETA, count, schedule=schedule)
+    state, fixed, plan = together.start(THETA, 8, schedule='constant')
     step = together.compiled_step(plan, devices)
-    fixed, network = parallel.replicate((fixed, network), devices)
+    fixed, placed = parallel.replicate((fixed, network), devices)
     history = []
     for batch in contents:
-        shared = together.Shared(fixed, network, jnp.asarray(batch), weights)
+        shared = together.Shared(fixed, placed, jnp.asarray(batch), weights)
         state, loss = step(shared, state, grams)
         history.append(jax.device_get(loss))
-    return state.fast, history, (network, contents, grams, weights)
+    fast = {name: leaf for name, leaf in state.fast.items() if name not in IDLE}
+    return fast, history, (network, contents, grams, weights)
 
 
 def test_styles_in_one_batch_go_the_ways_they_go_alone(disagreement):
-    fast, history, (network, contents, grams, weights) = steps_together(3, 1)
-    for i in range(3):
-        state, fixed, plan = adaptation.start(THETA, 'norm')
+    fast, history, (network, contents, grams, weights) = steps_together(1)
+    for i in (0, 7):
+        state, fixed, plan = adaptation.start(THETA, 'norm', schedule='constant')
         for batch, together_loss in zip(contents, history, strict=True):
             state, loss = adaptation.adapt_step(
                 state, fixed, network, jnp.asarray(batch), tuple(g[i] for g in grams), weights,
                 plan=plan,
             )  # fmt: skip
             disagreement(jax.tree.map(lambda x, i=i: x[i], together_loss), loss, 1e-5)
-        own = {name: leaf[i] for name, leaf in fast.items() if name not in IDLE}
-        alone = {name: leaf for name, leaf in state.fast.items() if name not in IDLE}
-        disagreement(own, alone, 1e-5)
-        moved = max(float(jnp.abs(leaf - 1).max()) for leaf in state.fast.values())
-        assert moved > 0.01
+        for name, leaf in fast.items():
+            disagreement(leaf[i], state.fast[name], 1e-5)
+            assert float(jnp.abs(leaf[i] - tensors.flatten(THETA)[name]).max()) > 1e-4
 
 
 def test_eight_devices_do_what_one_does(disagreement):
-    (one, first, _), (eight, second, _) = (steps_together(8, n) for n in (1, 8))
+    (one, first, _), (eight, second, _) = steps_together(1), steps_together(8)
     assert len(next(iter(eight.values())).sharding.device_set) == 8
     disagreement(first, second, 1e-6)
-    moving = lambda fast: {name: np.asarray(x) for name, x in fast.items() if name not in IDLE}
-    disagreement(moving(one), moving(eight), 1e-6)
+    disagreement(jax.device_get(one), jax.device_get(eight), 1e-6)
 
 
 # The folder. --------------------------------------------------------------------------------------
@@ -177,7 +180,7 @@ def test_a_folder_becomes_one_library_and_one_bad_picture_stops_nothing(
         name: value for name, value in FAST.items() if name not in ('styles_at_once', 'devices')
     }
     assert settings.items() <= found.settings.items()
-    for name in ('c.jpg', 'deep/b.png'):  # one of a whole group, one of a group that is filled up
+    for name in ('deep/b.png',):  # of the last group, which is filled up
         alone = metastyle_jax.adapt(paintings / name, theta, params='norm', **settings)
         picked = library.pick(found, name)
         assert picked.style_sha256 == alone.style_sha256
@@ -202,11 +205,10 @@ def test_a_stopped_library_goes_on_and_ends_as_one_that_was_not(theta, paintings
     assert library.load(out).names == ['b.png', 'c.jpg', 'd.bmp', 'deep/a.webp']
     second = many.adapt_many(paintings, theta, out=out, **FAST)
     assert (second.done, second.stopped, list(second.failed)) == (1, False, ['broken.png'])
-    whole = many.adapt_many(paintings, theta, **{**FAST, 'styles_at_once': 3}).library
-    found = library.load(out)
-    assert found.entries.keys() == whole.entries.keys()
-    for key in set(NORMS) - set(IDLE):
-        np.testing.assert_allclose(found.params[key], whole.params[key], atol=1e-4)
+    whole, found = many.adapt_many(paintings, theta, **FAST).library, library.load(out)
+    assert found.entries == whole.entries
+    for key, leaf in whole.params.items():
+        np.testing.assert_allclose(found.params[key], leaf, atol=1e-6)
     with pytest.raises(UserError, match='steps was 2, is 3.*another --out.*--overwrite'):
         many.adapt_many(paintings, theta, out=out, **{**FAST, 'steps': 3})
     other = transformer.init(jax.random.key(5), width=2, blocks=1)
