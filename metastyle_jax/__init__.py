@@ -19,9 +19,11 @@ _EXPORTS = {
     'MetaGradient': 'meta',
     'UserError': 'types',
     'adapt': 'adapt',
+    'adapt_many': 'many',
     'inner_loop': 'meta',
     'meta_gradient': 'meta',
     'stylize': 'stylize',
+    'stylize_batch': 'stylize',
 }
 
 __all__ = ['__version__', *_EXPORTS]  # noqa: PLE0604

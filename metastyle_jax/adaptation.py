@@ -4,6 +4,9 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
 
 import functools
+import hashlib
+import os
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -202,6 +205,51 @@ def start(
     return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
 
 
+def read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.ndarray, str, str]:
+    """Reads a style image at the area of `size`²; returns it with its name and SHA-256.
+
+    Args:
+        style: a file, or `[H, W, 3]` float in 0..1.
+        size: see `fit_style`.
+
+    Raises:
+        UserError: it is no picture.
+    """
+    if isinstance(style, np.ndarray | jax.Array):
+        picture = images.from_array(np.asarray(style), name='style')
+        name, digest = 'array', hashlib.sha256(picture.tobytes()).hexdigest()
+    else:
+        picture = images.read(style).rgb
+        name = pathlib.Path(style).name
+        digest = hashlib.sha256(pathlib.Path(style).read_bytes()).hexdigest()
+    return fit_style(picture, size), name, digest
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raises UserError for values that no adaptation can work with; see `adapt.adapt`."""
+    transformer.adapted(settings['params'])
+    adam(1.0, settings['schedule'])
+    least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
+    for name, least in least_of.items():
+        value = settings[name]
+        if not isinstance(value, int) or value < least:
+            raise UserError(f'{name}={value}: it must be a whole number of at least {least}')
+    if not 0 < settings['rate'] < float('inf'):
+        raise UserError(f'rate={settings["rate"]}: it must be above zero')
+    for name in ('content_weight', 'style_weight'):
+        if not 0 <= settings[name] < float('inf'):
+            raise UserError(f'{name}={settings[name]}: it must not be negative')
+
+
+def check_finite(loss: losses.Loss, step: int, weights: Weights) -> None:
+    """Raises UserError when adaptation has diverged."""
+    if not np.isfinite(loss.total):
+        raise UserError(
+            f'the loss is {loss.total} at step {step + 1}: lower --rate (it is {weights.rate}) '
+            f'or --style_weight (it is {weights.style})'
+        )
+
+
 def fit_style(picture: np.ndarray, size: int) -> np.ndarray:
     """Resizes a style image to the area of `size`², at its own proportions, for a known cost.
 
@@ -252,6 +300,29 @@ def adapt_step(
         return loss.total, loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
+    return update(state, grads, fixed, loss.total, weights, plan), loss
+
+
+def update(
+    state: State,
+    grads: dict[str, Array],
+    fixed: Fixed,
+    total: Array,
+    weights: Weights,
+    plan: Plan,
+) -> State:
+    """The state after a step, by Adam or the learned inner loop.
+
+    Every operation is elementwise, so that styles may be stacked: `[S, ...]`.
+
+    Args:
+        state: before the step.
+        grads: of the loss in `state.fast`.
+        fixed: see `start`.
+        total: the loss, a scalar, or `[S]` of stacked styles.
+        weights: for Adam's rate.
+        plan: see `start`.
+    """
     updates, opt_state = adam(weights.rate, plan.schedule).update(grads, state.adam)
     is_norm = transformer.adapted('norm')
     updates = {
@@ -261,13 +332,16 @@ def adapt_step(
     inner = state.inner
     if plan.loop is not None:
         if plan.loop.log_loss:
-            grads = jax.tree.map(lambda leaf: leaf / loss.total, grads)
+            grads = jax.tree.map(
+                lambda leaf: leaf / total.reshape(total.shape + (1,) * (leaf.ndim - total.ndim)),
+                grads,
+            )
         optimizer = inner_optimizer(plan.loop.optimizer, 1.0, plan.loop.eps_root)
         first, inner = optimizer.update(grads, inner, state.fast)
         first = {name: fixed.rates[name] * update for name, update in first.items()}
         early = state.step < plan.loop.steps
         updates = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, updates)
-    return State(state.step + 1, optax.apply_updates(state.fast, updates), opt_state, inner), loss
+    return State(state.step + 1, optax.apply_updates(state.fast, updates), opt_state, inner)
 
 
 def content_and_style(

@@ -182,8 +182,8 @@ def instance_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5)
 
     Args:
         x: `[N, H, W, C]`.
-        scale: `[C]`.
-        bias: `[C]`.
+        scale: `[C]`, or `[N, C]` for each image its own.
+        bias: likewise.
         epsilon: added to the variance.
 
     Returns:
@@ -194,7 +194,8 @@ def instance_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5)
     centered = x - jnp.mean(x, axis=(1, 2), keepdims=True)
     variance = jnp.mean(jnp.square(centered), axis=(1, 2), keepdims=True)
     normal = centered * jax.lax.rsqrt(variance + epsilon)
-    return normal * scale[None, None, None] + bias[None, None, None]
+    scale, bias = (jnp.atleast_2d(leaf)[:, None, None] for leaf in (scale, bias))
+    return normal * scale + bias
 
 
 def upsample(x: Array, *, height: int, width: int) -> Array:

@@ -7,7 +7,7 @@ Source: Johnson et al. 2016, arXiv 1603.08155, section 3; Zhang et al. 2019, arX
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -81,7 +81,15 @@ def perceptual_loss(
     Returns:
         A `Loss`.
     """
-    maps = features(images)
+    return compare(
+        features(images), targets, content_weight=content_weight, style_weight=style_weight
+    )
+
+
+def compare(
+    maps: Sequence[Array], targets: Targets, *, content_weight: Any, style_weight: Any
+) -> Loss:
+    """`perceptual_loss` of features that are there already: L arrays `[N, h, w, C]`."""
     content = content_weight * jnp.mean(jnp.square(maps[CONTENT_LAYER] - targets.content))
     style_layers = style_weight * jnp.stack(
         [

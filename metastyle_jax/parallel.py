@@ -1,10 +1,11 @@
-"""Styles over the devices of one process: the only file that names devices or `pmap`.
+"""Styles over the devices of one process: the only file that names devices, `pmap` or meshes.
 
 One outer step sees S styles. They are shared out evenly over the devices, each device averages
 the meta-gradients of its own, and one mean over devices follows. Everything else, the state
 included, is the same on every device.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +16,12 @@ from metastyle_jax.types import PyTree, UserError
 _AXIS = 'devices'
 
 
-def count(wanted: int = 0) -> int:
+def count(wanted: int = 0, *, name: str = 'outer.devices') -> int:
     """Number of devices that a step is spread over.
 
     Args:
         wanted: how many to use; 0 for all there are.
+        name: of the setting, for errors.
 
     Raises:
         UserError: there are fewer, or the program runs in several processes.
@@ -28,7 +30,7 @@ def count(wanted: int = 0) -> int:
         raise UserError(f'{jax.process_count()} processes: styles are shared out within one only')
     there = jax.device_count()
     if not 0 <= wanted <= there:
-        raise UserError(f'outer.devices={wanted}: there are {there}; 0 takes them all')
+        raise UserError(f'{name}={wanted}: there are {there}; 0 takes them all')
     return wanted or there
 
 
@@ -97,4 +99,38 @@ def spread(
         return mapped.lower(*args[:shared], jax.tree.map(split, args[shared]))
 
     run.lower = lower  # type: ignore[attr-defined]
+    return run
+
+
+def divided(
+    step: Callable[..., PyTree], *, shared: int, devices: int | None = None
+) -> Callable[..., PyTree]:
+    """Compiles a step whose styles know nothing of each other, and shares them out over devices.
+
+    Args:
+        step: called on each device with `shared` arguments that all devices get whole, then with
+            its part of the others: leaves `[S / D, ...]`, scalars whole. It returns the like.
+        shared: number of leading arguments that all devices get whole; put there by `replicate`.
+        devices: D, which divides S; all there are if None.
+
+    Returns:
+        `step` for whole batches: leaves `[S, ...]`. It is compiled once for each set of shapes,
+        and reuses the buffers of the first argument that is not shared.
+    """
+    mesh = jax.sharding.Mesh(jax.devices()[:devices], (_AXIS,))
+
+    def specs(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jax.P(_AXIS) if leaf.ndim else jax.P(), tree)
+
+    @functools.partial(jax.jit, donate_argnums=shared)
+    def run(*args: PyTree) -> PyTree:
+        mapped = jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(jax.P(),) * shared + specs(args[shared:]),
+            out_specs=specs(jax.eval_shape(step, *args)),
+            check_vma=False,  # scalars come out equal on all devices, which it cannot know
+        )
+        return mapped(*args)
+
     return run

@@ -166,7 +166,13 @@ class TfdsSource(Source):
         return self._folder
 
 
-def open_source(word: str, *, kind: Kind, data_dir: str | os.PathLike | None = None) -> Source:
+def open_source(
+    word: str,
+    *,
+    kind: Kind,
+    data_dir: str | os.PathLike | None = None,
+    probe: bool = True,
+) -> Source:
     """Opens a data source.
 
     Args:
@@ -174,6 +180,8 @@ def open_source(word: str, *, kind: Kind, data_dir: str | os.PathLike | None = N
         kind: 'content' or 'style'; decides what `sample:` means.
         data_dir: where TensorFlow Datasets keeps its data; by default `$TFDS_DATA_DIR`, else
             `~/tensorflow_datasets`.
+        probe: whether images of a folder whose headers cannot be read are left out; otherwise
+            they are found when they are decoded.
 
     Returns:
         The source, of at least one image.
@@ -185,7 +193,7 @@ def open_source(word: str, *, kind: Kind, data_dir: str | os.PathLike | None = N
     if form == 'sample' and not rest and ':' in word:
         return FileSource(word, sample_files(kind))
     if form == 'folder' and rest:
-        return _open_folder(word, Path(rest).expanduser())
+        return _open_folder(word, Path(rest).expanduser(), probe)
     if form == 'tfds' and rest:
         name, _, split_name = rest.partition(':')
         return TfdsSource(word, _prepared_folder(word, name, data_dir), split_name or 'train')
@@ -334,15 +342,17 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _open_folder(word: str, folder: Path) -> FileSource:
-    """Opens the images of a folder whose headers can be read; names the others in the log."""
+def _open_folder(word: str, folder: Path, probe: bool) -> FileSource:
+    """Opens the images of a folder; where probed, those alone whose headers can be read."""
     try:
         paths = images.list_images(folder)
     except images.ImageError as error:
         raise DataError(f'{word}: {error}') from error
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    if not probe:
+        return FileSource(word, dict(zip(names, paths, strict=True)))
     with concurrent.futures.ThreadPoolExecutor() as pool:
         problems = list(pool.map(_header_problem, paths))
-    names = [path.relative_to(folder).as_posix() for path in paths]
     listed = list(zip(names, paths, problems, strict=True))
     files = {name: path for name, path, problem in listed if not problem}
     bad_names = [name for name, _, problem in listed if problem]

@@ -7,7 +7,7 @@ import functools
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -19,8 +19,10 @@ from metastyle_jax import (
     cli,
     colours,
     images,
+    library,
     metrics,
     mixing,
+    sheet,
     sources,
     styles,
     tiles,
@@ -34,10 +36,13 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
   metastyle-stylize --style=painting.safetensors --input=photo.jpg --output=out.png
   metastyle-stylize --style=painting.safetensors --input=photos --output=stylized
   metastyle-stylize --style=painting.safetensors --input=film.mp4 --output=stylized.mp4
+  metastyle-stylize --style=library.safetensors:NAME --input=photo.jpg --output=out.png
+  metastyle-stylize --style=library.safetensors --all --input=photo.jpg --output=sheet.png
 """
 
 
 FEATHER = 0.01
+CELL = 256  # side of a picture in a contact sheet of all styles
 TILE = ('auto', 'always', 'never')
 StyleLike: TypeAlias = str | os.PathLike | styles.Style
 
@@ -82,7 +87,8 @@ def stylize(
     """Stylizes one image.
 
     Args:
-        style: a style file, or what `adapt` returned; or several, to be blended.
+        style: a style file, what `adapt` returned, or `LIBRARY.safetensors:NAME`; or several, to
+            be blended.
         image: an image file, or `[H, W, 3]` float in 0..1; H and W at least 16.
         weights: of the styles, not negative, of the sum 1; equal ones if None.
         masks: where each style goes, instead of a blend: grey pictures, or `[H, W]` float in 0..1,
@@ -135,8 +141,7 @@ def load(
     theta: str | os.PathLike | checkpoint.Theta | None = None,
 ) -> Look:
     """What `render` needs for a style or a blend; see `stylize` for the arguments."""
-    if not 0 <= strength <= 1:
-        raise UserError(f'strength={strength}: it must be between 0 and 1')
+    _check_strength(strength)
     found = _open(style)
     if weights is None:
         weights = [1 / len(found)] * len(found)
@@ -169,7 +174,7 @@ def _open(style: StyleLike | Sequence[StyleLike]) -> list[styles.Style]:
     if isinstance(style, styles.Style):
         return [style]
     if isinstance(style, str | os.PathLike):
-        return [styles.load_style(style)]
+        return [library.open_style(style)]
     found = [one for each in style for one in _open(each)]
     if not found:
         raise UserError('no style is given: name at least one')
@@ -244,6 +249,63 @@ def render_batch(look: Look, pixels: np.ndarray) -> np.ndarray:
     return np.stack([_finish(look, *pair) for pair in zip(made, pixels, strict=True)])
 
 
+def stylize_batch(
+    styles_of: str | os.PathLike | library.Library,
+    pictures: np.ndarray | Sequence[str | os.PathLike | np.ndarray],
+    names: Sequence[str],
+    *,
+    strength: float = 1.0,
+    keep_colours: bool = False,
+    theta: str | os.PathLike | checkpoint.Theta | None = None,
+) -> np.ndarray:
+    """Stylizes a batch in which each picture has another style, in one forward pass.
+
+    Args:
+        styles_of: a library, or its file.
+        pictures: N of one size: `[N, H, W, 3]` float in 0..1, or files.
+        names: of N styles of the library; folders and suffix may be left out.
+        strength: see `stylize`.
+        keep_colours: see `stylize`.
+        theta: what the library was adapted from; the one that comes with the package if None.
+
+    Returns:
+        `[N, H, W, 3]` float32 in 0..1.
+
+    Raises:
+        UserError: a file, a name or a number is not usable, or sizes differ.
+    """
+    if not isinstance(styles_of, library.Library):
+        styles_of = library.load(styles_of)
+    look = load_batch(styles_of, names, strength=strength, keep_colours=keep_colours, theta=theta)
+    pixels = [
+        images.from_array(np.asarray(one), name=f'picture {i + 1}')
+        if isinstance(one, np.ndarray | jax.Array)
+        else images.read(one).rgb
+        for i, one in enumerate(pictures)
+    ]
+    sizes = list(dict.fromkeys(f'{one.shape[1]} x {one.shape[0]}' for one in pixels))
+    if len(pixels) != len(names) or len(sizes) != 1:
+        raise UserError(
+            f'{len(pixels)} pictures of {" and ".join(sizes) or "no"} pixels for {len(names)} '
+            'names: give one picture for each name, all of one size'
+        )
+    return render_batch(look, np.stack(pixels))
+
+
+def load_batch(
+    styles_of: library.Library,
+    names: Sequence[str],
+    *,
+    strength: float = 1.0,
+    keep_colours: bool = False,
+    theta: str | os.PathLike | checkpoint.Theta | None = None,
+) -> Look:
+    """What `render_batch` needs to give each of N pictures a style of its own."""
+    _check_strength(strength)
+    adapted, plain = library.stack(styles_of, names, library.own_theta(styles_of, theta))
+    return Look(adapted, plain, strength, keep_colours)
+
+
 def _network(look: Look) -> Params:
     """The parameters that make a look of some strength."""
     if look.strength == 1:
@@ -272,6 +334,11 @@ def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray
             bar.update(done - bar.n)
 
         return tiles.apply(params, pixels, progress=tell)
+
+
+def _check_strength(strength: float) -> None:
+    if not 0 <= strength <= 1:
+        raise UserError(f'strength={strength}: it must be between 0 and 1')
 
 
 def _check_tile(tile: str) -> None:
@@ -365,7 +432,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         'style',
         None,
-        'A style file that metastyle-adapt wrote; give it several times for a blend.',
+        'A style file that metastyle-adapt wrote, or LIBRARY.safetensors:NAME; give it several '
+        'times for a blend.',
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -412,9 +480,18 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         'milliseconds', 100, 'That a frame of --animate is shown.', flag_values=values
     )
+    flags.DEFINE_bool(
+        'all',
+        False,
+        'Render one picture in every style of a library: into a folder, or, where --output is a '
+        'picture, as a contact sheet.',
+        flag_values=values,
+    )
     text('input', None, 'A picture, a folder of them, searched with its sub-folders, or a video.')
     text('output', None, 'The picture (.png, .jpg, .webp), folder or video (.mp4, .mkv) to write.')
-    flags.DEFINE_integer('batch', 4, 'Frames of a video at once.', flag_values=values)
+    flags.DEFINE_integer(
+        'batch', 4, 'Frames of a video, or styles of --all, at once.', flag_values=values
+    )
     text(
         'theta',
         None,
@@ -434,6 +511,8 @@ def main(values: flags.FlagValues) -> int:
     if values.max_size is not None:
         _check_max_size(values.max_size)
     _check_tile(values.tile)
+    if values.all:
+        return _render_all(values)
     if video.is_video(pathlib.Path(values.input)):
         return _film(values)
     how: dict[str, Any] = {'tile': values.tile, 'progress': True}
@@ -539,7 +618,7 @@ def _draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.P
     """Writes one picture of blends from style to style."""
     if values.weights is not None or source.is_dir():
         raise UserError('--grid is for one picture, and chooses the weights itself')
-    files = [styles.load_style(file) for file in values.style]
+    files = _open(values.style)
     rows = mixing.corners(len(files), values.grid)
     images.check_output(target, overwrite=values.overwrite)
     pixels = _fit(images.read(source).rgb, values.max_size, str(source))
@@ -560,7 +639,7 @@ def _animate(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Pat
             '--animate is for one picture, goes without --mask and --grid, and chooses the weights '
             'itself'
         )
-    files = [styles.load_style(file) for file in values.style]
+    files = _open(values.style)
     tour = mixing.tour(len(files), values.animate)
     images.check_output(target, overwrite=values.overwrite, suffixes=images.SUFFIXES_MOVING)
     pixels = _fit(images.read(source).rgb, values.max_size, str(source))
@@ -574,6 +653,70 @@ def _animate(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Pat
     )
     logging.info('wrote %d frames to %s', len(frames), target)
     return 0
+
+
+def _render_all(values: flags.FlagValues) -> int:
+    """Writes one picture in every style of a library."""
+    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
+    if (
+        len(values.style) != 1
+        or values.weights is not None
+        or values.mask
+        or values.grid
+        or values.animate
+    ):
+        raise UserError('--all takes one library, and no --weights, --mask, --grid or --animate')
+    if source.is_dir() or video.is_video(source):
+        raise UserError(f'--input={source}: --all is for one picture')
+    if values.batch < 1:
+        raise UserError(f'--batch={values.batch}: it must be at least 1')
+    found = library.load(values.style[0])
+    picture = _read(Job(source, target), values.max_size)
+    as_sheet = target.suffix.lower() in images.SUFFIXES_OUT and not target.is_dir()
+    files = [target] if as_sheet else [target / name for name in library.file_names(found)]
+    if as_sheet:
+        images.check_output(target, overwrite=values.overwrite)
+    for file in files:
+        _make_folder(file.parent)
+        images.check_output(file, overwrite=values.overwrite)
+    made = _in_all_styles(found, picture.rgb, values)
+    if as_sheet:
+        cells = [picture.rgb, *made]
+        captions = [source.name, *found.names]
+        across = round(len(cells) ** 0.5)
+        rows = [cells[i : i + across] for i in range(0, len(cells), across)]
+        words = [captions[i : i + across] for i in range(0, len(cells), across)]
+        drawn = sheet.contact_sheet(rows, captions=words, cell=CELL)
+        images.write(target, drawn, overwrite=values.overwrite)
+    else:
+        for file, pixels in zip(files, made, strict=True):
+            images.write(file, pixels, alpha=picture.alpha, overwrite=values.overwrite)
+    logging.info('wrote %d styles to %s', len(found.entries), target)
+    return 0
+
+
+def _in_all_styles(
+    found: library.Library, pixels: np.ndarray, values: flags.FlagValues
+) -> Iterator[np.ndarray]:
+    """The picture in each style of a library, several in one pass where memory suffices."""
+    theta = library.own_theta(found, values.theta)
+    options = {**_options(values), 'theta': theta}
+    height, width = pixels.shape[:2]
+    batch = min(values.batch, len(found.entries))
+    while batch > 1 and not tiles.fits(batch * height, width):
+        batch -= 1
+    with metrics.progress(description='stylizing', unit='style', total=len(found.entries)) as bar:
+        for begin in range(0, len(found.entries), batch):
+            names = found.names[begin : begin + batch]
+            if batch == 1:
+                look = load(library.pick(found, names[0]), **options)
+                made = [render(look, pixels, tile=values.tile)]
+            else:  # the last ones are filled up, so that nothing is compiled anew
+                full = names + names[-1:] * (batch - len(names))
+                look = load_batch(found, full, **options)
+                made = list(render_batch(look, np.stack([pixels] * batch))[: len(names)])
+            bar.update(len(names))
+            yield from made
 
 
 def _make_folder(folder: pathlib.Path) -> None:

@@ -58,9 +58,13 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[N, H, W, C]` to the same."""
-        scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
-        bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
+        """`[N, H, W, C]` to the same; scale and bias are `[C]`, or `[N, C]` where so given."""
+        shape = x.shape[-1:]
+        given = self.get_variable('params', 'scale')
+        if given is not None and given.ndim == 2:
+            shape = (x.shape[0], *shape)
+        scale = self.param('scale', nn.initializers.ones, shape)
+        bias = self.param('bias', nn.initializers.zeros, shape)
         return layers.instance_norm(x, scale, bias)
 
 
@@ -130,7 +134,9 @@ def apply(params: Params, images: Array) -> Array:
     """Stylizes images.
 
     Args:
-        params: as returned by `init`; width and number of blocks are read off them.
+        params: as returned by `init`; width and number of blocks are read off them. Scales and
+            biases of instance norms may be `[N, C]`: each image then has a style of its own,
+            in one pass, while the convolutions stay whole.
         images: `[N, H, W, 3]` in 0..1, H and W at least 16.
 
     Returns:

@@ -102,6 +102,40 @@ def content_features(params: types.Params, images: types.Array) -> types.Array:
     return _block(params, max_pool(_block(params, _normalize(images), 'conv1')), 'conv2')
 
 
+def masked_grams(
+    params: types.Params, images: types.Array, sizes: types.Array
+) -> tuple[types.Array, ...]:
+    """Gram matrices of pictures of several sizes, each in the corner of a canvas of one size.
+
+    What is outside of a picture is set to zero before each convolution, as their padding is, so
+    that the result is that of the picture alone; and pictures of all sizes share one program.
+
+    Args:
+        params: the ten layers, of `load` or `random`.
+        images: ``[N, H, W, 3]`` floating RGB in 0..1, each picture at the top left.
+        sizes: ``[N, 2]`` integers, height and width of each picture, at least 8.
+
+    Returns:
+        Of each layer of `Features`, ``[N, C, C]``.
+
+    Raises:
+        weights.VGGError: if the images have another shape or dtype.
+    """
+    _check_images(images, least=8)
+    x, found = _normalize(images), []
+    for depth, name in enumerate(('conv1', 'conv2', 'conv3', 'conv4')):
+        x = max_pool(x) if depth else x
+        inner = sizes // 2**depth
+        rows, columns = (
+            jnp.arange(side)[None] < inner[:, axis, None] for axis, side in enumerate(x.shape[1:3])
+        )
+        mask = (rows[:, :, None] & columns[:, None]).astype(x.dtype)[..., None]
+        x = _block(params, x * mask, name, mask)
+        pixels = jnp.prod(inner, axis=1).astype(x.dtype)
+        found.append(layers.gram(x) * (x.shape[1] * x.shape[2] / pixels)[:, None, None])
+    return tuple(found)
+
+
 def max_pool(x: types.Array) -> types.Array:
     """Takes the maximum of each 2 by 2 square; an odd last row or column is dropped.
 
@@ -256,10 +290,13 @@ def _normalize(images: types.Array) -> types.Array:
     return (images - mean) / std
 
 
-def _block(params: types.Params, x: types.Array, prefix: str) -> types.Array:
-    """Applies the convolutions of one block, each followed by ReLU."""
+def _block(
+    params: types.Params, x: types.Array, prefix: str, mask: types.Array | None = None
+) -> types.Array:
+    """Applies the convolutions of one block, each followed by ReLU and, if given, the mask."""
     for name in LAYERS:
         if name.startswith(prefix):
             kernel, bias = (params[name][part].astype(x.dtype) for part in ('kernel', 'bias'))
             x = jax.nn.relu(layers.zero_conv(x, kernel, bias))
+            x = x if mask is None else x * mask
     return x

@@ -1,0 +1,361 @@
+"""Adapts θ to every picture of a folder, several at a time, and keeps them in one library.
+
+What is finished is in the library file after each group of styles, and the same call goes on from
+there. Where the adaptation itself is: `together`.
+"""
+
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from metastyle_jax import (
+    adaptation,
+    checkpoint,
+    colours,
+    data,
+    images,
+    library,
+    losses,
+    metrics,
+    parallel,
+    sources,
+    together,
+    transformer,
+    vgg,
+)
+from metastyle_jax.types import Params, UserError
+
+AT_ONCE = 8
+_KEPT = 2**29  # bytes of photographs that are kept for the next styles instead of decoded anew
+_PARTS = ('total', 'content', 'style')
+
+
+class Adapted(NamedTuple):
+    """What became of a folder of pictures.
+
+    Attributes:
+        library: the styles, those of earlier calls included.
+        failed: name of each picture that could not be adapted to -> why.
+        done: how many styles this call added.
+        stopped: whether it was told to stop before the last one.
+    """
+
+    library: library.Library
+    failed: dict[str, str]
+    done: int
+    stopped: bool
+
+
+class _Painting(NamedTuple):
+    """A style to adapt to; `grams` are L arrays `[C, C]`."""
+
+    name: str
+    sha256: str
+    grams: tuple[np.ndarray, ...]
+
+
+class _Made(NamedTuple):
+    """What a group came to: norms `[S, C]`, losses `[S]` before the first and the last step."""
+
+    params: dict[str, np.ndarray]
+    first: losses.Loss
+    last: losses.Loss
+
+
+def is_many(style: str | os.PathLike) -> bool:
+    """Whether a word names many pictures: a folder, or a data source."""
+    word = str(style)
+    return pathlib.Path(word).is_dir() or word.startswith(('sample:', 'folder:', 'tfds:'))
+
+
+def adapt_many(
+    pictures: str | os.PathLike,
+    theta: str | os.PathLike | checkpoint.Theta | None = None,
+    *,
+    out: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    content: str = 'sample:',
+    content_exclude: Sequence[str] = (),
+    steps: int = 50,
+    inner_steps: int = 0,
+    rate: float = adaptation.RATE,
+    schedule: str = 'falling',
+    batch: int = 2,
+    size: int = 128,
+    style_size: int = 256,
+    match_colours: str | os.PathLike | None = None,
+    content_weight: float = losses.CONTENT_WEIGHT,
+    style_weight: float = losses.STYLE_WEIGHT,
+    seed: int = 0,
+    vgg_file: str | os.PathLike | None = None,
+    styles_at_once: int = AT_ONCE,
+    devices: int = 0,
+    stopped: Callable[[], bool] = lambda: False,
+    progress: bool = False,
+) -> Adapted:
+    """Adapts the instance norms of θ to every picture of a folder.
+
+    Each style becomes what `adapt` with `params='norm'` and the same settings makes of it, but for
+    rounding; several take their steps in one batch.
+
+    Args:
+        pictures: a folder, searched with its sub-folders, or a data source, see
+            `sources.open_source`.
+        theta: see `adapt.adapt`.
+        out: the library file. It is written after each group of styles, and the styles that it
+            has already are not adapted again.
+        overwrite: whether to begin anew where `out` exists.
+        content: see `adapt.adapt`, as for all that is not named here.
+        content_exclude: leaves out photographs whose names contain one of these words.
+        steps: gradient steps.
+        inner_steps: how many of them are of the inner loop that θ was trained for.
+        rate: of Adam.
+        schedule: 'falling' or 'constant'.
+        batch: photographs a step, the same ones for all styles.
+        size: pixels of their sides.
+        style_size: pictures are resized to the area of a square of this side.
+        match_colours: a photograph whose colours the pictures get first.
+        content_weight: weight of the content loss.
+        style_weight: weight of the style loss.
+        seed: of the order and the crops of the photographs.
+        vgg_file: weights of the loss network.
+        styles_at_once: how many are adapted in one batch; memory grows with it, and changes
+            nothing else.
+        devices: over how many devices they are shared out; 0 for all.
+        stopped: asked after each step; the styles in work are then left, those finished kept.
+        progress: whether to show a progress bar.
+
+    Returns:
+        `Adapted`. A picture that cannot be read, or diverges, does not stop the others.
+
+    Raises:
+        UserError: a setting or a file is not usable, `out` holds a library of another θ or other
+            settings, or not one style could be made.
+    """
+    settings = {
+        'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
+        'inner_steps': inner_steps, 'rate': rate, 'schedule': schedule,
+        'batch': batch, 'size': size, 'style_size': style_size,
+        'match_colours': match_colours and pathlib.Path(match_colours).name, 'params': 'norm',
+        'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
+    }  # fmt: skip
+    adaptation.check_settings(settings)
+    if styles_at_once < 1:
+        raise UserError(f'styles_at_once={styles_at_once}: it must be at least 1')
+    devices = parallel.count(devices, name='devices')
+    if not isinstance(theta, checkpoint.Theta):
+        theta = checkpoint.load_theta(theta)
+    transformer.check(theta.params)
+    if inner_steps and theta.rates is None:
+        raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
+    vgg_params = vgg.load(vgg_file)
+    settings['vgg'] = vgg.digest(vgg_params)
+    found = _begin(out, theta, settings, overwrite)
+    source = sources.open_source(_word(pictures), kind='style', probe=False)
+    contents = sources.without(sources.open_source(content, kind='content'), content_exclude)
+    palette = None if match_colours is None else images.read(match_colours).rgb
+    failed: dict[str, str] = {}
+    todo = _todo(source, found, failed)
+    paintings = _paintings(source, todo, vgg_params, style_size, palette, failed)
+    count = -(-max(1, min(styles_at_once, len(todo))) // devices) * devices
+    weights = adaptation.Weights(rate, content_weight, style_weight)
+    inner = adaptation.learned(theta, steps=inner_steps)
+    before, stop = len(found.entries), False
+    with (
+        data.content_batches(contents, batch=batch, size=size, seed=seed) as batches,
+        metrics.progress(
+            description='adapting', unit='step', disable=not (progress and todo),
+            total=-(-len(todo) // count) * steps,
+        ) as bar,
+    ):  # fmt: skip
+        group = _Group(theta, vgg_params, weights, inner, schedule, count, devices)
+        photographs = _Photographs(batches, steps)
+        while not stop and (chosen := list(itertools.islice(paintings, count))):
+            bar.set_postfix(styles=f'{len(found.entries) - before}/{len(todo)}', refresh=False)
+            made = group.adapt(chosen, photographs, bar.update, stopped)
+            stop = made is None
+            if made is not None:
+                found = library.merge(found, _finite(found, chosen, made, failed))
+                if out is not None and found.entries:
+                    library.save(out, found, overwrite=True)
+    if not (found.entries or stop):
+        name, reason = next(iter(failed.items()))
+        raise UserError(f'none of {len(failed)} pictures became a style; {name}: {reason}')
+    return Adapted(found, failed, len(found.entries) - before, stop)
+
+
+def _word(pictures: str | os.PathLike) -> str:
+    """A folder as the word of a data source."""
+    return f'folder:{pictures}' if pathlib.Path(pictures).is_dir() else str(pictures)
+
+
+def _begin(
+    out: str | os.PathLike | None,
+    theta: checkpoint.Theta,
+    settings: dict[str, Any],
+    overwrite: bool,
+) -> library.Library:
+    """The library to go on with, or an empty one."""
+    if out is not None:
+        library.check_output(out, overwrite=True)
+    if out is None or overwrite or not pathlib.Path(out).exists():
+        return library.Library({}, {}, theta.fingerprint, settings)
+    found = library.load(out)
+    remedy = 'choose another --out, or --overwrite to begin anew'
+    if found.theta_sha256 != theta.fingerprint:
+        raise UserError(
+            f'{out} holds styles of the θ {found.theta_sha256}, and this one is '
+            f'{theta.fingerprint}: give that θ, {remedy}'
+        )
+    changed = [
+        f'{name} was {found.settings.get(name)!r}, is {value!r}'
+        for name, value in settings.items()
+        if found.settings.get(name) != value
+    ]
+    if changed:
+        raise UserError(
+            f'{out} was made with other settings ({"; ".join(changed)}): give those, {remedy}'
+        )
+    return found
+
+
+def _todo(
+    source: sources.Source, found: library.Library, failed: dict[str, str]
+) -> list[tuple[int, str]]:
+    """Places in the source, and SHA-256, of the pictures that the library has not."""
+    todo, kept = [], 0
+    for i in range(len(source)):
+        name = source.name(i)
+        try:
+            item = source[i]
+            encoded = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
+        except (OSError, images.ImageError) as error:
+            failed[name] = str(error)
+            continue
+        digest = hashlib.sha256(encoded).hexdigest()
+        if name in found.entries and found.entries[name].sha256 == digest:
+            kept += 1
+        else:
+            todo.append((i, digest))
+    if kept:
+        logging.info('%d styles are done already, %d are to do', kept, len(todo))
+    return todo
+
+
+def _paintings(
+    source: sources.Source,
+    todo: Sequence[tuple[int, str]],
+    vgg_params: Params,
+    size: int,
+    palette: np.ndarray | None,
+    failed: dict[str, str],
+) -> Iterator[_Painting]:
+    """Reads the pictures, one when it is needed; those that cannot be read go to `failed`."""
+    for i, digest in todo:
+        name = source.name(i)
+        try:
+            picture = adaptation.fit_style(images.read(source[i], name=name).rgb, size)
+        except images.ImageError as error:
+            failed[name] = str(error)
+            logging.warning('left out: %s', error)
+            continue
+        if palette is not None:
+            picture = colours.match(picture, palette)
+        yield _Painting(name, digest, together.style_grams(vgg_params, picture))
+
+
+class _Photographs:
+    """The batches of every group: always the same, kept where they are not too large."""
+
+    def __init__(self, batches: data.Batches[np.ndarray], steps: int) -> None:
+        self._batches = batches
+        self._steps = steps
+        self._kept: list[np.ndarray] = []
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        yield from self._kept
+        self._batches.set_state({**self._batches.get_state(), 'step': len(self._kept)})
+        for step in range(len(self._kept), self._steps):
+            batch = next(self._batches)
+            if step == len(self._kept) and (step + 1) * batch.nbytes <= _KEPT:
+                self._kept.append(batch)
+            yield batch
+
+
+class _Group:
+    """Adapts so many styles at a time, with one compiled step."""
+
+    def __init__(
+        self,
+        theta: checkpoint.Theta,
+        vgg_params: Params,
+        weights: adaptation.Weights,
+        inner: adaptation.Learned | None,
+        schedule: str,
+        count: int,
+        devices: int,
+    ) -> None:
+        self._start = lambda: together.start(theta.params, count, inner, schedule=schedule)
+        _, fixed, plan = self._start()
+        self._step = together.compiled_step(plan, devices)
+        self._fixed, self._vgg = parallel.replicate((fixed, vgg_params), devices)
+        self._weights = weights
+        self._count = count
+
+    def adapt(
+        self,
+        chosen: Sequence[_Painting],
+        photographs: Iterable[np.ndarray],
+        tell: Callable[[], Any],
+        stopped: Callable[[], bool],
+    ) -> _Made | None:
+        """Adapted norms of the paintings, or None where it was stopped."""
+        filled = [*chosen, *[chosen[-1]] * (self._count - len(chosen))]
+        grams = tuple(np.stack(layers) for layers in zip(*(one.grams for one in filled)))  # noqa: B905
+        state, _, _ = self._start()
+        history = []
+        for contents in photographs:
+            shared = together.Shared(self._fixed, self._vgg, jnp.asarray(contents), self._weights)
+            state, loss = self._step(shared, state, grams)
+            history.append(jax.device_get(loss))
+            tell()
+            if stopped():
+                return None
+        return _Made(
+            {name: np.asarray(leaf) for name, leaf in state.fast.items()}, history[0], history[-1]
+        )
+
+
+def _finite(
+    found: library.Library,
+    chosen: Sequence[_Painting],
+    made: _Made,
+    failed: dict[str, str],
+) -> library.Library:
+    """The new styles; those that diverged go to `failed`."""
+    finite = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in made.params.values()])
+    rows = [i for i in range(len(chosen)) if finite[i]]
+    for painting, fine in zip(chosen, finite, strict=False):
+        if not fine:
+            failed[painting.name] = 'the loss diverged: lower --rate or --style_weight'
+            logging.warning('left out: %s: %s', painting.name, failed[painting.name])
+    entries = {
+        chosen[i].name: library.Entry(
+            chosen[i].sha256,
+            {
+                part: [round(float(getattr(loss, part)[i]), 5) for loss in (made.first, made.last)]
+                for part in _PARTS
+            },
+        )
+        for i in rows
+    }
+    params = {name: leaf[rows] for name, leaf in made.params.items()}
+    return found._replace(params=params, entries=entries)
