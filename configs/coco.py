@@ -60,7 +60,9 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             optimizer='adam',  # or 'sgd'
             rate=1e-3,  # η
             rates_speed=1.0,  # the logarithms of learned inner rates move so many times faster
-            decay=2.5e-5,
+            schedule='inverse',  # of both rates; or 'cosine', down to 1/20 at the last step
+            decay=2.5e-5,  # of 'inverse': 1 / (1 + decay·step)
+            norms_rate=0.0,  # with T = 0: rate of norms that each style has of its own; 0: none
             warmup=0,  # steps
             clip=10.0,  # global norm; 0: none
             log_loss=False,  # minimize its logarithm, so that no style owns the gradient

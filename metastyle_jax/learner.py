@@ -11,10 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax import adaptation, data, losses, meta, parallel, transformer, vgg
+from metastyle_jax import (
+    adaptation,
+    conditional,
+    data,
+    losses,
+    meta,
+    parallel,
+    transformer,
+    vgg,
+)
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 OUTER_OPTIMIZERS = ('adam', 'sgd')
+SCHEDULES = ('inverse', 'cosine')
 ORDERS = (*meta.ORDERS, 'reptile')
 
 
@@ -27,6 +37,7 @@ class TrainState(NamedTuple):
         log_rates: logarithms of the learned inner rates by parameter name, or None.
         opt_state: state of the outer optimizer.
         rng: a key; split off at the start, for whatever a later step wants to draw.
+        table: of styles with instance norms of their own, or None.
     """
 
     step: Array
@@ -34,6 +45,7 @@ class TrainState(NamedTuple):
     log_rates: dict[str, Array] | None
     opt_state: PyTree
     rng: Array
+    table: conditional.Table | None = None
 
 
 class Metrics(NamedTuple):
@@ -57,7 +69,21 @@ class Task(NamedTuple):
 
 
 def decay(config: Any, step: Array) -> Array:
-    """Factor `1 / (1 + decay·step)` of both rates at an outer step."""
+    """Factor of both rates at an outer step.
+
+    `1 / (1 + decay·step)`, or half a cosine from 1 to 1/20 over all steps.
+
+    Raises:
+        UserError: unknown schedule.
+    """
+    if config.outer.schedule == 'cosine':
+        share = jnp.minimum(1.0, step / config.steps)
+        return 0.05 + 0.95 * (1 + jnp.cos(jnp.pi * share)) / 2
+    if config.outer.schedule != 'inverse':
+        raise UserError(
+            f'config.outer.schedule={config.outer.schedule!r}: it must be one of '
+            f'{", ".join(SCHEDULES)}'
+        )
     return 1.0 / (1.0 + config.outer.decay * step)
 
 
@@ -107,13 +133,14 @@ def outer_optimizer(config: Any) -> optax.GradientTransformation:
     )
 
 
-def create(config: Any, rng: Array, *, theta: Params | None = None) -> TrainState:
+def create(config: Any, rng: Array, *, theta: Params | None = None, styles: int = 0) -> TrainState:
     """The state before the first step.
 
     Args:
         config: see `configs/`.
         rng: a key.
         theta: what to start from; random parameters if None.
+        styles: how many there are; needed where each has norms of its own.
     """
     init_rng, rng = jax.random.split(rng)
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
@@ -124,7 +151,8 @@ def create(config: Any, rng: Array, *, theta: Params | None = None) -> TrainStat
         adapted = transformer.adapted(config.inner.params)
         log_rates = meta.initial_rates(params, np.log(config.inner.rate), adapted)
     opt_state = outer_optimizer(config).init(meta.Meta(params, log_rates))
-    return TrainState(jnp.zeros((), jnp.int32), params, log_rates, opt_state, rng)
+    table = conditional.create(params, styles) if config.outer.norms_rate else None
+    return TrainState(jnp.zeros((), jnp.int32), params, log_rates, opt_state, rng, table)
 
 
 def learned(state: TrainState) -> meta.Meta:
@@ -209,6 +237,8 @@ def train_step(
     Returns:
         The next state, and `Metrics` averaged over all styles.
     """
+    if state.table is not None:
+        return _conditional_step(state, state.table, vgg_params, batch, config=config)
     evaluate = loss(vgg_params, config)
     start = learned(state)
 
@@ -235,6 +265,50 @@ def train_step(
 
     inner, outer, style = map(data.as_float, (batch.inner, batch.outer, batch.style))
     found = parallel.mean(meta.mean_over_tasks(one_style, inner, (outer, style)))
+    return advance(state, found, config=config)
+
+
+def _conditional_step(
+    state: TrainState,
+    table: conditional.Table,
+    vgg_params: Params,
+    batch: data.MetaBatch,
+    *,
+    config: Any,
+) -> tuple[TrainState, Metrics]:
+    """`train_step` where each style has norms of its own."""
+    found = conditional.gradients(
+        state.params,
+        table,
+        jnp.asarray(batch.style_index),
+        vgg_params,
+        data.as_float(batch.outer),
+        data.as_float(batch.style),
+        log_loss=config.outer.log_loss,
+        content_weight=config.loss.content_weight,
+        style_weight=config.loss.style_weight,
+    )
+    index, own = parallel.gather((batch.style_index, found.own))
+    after, metrics = advance(state, parallel.mean(conditional.as_meta(found)), config=config)
+    rate = config.outer.norms_rate * decay(config, state.step)
+    params, table = conditional.update(after.params, table, index, own, rate=rate)
+    return after._replace(params=params, table=table), metrics
+
+
+def advance(
+    state: TrainState, found: meta.MetaGradient, *, config: Any
+) -> tuple[TrainState, Metrics]:
+    """One step of the outer optimizer.
+
+    Args:
+        state: before it.
+        found: mean over the styles; its `aux` is the loss.
+        config: see `configs/`.
+
+    Returns:
+        The next state, and `Metrics`.
+    """
+    start = learned(state)
     gradient = found.gradient
     if gradient.rates is not None:  # by the chain rule, for the logarithms
         gradient = gradient._replace(rates=jax.tree.map(jnp.multiply, gradient.rates, start.rates))
@@ -256,7 +330,10 @@ def train_step(
         first_order_norm=found.first_order_norm,
         second_order_norm=found.second_order_norm,
     )
-    return TrainState(state.step + 1, after.theta, log_rates, opt_state, state.rng), metrics
+    after_state = state._replace(
+        step=state.step + 1, params=after.theta, log_rates=log_rates, opt_state=opt_state
+    )
+    return after_state, metrics
 
 
 def keep_norms(params: Params, before: Params) -> Params:
@@ -324,6 +401,12 @@ def check_inner(config: Any) -> None:
             f'{inner.max_rate}'
         )
     outer_optimizer(config)
+    decay(config, jnp.zeros((), jnp.int32))
+    if config.outer.norms_rate and inner.steps:
+        raise UserError(
+            f'config.outer.norms_rate={config.outer.norms_rate} gives each style norms of its own '
+            f'instead of an inner loop, and config.inner.steps is {inner.steps}: set one to 0'
+        )
     if inner.order == 'reptile' and inner.learn_rates:
         raise UserError(
             "config.inner.order='reptile' learns no rates: set config.inner.learn_rates=False"

@@ -60,6 +60,11 @@ def mean(tree: PyTree) -> PyTree:
     return jax.lax.pmean(tree, _AXIS)
 
 
+def gather(tree: PyTree) -> PyTree:
+    """Leaves `[S / D, ...]` of all devices as `[S, ...]`, inside a function given to `spread`."""
+    return jax.lax.all_gather(tree, _AXIS, tiled=True)
+
+
 def spread(
     step: Callable[..., PyTree], *, shared: int, devices: int | None = None
 ) -> Callable[..., PyTree]:

@@ -62,6 +62,7 @@ LEAST = {
             'outer.devices',
             'outer.warmup',
             'outer.rates_speed',
+            'outer.norms_rate',
         ),
         0,
     ),
@@ -108,7 +109,7 @@ def train(
         if manager.latest_step() is None:  # nothing to be true to yet
             (folder / 'config.json').unlink(missing_ok=True)
         workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
-        state = learner.create(config, jax.random.key(config.seed), theta=theta)
+        state = learner.create(config, jax.random.key(config.seed), theta=theta, styles=len(styles))
         restored = manager.restore(state)
         if restored:
             state = restored.state

@@ -15,6 +15,7 @@ from metastyle_jax import data, learner, losses, meta, parallel, transformer, ty
 def make_config(**changes):
     config = config_dict.create(
         seed=0,
+        steps=10,
         model=dict(width=2, blocks=1),
         loss=dict(content_weight=1.0, style_weight=10.0),
         inner=dict(
@@ -22,7 +23,7 @@ def make_config(**changes):
             max_rate=0.02, order='exact', mode='mixed', remat=False, unroll=1, log_loss=False,
         ),
         outer=dict(styles=8, contents=1, rate=1e-3, decay=0.5, warmup=4, clip=1.0, log_loss=False,
-            keep_norms=False, optimizer='adam', rates_speed=1.0,
+            keep_norms=False, optimizer='adam', rates_speed=1.0, schedule='inverse', norms_rate=0.0,
         ),
     )  # fmt: skip
     for name, value in changes.items():
@@ -174,6 +175,12 @@ def test_rates_decay_as_the_paper_says():
     np.testing.assert_allclose(updates['w'], -0.005, rtol=1e-6)
 
 
+def test_the_cosine_goes_from_one_to_a_twentieth():
+    config = make_config(outer_schedule='cosine')
+    factors = [float(learner.decay(config, step)) for step in (0, 5, 10, 20)]
+    np.testing.assert_allclose(factors, [1, 0.525, 0.05, 0.05], rtol=1e-5)
+
+
 def test_outer_gradients_are_clipped():
     config = make_config(outer_clip=1.0, outer_warmup=0)
     optimizer = learner.outer_optimizer(config)
@@ -196,6 +203,8 @@ def test_unknown_names_of_the_inner_loop_are_refused():
         ({'inner_order': 'second'}, 'second'),
         ({'inner_optimizer': 'adam', 'inner_eps_root': 0.0}, 'eps_root'),
         ({'inner_learn_rates': True, 'inner_rate': 0.5}, 'max_rate'),
+        ({'outer_schedule': 'linear'}, 'schedule'),
+        ({'outer_norms_rate': 0.01}, 'norms_rate'),
     ):
         with pytest.raises(types.UserError, match=word):
             learner.check_inner(make_config(**change))
