@@ -47,7 +47,7 @@ class Adapted(NamedTuple):
     Attributes:
         library: the styles, those of earlier calls included.
         failed: name of each picture that could not be adapted to -> why.
-        done: how many styles this call added.
+        done: how many styles this call made.
         stopped: whether it was told to stop before the last one.
     """
 
@@ -224,7 +224,7 @@ def _adapt_all(
     progress: bool,
 ) -> Adapted:
     """Group after group, until there is no painting left; the library is kept after each."""
-    before, stop = len(found.entries), False
+    before, added, stop = len(found.entries), 0, False
 
     def steps(done: int) -> int:
         warm = found.settings['begin'] == 'library' and done >= foretell.LEAST
@@ -236,17 +236,18 @@ def _adapt_all(
     ) as bar:
         while not stop and (chosen := list(itertools.islice(paintings, group.count))):
             done = len(found.entries)
-            bar.set_postfix(styles=f'{done - before}/{total}', refresh=False)
+            bar.set_postfix(styles=f'{added}/{total}', refresh=False)
             warm = found.settings['begin'] == 'library' and done >= foretell.LEAST
             made = group.adapt(
                 chosen, found if warm else None, photographs.first(steps(done)), bar.update, stopped
             )
             stop = made is None
             if made is not None:
-                found = library.merge(found, _finite(found, chosen, made, failed))
+                new = _finite(found, chosen, made, failed)
+                found, added = library.merge(found, new), added + len(new.entries)
                 if keep is not None and found.entries:
                     keep(found)
-    return Adapted(found, failed, len(found.entries) - before, stop)
+    return Adapted(found, failed, added, stop)
 
 
 def _word(pictures: str | os.PathLike) -> str:

@@ -3,6 +3,8 @@
 import functools
 import importlib
 import json
+import os
+import signal
 import sys
 
 import helpers
@@ -238,6 +240,21 @@ def test_a_stopped_library_goes_on_and_ends_as_one_that_was_not(theta, paintings
     other = checkpoint.Theta(other, tensors.fingerprint(other), {})
     with pytest.raises(UserError, match=f'{theta.fingerprint}, and this one is'):
         many.adapt_many(paintings, other, out=out, **FAST)
+
+
+def test_a_signal_ends_the_command_with_its_code(theta_file, paintings, tmp_path, monkeypatch):
+    adapt_many = many.adapt_many
+
+    def signalled(*args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return adapt_many(*args, **options)
+
+    monkeypatch.setattr(many, 'adapt_many', functools.wraps(adapt_many)(signalled))
+    out = tmp_path / 'library.safetensors'
+    words = [f'--style={paintings}', f'--out={out}', f'--theta={theta_file}']
+    options = [f'--{name}={value}' for name, value in FAST.items()]
+    assert command('adapt', monkeypatch, *words, *options) == 128 + signal.SIGTERM
+    assert not out.exists()  # the first group was not finished
 
 
 def test_a_changed_picture_takes_the_place_of_the_old_one():
