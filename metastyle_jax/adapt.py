@@ -180,7 +180,7 @@ def define_flags(values: flags.FlagValues) -> None:
     for name, define, help_text in (
         ('content', text, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.'),
         ('content_exclude', flags.DEFINE_list, 'Leave out photographs named with these words.'),
-        ('steps', flags.DEFINE_integer, 'Gradient steps.'),
+        ('steps', flags.DEFINE_integer, 'Gradient steps (of a library: 60).'),
         (
             'inner_steps',
             flags.DEFINE_integer,
@@ -189,7 +189,7 @@ def define_flags(values: flags.FlagValues) -> None:
         ),
         ('rate', flags.DEFINE_float, "Adam's rate."),
         ('schedule', text, "Of the rate: 'falling', or 'constant' for plain Adam."),
-        ('batch', flags.DEFINE_integer, 'Photographs a step.'),
+        ('batch', flags.DEFINE_integer, 'Photographs a step (of a library: 1).'),
         ('size', flags.DEFINE_integer, 'Sides of the photographs in pixels.'),
         ('style_size', flags.DEFINE_integer, 'The style image gets the area of this, squared.'),
         ('match_colours', text, 'A photograph whose colours the painting gets first.'),
@@ -200,7 +200,14 @@ def define_flags(values: flags.FlagValues) -> None:
     ):
         value = default[name].default
         define(name, list(value) if value == () else value, help_text, flag_values=values)
+    text(
+        'begin',
+        'library',
+        "Of a library: 'library' to begin, once some styles are finished, at what they let expect; "
+        "'theta' to begin always at θ, with the result of each style as if it were alone.",
+    )
     for name, help_text in (
+        ('warm_steps', 'Of a library: gradient steps of styles that do not begin at θ.'),
         ('styles_at_once', 'Of a library: how many are adapted in one batch; for memory alone.'),
         ('devices', 'Of a library: over how many devices they are shared out (default: all).'),
     ):
@@ -237,12 +244,13 @@ def _adapt_many(values: flags.FlagValues) -> int:
     options = {
         name: getattr(values, name)
         for name in inspect.signature(many.adapt_many).parameters
-        if name not in ('theta', 'pictures', 'vgg_file', 'progress', 'stopped')
+        # Of what is not given, the defaults are those of a library.
+        if name in values and values[name].present and name not in ('theta', 'out')
     }
     with cli.Stop().listening() as stop:
         made = many.adapt_many(
             values.style, values.theta, vgg_file=values.vgg, progress=True,
-            stopped=lambda: stop.signal is not None, **options,
+            out=values.out, stopped=lambda: stop.signal is not None, **options,
         )  # fmt: skip
     for name, reason in made.failed.items():
         logging.warning('no style of %s: %s', name, reason)

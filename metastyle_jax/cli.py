@@ -61,7 +61,7 @@ def run(
             raise
         print(
             f'{command}: out of memory ({str(error).splitlines()[0]}): '
-            'lower --max_size, --batch, --size or config.data.size',
+            'lower --max_size, --batch, --size, --styles_at_once or config.data.size',
             file=sys.stderr,
         )
         return EXIT_USER_ERROR

@@ -19,6 +19,7 @@ import safetensors
 from metastyle_jax import checkpoint, images, styles, tensors, transformer, types
 
 SHOWN = 10  # names that one message holds
+_FEATURES = 'style/features'
 _FORMAT = tensors.Format(
     name='metastyle_jax.library',
     version=1,
@@ -46,12 +47,14 @@ class Library(NamedTuple):
 
     Attributes:
         params: name -> `[S, C]` float32, the scales and biases of instance norms.
+        features: `[S, foretell.FEATURES]` float16, of the style images.
         entries: name of each style, in the order of the rows -> what is known of it.
         theta_sha256: `tensors.fingerprint` of the θ.
         settings: the options of the adaptation, JSON types.
     """
 
     params: dict[str, np.ndarray]
+    features: np.ndarray
     entries: dict[str, Entry]
     theta_sha256: str
     settings: dict[str, Any]
@@ -85,6 +88,7 @@ def save(path: str | os.PathLike[str], library: Library, *, overwrite: bool = Fa
         'settings': json.dumps(library.settings, default=str),
     }
     flat = {name: np.array(array, np.float32) for name, array in library.params.items()}
+    flat[_FEATURES] = np.array(library.features, np.float16)
     tensors.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
 
 
@@ -119,21 +123,25 @@ def load(path: str | os.PathLike[str]) -> Library:
                 f'{name} in {path} has the shape {array.shape}, expected one row for each of '
                 f'{len(entries)} styles: make it again.'
             )
-    return Library(flat, entries, metadata['theta_sha256'], settings)
+    features = flat.pop(_FEATURES, np.zeros((len(entries), 0), np.float16))
+    return Library(flat, features, entries, metadata['theta_sha256'], settings)
 
 
 def merge(one: Library, other: Library) -> Library:
-    """The styles of both; where names are equal, those of the other."""
+    """The styles of both, by name; where names are equal, those of the other."""
     if not other.entries:
         return one
-    rows = [i for i, name in enumerate(one.entries) if name not in other.entries]
-    names = [name for name in one.entries if name not in other.entries]
-    params = {
-        key: np.concatenate([one.params.get(key, leaf[:0])[rows], leaf])
-        for key, leaf in other.params.items()
-    }
+    entries = one.entries | other.entries
+    names = [*one.entries, *other.entries]
+    rows = [len(names) - 1 - names[::-1].index(name) for name in sorted(entries)]
+
+    def join(first: np.ndarray | None, second: np.ndarray) -> np.ndarray:
+        return (np.concatenate([first, second]) if one.entries else second)[rows]
+
     return one._replace(
-        params=params, entries={name: one.entries[name] for name in names} | other.entries
+        params={key: join(one.params.get(key), leaf) for key, leaf in other.params.items()},
+        features=join(one.features, other.features),
+        entries={name: entries[name] for name in sorted(entries)},
     )
 
 

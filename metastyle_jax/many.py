@@ -4,6 +4,7 @@ What is finished is in the library file after each group of styles, and the same
 there. Where the adaptation itself is: `together`.
 """
 
+import functools
 import hashlib
 import itertools
 import os
@@ -21,6 +22,7 @@ from metastyle_jax import (
     checkpoint,
     colours,
     data,
+    foretell,
     images,
     library,
     losses,
@@ -34,6 +36,7 @@ from metastyle_jax import (
 from metastyle_jax.types import Params, UserError
 
 AT_ONCE = 8
+BEGIN = ('library', 'theta')
 _KEPT = 2**29  # bytes of photographs that are kept for the next styles instead of decoded anew
 _PARTS = ('total', 'content', 'style')
 
@@ -44,7 +47,7 @@ class Adapted(NamedTuple):
     Attributes:
         library: the styles, those of earlier calls included.
         failed: name of each picture that could not be adapted to -> why.
-        done: how many styles this call added.
+        done: how many styles this call made.
         stopped: whether it was told to stop before the last one.
     """
 
@@ -55,11 +58,12 @@ class Adapted(NamedTuple):
 
 
 class _Painting(NamedTuple):
-    """A style to adapt to; `grams` are L arrays `[C, C]`."""
+    """A style to adapt to; `grams` are L arrays `[C, C]`, `features` of `foretell.describe`."""
 
     name: str
     sha256: str
     grams: tuple[np.ndarray, ...]
+    features: np.ndarray
 
 
 class _Made(NamedTuple):
@@ -84,11 +88,13 @@ def adapt_many(
     overwrite: bool = False,
     content: str = 'sample:',
     content_exclude: Sequence[str] = (),
-    steps: int = 50,
+    steps: int = 60,
+    begin: str = 'library',
+    warm_steps: int = 30,
     inner_steps: int = 0,
     rate: float = adaptation.RATE,
     schedule: str = 'falling',
-    batch: int = 2,
+    batch: int = 1,
     size: int = 128,
     style_size: int = 256,
     match_colours: str | os.PathLike | None = None,
@@ -103,8 +109,10 @@ def adapt_many(
 ) -> Adapted:
     """Adapts the instance norms of θ to every picture of a folder.
 
-    Each style becomes what `adapt` with `params='norm'` and the same settings makes of it, but for
-    rounding; several take their steps in one batch.
+    Several styles take their steps in one batch. Once some are finished, the others begin where
+    those let expect that they end, see `foretell`, and need fewer steps. With `begin='theta'` each
+    style becomes what `adapt` with `params='norm'` and the same settings makes of it, but for
+    rounding, whatever else is in the folder.
 
     Args:
         pictures: a folder, searched with its sub-folders, or a data source, see
@@ -115,7 +123,9 @@ def adapt_many(
         overwrite: whether to begin anew where `out` exists.
         content: see `adapt.adapt`, as for all that is not named here.
         content_exclude: leaves out photographs whose names contain one of these words.
-        steps: gradient steps.
+        steps: gradient steps of styles that begin at θ.
+        begin: 'library', or 'theta' to begin always there.
+        warm_steps: gradient steps of styles that begin at what the library foretells.
         inner_steps: how many of them are of the inner loop that θ was trained for.
         rate: of Adam.
         schedule: 'falling' or 'constant'.
@@ -142,14 +152,12 @@ def adapt_many(
     """
     settings = {
         'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
-        'inner_steps': inner_steps, 'rate': rate, 'schedule': schedule,
-        'batch': batch, 'size': size, 'style_size': style_size,
+        'begin': begin, 'warm_steps': warm_steps, 'inner_steps': inner_steps,
+        'rate': rate, 'schedule': schedule, 'batch': batch, 'size': size, 'style_size': style_size,
         'match_colours': match_colours and pathlib.Path(match_colours).name, 'params': 'norm',
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
-    adaptation.check_settings(settings)
-    if styles_at_once < 1:
-        raise UserError(f'styles_at_once={styles_at_once}: it must be at least 1')
+    _check(settings, styles_at_once)
     devices = parallel.count(devices, name='devices')
     if not isinstance(theta, checkpoint.Theta):
         theta = checkpoint.load_theta(theta)
@@ -168,28 +176,78 @@ def adapt_many(
     count = -(-max(1, min(styles_at_once, len(todo))) // devices) * devices
     weights = adaptation.Weights(rate, content_weight, style_weight)
     inner = adaptation.learned(theta, steps=inner_steps)
-    before, stop = len(found.entries), False
-    with (
-        data.content_batches(contents, batch=batch, size=size, seed=seed) as batches,
-        metrics.progress(
-            description='adapting', unit='step', disable=not (progress and todo),
-            total=-(-len(todo) // count) * steps,
-        ) as bar,
-    ):  # fmt: skip
-        group = _Group(theta, vgg_params, weights, inner, schedule, count, devices)
-        photographs = _Photographs(batches, steps)
-        while not stop and (chosen := list(itertools.islice(paintings, count))):
-            bar.set_postfix(styles=f'{len(found.entries) - before}/{len(todo)}', refresh=False)
-            made = group.adapt(chosen, photographs, bar.update, stopped)
-            stop = made is None
-            if made is not None:
-                found = library.merge(found, _finite(found, chosen, made, failed))
-                if out is not None and found.entries:
-                    library.save(out, found, overwrite=True)
-    if not (found.entries or stop):
+    with data.content_batches(contents, batch=batch, size=size, seed=seed) as batches:
+        made = _adapt_all(
+            found,
+            paintings,
+            _Group(theta, vgg_params, weights, inner, schedule, count, devices),
+            _Photographs(batches),
+            keep=None if out is None else functools.partial(library.save, out, overwrite=True),
+            total=len(todo),
+            failed=failed,
+            stopped=stopped,
+            progress=progress,
+        )
+    if not (made.library.entries or made.stopped):
         name, reason = next(iter(failed.items()))
         raise UserError(f'none of {len(failed)} pictures became a style; {name}: {reason}')
-    return Adapted(found, failed, len(found.entries) - before, stop)
+    return made
+
+
+def _check(settings: dict[str, Any], styles_at_once: int) -> None:
+    """Raises UserError for values that no adaptation to many styles can work with."""
+    adaptation.check_settings(settings)
+    if settings['begin'] not in BEGIN:
+        raise UserError(f'begin={settings["begin"]!r}: it must be one of {", ".join(BEGIN)}')
+    for name, value in (
+        ('warm_steps', settings['warm_steps']),
+        ('styles_at_once', styles_at_once),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f'{name}={value}: it must be a whole number of at least 1')
+    if settings['inner_steps'] and settings['begin'] != 'theta':
+        raise UserError(
+            f'inner_steps={settings["inner_steps"]} are for styles that begin at θ: add begin=theta'
+        )
+
+
+def _adapt_all(
+    found: library.Library,
+    paintings: Iterator[_Painting],
+    group: '_Group',
+    photographs: '_Photographs',
+    *,
+    keep: Callable[[library.Library], None] | None,
+    total: int,
+    failed: dict[str, str],
+    stopped: Callable[[], bool],
+    progress: bool,
+) -> Adapted:
+    """Group after group, until there is no painting left; the library is kept after each."""
+    before, added, stop = len(found.entries), 0, False
+
+    def steps(done: int) -> int:
+        warm = found.settings['begin'] == 'library' and done >= foretell.LEAST
+        return found.settings['warm_steps' if warm else 'steps']
+
+    ahead = sum(steps(before + done) for done in range(0, total, group.count))
+    with metrics.progress(
+        description='adapting', unit='step', disable=not (progress and total), total=ahead
+    ) as bar:
+        while not stop and (chosen := list(itertools.islice(paintings, group.count))):
+            done = len(found.entries)
+            bar.set_postfix(styles=f'{added}/{total}', refresh=False)
+            warm = found.settings['begin'] == 'library' and done >= foretell.LEAST
+            made = group.adapt(
+                chosen, found if warm else None, photographs.first(steps(done)), bar.update, stopped
+            )
+            stop = made is None
+            if made is not None:
+                new = _finite(found, chosen, made, failed)
+                found, added = library.merge(found, new), added + len(new.entries)
+                if keep is not None and found.entries:
+                    keep(found)
+    return Adapted(found, failed, added, stop)
 
 
 def _word(pictures: str | os.PathLike) -> str:
@@ -207,7 +265,8 @@ def _begin(
     if out is not None:
         library.check_output(out, overwrite=True)
     if out is None or overwrite or not pathlib.Path(out).exists():
-        return library.Library({}, {}, theta.fingerprint, settings)
+        none = np.zeros((0, foretell.FEATURES), np.float16)
+        return library.Library({}, none, {}, theta.fingerprint, settings)
     found = library.load(out)
     remedy = 'choose another --out, or --overwrite to begin anew'
     if found.theta_sha256 != theta.fingerprint:
@@ -231,7 +290,8 @@ def _todo(
     source: sources.Source, found: library.Library, failed: dict[str, str]
 ) -> list[tuple[int, str]]:
     """Places in the source, and SHA-256, of the pictures that the library has not."""
-    todo, kept = [], 0
+    todo: list[tuple[int, str]] = []
+    kept = 0
     for i in range(len(source)):
         name = source.name(i)
         try:
@@ -247,7 +307,8 @@ def _todo(
             todo.append((i, digest))
     if kept:
         logging.info('%d styles are done already, %d are to do', kept, len(todo))
-    return todo
+    # In the order of their hashes, so that the first ones are a fair sample of all.
+    return sorted(todo, key=lambda each: each[1])
 
 
 def _paintings(
@@ -269,21 +330,24 @@ def _paintings(
             continue
         if palette is not None:
             picture = colours.match(picture, palette)
-        yield _Painting(name, digest, together.style_grams(vgg_params, picture))
+        grams = together.style_grams(vgg_params, picture)
+        yield _Painting(name, digest, grams, foretell.describe(grams))
 
 
 class _Photographs:
     """The batches of every group: always the same, kept where they are not too large."""
 
-    def __init__(self, batches: data.Batches[np.ndarray], steps: int) -> None:
+    def __init__(self, batches: data.Batches[np.ndarray]) -> None:
         self._batches = batches
-        self._steps = steps
         self._kept: list[np.ndarray] = []
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        yield from self._kept
+    def first(self, steps: int) -> Iterator[np.ndarray]:
+        """The first batches."""
+        yield from self._kept[:steps]
+        if len(self._kept) >= steps:
+            return
         self._batches.set_state({**self._batches.get_state(), 'step': len(self._kept)})
-        for step in range(len(self._kept), self._steps):
+        for step in range(len(self._kept), steps):
             batch = next(self._batches)
             if step == len(self._kept) and (step + 1) * batch.nbytes <= _KEPT:
                 self._kept.append(batch)
@@ -308,19 +372,27 @@ class _Group:
         self._step = together.compiled_step(plan, devices)
         self._fixed, self._vgg = parallel.replicate((fixed, vgg_params), devices)
         self._weights = weights
-        self._count = count
+        self.count = count
 
     def adapt(
         self,
         chosen: Sequence[_Painting],
+        known: library.Library | None,
         photographs: Iterable[np.ndarray],
         tell: Callable[[], Any],
         stopped: Callable[[], bool],
     ) -> _Made | None:
-        """Adapted norms of the paintings, or None where it was stopped."""
-        filled = [*chosen, *[chosen[-1]] * (self._count - len(chosen))]
+        """Adapted norms of the paintings, or None where it was stopped.
+
+        They begin at θ, or where the styles of a library let expect that they end.
+        """
+        filled = [*chosen, *[chosen[-1]] * (self.count - len(chosen))]
         grams = tuple(np.stack(layers) for layers in zip(*(one.grams for one in filled)))  # noqa: B905
         state, _, _ = self._start()
+        if known is not None:
+            features = np.stack([one.features for one in filled])
+            begun = foretell.norms(known.features, known.params, features)
+            state = state._replace(fast={name: jnp.asarray(begun[name]) for name in state.fast})
         history = []
         for contents in photographs:
             shared = together.Shared(self._fixed, self._vgg, jnp.asarray(contents), self._weights)
@@ -358,4 +430,5 @@ def _finite(
         for i in rows
     }
     params = {name: leaf[rows] for name, leaf in made.params.items()}
-    return found._replace(params=params, entries=entries)
+    features = np.stack([one.features for one in chosen])[rows]
+    return found._replace(params=params, features=features, entries=entries)

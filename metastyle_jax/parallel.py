@@ -55,6 +55,11 @@ def replicate(tree: PyTree, devices: int | None = None) -> PyTree:
     return jax.device_put(tree, jax.NamedSharding(mesh, jax.P()))
 
 
+def _part(leaf: Any) -> jax.P:
+    """How a leaf lies on the devices: parted along its first axis, or whole if it has none."""
+    return jax.P(_AXIS) if leaf.ndim else jax.P()
+
+
 def mean(tree: PyTree) -> PyTree:
     """Mean over devices, inside a function given to `spread`."""
     return jax.lax.pmean(tree, _AXIS)
@@ -120,15 +125,16 @@ def divided(
 
     Returns:
         `step` for whole batches: leaves `[S, ...]`. It is compiled once for each set of shapes,
-        and reuses the buffers of the first argument that is not shared.
+        and reuses the buffers of the first argument that is not shared. Its attribute `cache_size`
+        counts the compilations.
     """
     mesh = jax.sharding.Mesh(jax.devices()[:devices], (_AXIS,))
 
     def specs(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jax.P(_AXIS) if leaf.ndim else jax.P(), tree)
+        return jax.tree.map(_part, tree)
 
     @functools.partial(jax.jit, donate_argnums=shared)
-    def run(*args: PyTree) -> PyTree:
+    def compiled(*args: PyTree) -> PyTree:
         mapped = jax.shard_map(
             step,
             mesh=mesh,
@@ -138,4 +144,11 @@ def divided(
         )
         return mapped(*args)
 
+    def run(*args: PyTree) -> PyTree:
+        # What a step returns can be laid out in other words than what the first one gets; put
+        # into the same ones, which moves nothing, it is no reason to compile anew.
+        place = lambda leaf: jax.device_put(leaf, jax.NamedSharding(mesh, _part(leaf)))
+        return compiled(*args[:shared], *jax.tree.map(place, args[shared:]))
+
+    run.cache_size = compiled._cache_size  # type: ignore[attr-defined]
     return run

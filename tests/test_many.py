@@ -3,6 +3,8 @@
 import functools
 import importlib
 import json
+import os
+import signal
 import sys
 
 import helpers
@@ -17,7 +19,7 @@ import metastyle_jax
 from metastyle_jax import (
     adaptation,
     checkpoint,
-    layers,
+    foretell,
     library,
     losses,
     many,
@@ -30,7 +32,15 @@ from metastyle_jax import (
 )
 from metastyle_jax.types import UserError
 
-FAST = {'steps': 2, 'batch': 1, 'size': 16, 'style_size': 24, 'styles_at_once': 2, 'devices': 1}
+FAST = {
+    'steps': 2,
+    'batch': 1,
+    'size': 16,
+    'style_size': 24,
+    'styles_at_once': 2,
+    'devices': 1,
+    'schedule': 'constant',
+}
 THETA = transformer.init(jax.random.key(0), width=2, blocks=1)
 # What these biases add, the next instance norm takes away: their gradient is what rounding leaves.
 IDLE = ('block1/second/norm/bias',)
@@ -47,6 +57,7 @@ def make_library(names, theta=THETA, seed=0):
     shape = lambda name: (len(names), *flat[name].shape)
     return library.Library(
         {name: rng.uniform(0.5, 2, shape(name)).astype(np.float32) for name in NORMS},
+        rng.normal(size=(len(names), foretell.FEATURES)).astype(np.float16),
         {name: library.Entry('ab' * 32, {'total': [2.0, 1.0]}) for name in names},
         tensors.fingerprint(theta),
         {'steps': 1},
@@ -56,6 +67,14 @@ def make_library(names, theta=THETA, seed=0):
 @pytest.fixture(scope='module')
 def theta():
     return checkpoint.Theta(THETA, tensors.fingerprint(THETA), {})
+
+
+@pytest.fixture(scope='module', autouse=True)
+def small_vgg():
+    """A VGG of width 2: what is tested is the same for any, and compiling it is the cost."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vgg, 'load', lambda path: vgg.random(jax.random.key(1), width=2))
+        yield
 
 
 @pytest.fixture
@@ -102,6 +121,9 @@ def test_each_image_of_a_batch_can_have_norms_of_its_own(theta):
     )
 
 
+canvas_grams = jax.jit(vgg.masked_grams)
+
+
 def test_gram_matrices_on_a_canvas_are_those_of_the_picture(disagreement):
     network = vgg.random(jax.random.key(1), width=2)
     rng = np.random.default_rng(0)
@@ -110,7 +132,7 @@ def test_gram_matrices_on_a_canvas_are_those_of_the_picture(disagreement):
     pictures = [rng.uniform(size=(*size, 3)).astype(np.float32) for size in sizes]
     for whole, picture in zip(canvas, pictures, strict=True):
         whole[: picture.shape[0], : picture.shape[1]] = picture
-    found = jax.jit(vgg.masked_grams)(network, canvas, jnp.asarray(sizes))
+    found = canvas_grams(network, canvas, sizes)
     for i, picture in enumerate(pictures):
         expected = losses.style_grams(jax.jit(vgg.features)(network, picture[None]))
         disagreement([layer[i] for layer in found], expected, 1e-6)
@@ -124,9 +146,9 @@ def steps_together(devices):
     """
     network = vgg.random(jax.random.key(1), width=2)
     rng = np.random.default_rng(0)
-    contents = rng.integers(0, 256, (2, 2, 16, 20, 3), dtype=np.uint8)
-    paintings = rng.uniform(size=(8, 24, 16, 3)).astype(np.float32)
-    grams = tuple(layers.gram(x) for x in jax.jit(vgg.features)(network, paintings))
+    contents = rng.integers(0, 256, (2, 1, 16, 16, 3), dtype=np.uint8)
+    paintings = rng.uniform(size=(8, 40, 40, 3)).astype(np.float32)
+    grams = canvas_grams(network, paintings, np.full((8, 2), 40))
     weights = adaptation.Weights(1e-3, 1.0, 1e3)
     state, fixed, plan = together.start(THETA, 8, schedule='constant')
     step = together.compiled_step(plan, devices)
@@ -136,6 +158,7 @@ def steps_together(devices):
         shared = together.Shared(fixed, placed, jnp.asarray(batch), weights)
         state, loss = step(shared, state, grams)
         history.append(jax.device_get(loss))
+    assert step.cache_size() == 1  # compiled once, the first step included
     fast = {name: leaf for name, leaf in state.fast.items() if name not in IDLE}
     return fast, history, (network, contents, grams, weights)
 
@@ -150,9 +173,10 @@ def test_styles_in_one_batch_go_the_ways_they_go_alone(disagreement):
                 plan=plan,
             )  # fmt: skip
             disagreement(jax.tree.map(lambda x, i=i: x[i], together_loss), loss, 1e-5)
-        for name, leaf in fast.items():
-            disagreement(leaf[i], state.fast[name], 1e-5)
-            assert float(jnp.abs(leaf[i] - tensors.flatten(THETA)[name]).max()) > 1e-4
+        own = {name: leaf[i] for name, leaf in fast.items()}
+        disagreement(own, {name: state.fast[name] for name in fast}, 1e-5)
+        for name, leaf in own.items():
+            assert float(jnp.abs(leaf - tensors.flatten(THETA)[name]).max()) > 1e-4
 
 
 def test_eight_devices_do_what_one_does(disagreement):
@@ -180,7 +204,7 @@ def test_a_folder_becomes_one_library_and_one_bad_picture_stops_nothing(
         name: value for name, value in FAST.items() if name not in ('styles_at_once', 'devices')
     }
     assert settings.items() <= found.settings.items()
-    for name in ('deep/b.png',):  # of the last group, which is filled up
+    for name in ('deep/b.png',):
         alone = metastyle_jax.adapt(paintings / name, theta, params='norm', **settings)
         picked = library.pick(found, name)
         assert picked.style_sha256 == alone.style_sha256
@@ -202,11 +226,12 @@ def test_a_stopped_library_goes_on_and_ends_as_one_that_was_not(theta, paintings
     stop_in_third_group = lambda: calls.append(1) or len(calls) >= 5
     first = many.adapt_many(paintings, theta, out=out, stopped=stop_in_third_group, **FAST)
     assert first.stopped
-    assert library.load(out).names == ['b.png', 'c.jpg', 'd.bmp', 'deep/a.webp']
+    assert len(library.load(out).entries) == 4
     second = many.adapt_many(paintings, theta, out=out, **FAST)
     assert (second.done, second.stopped, list(second.failed)) == (1, False, ['broken.png'])
     whole, found = many.adapt_many(paintings, theta, **FAST).library, library.load(out)
     assert found.entries == whole.entries
+    np.testing.assert_array_equal(found.features, whole.features)
     for key, leaf in whole.params.items():
         np.testing.assert_allclose(found.params[key], leaf, atol=1e-6)
     with pytest.raises(UserError, match='steps was 2, is 3.*another --out.*--overwrite'):
@@ -217,22 +242,39 @@ def test_a_stopped_library_goes_on_and_ends_as_one_that_was_not(theta, paintings
         many.adapt_many(paintings, other, out=out, **FAST)
 
 
+def test_a_signal_ends_the_command_with_its_code(theta_file, paintings, tmp_path, monkeypatch):
+    adapt_many = many.adapt_many
+
+    def signalled(*args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return adapt_many(*args, **options)
+
+    monkeypatch.setattr(many, 'adapt_many', functools.wraps(adapt_many)(signalled))
+    out = tmp_path / 'library.safetensors'
+    words = [f'--style={paintings}', f'--out={out}', f'--theta={theta_file}']
+    options = [f'--{name}={value}' for name, value in FAST.items()]
+    assert command('adapt', monkeypatch, *words, *options) == 128 + signal.SIGTERM
+    assert not out.exists()  # the first group was not finished
+
+
 def test_a_changed_picture_takes_the_place_of_the_old_one():
     one, two = make_library(['a', 'b', 'c']), make_library(['b', 'd'], seed=1)
     found = library.merge(one, two)
-    assert found.names == ['a', 'c', 'b', 'd']
-    for name, source in zip(found.names, (one, one, two, two), strict=True):
+    assert found.names == ['a', 'b', 'c', 'd']
+    for name, source in zip(found.names, (one, two, one, two), strict=True):
         picked, expected = library.pick(found, name), library.pick(source, name)
         helpers.assert_identical(picked.params, expected.params)
+        rows = found.names.index(name), source.names.index(name)
+        np.testing.assert_array_equal(found.features[rows[0]], source.features[rows[1]])
 
 
 def test_styles_that_diverge_are_named_and_leave_the_others(theta):
     made = make_library(['a', 'b', 'c'])
     made.params[NORMS[1]][1] = np.nan
     loss = losses.Loss(*(np.zeros(3) for _ in range(4)))
-    chosen = [many._Painting(name, '00', ()) for name in 'abc']
+    chosen = [many._Painting(name, '00', (), made.features[0]) for name in 'abc']
     failed = {}
-    empty = library.Library({}, {}, theta.fingerprint, {})
+    empty = library.Library({}, made.features[:0], {}, theta.fingerprint, {})
     found = many._finite(empty, chosen, many._Made(made.params, loss, loss), failed)
     assert list(failed) == ['b']
     assert found.names == ['a', 'c']
@@ -245,8 +287,11 @@ def test_styles_that_diverge_are_named_and_leave_the_others(theta):
         ({'styles_at_once': 0}, 'styles_at_once=0'),
         ({'devices': 9}, 'devices=9: there are 8'),
         ({'steps': 0}, 'steps=0'),
+        ({'begin': 'x'}, "begin='x'"),
+        ({'warm_steps': 0}, 'warm_steps=0'),
+        ({'inner_steps': 2}, 'begin=theta'),
         ({'out': 'library.npz'}, 'must end in .safetensors'),
-        ({'inner_steps': 1}, 'no learned rates'),
+        ({'inner_steps': 1, 'begin': 'theta'}, 'no learned rates'),
     ],
 )
 def test_bad_settings_of_a_library_are_refused(theta, paintings, change, message):
@@ -266,6 +311,42 @@ def test_a_folder_without_one_good_picture_is_refused(theta_file, tmp_path, monk
     assert not out.exists()
 
 
+def test_norms_are_foretold_where_features_tell_them_and_are_the_mean_where_not():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 6)) @ rng.normal(size=(6, foretell.FEATURES))
+    norms = features @ rng.normal(size=(foretell.FEATURES, 10)) / 16 + 3
+    found = foretell.norms(features[:30], {'a': norms[:30, :4], 'b': norms[:30, 4:]}, features[30:])
+    np.testing.assert_allclose(found['a'], norms[30:, :4], atol=0.02 * norms.std())
+    np.testing.assert_allclose(found['b'], norms[30:, 4:], atol=0.02 * norms.std())
+    noise = {'a': rng.normal(size=(30, 4)) + 3}
+    found = foretell.norms(features[:30], noise, features[30:])['a']
+    np.testing.assert_allclose(found, np.repeat(noise['a'].mean(0)[None], 10, 0), atol=0.3)
+
+
+def test_later_styles_begin_where_the_library_lets_expect(theta, paintings, tmp_path, monkeypatch):
+    monkeypatch.setattr(foretell, 'LEAST', 2)
+    settings = {
+        **FAST,
+        'warm_steps': 1,
+        'rate': 1e-9,
+        'schedule': 'falling',
+    }  # so that a style stays where it begins
+    first = many.adapt_many(paintings, theta, **settings).library
+    for name, leaf in first.params.items():  # foretold of styles that are θ, they are θ
+        np.testing.assert_allclose(leaf, tensors.flatten(THETA)[name][None].repeat(5, 0), atol=1e-5)
+    known = make_library([f'style {i}' for i in range(4)])._replace(settings=first.settings)
+    out = tmp_path / 'library.safetensors'
+    library.save(out, known)
+    found = many.adapt_many(paintings, theta, out=out, **settings).library
+    order = sorted(first.names, key=lambda name: first.entries[name].sha256)
+    for name in order[:2]:  # the first group
+        row = first.names.index(name)
+        begun = foretell.norms(known.features, known.params, first.features[[row]])
+        for key, leaf in library.pick(found, name).params.items():
+            np.testing.assert_allclose(leaf, begun[key][0], atol=1e-5)
+    assert found.names == [*first.names, *known.names]
+
+
 # The file. ----------------------------------------------------------------------------------------
 
 
@@ -275,15 +356,16 @@ def test_a_library_comes_back_as_it_was_and_a_thousand_styles_are_13_mb(tmp_path
     names = [f'museum/painting {i}.jpg' for i in range(1000)]
     made = library.Library(
         {name: np.repeat(leaf[None], 1000, axis=0) for name, leaf in flat.items()},
+        np.ones((1000, foretell.FEATURES), np.float16),
         {name: library.Entry('ab' * 32, {'total': [20.25, 10.5]}) for name in names},
         'cd' * 32,
         {'steps': 50},
     )
     path = tmp_path / 'library.safetensors'
     library.save(path, made)
-    assert 12.8e6 < path.stat().st_size < 13.2e6
+    assert 12.8e6 < path.stat().st_size < 13.6e6
     found = library.load(path)
-    assert found._replace(params={}) == made._replace(params={})
+    assert found._replace(params={}, features=0) == made._replace(params={}, features=0)
     helpers.assert_identical(dict(sorted(found.params.items())), dict(sorted(made.params.items())))
     with pytest.raises(UserError, match='--overwrite'):
         library.save(path, made)
