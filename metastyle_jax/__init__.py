@@ -19,6 +19,7 @@ _EXPORTS = {
     'MetaGradient': 'meta',
     'UserError': 'types',
     'adapt': 'adapt',
+    'export_style': 'export',
     'inner_loop': 'meta',
     'meta_gradient': 'meta',
     'stylize': 'stylize',
