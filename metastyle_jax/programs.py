@@ -217,14 +217,11 @@ def _name(file: Any) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silences the converter, which logs plugins it cannot load and types it leaves out."""
-    loggers = [logging.getLogger(name) for name in ('jax2onnx', 'onnx_ir')]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
