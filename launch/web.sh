@@ -2,9 +2,8 @@
 # Serves a page that runs exported styles in the browser. Usage:
 #   bash launch/web.sh [PORT]
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-bash "$root/launch/browser.sh" runtime
-cd "$root"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash launch/browser.sh runtime
 mkdir -p runs/web/onnxruntime-web
 cp launch/web/* runs/web
 cp "${METASTYLE_VENV:-.venv}"/onnxruntime-web/* runs/web/onnxruntime-web
