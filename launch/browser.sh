@@ -5,7 +5,7 @@
 #   bash launch/browser.sh          both; what is missing and cannot be had is named, code 1
 #   bash launch/browser.sh runtime  onnxruntime-web alone
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 version=1.30.0
 venv=$(realpath -m "${METASTYLE_VENV:-.venv}")
 runtime=$venv/onnxruntime-web

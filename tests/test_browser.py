@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -122,16 +123,15 @@ class Site:
             f'http://127.0.0.1:{self.server.server_port}/{page}',
         ]  # fmt: skip
         with open(profile.with_suffix('.log'), 'wb') as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
+            # Debian's program is a script, whose child a signal to it alone would leave behind.
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
             for _ in range(90):
                 if self.done.wait(1) or process.poll() is not None:
                     break
         finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         said = profile.with_suffix('.log').read_text(errors='replace')[-2000:]
         assert self.done.is_set(), f'{program} never got there; it told {list(self.told)}:\n{said}'
