@@ -20,6 +20,7 @@ _EXPORTS = {
     'UserError': 'types',
     'adapt': 'adapt',
     'adapt_many': 'many',
+    'export_style': 'export',
     'inner_loop': 'meta',
     'meta_gradient': 'meta',
     'stylize': 'stylize',

@@ -104,10 +104,10 @@ def upsample_conv(
         bias: `[C']`.
         height: of the result: `2H` or `2H - 1`.
         width: of the result: `2W` or `2W - 1`.
-        formulation: one of two that are equal but for rounding. 'plain' does the one and then the
-            other; 'phases', for even sizes only, computes the four pixels that come of each one
-            by four 2×2 convolutions of the small image, with 4/9 of the arithmetic. None takes
-            the faster on the backend at hand.
+        formulation: 'phases', for even sizes only, computes the four pixels that come of each one
+            by four 2×2 convolutions of the small image, with 4/9 of the arithmetic, and is equal
+            but for rounding; those of `reflect_conv` do the one and then the other. None takes
+            the fastest on the backend at hand.
 
     Returns:
         `[N, height, width, C']`.
@@ -119,10 +119,11 @@ def upsample_conv(
     """
     n, h, w, channels = x.shape
     even = (height, width) == (2 * h, 2 * w)
-    if formulation is None:
-        formulation = 'phases' if even and jax.default_backend() == 'cpu' else 'plain'
-    if formulation == 'plain':
-        return reflect_conv(upsample(x, height=height, width=width), kernel, bias)
+    if formulation is None and even and jax.default_backend() == 'cpu':
+        formulation = 'phases'
+    if formulation != 'phases':
+        x = upsample(x, height=height, width=width)
+        return reflect_conv(x, kernel, bias, formulation=formulation)
     if not even:
         raise UserError(
             f"formulation 'phases' from {h} x {w} to {height} x {width} pixels: "
@@ -144,7 +145,8 @@ def _extend(x: Array, pad: int) -> Array:
         size = x.shape[axis]
         before = jax.lax.slice_in_dim(x, 1, pad + 1, axis=axis)
         after = jax.lax.slice_in_dim(x, size - pad - 1, size - 1, axis=axis)
-        x = jnp.concatenate([jnp.flip(before, axis), x, jnp.flip(after, axis)], axis)
+        before, after = (jax.lax.rev(part, (axis,)) for part in (before, after))
+        x = jax.lax.concatenate([before, x, after], axis)
     return x
 
 
@@ -211,7 +213,7 @@ def upsample(x: Array, *, height: int, width: int) -> Array:
     """
     n, h, w, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c))
-    return x.reshape(n, 2 * h, 2 * w, c)[:, :height, :width]
+    return jax.lax.slice(x.reshape(n, 2 * h, 2 * w, c), (0,) * 4, (n, height, width, c))
 
 
 def gram(features: Array) -> Array:

@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,11 +20,11 @@ from metastyle_jax import (
     colours,
     images,
     library,
+    looks,
     metrics,
     mixing,
     sheet,
     sources,
-    styles,
     tiles,
     transformer,
     video,
@@ -44,7 +44,6 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
 FEATHER = 0.01
 CELL = 256  # side of a picture in a contact sheet of all styles
 TILE = ('auto', 'always', 'never')
-StyleLike: TypeAlias = str | os.PathLike | styles.Style
 
 
 class Job(NamedTuple):
@@ -54,24 +53,8 @@ class Job(NamedTuple):
     target: pathlib.Path
 
 
-class Look(NamedTuple):
-    """How pictures are to look.
-
-    Attributes:
-        params: of the network.
-        theta: of the unadapted network; needed for a strength below 1.
-        strength: 1 for the style, 0 for the photograph itself, see `stylize`.
-        keep_colours: whether the photograph's colours stay.
-    """
-
-    params: Params
-    theta: Params | None = None
-    strength: float = 1.0
-    keep_colours: bool = False
-
-
 def stylize(
-    style: StyleLike | Sequence[StyleLike],
+    style: looks.StyleLike | Sequence[looks.StyleLike],
     image: str | os.PathLike | np.ndarray,
     *,
     weights: Sequence[float] | None = None,
@@ -124,61 +107,12 @@ def stylize(
         pixels = _fit(pixels, max_size, 'The image')
     how: dict[str, Any] = {'tile': tile, 'progress': progress}
     if masks is None:
-        return render(load(style, weights=weights, **options), pixels, **how)
+        return render(looks.load(style, weights=weights, **options), pixels, **how)
     if weights is not None:
         raise UserError('weights blend and masks divide: give one of them')
-    several = _open(style)
+    several = looks.open_styles(style)
     shares = _regions(masks, len(several), feather, size, pixels.shape[:2])
-    return render_regions([load(one, **options) for one in several], shares, pixels, **how)
-
-
-def load(
-    style: StyleLike | Sequence[StyleLike],
-    *,
-    weights: Sequence[float] | None = None,
-    strength: float = 1.0,
-    keep_colours: bool = False,
-    theta: str | os.PathLike | checkpoint.Theta | None = None,
-) -> Look:
-    """What `render` needs for a style or a blend; see `stylize` for the arguments."""
-    _check_strength(strength)
-    found = _open(style)
-    if weights is None:
-        weights = [1 / len(found)] * len(found)
-    mixing.check_weights(weights, len(found))
-    for other in found[1:]:
-        if other.theta_sha256 != found[0].theta_sha256:
-            raise UserError(
-                f'the styles {found[0].style_name!r} and {other.style_name!r} were adapted from '
-                'different θ, so they cannot be blended: adapt both from one'
-            )
-    if theta is not None and not isinstance(theta, checkpoint.Theta):
-        theta = checkpoint.load_theta(theta)
-    if theta is None and (strength < 1 or any(one.adapted != 'all' for one in found)):
-        shipped = checkpoint.load_theta()
-        theta = shipped if shipped.fingerprint == found[0].theta_sha256 else None
-    if theta is None and strength < 1:
-        raise UserError(
-            f'strength={strength:g} needs the θ that the style was adapted from, '
-            f'{found[0].theta_sha256}: give it with --theta'
-        )
-    networks = [styles.merge_style(one, theta) for one in found]
-    for network in networks:
-        transformer.check(network)
-    params = networks[0] if len(networks) == 1 else mixing.blend(networks, weights)
-    return Look(params, theta and theta.params, strength, keep_colours)
-
-
-def _open(style: StyleLike | Sequence[StyleLike]) -> list[styles.Style]:
-    """One style or several, from files or from memory."""
-    if isinstance(style, styles.Style):
-        return [style]
-    if isinstance(style, str | os.PathLike):
-        return [library.open_style(style)]
-    found = [one for each in style for one in _open(each)]
-    if not found:
-        raise UserError('no style is given: name at least one')
-    return found
+    return render_regions([looks.load(one, **options) for one in several], shares, pixels, **how)
 
 
 def _regions(
@@ -207,35 +141,35 @@ def _regions(
 
 
 def render_regions(
-    looks: Sequence[Look], shares: np.ndarray, pixels: np.ndarray, **how: Any
+    several: Sequence[looks.Look], shares: np.ndarray, pixels: np.ndarray, **how: Any
 ) -> np.ndarray:
     """Each style in its region: one forward pass for each style, over the whole picture.
 
     Args:
-        looks: of the styles.
+        several: looks of the styles.
         shares: of `mixing.regions`.
         pixels: `[H, W, 3]` float32 in 0..1.
         **how: of `render`.
     """
     result = np.zeros_like(pixels)
-    for look, share in zip(looks, shares, strict=True):
+    for look, share in zip(several, shares, strict=True):
         result += share[..., None] * render(look, pixels, **how)
     return result
 
 
 def render(
-    look: Look, pixels: np.ndarray, *, tile: str = 'auto', progress: bool = False
+    look: looks.Look, pixels: np.ndarray, *, tile: str = 'auto', progress: bool = False
 ) -> np.ndarray:
     """One forward pass, whatever the look: `[H, W, 3]` float32 in 0..1 to the same.
 
     Args:
-        look: of `load`.
+        look: of `looks.load`.
         pixels: the picture.
         tile: see `stylize`.
         progress: see `stylize`.
     """
     _check_tile(tile)
-    params = _network(look)
+    params = looks.network(look)
     if tile == 'always' or (tile == 'auto' and not tiles.fits(*pixels.shape[:2])):
         result = _in_strips(params, pixels, progress)
     else:
@@ -243,9 +177,9 @@ def render(
     return _finish(look, result, pixels)
 
 
-def render_batch(look: Look, pixels: np.ndarray) -> np.ndarray:
+def render_batch(look: looks.Look, pixels: np.ndarray) -> np.ndarray:
     """`[N, H, W, 3]` float32 in 0..1 to the same, in one forward pass."""
-    made = np.asarray(_forward(_network(look), pixels))
+    made = np.asarray(_forward(looks.network(look), pixels))
     return np.stack([_finish(look, *pair) for pair in zip(made, pixels, strict=True)])
 
 
@@ -276,7 +210,9 @@ def stylize_batch(
     """
     if not isinstance(styles_of, library.Library):
         styles_of = library.load(styles_of)
-    look = load_batch(styles_of, names, strength=strength, keep_colours=keep_colours, theta=theta)
+    look = looks.load_batch(
+        styles_of, names, strength=strength, keep_colours=keep_colours, theta=theta
+    )
     pixels = [
         images.from_array(np.asarray(one), name=f'picture {i + 1}')
         if isinstance(one, np.ndarray | jax.Array)
@@ -292,28 +228,7 @@ def stylize_batch(
     return render_batch(look, np.stack(pixels))
 
 
-def load_batch(
-    styles_of: library.Library,
-    names: Sequence[str],
-    *,
-    strength: float = 1.0,
-    keep_colours: bool = False,
-    theta: str | os.PathLike | checkpoint.Theta | None = None,
-) -> Look:
-    """What `render_batch` needs to give each of N pictures a style of its own."""
-    _check_strength(strength)
-    adapted, plain = library.stack(styles_of, names, library.own_theta(styles_of, theta))
-    return Look(adapted, plain, strength, keep_colours)
-
-
-def _network(look: Look) -> Params:
-    """The parameters that make a look of some strength."""
-    if look.strength == 1:
-        return look.params
-    return mixing.blend([look.params, look.theta], [look.strength, 1 - look.strength])
-
-
-def _finish(look: Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def _finish(look: looks.Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """What follows the network."""
     if look.strength < 1:
         made = pixels + np.float32(look.strength) * (made - pixels)
@@ -334,11 +249,6 @@ def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray
             bar.update(done - bar.n)
 
         return tiles.apply(params, pixels, progress=tell)
-
-
-def _check_strength(strength: float) -> None:
-    if not 0 <= strength <= 1:
-        raise UserError(f'strength={strength}: it must be between 0 and 1')
 
 
 def _check_tile(tile: str) -> None:
@@ -524,7 +434,7 @@ def main(values: flags.FlagValues) -> int:
         return _draw_grid(values, source, target)
     if values.mask:
         return _divide(values, source, jobs)
-    look = load(values.style, weights=_numbers(values.weights), **_options(values))
+    look = looks.load(values.style, weights=looks.numbers(values.weights), **_options(values))
     if source.is_dir():
         for folder in {job.target.parent: None for job in jobs}:
             _make_folder(folder)
@@ -554,16 +464,8 @@ def main(values: flags.FlagValues) -> int:
     return 0
 
 
-def _numbers(words: Sequence[str] | None) -> list[float] | None:
-    """Reads --weights."""
-    try:
-        return None if words is None else [float(word) for word in words]
-    except ValueError as error:
-        raise UserError(f'--weights={",".join(words or ())}: write numbers, as 0.3,0.7') from error
-
-
 def _options(values: flags.FlagValues) -> dict[str, Any]:
-    """Arguments of `load` that do not depend on the number of styles."""
+    """Arguments of `looks.load` that do not depend on the number of styles."""
     return {name: getattr(values, name) for name in ('strength', 'keep_colours', 'theta')}
 
 
@@ -595,7 +497,7 @@ def _film(values: flags.FlagValues) -> int:
     video.check_output(target, source, overwrite=values.overwrite)
     facts = video.probe(source)
     _fit(np.zeros((facts.height, facts.width, 3), np.uint8), values.max_size, str(source))
-    look = load(values.style, weights=_numbers(values.weights), **_options(values))
+    look = looks.load(values.style, weights=looks.numbers(values.weights), **_options(values))
 
     def frames(pixels: np.ndarray) -> np.ndarray:
         count = len(pixels)  # the last batch is filled up, so that nothing is compiled anew
@@ -618,14 +520,14 @@ def _draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.P
     """Writes one picture of blends from style to style."""
     if values.weights is not None or source.is_dir():
         raise UserError('--grid is for one picture, and chooses the weights itself')
-    files = _open(values.style)
+    files = looks.open_styles(values.style)
     rows = mixing.corners(len(files), values.grid)
     images.check_output(target, overwrite=values.overwrite)
     pixels = _fit(images.read(source).rgb, values.max_size, str(source))
-    looks = [[load(files, weights=w, **_options(values)) for w in row] for row in rows]
+    chosen = [[looks.load(files, weights=w, **_options(values)) for w in row] for row in rows]
     drawn = [
         np.concatenate([render(look, pixels, tile=values.tile) for look in row], axis=1)
-        for row in looks
+        for row in chosen
     ]
     images.write(target, np.concatenate(drawn), overwrite=values.overwrite)
     logging.info('wrote %d blends to %s', sum(map(len, rows)), target)
@@ -639,13 +541,13 @@ def _animate(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Pat
             '--animate is for one picture, goes without --mask and --grid, and chooses the weights '
             'itself'
         )
-    files = _open(values.style)
+    files = looks.open_styles(values.style)
     tour = mixing.tour(len(files), values.animate)
     images.check_output(target, overwrite=values.overwrite, suffixes=images.SUFFIXES_MOVING)
     pixels = _fit(images.read(source).rgb, values.max_size, str(source))
     with metrics.progress(tour, description='stylizing', unit='frame') as bar:
         frames = [
-            render(load(files, weights=weights, **_options(values)), pixels, tile=values.tile)
+            render(looks.load(files, weights=weights, **_options(values)), pixels, tile=values.tile)
             for weights in bar
         ]
     images.write_animation(
@@ -709,11 +611,11 @@ def _in_all_styles(
         for begin in range(0, len(found.entries), batch):
             names = found.names[begin : begin + batch]
             if batch == 1:
-                look = load(library.pick(found, names[0]), **options)
+                look = looks.load(library.pick(found, names[0]), **options)
                 made = [render(look, pixels, tile=values.tile)]
             else:  # the last ones are filled up, so that nothing is compiled anew
                 full = names + names[-1:] * (batch - len(names))
-                look = load_batch(found, full, **options)
+                look = looks.load_batch(found, full, **options)
                 made = list(render_batch(look, np.stack([pixels] * batch))[: len(names)])
             bar.update(len(names))
             yield from made

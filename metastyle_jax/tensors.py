@@ -199,8 +199,19 @@ def check_output(path: pathlib.Path, fmt: Format, *, overwrite: bool) -> None:
     """
     if path.suffix != '.safetensors':
         raise fmt.error(f'The name of {path} must end in .safetensors.')
+    check_target(path, fmt.error, overwrite=overwrite)
+
+
+def check_target(path: pathlib.Path, error: type[Exception], *, overwrite: bool) -> None:
+    """Raises `error` where no file can be written, of whatever kind, and creates nothing.
+
+    Args:
+        path: the file to be written later.
+        error: the class of the error.
+        overwrite: whether an existing file may be replaced.
+    """
     if path.exists() and not overwrite:
-        raise fmt.error(f'{path} exists already: pass --overwrite to replace it, or another name.')
+        raise error(f'{path} exists already: pass --overwrite to replace it, or another name.')
     try:
         if not stat.S_ISDIR(path.parent.stat().st_mode):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -209,7 +220,7 @@ def check_output(path: pathlib.Path, fmt: Format, *, overwrite: bool) -> None:
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as cause:
-        raise fmt.error(_unwritable(path, cause)) from cause
+        raise error(_unwritable(path, cause)) from cause
 
 
 def write_atomically(path: pathlib.Path, data: bytes, error: type[Exception]) -> None:

@@ -9,6 +9,7 @@ Source: Johnson et al. 2016 (arXiv 1603.08155) and its supplement, with Zhang, Z
 (arXiv 1812.05233) for upsampling and the sigmoid.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -34,6 +35,7 @@ class Conv(nn.Module):
     features: int
     size: int
     stride: int = 1
+    formulation: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, like: Array | None = None) -> Array:
@@ -48,9 +50,13 @@ class Conv(nn.Module):
         kernel = self.param('kernel', _fan_in_uniform, shape, fan_in)
         bias = self.param('bias', _fan_in_uniform, (self.features,), fan_in)
         if like is None:
-            return layers.reflect_conv(x, kernel, bias, stride=self.stride)
+            return layers.reflect_conv(
+                x, kernel, bias, stride=self.stride, formulation=self.formulation
+            )
         _, height, width, _ = like.shape
-        return layers.upsample_conv(x, kernel, bias, height=height, width=width)
+        return layers.upsample_conv(
+            x, kernel, bias, height=height, width=width, formulation=self.formulation
+        )
 
 
 class Norm(nn.Module):
@@ -74,11 +80,12 @@ class ConvNorm(nn.Module):
     features: int
     size: int = 3
     stride: int = 1
+    formulation: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, like: Array | None = None) -> Array:
         """See `Conv`."""
-        x = Conv(self.features, self.size, self.stride, name='conv')(x, like)
+        x = Conv(self.features, self.size, self.stride, self.formulation, name='conv')(x, like)
         return Norm(name='norm')(x)
 
 
@@ -86,12 +93,13 @@ class Residual(nn.Module):
     """Two 3×3 convolutions around which the input is added; no ReLU after the sum."""
 
     features: int
+    formulation: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """`[N, H, W, features]` to the same."""
-        y = nn.relu(ConvNorm(self.features, name='first')(x))
-        return x + ConvNorm(self.features, name='second')(y)
+        layer = functools.partial(ConvNorm, self.features, formulation=self.formulation)
+        return x + layer(name='second')(nn.relu(layer(name='first')(x)))
 
 
 class Transformer(nn.Module):
@@ -99,20 +107,22 @@ class Transformer(nn.Module):
 
     width: int = WIDTH
     blocks: int = BLOCKS
+    formulation: str | None = None
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """`[N, H, W, 3]` in 0..1 to the same."""
-        full = nn.relu(ConvNorm(self.width, 9, name='down1')(images))
-        half = nn.relu(ConvNorm(2 * self.width, stride=2, name='down2')(full))
-        x = nn.relu(ConvNorm(4 * self.width, stride=2, name='down3')(half))
+        layer = functools.partial(ConvNorm, formulation=self.formulation)
+        full = nn.relu(layer(self.width, 9, name='down1')(images))
+        half = nn.relu(layer(2 * self.width, stride=2, name='down2')(full))
+        x = nn.relu(layer(4 * self.width, stride=2, name='down3')(half))
         for i in range(self.blocks):
-            x = Residual(4 * self.width, name=f'block{i + 1}')(x)
+            x = Residual(4 * self.width, self.formulation, name=f'block{i + 1}')(x)
         # Odd sizes lose a half pixel on the way down; cropping to the encoder's sizes on the way
         # up returns the size of the input without padding that instance norm would see.
-        x = nn.relu(ConvNorm(2 * self.width, name='up1')(x, like=half))
-        x = nn.relu(ConvNorm(self.width, name='up2')(x, like=full))
-        return nn.sigmoid(Conv(3, 9, name='out')(x))
+        x = nn.relu(layer(2 * self.width, name='up1')(x, like=half))
+        x = nn.relu(layer(self.width, name='up2')(x, like=full))
+        return nn.sigmoid(Conv(3, 9, formulation=self.formulation, name='out')(x))
 
 
 def init(rng: Array, *, width: int = WIDTH, blocks: int = BLOCKS) -> Params:
@@ -130,7 +140,7 @@ def init(rng: Array, *, width: int = WIDTH, blocks: int = BLOCKS) -> Params:
     return Transformer(width, blocks).init(rng, image)['params']
 
 
-def apply(params: Params, images: Array) -> Array:
+def apply(params: Params, images: Array, *, formulation: str | None = None) -> Array:
     """Stylizes images.
 
     Args:
@@ -138,6 +148,8 @@ def apply(params: Params, images: Array) -> Array:
             biases of instance norms may be `[N, C]`: each image then has a style of its own,
             in one pass, while the convolutions stay whole.
         images: `[N, H, W, 3]` in 0..1, H and W at least 16.
+        formulation: of the convolutions, see `layers`: 'plain' is the one for every backend and
+            for sizes that are symbols; None takes the fastest on the backend at hand.
 
     Returns:
         `[N, H, W, 3]` in 0..1, of the same dtype.
@@ -145,12 +157,13 @@ def apply(params: Params, images: Array) -> Array:
     Raises:
         UserError: the images have another rank, number of channels, or are too small.
     """
-    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < MIN_SIDE:
+    small = any(side < MIN_SIDE for side in images.shape[1:3])  # symbols have no minimum
+    if images.ndim != 4 or images.shape[-1] != 3 or small:
         raise UserError(
             f'images have shape {tuple(images.shape)}: [N, H, W, 3] is needed, '
             f'with H and W at least {MIN_SIDE}'
         )
-    return Transformer(*size(params)).apply({'params': params}, images)
+    return Transformer(*size(params), formulation).apply({'params': params}, images)
 
 
 def size(params: Params) -> tuple[int, int]:
