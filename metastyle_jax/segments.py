@@ -260,10 +260,10 @@ class Segments:
         except (av.error.FFmpegError, OSError) as error:
             reason = getattr(error, 'strerror', None) or str(error)
             kept = self._whole * self._length
-            told = f', and go on with --resume: {kept} frames are kept in {self.folder}'
+            remedy = f'and go on with --resume: {kept} frames are kept in {self.folder}'
             raise VideoError(
-                f'{self._target} cannot be written ({reason}): free some space, or choose another '
-                f'--output{told if kept else ""}'
+                f'{self._target} cannot be written ({reason}): free some space, '
+                f'{remedy if kept else "or choose another --output"}'
             ) from error
 
 

@@ -35,7 +35,7 @@ SUFFIXES = (
     '.ogv',
 )
 SUFFIXES_OUT = ('.mp4', '.mov', '.mkv', '.m4v')
-MISSING = 0.5  # seconds between the end that a header names and the last frame, to be told
+MISSING = 0.25  # seconds between the end that a header names and the last frame, to be told
 
 
 class Facts(NamedTuple):
@@ -265,6 +265,7 @@ class Clip:
         self.container, self.name, self.again = container, name, again
         self._max_size = max_size
         self._damage: list[float] = []
+        self._packets_read = 0
         self._begin: int | None = None if not again else 0  # a camera's clock began long ago
         self._last: int | None = None
         if not container.streams.video:
@@ -338,7 +339,8 @@ class Clip:
         """Frames of PyAV; what is damaged is told and left out."""
         import av
 
-        time = 0.0
+        time, span = 0.0, 0.0
+        usual = float(1 / self.rate)
         for packet in self._packets():
             try:
                 found = packet.decode()
@@ -347,10 +349,11 @@ class Clip:
                 continue
             for frame in found:
                 time = time if frame.time is None else frame.time
+                span = max(usual, float((frame.duration or 0) * self.stream.time_base))
                 if frame.is_corrupt:
                     self._tell(time)
                 yield frame
-        self._check_end(time)
+        self._check_end(time + span)
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the picture; reading goes on behind damage for as long as there are more."""
@@ -362,6 +365,7 @@ class Clip:
             try:
                 for packet in self.container.demux(self.stream):
                     more = more or packet.size > 0
+                    self._packets_read += packet.size > 0
                     time = time if packet.pts is None else float(packet.pts * packet.time_base)
                     yield packet
                 return
@@ -385,16 +389,17 @@ class Clip:
                 '%s is damaged in %d places, from %.2f s to %.2f s',
                 self.name,
                 len(self._damage),
-                self._damage[0],
-                self._damage[-1],
+                min(self._damage),
+                max(self._damage),
             )
         end = _end(self.container, self.stream)
-        if end is not None and time + float(1 / self.rate) < end - MISSING:
+        there = not self.stream.frames or self._packets_read >= self.stream.frames
+        if not there or (end is not None and time < end - MISSING):
             logging.warning(
-                '%s ends at %.2f s, though its header says %.2f s: the rest cannot be read',
+                '%s ends at %.2f s, though its header says %s: the rest cannot be read',
                 self.name,
                 time,
-                end,
+                f'{self.stream.frames} frames' if end is None else f'{end:.2f} s',
             )
 
     @staticmethod
