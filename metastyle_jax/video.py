@@ -376,7 +376,7 @@ class Clip:
         """Warns of the first damage, and counts."""
         if not self._damage:
             logging.warning(
-                '%s is damaged at %.2f s: what can be read is kept, and all else left out',
+                '%s is damaged at about %.2f s: what can be read is kept, and all else left out',
                 self.name,
                 time,
             )
