@@ -52,10 +52,9 @@ def define_flags(values: flags.FlagValues) -> None:
         'camera for.',
         flag_values=values,
     )
-    flags.DEFINE_enum(
+    flags.DEFINE_string(
         'pixel_format',
         'rgb24',
-        rawframes.FORMATS,
         "Of --input=- and --output=-: raw frames, 'rgb24', or 'y4m' (YUV4MPEG2), which tells size "
         'and rate.',
         flag_values=values,
@@ -76,14 +75,9 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
     live = values.input == '-' or values.input.startswith(camera.PREFIX)
     _check(values, live)
     video.require()
-    if values.output != '-':
-        source, target = pathlib.Path(values.input), pathlib.Path(values.output)
-        video.check_output(
-            target, None if live else source, overwrite=values.overwrite, resume=values.resume
-        )
-        if values.resume and target.exists() and not segments.folder_of(target).exists():
-            logging.info('%s is there already, and nothing is left to go on with', target)
-            return 0
+    if values.output != '-' and _is_done(values, live):
+        logging.info('%s is there already, and nothing is left to go on with', values.output)
+        return 0
     over = threading.Event()
     from_camera = values.input.startswith(camera.PREFIX)
     batch = 1 if from_camera else values.batch  # whoever watches does not wait for four frames
@@ -121,6 +115,15 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
             f'{values.frame_size} right, and was all of it sent?'
         )
     return 128 + stop.signal if stop.signal is not None else 0
+
+
+def _is_done(values: flags.FlagValues, live: bool) -> bool:
+    """Whether a run that is to go on has ended already; refuses what cannot be written."""
+    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
+    video.check_output(
+        target, None if live else source, overwrite=values.overwrite, resume=values.resume
+    )
+    return values.resume and target.exists() and not segments.folder_of(target).exists()
 
 
 def _record(
@@ -206,6 +209,9 @@ def _check(values: flags.FlagValues, live: bool) -> None:
         raise UserError(f'--batch={values.batch}: it must be at least 1')
     if not 0 <= values.steady < 1:
         raise UserError(f'--steady={values.steady}: it must be at least 0 and below 1')
+    if values.pixel_format not in rawframes.FORMATS:
+        known = ' or '.join(rawframes.FORMATS)
+        raise UserError(f'--pixel_format={values.pixel_format}: it must be {known}')
     raw = values.input == '-' and values.pixel_format == 'rgb24'
     if raw and values.frame_size is None:
         raise UserError('--input=- needs --frame_size=WIDTHxHEIGHT, or --pixel_format=y4m')

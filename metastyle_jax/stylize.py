@@ -36,7 +36,7 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
   metastyle-stylize --style=painting.safetensors --input=photo.jpg --output=out.png
   metastyle-stylize --style=painting.safetensors --input=photos --output=stylized
   metastyle-stylize --style=painting.safetensors --input=film.mp4 --output=stylized.mp4
-  metastyle-stylize --style=painting.safetensors --input=camera:0 --output=- | ffplay …
+  metastyle-stylize --style=painting.safetensors --input=camera:0 --output=live.mp4
 """
 
 

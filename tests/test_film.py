@@ -5,7 +5,6 @@ import fractions
 import importlib
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -127,6 +126,7 @@ def test_a_folder_of_segments_has_one_user(tmp_path, clip):
 
 @pytest.mark.parametrize(('limit', 'kept'), [(3000, 0), (30000, 40)])
 def test_a_full_disk_leaves_whole_segments_or_nothing(tmp_path, clip, limit, kept):
+    resource = pytest.importorskip('resource')
     noise = np.random.default_rng(0)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))  # as if the disk were full
@@ -338,6 +338,7 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path, clip, command):
         ('--input=camera:0', f'--output={out}', '--resume'): '--resume needs a file',
         (f'--input={clip}', '--output=-', '--resume'): '--resume needs a file',
         (f'--input={clip}', f'--output={out}', '--frame_size=9x9'): 'is for raw frames',
+        (f'--input={clip}', '--output=-', '--pixel_format=bgr'): '--pixel_format=bgr',
         (f'--input={clip}', f'--output={out}', '--steady=1.5'): '--steady=1.5',
         (f'--input={clip}', f'--output={tmp_path}/out.avi'): 'must end in one of',
     }.items():
