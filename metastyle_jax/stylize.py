@@ -18,16 +18,18 @@ from metastyle_jax import (
     checkpoint,
     cli,
     colours,
+    film,
     images,
     library,
     looks,
     metrics,
     mixing,
+    pipeline,
     sheet,
     sources,
+    tensors,
     tiles,
     transformer,
-    video,
 )
 from metastyle_jax.types import Params, UserError
 
@@ -38,6 +40,7 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
   metastyle-stylize --style=painting.safetensors --input=film.mp4 --output=stylized.mp4
   metastyle-stylize --style=library.safetensors:NAME --input=photo.jpg --output=out.png
   metastyle-stylize --style=library.safetensors --all --input=photo.jpg --output=sheet.png
+  metastyle-stylize --style=painting.safetensors --input=camera:0 --output=live.mp4
 """
 
 
@@ -397,10 +400,17 @@ def define_flags(values: flags.FlagValues) -> None:
         'picture, as a contact sheet.',
         flag_values=values,
     )
-    text('input', None, 'A picture, a folder of them, searched with its sub-folders, or a video.')
-    text('output', None, 'The picture (.png, .jpg, .webp), folder or video (.mp4, .mkv) to write.')
-    flags.DEFINE_integer(
-        'batch', 4, 'Frames of a video, or styles of --all, at once.', flag_values=values
+    text(
+        'input',
+        None,
+        'A picture, a folder of them, searched with its sub-folders, a video, camera:0, or - for '
+        'frames on the standard input.',
+    )
+    text(
+        'output',
+        None,
+        'The picture (.png, .jpg, .webp), folder or video (.mp4, .mkv) to write, or - for frames '
+        'on the standard output.',
     )
     text(
         'theta',
@@ -413,6 +423,7 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     text('tile', 'auto', "Work in strips: 'auto' for large pictures, 'always', 'never'.")
     flags.DEFINE_bool('overwrite', False, 'Replace existing files.', flag_values=values)
+    film.define_flags(values)
 
 
 def main(values: flags.FlagValues) -> int:
@@ -423,7 +434,7 @@ def main(values: flags.FlagValues) -> int:
     _check_tile(values.tile)
     if values.all:
         return _render_all(values)
-    if video.is_video(pathlib.Path(values.input)):
+    if film.wanted(values):
         return _film(values)
     how: dict[str, Any] = {'tile': values.tile, 'progress': True}
     source, target = pathlib.Path(values.input), pathlib.Path(values.output)
@@ -487,33 +498,24 @@ def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job])
 
 
 def _film(values: flags.FlagValues) -> int:
-    """Stylizes a video; returns the exit code."""
-    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
-    if values.grid is not None or values.animate is not None or values.mask:
-        raise UserError('--grid, --animate and --mask are for pictures, not for video')
-    if values.batch < 1:
-        raise UserError(f'--batch={values.batch}: it must be at least 1')
-    video.require()
-    video.check_output(target, source, overwrite=values.overwrite)
-    facts = video.probe(source)
-    _fit(np.zeros((facts.height, facts.width, 3), np.uint8), values.max_size, str(source))
-    look = looks.load(values.style, weights=looks.numbers(values.weights), **_options(values))
+    """Stylizes a moving picture; returns the exit code."""
 
-    def frames(pixels: np.ndarray) -> np.ndarray:
-        count = len(pixels)  # the last batch is filled up, so that nothing is compiled anew
-        full = np.concatenate([pixels, np.repeat(pixels[-1:], values.batch - count, axis=0)])
-        return render_batch(look, full)[:count]
+    def prepare(batch: int) -> tuple[pipeline.Render, dict[str, Any]]:
+        look = looks.load(values.style, weights=looks.numbers(values.weights), **_options(values))
 
-    with (
-        cli.Stop().listening() as stop,
-        metrics.progress(description='stylizing', unit='frame', total=facts.frames or None) as bar,
-    ):
-        done = video.convert(
-            source, target, frames, batch=values.batch, max_size=values.max_size,
-            progress=bar.update, stopped=lambda: stop.signal is not None,
-        )  # fmt: skip
-    logging.info('wrote %d frames to %s', done, target)
-    return 128 + stop.signal if stop.signal is not None else 0
+        def frames(pixels: np.ndarray) -> np.ndarray:
+            count = len(pixels)  # the last batch is filled up, so that nothing is compiled anew
+            full = np.concatenate([pixels, np.repeat(pixels[-1:], batch - count, axis=0)])
+            return render_batch(look, full)[:count]
+
+        settings = {
+            'network': tensors.fingerprint(looks.network(look)),
+            'strength': look.strength,
+            'keep_colours': look.keep_colours,
+        }
+        return frames, settings
+
+    return film.run(values, prepare)
 
 
 def _draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:
@@ -568,7 +570,7 @@ def _render_all(values: flags.FlagValues) -> int:
         or values.animate
     ):
         raise UserError('--all takes one library, and no --weights, --mask, --grid or --animate')
-    if source.is_dir() or video.is_video(source):
+    if source.is_dir() or film.wanted(values):
         raise UserError(f'--input={source}: --all is for one picture')
     if values.batch < 1:
         raise UserError(f'--batch={values.batch}: it must be at least 1')

@@ -1,13 +1,15 @@
-"""Video, frame by frame: the only module that decodes or encodes it, through PyAV.
+"""Video to video, frame by frame, through PyAV, an optional dependency.
 
-Decoding, the network and encoding run at the same time, each a few batches ahead of the next, so
-memory does not grow with the length of a video.
+Reads films, pipes and cameras alike as a `Clip`; `pipeline` moves the frames and `segments` writes
+them.
 """
 
 import contextlib
+import fractions
+import hashlib
 import importlib.util
+import itertools
 import pathlib
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from metastyle_jax import images
-from metastyle_jax.types import UserError
+from metastyle_jax import images, pipeline, rawframes, segments
+from metastyle_jax.segments import VideoError as VideoError
 
 SUFFIXES = (
     '.mp4',
@@ -33,13 +35,7 @@ SUFFIXES = (
     '.ogv',
 )
 SUFFIXES_OUT = ('.mp4', '.mov', '.mkv', '.m4v')
-AHEAD = 2  # batches that wait between two stages
-# Of libx264. Frames that are encoded out of order would start late in a file of fragments.
-OPTIONS = {'crf': '18', 'preset': 'medium', 'bf': '0'}
-
-
-class VideoError(UserError):
-    """A video that cannot be read or written; the message names the file and the remedy."""
+MISSING = 0.25  # seconds between the end that a header names and the last frame, to be told
 
 
 class Facts(NamedTuple):
@@ -58,13 +54,6 @@ class Facts(NamedTuple):
     sound: int
 
 
-class _Frame(NamedTuple):
-    """One picture: `[H, W, 3] uint8`, and when it is shown, in units of the stream."""
-
-    pixels: np.ndarray
-    pts: int | None
-
-
 def is_video(path: pathlib.Path) -> bool:
     """Whether a file's name is that of a video."""
     return not path.is_dir() and path.suffix.lower() in SUFFIXES
@@ -76,228 +65,146 @@ def probe(path: pathlib.Path) -> Facts:
     Raises:
         VideoError: the file is missing, no video, or has no frames.
     """
-    with _opened(path) as container:
-        stream = container.streams.video[0]
-        frames = stream.frames
-        if not frames and container.duration and stream.average_rate:
-            frames = round(container.duration / 1e6 * stream.average_rate)
-        for first in container.decode(stream):
-            height, width = _upright(first).shape[:2]
-            return Facts(frames, height, width, len(container.streams.audio))
-    raise VideoError(f'{path} has no frame that can be read: is it whole?')
+    with opened(path) as clip:
+        return Facts(clip.total, *clip.size, len(clip.sound))
 
 
-def check_output(path: pathlib.Path, source: pathlib.Path, *, overwrite: bool) -> None:
+def check_output(
+    path: pathlib.Path, source: pathlib.Path | None, *, overwrite: bool, resume: bool = False
+) -> None:
     """Raises VideoError for a name that cannot be written, or is that of the source."""
+    parts = segments.folder_of(path)
     if path.suffix.lower() not in SUFFIXES_OUT:
         raise VideoError(f'{path} must end in one of {", ".join(SUFFIXES_OUT)}')
-    if path.exists() and source.exists() and path.samefile(source):
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise VideoError(f'{path} is the input itself: choose another --output')
-    if path.exists() and not overwrite:
-        raise VideoError(f'{path} exists already: pass --overwrite to replace it, or another name')
     if not path.parent.is_dir():
         raise VideoError(f'{path} cannot be written: there is no folder {path.parent}')
+    if overwrite or resume:
+        return
+    if parts.exists():
+        raise VideoError(
+            f'{parts} holds what a stopped run has made of {path}: pass --resume to go on with it, '
+            'or --overwrite to begin anew'
+        )
+    if path.exists():
+        raise VideoError(f'{path} exists already: pass --overwrite to replace it, or another name')
 
 
 def convert(
     source: pathlib.Path,
     target: pathlib.Path,
-    render: Callable[[np.ndarray], np.ndarray],
+    render: pipeline.Render,
     *,
-    batch: int = 4,
     max_size: int | None = None,
-    progress: Callable[[int], None] = lambda frames: None,
-    stopped: Callable[[], bool] = lambda: False,
+    settings: dict[str, Any] | None = None,
+    **how: Any,
 ) -> int:
     """Renders every frame of a video; sound, size, times of frames and rotation are kept.
 
     Args:
         source: the video.
-        target: to write, H.264 in .mp4, .mov or .mkv; playable whenever the work stops.
-        render: `[N, H, W, 3]` float32 in 0..1 to the same, for frames that follow each other.
-        batch: N; the last batch may be smaller.
+        target: to write, H.264 in .mp4, .mov or .mkv; it appears when all is done, or when the
+            work is stopped, with what is done.
+        render: what to do with a batch of frames.
         max_size: reduces the longer side to this many pixels.
-        progress: is told how many frames more are written.
-        stopped: whether to end early, with what is done.
+        settings: whatever `render` depends on; a run is gone on with only under the same.
+        **how: of `record`.
 
     Returns:
-        The number of frames written.
+        The number of frames that the target has.
 
     Raises:
         VideoError: a file cannot be read or written, or holds no frames.
     """
-    decoded: queue.Queue = queue.Queue(AHEAD * batch)
-    rendered: queue.Queue = queue.Queue(AHEAD)
-    failed: list[BaseException] = []
-    over = threading.Event()
-    written = 0
-    facts = probe(source)
-    size = images.fit(np.zeros((facts.height, facts.width), np.uint8), max_size or 10**9).shape
-    with _opened(source) as reader, _created(target) as writer:
-        video = reader.streams.video[0]
-        video.thread_type = 'AUTO'
-        encoder = _stream(writer, video, size)
-        sound = {stream.index: _copy_of(stream, writer, target) for stream in reader.streams.audio}
-        _begin(writer, target)
-
-        def guarded(work: Callable[[], None]) -> Callable[[], None]:
-            def run() -> None:
-                try:
-                    work()
-                except BaseException as error:  # told in the calling thread
-                    failed.append(error)
-                    over.set()
-
-            return run
-
-        def decode() -> None:
-            for item in _items(reader, video, sound, max_size, source):
-                if not _put(decoded, item, over):
-                    return
-            _put(decoded, None, over)
-
-        def encode() -> None:
-            nonlocal written
-            while (item := _get(rendered, over)) is not None:
-                if not isinstance(item, list):
-                    item.stream = sound[item.stream.index]
-                    writer.mux(item)
-                    continue
-                for frame in item:
-                    writer.mux(encoder.encode(_picture(frame, video)))
-                written += len(item)
-                progress(len(item))
-            writer.mux(encoder.encode())
-
-        threads = [threading.Thread(target=guarded(work), daemon=True) for work in (decode, encode)]
-        for thread in threads:
-            thread.start()
-        waiting: list[_Frame] = []
-
-        def flush() -> None:
-            if waiting:
-                pixels = np.stack([frame.pixels for frame in waiting]).astype(np.float32) / 255
-                made = np.round(np.clip(render(pixels), 0, 1) * 255).astype(np.uint8)
-                frames = [
-                    frame._replace(pixels=one) for frame, one in zip(waiting, made, strict=True)
-                ]
-                waiting.clear()
-                _put(rendered, frames, over)
-
-        try:
-            while not stopped() and (item := _get(decoded, over)) is not None:
-                if isinstance(item, _Frame):
-                    waiting.append(item)
-                    if len(waiting) == batch:
-                        flush()
-                else:
-                    _put(rendered, item, over)
-            flush()
-            _put(rendered, None, over)
-            threads[1].join()
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
-    if failed:
-        error = failed[0]
-        if isinstance(error, UserError) or not isinstance(error, Exception):
-            raise error
-        raise VideoError(
-            f'{source} to {target}: {type(error).__name__}, {str(error) or "no reason given"}; '
-            f'{written} frames are written'
-        ) from error
-    return written
+    with opened(source, max_size=max_size) as clip:
+        settings = dict(settings or {}, max_size=max_size, source=fingerprint(source))
+        return record(clip, target, render, sound=source, settings=settings, **how)
 
 
-def _put(line: queue.Queue, item: Any, over: threading.Event) -> bool:
-    """Puts an item in a queue unless all is over."""
-    while not over.is_set():
-        with contextlib.suppress(queue.Full):
-            line.put(item, timeout=0.1)
-            return True
-    return False
+def record(
+    clip: Any,
+    target: pathlib.Path,
+    render: pipeline.Render,
+    *,
+    settings: dict[str, Any],
+    batch: int = 4,
+    sound: pathlib.Path | None = None,
+    resume: bool = False,
+    latest: bool = False,
+    length: int = segments.FRAMES,
+    progress: Callable[[int], None] = lambda frames: None,
+    stopped: Callable[[], bool] = lambda: False,
+    over: threading.Event | None = None,
+) -> int:
+    """Renders the frames of a clip into a file.
 
+    Args:
+        clip: a `Clip`, or what looks like one.
+        target: see `convert`.
+        render: see `convert`.
+        settings: see `convert`.
+        batch: frames at once; the last batch may be smaller.
+        sound: a file of which the sound is copied.
+        resume: whether to go on with what a stopped run has made.
+        latest: leave out frames that come too fast.
+        length: frames of a segment, rounded up to whole batches.
+        progress: is told how many frames more there are.
+        stopped: whether to end early, with what is done.
+        over: see `pipeline.run`.
 
-def _get(line: queue.Queue, over: threading.Event) -> Any:
-    """The next item of a queue; None when all is over."""
-    while not over.is_set():
-        with contextlib.suppress(queue.Empty):
-            return line.get(timeout=0.1)
-    return None
+    Returns:
+        The number of frames that the target has.
 
-
-def _items(
-    reader: Any, video: Any, sound: dict[int, Any], max_size: int | None, source: pathlib.Path
-) -> Iterator[Any]:
-    """Frames, and packets of sound, in the order of the file."""
+    Raises:
+        VideoError: the target cannot be written, or the clip cannot be read.
+    """
     import av
 
-    broken = 0
-    for packet in reader.demux(video, *reader.streams.audio):
-        if packet.stream.index in sound:
-            if packet.dts is not None:
-                yield packet
-            continue
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            broken += 1
-            continue
-        for frame in frames:
-            pixels = _upright(frame)
-            if max_size is not None:
-                pixels = images.fit(pixels, max_size)
-            yield _Frame(pixels, frame.pts)
-    if broken:
-        logging.warning('%s: %d damaged packets were left out', source, broken)
+    if sound is not None:
+        segments.check_sound(target, clip.sound)
+    height, width = clip.size
+    work = segments.Segments(
+        target,
+        segments.Form(height, width, clip.rate, clip.time_base),
+        length=-(-length // batch) * batch,
+        settings=dict(settings, batch=batch, pyav=av.__version__),
+        resume=resume,
+    )
+    with contextlib.closing(work), explained(clip.name, target):
+        for pts in itertools.islice(clip.times(), work.done):
+            work.times.append(pts)
+        if len(work.times) < work.done:
+            raise VideoError(f'{work.folder} has more frames than {clip.name}: remove it')
+        if state := work.state():
+            render.restore(state)  # type: ignore[attr-defined]
+        if work.done:
+            progress(work.done)
+
+        def write(frames: list[pipeline.Frame], state: dict[str, np.ndarray]) -> None:
+            work.write(frames, state)
+            progress(len(frames))
+
+        left_out = pipeline.run(
+            clip.frames(), render, write,
+            batch=batch, over=over or threading.Event(), latest=latest, stopped=stopped,
+        )  # fmt: skip
+        if left_out:
+            logging.info('%d frames came too fast and were left out', left_out)
+        work.finish(sound, whole=not stopped() or not clip.again)
+    return len(work.times)
 
 
-def _upright(frame: Any) -> np.ndarray:
-    """`[H, W, 3] uint8`, turned as the file says."""
-    pixels = frame.to_ndarray(format='rgb24')
-    return np.ascontiguousarray(np.rot90(pixels, round(getattr(frame, 'rotation', 0) / 90)))
-
-
-def _picture(frame: _Frame, video: Any) -> Any:
-    """A frame for the encoder, shown when the original was."""
-    import av
-
-    picture = av.VideoFrame.from_ndarray(frame.pixels, format='rgb24')
-    picture.pts, picture.time_base = frame.pts, video.time_base
-    return picture
-
-
-def _stream(writer: Any, video: Any, size: tuple[int, ...]) -> Any:
-    """The stream to write; odd sizes need colour at full resolution."""
-    height, width = size
-    stream = writer.add_stream('libx264', rate=video.average_rate or 25, options=OPTIONS)
-    stream.height, stream.width = height, width
-    stream.pix_fmt = 'yuv444p' if height % 2 or width % 2 else 'yuv420p'
-    stream.codec_context.time_base = video.time_base
-    return stream
-
-
-def _copy_of(stream: Any, writer: Any, target: pathlib.Path) -> Any:
-    """An audio stream of the same encoding."""
-    try:
-        return writer.add_stream_from_template(stream)
-    except ValueError as error:
-        raise VideoError(
-            f'{target}: sound of the kind {stream.codec_context.name} cannot be in '
-            f'{target.suffix}; choose .mkv'
-        ) from error
-
-
-def _begin(writer: Any, target: pathlib.Path) -> None:
-    """Writes the header, which also tells whether the container can hold all streams."""
+@contextlib.contextmanager
+def explained(source: str, target: pathlib.Path | str) -> Iterator[None]:
+    """Turns what FFmpeg raises into a VideoError."""
     import av
 
     try:
-        writer.start_encoding()
-    except (av.error.FFmpegError, ValueError) as error:
+        yield
+    except av.error.FFmpegError as error:
         raise VideoError(
-            f'{target}: {target.suffix} cannot hold these streams ({error}); choose .mkv'
+            f'{source} to {target}: {type(error).__name__}, {str(error) or "no reason given"}'
         ) from error
 
 
@@ -308,34 +215,216 @@ def require() -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: pathlib.Path) -> Iterator[Any]:
-    """A video to read, which has a video stream."""
+def opened(
+    source: pathlib.Path | rawframes.Pipe, *, max_size: int | None = None, kind: str | None = None
+) -> Iterator['Clip']:
+    """A file or a pipe to read, which has at least one frame.
+
+    Args:
+        source: the file, or the standard input.
+        max_size: reduces the longer side of frames.
+        kind: FFmpeg's name of the container; None to find out.
+
+    Raises:
+        VideoError: the file is missing, no video, or has no frames.
+    """
     require()
     import av
 
+    again = isinstance(source, pathlib.Path)
+    name = str(source) if again else 'standard input'
     try:
-        container = av.open(str(path))
+        container = av.open(str(source) if again else source, format=kind)
     except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f'{path} is no video that can be read ({error})') from error
+        raise VideoError(f'{name} is no video that can be read ({error})') from error
     with container:
+        yield Clip(container, name, max_size=max_size, again=again)
+
+
+class Clip:
+    """Frames to read, upright, in the order in which they are shown.
+
+    Args:
+        container: opened by PyAV.
+        name: for messages.
+        max_size: reduces the longer side.
+        again: whether it can be opened once more; a pipe and a camera cannot.
+
+    Attributes:
+        size: height and width of the frames that come out.
+        rate: frames a second, on average.
+        time_base: seconds of a unit of time.
+
+    Raises:
+        VideoError: there is no frame.
+    """
+
+    def __init__(
+        self, container: Any, name: str, *, max_size: int | None = None, again: bool = True
+    ) -> None:
+        self.container, self.name, self.again = container, name, again
+        self._max_size = max_size
+        self._damage: list[float] = []
+        self._packets_read = 0
+        self._begin: int | None = None if not again else 0  # a camera's clock began long ago
+        self._last: int | None = None
         if not container.streams.video:
-            raise VideoError(f'{path} has no picture, only sound')
-        yield container
+            raise VideoError(f'{name} has no picture, only sound')
+        self.stream = container.streams.video[0]
+        self.stream.thread_type = 'AUTO' if again else 'SLICE'  # without delay
+        self.rate = fractions.Fraction(self.stream.average_rate or 25)
+        self.time_base = fractions.Fraction(self.stream.time_base)
+        self._usual = max(1, round(1 / self.rate / self.time_base))
+        self._line = self._decoded()
+        with explained(name, 'frames'):
+            first = next(self._line, None)
+        if first is None:
+            raise VideoError(f'{name} has no frame that can be read: is it whole?')
+        self._line = itertools.chain([first], self._line)
+        height, width, _ = self._pixels(first).shape
+        self.size = height, width
+
+    @property
+    def total(self) -> int:
+        """About how many frames there are, or 0 if unknown."""
+        frames = self.stream.frames
+        if not frames and self.container.duration and self.stream.average_rate:
+            frames = round(self.container.duration / 1e6 * self.stream.average_rate)
+        return frames
+
+    @property
+    def sound(self) -> list[Any]:
+        """Audio streams."""
+        return list(self.container.streams.audio)
+
+    def times(self) -> Iterator[int]:
+        """Passes over frames, and tells when they are shown, in units of `time_base`."""
+        for frame in self._line:
+            yield self._pts(frame)
+
+    def frames(self) -> Iterator[pipeline.Frame]:
+        """All frames that `times` has not passed over.
+
+        Raises:
+            VideoError: the size of frames changes.
+        """
+        for frame in self._line:
+            pixels = self._pixels(frame)
+            if pixels.shape[:2] != self.size:
+                raise VideoError(
+                    f'{self.name} changes its size at {self._at(frame)}, from '
+                    f'{self.size[1]} x {self.size[0]} pixels: convert it to one size first'
+                )
+            yield pipeline.Frame(pixels, self._pts(frame))
+
+    def _pts(self, frame: Any) -> int:
+        """When a frame is shown: after the one before, whatever the file says."""
+        pts = frame.pts
+        if pts is not None:
+            self._begin = pts if self._begin is None else self._begin
+            pts -= self._begin
+        if self._last is not None and (pts is None or pts <= self._last):
+            pts = self._last + self._usual if pts is None else self._last + 1
+        self._last = 0 if pts is None else pts
+        return self._last
+
+    def _pixels(self, frame: Any) -> np.ndarray:
+        """`[H, W, 3] uint8`, turned as the file says."""
+        pixels = frame.to_ndarray(format='rgb24')
+        turned = np.rot90(pixels, round(getattr(frame, 'rotation', 0) / 90))
+        pixels = np.ascontiguousarray(turned)
+        return pixels if self._max_size is None else images.fit(pixels, self._max_size)
+
+    def _decoded(self) -> Iterator[Any]:
+        """Frames of PyAV; what is damaged is told and left out."""
+        import av
+
+        time, span = 0.0, 0.0
+        usual = float(1 / self.rate)
+        for packet in self._packets():
+            try:
+                found = packet.decode()
+            except av.error.InvalidDataError:
+                self._tell(time if packet.pts is None else float(packet.pts * packet.time_base))
+                continue
+            for frame in found:
+                time = time if frame.time is None else frame.time
+                span = max(usual, float((frame.duration or 0) * self.stream.time_base))
+                if frame.is_corrupt:
+                    self._tell(time)
+                yield frame
+        self._check_end(time + span)
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets of the picture; reading goes on behind damage for as long as there are more."""
+        import av
+
+        time, more = 0.0, True
+        while more:
+            more = False
+            try:
+                for packet in self.container.demux(self.stream):
+                    more = more or packet.size > 0
+                    self._packets_read += packet.size > 0
+                    time = time if packet.pts is None else float(packet.pts * packet.time_base)
+                    yield packet
+                return
+            except av.error.InvalidDataError:
+                self._tell(time)
+
+    def _tell(self, time: float) -> None:
+        """Warns of the first damage, and counts."""
+        if not self._damage:
+            logging.warning(
+                '%s is damaged at about %.2f s: what can be read is kept, and all else left out',
+                self.name,
+                time,
+            )
+        self._damage.append(time)
+
+    def _check_end(self, time: float) -> None:
+        """Warns of damage, and of an end that comes too early."""
+        if len(self._damage) > 1:
+            logging.warning(
+                '%s is damaged in %d places, from %.2f s to %.2f s',
+                self.name,
+                len(self._damage),
+                min(self._damage),
+                max(self._damage),
+            )
+        end = _end(self.container, self.stream)
+        there = not self.stream.frames or self._packets_read >= self.stream.frames
+        if not there or (end is not None and time < end - MISSING):
+            logging.warning(
+                '%s ends at %.2f s, though its header says %s: the rest cannot be read',
+                self.name,
+                time,
+                f'{self.stream.frames} frames' if end is None else f'{end:.2f} s',
+            )
+
+    @staticmethod
+    def _at(frame: Any) -> str:
+        return 'an unknown time' if frame.time is None else f'{frame.time:.2f} s'
 
 
-@contextlib.contextmanager
-def _created(path: pathlib.Path) -> Iterator[Any]:
-    """A video to write, in fragments that can be played whenever writing stops."""
-    import av
+def _end(container: Any, stream: Any) -> float | None:
+    """Seconds at which the picture ends, by the header."""
+    begin = float((stream.start_time or 0) * stream.time_base)
+    if stream.duration:
+        return begin + float(stream.duration * stream.time_base)
+    with contextlib.suppress(ValueError):  # Matroska
+        hours, minutes, seconds = map(float, stream.metadata.get('DURATION', '').split(':'))
+        return 3600 * hours + 60 * minutes + seconds
+    if container.duration and not container.streams.audio:
+        return begin + container.duration / 1e6
+    return None
 
-    flags = {'movflags': 'frag_keyframe+delay_moov'}
-    try:
-        container = av.open(str(path), 'w', options={} if path.suffix.lower() == '.mkv' else flags)
-    except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f'{path} cannot be written ({error}): choose another --output') from error
-    try:
-        with container:
-            yield container
-    except UserError:  # before the first frame: nothing of it is of use
-        path.unlink(missing_ok=True)
-        raise
+
+def fingerprint(path: pathlib.Path) -> str:
+    """Size and a hash of a file's beginning and end."""
+    size, part = path.stat().st_size, 2**20
+    with path.open('rb') as file:
+        digest = hashlib.sha256(file.read(part))
+        file.seek(max(0, size - part))
+        digest.update(file.read(part))
+    return f'{size} bytes, {digest.hexdigest()[:16]}'

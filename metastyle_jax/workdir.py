@@ -20,11 +20,12 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def lock(workdir: str | os.PathLike[str]) -> Iterator[None]:
+def lock(workdir: str | os.PathLike[str], *, flag: str = '--workdir') -> Iterator[None]:
     """Keeps a run's folder from other processes; does nothing where fcntl is absent.
 
     Args:
         workdir: the folder, made if need be.
+        flag: which one names it, for messages.
 
     Yields:
         Nothing, while the folder is locked. The lock ends with the process, however it ends.
@@ -38,11 +39,11 @@ def lock(workdir: str | os.PathLike[str]) -> Iterator[None]:
         opened = (workdir / '.lock').open('a+')
     except OSError as error:
         raise tensors.CheckpointError(
-            f'Cannot use {workdir}: {error.strerror or error}. Choose another --workdir.'
+            f'Cannot use {workdir}: {error.strerror or error}. Choose another {flag}.'
         ) from error
     with opened:
         if fcntl is not None:
-            _lock_file(opened, workdir)
+            _lock_file(opened, workdir, flag)
         yield
 
 
@@ -111,7 +112,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
     return config
 
 
-def _lock_file(opened: Any, workdir: pathlib.Path) -> None:
+def _lock_file(opened: Any, workdir: pathlib.Path, flag: str) -> None:
     """Locks the file, or names who has."""
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +123,7 @@ def _lock_file(opened: Any, workdir: pathlib.Path) -> None:
         opened.seek(0)
         raise tensors.CheckpointError(
             f'Another run, process {opened.read().strip() or "unknown"}, uses {workdir}: wait for '
-            'it, stop it, or choose another --workdir.'
+            f'it, stop it, or choose another {flag}.'
         ) from error
     opened.truncate(0)
     opened.write(f'{os.getpid()}\n')

@@ -1,0 +1,238 @@
+"""Moving pictures on the command line: files, the standard streams, cameras."""
+
+import contextlib
+import pathlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from absl import flags, logging
+
+from metastyle_jax import (
+    camera,
+    cli,
+    metrics,
+    pipeline,
+    rawframes,
+    segments,
+    steady,
+    transformer,
+    video,
+)
+from metastyle_jax.types import UserError
+
+BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
+# Loads what renders, for a size of batch; also tells what it depends on.
+Prepare = Callable[[int], tuple[pipeline.Render, dict[str, Any]]]
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of moving pictures."""
+    flags.DEFINE_integer(
+        'batch', 4, 'Frames of a video, or styles of --all, at once.', flag_values=values
+    )
+    flags.DEFINE_bool(
+        'resume', False, 'Go on with the video that a stopped run has begun.', flag_values=values
+    )
+    flags.DEFINE_float(
+        'steady',
+        0.0,
+        'Against flicker in a video, from 0 to below 1: the share of each frame that is carried '
+        'over from the one before, along the motion.',
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        'frame_size',
+        None,
+        'WIDTHxHEIGHT of raw frames on the standard input, or to ask a camera for.',
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        'frame_rate',
+        None,
+        'Frames a second of raw frames on the standard input (25 if not given), or to ask a '
+        'camera for.',
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        'pixel_format',
+        'rgb24',
+        "Of --input=- and --output=-: raw frames, 'rgb24', or 'y4m' (YUV4MPEG2), which tells size "
+        'and rate.',
+        flag_values=values,
+    )
+
+
+def wanted(values: flags.FlagValues) -> bool:
+    """Whether the input is a moving picture."""
+    return (
+        values.input == '-'
+        or values.input.startswith(camera.PREFIX)
+        or video.is_video(pathlib.Path(values.input))
+    )
+
+
+def run(values: flags.FlagValues, prepare: Prepare) -> int:
+    """Renders a moving picture as the flags say; returns the exit code."""
+    live = values.input == '-' or values.input.startswith(camera.PREFIX)
+    _check(values, live)
+    video.require()
+    if values.output != '-' and _is_done(values, live):
+        logging.info('%s is there already, and nothing is left to go on with', values.output)
+        return 0
+    over = threading.Event()
+    from_camera = values.input.startswith(camera.PREFIX)
+    batch = 1 if from_camera else values.batch  # whoever watches does not wait for four frames
+    with (
+        _input(values, over) as clip,
+        _output(values) as descriptor,
+    ):
+        _check_size(clip, values)
+        render, settings = prepare(batch)
+        if values.steady:
+            render = steady.Steady(render, values.steady)
+        settings |= {'steady': values.steady}
+        with (
+            cli.Stop().listening() as stop,
+            metrics.progress(
+                description='stylizing', unit='frame', total=None if live else clip.total or None
+            ) as bar,
+        ):
+            how = {
+                'batch': batch, 'over': over, 'latest': from_camera,
+                'progress': bar.update, 'stopped': lambda: stop.signal is not None,
+            }  # fmt: skip
+            if descriptor is None:
+                done = _record(values, clip, render, settings, live, how)
+            else:
+                pipe = rawframes.Pipe(descriptor, over)
+                try:
+                    done = _stream(clip, pipe, render, values.pixel_format, **how)
+                except BrokenPipeError:
+                    return BROKEN_PIPE
+    logging.info('wrote %d frames to %s', done, values.output)
+    if rest := getattr(clip, 'rest', 0):
+        raise UserError(
+            f'standard input ended with {rest} bytes of a frame: is --frame_size='
+            f'{values.frame_size} right, and was all of it sent?'
+        )
+    return 128 + stop.signal if stop.signal is not None else 0
+
+
+def _is_done(values: flags.FlagValues, live: bool) -> bool:
+    """Whether a run that is to go on has ended already; refuses what cannot be written."""
+    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
+    video.check_output(
+        target, None if live else source, overwrite=values.overwrite, resume=values.resume
+    )
+    return values.resume and target.exists() and not segments.folder_of(target).exists()
+
+
+def _record(
+    values: flags.FlagValues,
+    clip: Any,
+    render: pipeline.Render,
+    settings: dict[str, Any],
+    live: bool,
+    how: dict[str, Any],
+) -> int:
+    """Renders into a file; returns the number of its frames."""
+    target = pathlib.Path(values.output)
+    if live:
+        return video.record(clip, target, render, settings=settings, **how)
+    source = pathlib.Path(values.input)
+    settings |= {'max_size': values.max_size, 'source': video.fingerprint(source)}
+    how |= {'sound': source, 'resume': values.resume}
+    return video.record(clip, target, render, settings=settings, **how)
+
+
+def _stream(
+    clip: Any,
+    pipe: rawframes.Pipe,
+    render: pipeline.Render,
+    form: str,
+    *,
+    progress: Callable[[int], Any],
+    **how: Any,
+) -> int:
+    """Renders to the standard output; returns the number of frames."""
+    if clip.sound:
+        logging.warning('sound is left out: raw frames have none')
+    writer = rawframes.Writer(pipe, clip.size, rate=clip.rate, form=form)
+
+    def write(frames: list[pipeline.Frame], state: dict[str, Any]) -> None:
+        writer.write(frames, state)
+        progress(len(frames))
+
+    with video.explained(clip.name, 'standard output'):
+        left_out = pipeline.run(clip.frames(), render, write, **how)
+    if left_out:
+        logging.info('%d frames came too fast and were left out', left_out)
+    return writer.done
+
+
+def _output(values: flags.FlagValues) -> contextlib.AbstractContextManager[int | None]:
+    """The standard output where frames go there, else None."""
+    return rawframes.standard_output() if values.output == '-' else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _input(values: flags.FlagValues, over: threading.Event) -> Iterator[Any]:
+    """What to read: a `video.Clip`, or what looks like one."""
+    name, max_size = values.input, values.max_size
+    size = None if values.frame_size is None else rawframes.parse_size(values.frame_size)
+    rate = None if values.frame_rate is None else rawframes.parse_rate(values.frame_rate)
+    if name.startswith(camera.PREFIX):
+        with camera.opened(
+            name.removeprefix(camera.PREFIX), size=size, rate=rate, max_size=max_size
+        ) as clip:
+            yield clip
+    elif name != '-':
+        with video.opened(pathlib.Path(name), max_size=max_size) as clip:
+            yield clip
+    else:
+        rawframes.check_input()
+        pipe = rawframes.Pipe(0, over)
+        if values.pixel_format == 'y4m':
+            with video.opened(pipe, max_size=max_size, kind='yuv4mpegpipe') as clip:
+                yield clip
+        else:
+            assert size is not None  # `_check` has seen to it
+            yield rawframes.RawFrames(
+                pipe, size, rate=rate or rawframes.parse_rate(25), max_size=max_size
+            )
+
+
+def _check(values: flags.FlagValues, live: bool) -> None:
+    """Refuses flags that do not go together."""
+    if values.grid is not None or values.animate is not None or values.mask:
+        raise UserError('--grid, --animate and --mask are for pictures, not for video')
+    if values.batch < 1:
+        raise UserError(f'--batch={values.batch}: it must be at least 1')
+    if not 0 <= values.steady < 1:
+        raise UserError(f'--steady={values.steady}: it must be at least 0 and below 1')
+    if values.pixel_format not in rawframes.FORMATS:
+        known = ' or '.join(rawframes.FORMATS)
+        raise UserError(f'--pixel_format={values.pixel_format}: it must be {known}')
+    raw = values.input == '-' and values.pixel_format == 'rgb24'
+    if raw and values.frame_size is None:
+        raise UserError('--input=- needs --frame_size=WIDTHxHEIGHT, or --pixel_format=y4m')
+    if not live or (values.input == '-' and not raw):
+        for name in ('frame_size', 'frame_rate'):
+            if getattr(values, name) is not None:
+                raise UserError(
+                    f'--{name} is for raw frames and cameras; {values.input} has its own'
+                )
+    if values.resume and (live or values.output == '-'):
+        raise UserError('--resume needs a file for --input and for --output')
+
+
+def _check_size(clip: Any, values: flags.FlagValues) -> None:
+    """Refuses frames that are too small for the network."""
+    height, width = clip.size
+    if min(height, width) < transformer.MIN_SIDE:
+        remedy = 'raise --max_size' if values.max_size else 'enlarge them first'
+        raise UserError(
+            f'{clip.name}: frames of {width} x {height} pixels are too small, both sides must have '
+            f'{transformer.MIN_SIDE}: {remedy}'
+        )
