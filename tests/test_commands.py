@@ -378,7 +378,7 @@ def test_public_names_are_functions_however_modules_are_imported():
         _ = metastyle_jax.nothing
 
 
-@pytest.mark.parametrize('name', ['train', 'adapt', 'stylize', 'compare'])
+@pytest.mark.parametrize('name', ['train', 'adapt', 'stylize', 'export', 'compare'])
 def test_help_is_complete_and_short(name, monkeypatch, capsys):
     module = importlib.import_module(f'metastyle_jax.{name}')
     assert command(name, monkeypatch, '--help') == 0

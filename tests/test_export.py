@@ -98,10 +98,11 @@ def test_a_blend_of_some_strength_in_the_colours_of_the_photograph(
     look = {
         'theta': theta, 'weights': [0.3, 0.7], 'strength': 0.3, 'keep_colours': True
     }  # fmt: skip
+    check = format == 'onnx'  # its converter is the one that could go wrong
     done = metastyle_jax.export_style(
-        [style, other], tmp_path / f'a.{format}', pixels='uint8', **look
+        [style, other], tmp_path / f'a.{format}', pixels='uint8', check=check, **look
     )
-    assert done.difference <= 1.01 / 255
+    assert done.difference is None if not check else done.difference <= 1.01 / 255
     photos = (255 * noise(SIZES[0])).astype(np.uint8)
     wanted = stylized(photos / np.float32(255), [style, other], **look)
     load = programs.load_onnx if format == 'onnx' else programs.load_stablehlo
