@@ -79,10 +79,17 @@ class Weights(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What no step changes: tensors that stay, and rates of the learned inner loop, by name."""
+    """What no step changes.
+
+    Attributes:
+        slow: tensors that stay, by name.
+        rates: of the learned inner loop, by name.
+        lengths: factors of Adam's steps, by name; 1 for those that are not there.
+    """
 
     slow: dict[str, Array]
     rates: dict[str, Array]
+    lengths: dict[str, Array]
 
 
 class Plan(NamedTuple):
@@ -199,10 +206,10 @@ def start(
     factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
     plan = Plan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
     if inner is None:
-        return State(zero, fast, opt_state, None), Fixed(slow, {}), plan
+        return State(zero, fast, opt_state, None), Fixed(slow, {}, {}), plan
     rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
     inner_state = inner_optimizer(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
-    return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
+    return State(zero, fast, opt_state, inner_state), Fixed(slow, rates, {}), plan
 
 
 def read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.ndarray, str, str]:
@@ -329,6 +336,8 @@ def update(
         name: update * (plan.norm_factor if is_norm(name) else 1.0)
         for name, update in updates.items()
     }
+    for name, length in fixed.lengths.items():
+        updates[name] *= jnp.broadcast_to(length, updates[name].shape)
     inner = state.inner
     if plan.loop is not None:
         if plan.loop.log_loss:

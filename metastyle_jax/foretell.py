@@ -6,12 +6,14 @@ statistics of the loss network to norms costs nothing beside a step of adaptatio
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 LEAST = 16  # finished styles, before it is worth it
 FEATURES = 256
 _RIDGES = 10.0 ** np.arange(-3, 3.5, 0.5)  # of the mean of the kernel's diagonal
+_LENGTH, _LENGTHS = 1.2, (0.25, 4.0)  # of a step in the median, and the range of all
 _ENERGY = 5.0  # weight of a layer's energy beside the proportions of its channels
 
 
@@ -41,9 +43,20 @@ def describe(grams: Sequence[np.ndarray]) -> np.ndarray:
     return found.astype(np.float16)
 
 
-def norms(
-    features: np.ndarray, params: dict[str, np.ndarray], wanted: np.ndarray
-) -> dict[str, np.ndarray]:
+class Start(NamedTuple):
+    """Where new styles begin.
+
+    Attributes:
+        norms: name -> `[N, C]` float32.
+        lengths: name -> `[C]` float32, how much longer or shorter than others a step should be:
+            as far as the foretold of finished styles was off.
+    """
+
+    norms: dict[str, np.ndarray]
+    lengths: dict[str, np.ndarray]
+
+
+def start(features: np.ndarray, params: dict[str, np.ndarray], wanted: np.ndarray) -> Start:
     """Foretells the norms of new styles.
 
     The ridge is that of the least leave-one-out error, which has a closed form; where features
@@ -55,7 +68,7 @@ def norms(
         wanted: `[N, FEATURES]`, of the new ones.
 
     Returns:
-        Name -> `[N, C]` float32.
+        A `Start`.
     """
     names, widths = list(params), [leaf.shape[1] for leaf in params.values()]
     targets = np.concatenate([params[name] for name in names], axis=1).astype(np.float64)
@@ -64,12 +77,19 @@ def norms(
     values, vectors = np.linalg.eigh(known @ known.T)
     turned = vectors.T @ (targets - mean)
 
-    def left_out(ridge: float) -> float:
+    def left_out(ridge: float) -> np.ndarray:
+        """What is missing to each finished style when the others foretell it, `[S, P]`."""
         weights = 1 / (np.maximum(values, 0) + ridge)
-        residuals = vectors @ (weights[:, None] * turned)
-        return float(np.sum((residuals / (vectors**2 @ weights)[:, None]) ** 2))
+        return vectors @ (weights[:, None] * turned) / (vectors**2 @ weights)[:, None]
 
-    ridge = min(_RIDGES * max(values.mean(), 1e-12), key=left_out)
+    ridges = _RIDGES * max(values.mean(), 1e-12)
+    ridge = min(ridges, key=lambda ridge: np.sum(left_out(ridge) ** 2))
     dual = vectors @ (turned / (np.maximum(values, 0) + ridge)[:, None])
-    found = (mean + new @ known.T @ dual).astype(np.float32)
-    return dict(zip(names, np.split(found, np.cumsum(widths)[:-1], axis=1), strict=True))
+    missing = np.sqrt(np.mean(left_out(ridge) ** 2, axis=0))
+    lengths = np.clip(_LENGTH * missing / max(np.median(missing), 1e-12), *_LENGTHS)
+
+    def part(array: np.ndarray) -> dict[str, np.ndarray]:
+        parts = np.split(array.astype(np.float32), np.cumsum(widths)[:-1], axis=-1)
+        return dict(zip(names, parts, strict=True))
+
+    return Start(part(mean + new @ known.T @ dual), part(lengths))

@@ -90,7 +90,7 @@ def adapt_many(
     content_exclude: Sequence[str] = (),
     steps: int = 60,
     begin: str = 'library',
-    warm_steps: int = 30,
+    warm_steps: int = 40,
     inner_steps: int = 0,
     rate: float = adaptation.RATE,
     schedule: str = 'falling',
@@ -372,6 +372,7 @@ class _Group:
         self._step = together.compiled_step(plan, devices)
         self._fixed, self._vgg = parallel.replicate((fixed, vgg_params), devices)
         self._weights = weights
+        self._devices = devices
         self.count = count
 
     def adapt(
@@ -389,10 +390,13 @@ class _Group:
         filled = [*chosen, *[chosen[-1]] * (self.count - len(chosen))]
         grams = tuple(np.stack(layers) for layers in zip(*(one.grams for one in filled)))  # noqa: B905
         state, _, _ = self._start()
+        fixed = self._fixed
         if known is not None:
             features = np.stack([one.features for one in filled])
-            begun = foretell.norms(known.features, known.params, features)
-            state = state._replace(fast={name: jnp.asarray(begun[name]) for name in state.fast})
+            begun = foretell.start(known.features, known.params, features)
+            state = state._replace(fast=jax.tree.map(jnp.asarray, begun.norms))
+            lengths = parallel.replicate(begun.lengths, self._devices)
+            fixed = fixed._replace(lengths=lengths)
         history = []
         for contents in photographs:
             shared = together.Shared(self._fixed, self._vgg, jnp.asarray(contents), self._weights)

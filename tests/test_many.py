@@ -315,12 +315,15 @@ def test_norms_are_foretold_where_features_tell_them_and_are_the_mean_where_not(
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 6)) @ rng.normal(size=(6, foretell.FEATURES))
     norms = features @ rng.normal(size=(foretell.FEATURES, 10)) / 16 + 3
-    found = foretell.norms(features[:30], {'a': norms[:30, :4], 'b': norms[:30, 4:]}, features[30:])
+    known = {'a': norms[:30, :4], 'b': norms[:30, 4:]}
+    found = foretell.start(features[:30], known, features[30:]).norms
     np.testing.assert_allclose(found['a'], norms[30:, :4], atol=0.02 * norms.std())
     np.testing.assert_allclose(found['b'], norms[30:, 4:], atol=0.02 * norms.std())
-    noise = {'a': rng.normal(size=(30, 4)) + 3}
-    found = foretell.norms(features[:30], noise, features[30:])['a']
-    np.testing.assert_allclose(found, np.repeat(noise['a'].mean(0)[None], 10, 0), atol=0.3)
+    noise = {'a': rng.normal(size=(30, 4)) * np.array([1, 1, 1, 2]) + 3}
+    found = foretell.start(features[:30], noise, features[30:])
+    np.testing.assert_allclose(found.norms['a'], [noise['a'].mean(0)] * 10, atol=0.5)
+    lengths = found.lengths['a']  # of steps: longer where less could be foretold
+    np.testing.assert_allclose(lengths[3], 2 * np.mean(lengths[:3]), rtol=0.4)
 
 
 def test_later_styles_begin_where_the_library_lets_expect(theta, paintings, tmp_path, monkeypatch):
@@ -341,7 +344,7 @@ def test_later_styles_begin_where_the_library_lets_expect(theta, paintings, tmp_
     order = sorted(first.names, key=lambda name: first.entries[name].sha256)
     for name in order[:2]:  # the first group
         row = first.names.index(name)
-        begun = foretell.norms(known.features, known.params, first.features[[row]])
+        begun = foretell.start(known.features, known.params, first.features[[row]]).norms
         for key, leaf in library.pick(found, name).params.items():
             np.testing.assert_allclose(leaf, begun[key][0], atol=1e-5)
     assert found.names == [*first.names, *known.names]
