@@ -36,8 +36,9 @@ fi
 stopped=''
 "${command[@]}" &
 step=$!
-# --signal sends SIGTERM to this script alone; srun passes it on to every process.
-trap 'stopped=1; kill -TERM "$step" 2>/dev/null || true' TERM
+# --signal sends SIGTERM to this script alone. srun would answer one by killing the processes;
+# scancel hands it to each of them.
+trap 'stopped=1; scancel --signal=TERM "$SLURM_JOB_ID" || true' TERM
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do

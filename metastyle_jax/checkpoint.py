@@ -75,7 +75,7 @@ class Manager:
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, every: int = 1):
         if keep < 1 or every < 1:
             raise tensors.CheckpointError(f'keep={keep} and every={every} must both be at least 1.')
-        self.folder = workdir.place(folder).absolute()
+        self.folder = workdir.absolute(workdir.place(folder))
         self._every = every
         with self._errors('open'):
             self._manager = _open(self.folder, keep=keep)
@@ -418,7 +418,7 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
             'or a .safetensors file.'
         )
     if path.is_dir():
-        flat, settings, path = _read_run(path.absolute())
+        flat, settings, path = _read_run(workdir.absolute(path))
     else:
         flat, metadata = tensors.read(path, _FORMAT)
         settings = tensors.read_json(metadata, 'settings', path, tensors.CheckpointError)

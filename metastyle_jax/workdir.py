@@ -47,6 +47,11 @@ def place(path: str | os.PathLike[str]) -> pathlib.Path:
     return epath.Path(path)
 
 
+def absolute(path: pathlib.Path) -> pathlib.Path:
+    """The path from the root on; that of a bucket, of which etils would make a local one, as is."""
+    return path if is_bucket(path) else path.absolute()
+
+
 def is_bucket(path: pathlib.Path) -> bool:
     """Whether a path of `place` is in a bucket: no locks, nothing appended, each write whole."""
     return '://' in os.fspath(path)

@@ -13,7 +13,7 @@ for program in munged slurmctld slurmd sbatch; do
     exit 2
   }
 done
-mkdir -p "$work"/{state,spool1,spool2,munge}
+mkdir -p "$work"/{state,spoolnode1,spoolnode2,munge}
 host=$(hostname -s)
 cat >"$work/slurm.conf" <<CONF
 ClusterName=loopback
@@ -39,8 +39,8 @@ MinJobAge=600
 JobRequeue=1
 KillWait=60
 SchedulerParameters=requeue_delay=1,batch_sched_delay=1,sched_interval=1
-NodeName=1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26818 CPUs=1 State=UNKNOWN
-NodeName=2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26819 CPUs=1 State=UNKNOWN
+NodeName=node1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26818 CPUs=1 State=UNKNOWN
+NodeName=node2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26819 CPUs=1 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 export SLURM_CONF=$work/slurm.conf
@@ -61,8 +61,8 @@ munged --foreground --force --socket="$work/munge/socket" --key-file="$work/mung
 pids+=($!)
 for _ in $(seq 50); do [ -S "$work/munge/socket" ] && break; sleep 0.1; done
 slurmctld -D & pids+=($!)
-slurmd -D -N 1 & pids+=($!)
-slurmd -D -N 2 & pids+=($!)
+slurmd -D -N node1 & pids+=($!)
+slurmd -D -N node2 & pids+=($!)
 for _ in $(seq 60); do
   [ "$(sinfo --noheader --format=%T%D 2>/dev/null)" = idle2 ] && break
   sleep 1
@@ -72,7 +72,9 @@ sinfo
 cd "$root"
 log=$work/job.log
 export XLA_FLAGS=--xla_force_host_platform_device_count=2 JAX_PLATFORMS=cpu PYTHON=$python
-export PYTHONPATH=$root PAUSE=1
+export PYTHONPATH=$root
+# JAX finds the first process by the name of its node, which resolves on a real cluster.
+export JAX_COORDINATOR_ADDRESS=127.0.0.1:26820
 flags=(--config=configs/quickstart.py:tiny --workdir="$work/run" --heartbeat=20
   --config.outer.devices=0 --config.outer.styles=4 --config.outer.contents=1
   --config.model.width=2 --config.data.size=16 --config.data.style_size=16
@@ -81,7 +83,7 @@ job=$(sbatch --parsable --nodes=2 --ntasks-per-node=1 --output="$log" launch/slu
 echo "job $job"
 wait_for() { # PATTERN COUNT SECONDS
   for _ in $(seq "$3"); do
-    [ "$(grep -c "$1" "$log" 2>/dev/null)" -ge "$2" ] && return 0
+    [ -f "$log" ] && [ "$(grep -c "$1" "$log")" -ge "$2" ] && return 0
     sleep 1
   done
   echo "no '$1' in $log:" >&2
