@@ -33,7 +33,7 @@ adapt() { # NAME [FLAG ...]
   local name=$1
   shift
   [ -f "$name.safetensors" ] || metastyle-adapt --style="paintings/${name%%-*}.png" \
-    --out="$name.safetensors" --content_exclude=chelsea,china,flower,coffee --steps=100 "$@"
+    --out="$name.safetensors" --content_exclude=chelsea,china,flower,coffee "$@"
 }
 stylize() { metastyle-stylize --overwrite "$@"; }
 

@@ -1,7 +1,8 @@
 # Makes the virtual environment .venv beside this folder and installs the project with the extras
 # named in $extras; sourced by the other scripts. Quick when nothing has changed.
+# shellcheck shell=bash disable=SC2154
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cd "$root"
+cd "$root" || exit
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then

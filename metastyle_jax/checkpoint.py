@@ -75,7 +75,7 @@ class Manager:
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, every: int = 1):
         if keep < 1 or every < 1:
             raise tensors.CheckpointError(f'keep={keep} and every={every} must both be at least 1.')
-        self.folder = pathlib.Path(folder).absolute()
+        self.folder = workdir.absolute(workdir.place(folder))
         self._every = every
         with self._errors('open'):
             self._manager = _open(self.folder, keep=keep)
@@ -195,7 +195,7 @@ class Manager:
         for step in steps:
             source = self.folder / str(step)
             with self._errors('rename'), contextlib.suppress(FileNotFoundError):
-                os.rename(source, source.with_suffix('.damaged'))
+                source.rename(source.with_suffix('.damaged'))
         if steps:
             self._manager.reload()
 
@@ -218,14 +218,44 @@ class Manager:
             ) from error
 
 
+class Elsewhere:
+    """The part of `Manager` in a process that leaves checkpoints to another one."""
+
+    def __enter__(self) -> 'Elsewhere':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def save(self, step: int, state: types.PyTree, **_: Any) -> bool:
+        """Saves nothing."""
+        return False
+
+    def restore(self, abstract_state: types.PyTree) -> Restored | None:
+        """Reads nothing."""
+        return None
+
+    def latest_step(self) -> int | None:
+        """Knows of none."""
+        return None
+
+    def wait(self) -> None:
+        """Returns at once."""
+
+
 def _open(folder: pathlib.Path, keep: int | None = None) -> ocp.CheckpointManager:
-    """Opens Orbax's manager, for reading alone unless told how many to keep."""
+    """Opens Orbax's manager, for reading alone unless told how many to keep.
+
+    The state is the same in all processes, so Orbax is to wait for no other than the first.
+    """
     # Orbax reports every step of its work, and logs each exception several times.
     logging.getLogger('absl').addFilter(_is_not_chatter)
     policies = ocp.checkpoint_managers
     best = policies.BestN(
         get_metric_fn=_metric, reverse=True, n=1, keep_checkpoints_without_metrics=False
     )
+    if keep is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     return ocp.CheckpointManager(
         folder,
         options=ocp.CheckpointManagerOptions(
@@ -234,6 +264,10 @@ def _open(folder: pathlib.Path, keep: int | None = None) -> ocp.CheckpointManage
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
             cleanup_tmp_directories=True,
             read_only=keep is None,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes={0}
+            ),
         ),
     )
 
@@ -371,7 +405,7 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
         raise tensors.CheckpointError('--theta is empty: give a path, or leave it out.')
     elif str(path).startswith(hub.SCHEME):
         path = hub.fetch(str(path))
-    path = pathlib.Path(path)
+    path = workdir.place(path)
     try:
         found = path.exists()
     except OSError as error:
@@ -384,7 +418,7 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
             'or a .safetensors file.'
         )
     if path.is_dir():
-        flat, settings, path = _read_run(path.absolute())
+        flat, settings, path = _read_run(workdir.absolute(path))
     else:
         flat, metadata = tensors.read(path, _FORMAT)
         settings = tensors.read_json(metadata, 'settings', path, tensors.CheckpointError)

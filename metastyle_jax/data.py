@@ -169,6 +169,7 @@ def meta_batches(
     val_fraction: float,
     seed: int,
     workers: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> Batches[MetaBatch]:
     """Makes the batches of Algorithm 1, one for each outer step, without end.
 
@@ -188,6 +189,9 @@ def meta_batches(
         val_fraction: share of the contents in D_val.
         seed: of the split, the orders and the crops; from 0 to 2**32 - 1.
         workers: processes that decode; 0 for threads of this process.
+        share: (p, P) for the p-th of P equal parts of each batch, S / P styles with their
+            contents; nothing else is read. All parts together are the batch of (0, 1), and the
+            state is the same for all.
 
     Returns:
         An iterator of `MetaBatch` with `get_state`, `set_state` and `close`.
@@ -202,19 +206,22 @@ def meta_batches(
     _check_int('style_size', style_size, 16)
     if style_fit not in ('crop', 'squash'):
         raise sources.DataError(f"style_fit is {style_fit!r}. Give 'crop' or 'squash'.")
+    if S % share[1]:
+        raise sources.DataError(f'{S} styles a step cannot be shared out evenly by {share[1]}.')
     train, val = split(len(contents), val_fraction=val_fraction, seed=seed)
+    stream = functools.partial(_stream, share=share)
     tally, photo = _Tally(), functools.partial(_photo, size=size)
     readers = [_Reader(contents, part, tally, math.ceil(size * 9 / 8)) for part in (train, val)]
     paintings = _Reader(styles, np.arange(len(styles)), _Tally(), style_size)
     fit = functools.partial(_crop, share=1.0) if style_fit == 'crop' else _squash
-    inner = [_stream(readers[0], photo, batch=S * T * N, seed=(seed, 0))] if T else []
+    inner = [stream(readers[0], photo, batch=S * T * N, seed=(seed, 0))] if T else []
     return Batches(
         [
             *inner,
-            _stream(readers[1 if T else 0], photo, batch=S * N, seed=(seed, 1)),
-            _stream(paintings, functools.partial(fit, size=style_size), batch=S, seed=(seed, 2)),
+            stream(readers[1 if T else 0], photo, batch=S * N, seed=(seed, 1)),
+            stream(paintings, functools.partial(fit, size=style_size), batch=S, seed=(seed, 2)),
         ],
-        functools.partial(_meta_batch, shape=(S, T, N)),
+        functools.partial(_meta_batch, shape=(S // share[1], T, N)),
         workers=workers,
         facts={
             'seed': seed,
@@ -360,15 +367,22 @@ def _meta_batch(*parts: tuple, shape: tuple) -> MetaBatch:
 
 
 def _stream(
-    reader: _Reader, transform: Callable, *, batch: int, seed: tuple[int, int]
+    reader: _Reader,
+    transform: Callable,
+    *,
+    batch: int,
+    seed: tuple[int, int],
+    share: tuple[int, int] = (0, 1),
 ) -> grain.MapDataset:
-    """Shuffles, repeats, transforms and batches (image, index) pairs."""
+    """Shuffles, repeats, transforms and batches (image, index) pairs; of each batch, a share."""
     _check_seed(seed[0])
     own_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     # Without a number of epochs the length is sys.maxsize, which some batch sizes overflow.
     epochs = math.ceil(_STEPS * batch / len(reader))
     dataset = grain.MapDataset.source(reader).seed(own_seed).shuffle().repeat(epochs)
-    return dataset.random_map(transform).batch(batch)[:_STEPS]
+    # Crops go by the number of the pair, so that a share has those of the whole batch.
+    parts = dataset.random_map(transform).batch(batch // share[1])
+    return parts[share[0] :: share[1]][:_STEPS]
 
 
 def _close_at_exit(batches: weakref.ref[Batches]) -> None:

@@ -21,7 +21,7 @@ from absl import logging
 from tensorboardX import record_writer, summary
 from tensorboardX.proto import event_pb2
 
-from metastyle_jax import tensors
+from metastyle_jax import tensors, workdir
 from metastyle_jax.types import UserError
 
 JSON_FILE = 'metrics.jsonl'
@@ -55,10 +55,12 @@ class Logger:
 
     def __init__(self, folder: pathlib.Path, *, total: int, start: int, images: int) -> None:
         self._path = folder / JSON_FILE
-        self._drop_after(start)
+        self._whole = workdir.is_bucket(folder)  # nothing can be appended there
+        self._written = self._drop_after(start)
         self._board: _Board | None = None
         with self._guarded():
-            self._board = _Board(folder / 'tensorboard', start)
+            if not self._whole:
+                self._board = _Board(folder / 'tensorboard', start)
         self._bar = progress(total=total, initial=start, unit='step', description='meta-training')
         self._images = images
         self._paused = False
@@ -104,11 +106,7 @@ class Logger:
         }
         line['images_per_second'] = self._images * len(self._window) / self._working_seconds(now)
         line['compile_seconds'] = self._compile_seconds
-        try:
-            with self._path.open('a', encoding='utf-8') as opened:
-                opened.write(json.dumps({'step': step, **line}) + '\n')
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._append(json.dumps({'step': step, **line}) + '\n')
         with self._guarded():
             if self._board:
                 self._board.add(step, *(summary.scalar(*item) for item in line.items()))
@@ -145,17 +143,30 @@ class Logger:
         working = elapsed - self._idle_seconds
         return working if working > 0 else max(elapsed, 1e-9)
 
-    def _drop_after(self, start: int) -> None:
-        """Drops lines of later steps, and those that a killed run left unfinished."""
+    def _append(self, line: str) -> None:
+        """Adds to the file of JSON lines."""
+        try:
+            if self._whole:
+                self._written += line.encode()
+                self._path.write_bytes(self._written)
+            else:
+                with self._path.open('a', encoding='utf-8') as opened:
+                    opened.write(line)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _drop_after(self, start: int) -> bytes:
+        """Drops lines of later steps, and those that a killed run left unfinished; the rest."""
         try:
             lines = self._path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
-            return
+            return b''
         except OSError as error:
             raise self._unwritable(error) from error
         kept = [line for line in lines if _is_line(line, start)]
         if kept != lines:
             tensors.write_atomically(self._path, b''.join(kept), UserError)
+        return b''.join(kept)
 
     def _unwritable(self, error: OSError) -> UserError:
         """Says why the file of JSON lines cannot be used."""
@@ -175,6 +186,27 @@ class Logger:
                 with contextlib.suppress(OSError):  # what is still to be written is lost
                     self._board.close()
             self._board = None
+
+
+class Silent:
+    """The part of `Logger` in a process that leaves the log to another one."""
+
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Drops the scalars of a step."""
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Measures nothing."""
+        return contextlib.nullcontext()
+
+    def flush(self, step: int) -> dict[str, float]:
+        """Writes nothing."""
+        return {}
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Drops a picture."""
+
+    def close(self) -> None:
+        """Has nothing to close."""
 
 
 class _Board:

@@ -1,37 +1,179 @@
-"""Styles over the devices of one process: the only file that names devices, `pmap` or meshes.
+"""Styles over all devices of all processes: the only file that names these, `pmap` or meshes.
 
 One outer step sees S styles. They are shared out evenly over the devices, each device averages
 the meta-gradients of its own, and one mean over devices follows. Everything else, the state
 included, is the same on every device.
+
+Several processes, on one machine or many, run the same program. Each reads its share of a batch;
+the first alone writes. Whoever fails tells the others, and one that dies or hangs is missed: all
+end, with a message that names it, so that the same command can go on from the last checkpoint.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
-from typing import Any
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
+import numpy as np
+from absl import logging
+from jax._src import distributed
+from jax.experimental import multihost_utils
 
+from metastyle_jax import watch
 from metastyle_jax.types import PyTree, UserError
 
+HEARTBEAT = 60  # seconds of silence after which a process counts as lost
 _AXIS = 'devices'
+_watch: watch.Watch | None = None  # while this process is one of several
+
+
+class Place(NamedTuple):
+    """Where a process stands among those of a run.
+
+    Attributes:
+        coordinator: HOST:PORT at which the first process can be reached; '' to let JAX find out
+            (Slurm, Open MPI, TPU).
+        processes: how many there are.
+        process: which one this is, from 0.
+        heartbeat: seconds after which a silent process counts as lost.
+    """
+
+    coordinator: str = ''
+    processes: int = 0
+    process: int = 0
+    heartbeat: int = HEARTBEAT
+
+
+@contextlib.contextmanager
+def joined(place: Place | None) -> Iterator[None]:
+    """Makes this process one of several while the block runs; call it before any use of JAX.
+
+    Where the block raises, the other processes end with the same message within some seconds;
+    where it succeeds, they are waited for. After a failure the process must end by `leave`.
+
+    Args:
+        place: of this process; None for a program of one process.
+
+    Raises:
+        UserError: the place is impossible, or the others cannot be reached.
+    """
+    global _watch
+    if place is None:
+        yield
+        return
+    _initialize(place)
+    _watch = watch.Watch(distributed.global_state.client, *share(), patience=place.heartbeat)
+    try:
+        yield
+        agree(0)  # from here on nobody has to wait long for anybody
+    except UserError as error:
+        _watch.tell(str(error), code=2)
+        raise
+    except BaseException as error:
+        # Where a neighbour's connection breaks, a collective fails; the watch knows whose it was.
+        _watch.wait()
+        traceback.print_exc()
+        _watch.tell(f'{type(error).__name__}: {error}', code=watch.EXIT_LOST)
+        leave(130 if isinstance(error, KeyboardInterrupt) else 1)
+    _watch.close()
+    _watch = None
+    jax.distributed.shutdown()
+
+
+def leave(code: int) -> int:
+    """Returns an exit code; ends the process at once where others may never come to say goodbye."""
+    if _watch is None:
+        return code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def share() -> tuple[int, int]:
+    """Number of this process, and how many there are."""
+    return jax.process_index(), jax.process_count()
 
 
 def count(wanted: int = 0, *, name: str = 'outer.devices') -> int:
-    """Number of devices that a step is spread over.
+    """Number of devices that a step is spread over, those of all processes.
 
     Args:
         wanted: how many to use; 0 for all there are.
         name: of the setting, for errors.
 
     Raises:
-        UserError: there are fewer, or the program runs in several processes.
+        UserError: there are fewer, or they are not shared evenly by several processes.
     """
-    if jax.process_count() > 1:
-        raise UserError(f'{jax.process_count()} processes: styles are shared out within one only')
-    there = jax.device_count()
+    there, processes = jax.device_count(), jax.process_count()
     if not 0 <= wanted <= there:
         raise UserError(f'{name}={wanted}: there are {there}; 0 takes them all')
+    if processes > 1 and wanted not in (0, there):
+        raise UserError(
+            f'{name}={wanted}: {processes} processes use all of their {there} devices; set it to 0'
+        )
+    if jax.local_device_count() * processes != there:
+        raise UserError(
+            f'{jax.local_device_count()} of {there} devices are in process {jax.process_index()} '
+            f'of {processes}: give each process as many'
+        )
     return wanted or there
+
+
+def agree(number: int) -> int:
+    """The largest of a number over processes; all must call it, and it waits for them."""
+    if jax.process_count() == 1:
+        return number
+    return int(_largest()(np.full(jax.local_device_count(), number, np.int32)))
+
+
+def from_first(make: Callable[[], Any]) -> Any:
+    """What the first process makes, for all of them; all must call it.
+
+    Args:
+        make: called in the first process alone; returns what JSON can hold.
+    """
+    if jax.process_count() == 1:
+        return make()
+    made = json.dumps(make()).encode() if is_first() else b''
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(made))))
+    return json.loads(_broadcast(made or bytes(size)))
+
+
+def copy_of_first(tree: PyTree) -> PyTree:
+    """The tree of the first process, bit for bit, for all of them; all must call it.
+
+    Args:
+        tree: arrays and typed keys, of the same shapes and types everywhere.
+    """
+    if jax.process_count() == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    is_key = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    arrays = [
+        np.asarray(jax.random.key_data(leaf) if key else leaf)
+        for leaf, key in zip(leaves, is_key, strict=True)
+    ]
+    sent = _broadcast(b''.join(array.tobytes() for array in arrays))
+    found, offset = [], 0
+    for leaf, key, array in zip(leaves, is_key, arrays, strict=True):
+        copy = jax.numpy.array(np.frombuffer(sent, array.dtype, array.size, offset))
+        copy = copy.reshape(array.shape)
+        offset += array.nbytes
+        if key:
+            copy = jax.random.wrap_key_data(copy, impl=jax.random.key_impl(leaf))
+        found.append(copy)
+    return jax.tree.unflatten(structure, found)
 
 
 def check_divisible(styles: int, devices: int) -> None:
@@ -51,7 +193,8 @@ def replicate(tree: PyTree, devices: int | None = None) -> PyTree:
         tree: arrays that a step gets whole.
         devices: as given to `spread`.
     """
-    mesh = jax.sharding.Mesh(jax.devices()[:devices], (_AXIS,))
+    # Each process puts its own copy on its own devices: that is what `pmap` gives and takes.
+    mesh = jax.sharding.Mesh(jax.local_devices()[:devices], (_AXIS,))
     return jax.device_put(tree, jax.NamedSharding(mesh, jax.P()))
 
 
@@ -61,8 +204,19 @@ def _part(leaf: Any) -> jax.P:
 
 
 def mean(tree: PyTree) -> PyTree:
-    """Mean over devices, inside a function given to `spread`."""
-    return jax.lax.pmean(tree, _AXIS)
+    """Mean over devices, inside a function given to `spread`.
+
+    Each device adds up one part of the numbers, in the order of the devices: the sum is the same
+    bit for bit however many processes the devices belong to. An all-reduce adds in an order of
+    its own, and Adam makes steps of such differences where a gradient is zero but for them.
+    """
+    devices = jax.lax.axis_size(_AXIS)
+    if devices == 1:
+        return jax.lax.pmean(tree, _AXIS)
+    flat, unravel = jax.flatten_util.ravel_pytree(tree)
+    parts = jax.numpy.pad(flat, (0, -flat.size % devices)).reshape(devices, -1)
+    parts = jax.lax.all_to_all(parts, _AXIS, split_axis=0, concat_axis=0)
+    return unravel(jax.lax.all_gather(parts.mean(0), _AXIS, tiled=True)[: flat.size])
 
 
 def gather(tree: PyTree) -> PyTree:
@@ -83,13 +237,15 @@ def spread(
         devices: D; all there are if None.
 
     Returns:
-        `step` for whole batches: leaves `[S, ...]`, S a multiple of D. It is compiled once for
-        each set of shapes. Its attribute `lower` is that of `jax.jit`'s functions.
+        `step` for whole batches: leaves `[S, ...]`, S a multiple of D; of P processes each gives
+        its share, `[S / P, ...]`. It is compiled once for each set of shapes. Its attribute
+        `lower` is that of `jax.jit`'s functions.
 
     Raises:
         UserError: when called with S no multiple of D.
     """
     chosen = jax.devices()[:devices]
+    here = sum(device.process_index == jax.process_index() for device in chosen)
     mapped = jax.pmap(
         step,
         axis_name=_AXIS,
@@ -99,8 +255,8 @@ def spread(
     )
 
     def split(leaf: Any) -> Any:
-        check_divisible(leaf.shape[0], len(chosen))
-        return leaf.reshape(len(chosen), len(leaf) // len(chosen), *leaf.shape[1:])
+        check_divisible(leaf.shape[0], here)
+        return leaf.reshape(here, len(leaf) // here, *leaf.shape[1:])
 
     def run(*args: PyTree) -> PyTree:
         return mapped(*args[:shared], jax.tree.map(split, args[shared]))
@@ -152,3 +308,70 @@ def divided(
 
     run.cache_size = compiled._cache_size  # type: ignore[attr-defined]
     return run
+
+
+def _initialize(place: Place) -> None:
+    """Finds the other processes."""
+    known = {'--coordinator': place.coordinator, '--processes': place.processes}
+    if place.coordinator or place.processes:
+        missing = [name for name, value in known.items() if not value]
+        if missing:
+            raise UserError(
+                f'{" and ".join(missing)} must be given too, and --process from 0 on: the same '
+                'command for each process but for that number'
+            )
+        if not 0 <= place.process < place.processes:
+            raise UserError(
+                f'--process={place.process}: with --processes={place.processes} it must be from 0 '
+                f'to {place.processes - 1}'
+            )
+        if not place.coordinator.rpartition(':')[2].isdigit():
+            raise UserError(
+                f'--coordinator={place.coordinator}: write HOST:PORT of the first process'
+            )
+    if place.heartbeat < 2:
+        raise UserError(f'--heartbeat={place.heartbeat}: it must be at least 2 seconds')
+    # JAX would take SIGTERM for itself; `cli.Stop` has it, and `agree` tells the others.
+    jax.config.update('jax_enable_preemption_service', False)
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+    chosen: dict[str, Any] = {}
+    if place.coordinator:
+        chosen = {
+            'coordinator_address': place.coordinator,
+            'num_processes': place.processes,
+            'process_id': place.process,
+            'cluster_detection_method': 'deactivate',
+        }
+    try:
+        jax.distributed.initialize(
+            **chosen,
+            initialization_timeout=max(place.heartbeat, 300),
+            # The watch is to speak first: it knows who is lost.
+            heartbeat_timeout_seconds=2 * place.heartbeat,
+            shutdown_timeout_seconds=2 * place.heartbeat,
+        )
+    except (RuntimeError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise UserError(
+            f'the processes of this run did not find each other ({line}): see that all are '
+            'started and that the port of --coordinator is open; give --coordinator, --processes '
+            'and --process where --distributed alone finds nothing'
+        ) from error
+    logging.info(
+        'process %d of %d: %d of %d devices',
+        *share(),
+        jax.local_device_count(),
+        jax.device_count(),
+    )
+
+
+@functools.cache
+def _largest() -> Callable[[np.ndarray], Any]:
+    """Compiles the largest of a number on each device."""
+    return jax.pmap(lambda x: jax.lax.pmax(x, _AXIS), axis_name=_AXIS, out_axes=None)
+
+
+def _broadcast(sent: bytes) -> bytes:
+    """The bytes of the first process, for all; those of the others are as many."""
+    buffer = np.frombuffer(sent, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()

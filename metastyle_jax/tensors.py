@@ -234,6 +234,12 @@ def write_atomically(path: pathlib.Path, data: bytes, error: type[Exception]) ->
     Raises:
         error: if the folder is missing or not writable, or the disk is full.
     """
+    if '://' in os.fspath(path):  # a bucket: an object is there whole or not at all
+        try:
+            path.write_bytes(data)
+        except OSError as cause:
+            raise error(_unwritable(path, cause)) from cause
+        return
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         with temporary.open('wb') as opened:

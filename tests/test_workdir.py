@@ -3,8 +3,9 @@ import os
 
 import helpers
 import pytest
+from etils import epath
 
-from metastyle_jax import tensors, workdir
+from metastyle_jax import checkpoint, metrics, tensors, workdir
 
 
 def test_a_second_run_in_one_folder_is_refused_until_the_first_ends(tmp_path):
@@ -84,3 +85,60 @@ def test_the_configuration_is_read_back(tmp_path):
     assert workdir.read_config(tmp_path) is None
     workdir.write_config(tmp_path, CONFIG)
     assert workdir.read_config(tmp_path) == json.loads(json.dumps(CONFIG))
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A bucket `gs://bucket`, whose objects are files of a folder."""
+    monkeypatch.setattr(workdir, '_BUCKETS', {'gs': 'json'})  # a package that is there
+    local = lambda path: str(path).replace('gs://bucket', str(tmp_path))
+    redirected = {
+        name: lambda original, path, *args, **kwargs: original(local(path), *args, **kwargs)
+        for name in ('open', 'exists', 'isdir', 'mkdir', 'remove')
+    }
+    with epath.testing.mock_epath(**redirected):
+        yield tmp_path
+
+
+def test_the_scheme_of_a_bucket_passes_through(monkeypatch):
+    monkeypatch.setattr(workdir, '_BUCKETS', {'gs': 'json'})
+    path = workdir.place('gs://bucket/run')
+    assert str(path / 'checkpoints') == 'gs://bucket/run/checkpoints'
+    assert str(workdir.absolute(workdir.place(path))) == 'gs://bucket/run'
+    assert workdir.is_bucket(path)
+    assert not workdir.is_bucket(workdir.place('runs/coco'))
+    opened = []
+    monkeypatch.setattr(
+        checkpoint.ocp, 'CheckpointManager', lambda folder, **_: opened.append(str(folder))
+    )
+    monkeypatch.setattr(type(path), 'mkdir', lambda *_, **__: None)
+    checkpoint.Manager(path / 'checkpoints')
+    assert opened == ['gs://bucket/run/checkpoints']
+
+
+@pytest.mark.parametrize(
+    ('path', 'message'), [('ftp://host/run', 'ftp'), ('gs://bucket/run', r'metastyle_jax\[gs\]')]
+)
+def test_places_that_cannot_be_reached_are_refused(monkeypatch, path, message):
+    monkeypatch.setattr(workdir, '_BUCKETS', {'gs': 'nowhere_to_be_found'})
+    with pytest.raises(tensors.CheckpointError, match=message):
+        workdir.place(path)
+
+
+def test_configuration_and_log_of_a_run_in_a_bucket(bucket, caplog):
+    folder = workdir.place('gs://bucket/run')
+    (bucket / 'run').mkdir()
+    with workdir.lock(folder):
+        workdir.write_config(folder, CONFIG)
+    assert 'cannot be locked' in caplog.text
+    workdir.write_config(folder, CONFIG)
+    assert workdir.read_config(folder)['name'] is None
+    for start in (0, 1):  # begun, then resumed after the first step
+        log = metrics.Logger(folder, total=2, start=start, images=1)
+        for step in (1, 2):
+            log.add(step, {'outer': float(step)})
+            log.flush(step)
+        log.close()
+    lines = (bucket / 'run' / 'metrics.jsonl').read_text().splitlines()
+    assert [json.loads(line)['step'] for line in lines] == [1, 1, 2]
+    assert not (bucket / 'run' / 'tensorboard').exists()

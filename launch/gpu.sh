@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Trains on all accelerators of this machine, and goes on by itself after a crash. Usage:
+#   bash launch/gpu.sh [--dry-run] --config=configs/coco.py --workdir=runs/coco [FLAG ...]
+# SIGTERM (preemption) and Ctrl-C save first and end with 143 or 130: the same command resumes.
+# Environment: RETRIES (20), PAUSE (10, seconds between attempts), and for other hardware EXTRAS
+# (cuda12). METASTYLE_VENV names an environment that has the package: nothing is installed then.
+set -euo pipefail
+dry=${DRY_RUN:-}
+if [ "${1:-}" = --dry-run ]; then
+  dry=1
+  shift
+fi
+if [ $# -eq 0 ]; then
+  sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}" >&2
+  exit 2
+fi
+retries=${RETRIES:-20} pause=${PAUSE:-10}
+if [ -n "$dry" ]; then
+  printf 'would install: .[%s]\n' "${EXTRAS:-cuda12}"
+  printf 'would run, up to %s times:' "$retries"
+  printf ' %q' metastyle-train "$@"
+  printf '\n'
+  exit 0
+fi
+here=$(dirname "${BASH_SOURCE[0]}")
+if [ -z "${METASTYLE_VENV:-}" ]; then
+  extras=${EXTRAS:-cuda12}
+  # shellcheck source=launch/setup.sh
+  source "$here/setup.sh"
+fi
+# shellcheck source=launch/retry.sh
+source "$here/retry.sh"
+retry "$retries" "$pause" "${METASTYLE_VENV:-${venv:-}}/bin/python" -m metastyle_jax.train "$@"

