@@ -572,7 +572,7 @@ def _render_all(values: flags.FlagValues) -> int:
         raise UserError('--all takes one library, and no --weights, --mask, --grid or --animate')
     if source.is_dir() or film.wanted(values):
         raise UserError(f'--input={source}: --all is for one picture')
-    if values.batch < 1:
+    if values.batch is not None and values.batch < 1:
         raise UserError(f'--batch={values.batch}: it must be at least 1')
     found = library.load(values.style[0])
     picture = _read(Job(source, target), values.max_size)
@@ -606,7 +606,7 @@ def _in_all_styles(
     theta = library.own_theta(found, values.theta)
     options = {**_options(values), 'theta': theta}
     height, width = pixels.shape[:2]
-    batch = min(values.batch, len(found.entries))
+    batch = min(values.batch or film.BATCH, len(found.entries))
     while batch > 1 and not tiles.fits(batch * height, width):
         batch -= 1
     with metrics.progress(description='stylizing', unit='style', total=len(found.entries)) as bar:
