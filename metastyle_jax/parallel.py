@@ -301,9 +301,9 @@ def _initialize(place: Place) -> None:
         jax.distributed.initialize(
             **chosen,
             initialization_timeout=max(place.heartbeat, 300),
-            # The watch is to speak first: it knows who is lost.
-            heartbeat_timeout_seconds=2 * place.heartbeat,
-            shutdown_timeout_seconds=2 * place.heartbeat,
+            # The watch is to speak first: it knows who is lost. JAX takes about two thirds of this.
+            heartbeat_timeout_seconds=3 * place.heartbeat + 30,
+            shutdown_timeout_seconds=3 * place.heartbeat + 30,
         )
     except (RuntimeError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
