@@ -350,4 +350,5 @@ def _meet() -> None:
     """
     if jax.process_count() > 1 and jax.default_backend() == 'cpu':
         name = f'metastyle/meet/{next(_meetings)}'
-        distributed.global_state.client.wait_at_barrier(name, 24 * 3600 * 1000)
+        store: Any = distributed.global_state.client
+        store.wait_at_barrier(name, 24 * 3600 * 1000)
