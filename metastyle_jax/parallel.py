@@ -11,6 +11,7 @@ end, with a message that names it, so that the same command can go on from the l
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import sys
@@ -23,13 +24,13 @@ import jax.flatten_util
 import numpy as np
 from absl import logging
 from jax._src import distributed
-from jax.experimental import multihost_utils
 
 from metastyle_jax import watch
 from metastyle_jax.types import PyTree, UserError
 
 HEARTBEAT = 60  # seconds of silence after which a process counts as lost
 _AXIS = 'devices'
+_meetings = itertools.count()  # all processes come to them in one order
 _watch: watch.Watch | None = None  # while this process is one of several
 
 
@@ -134,6 +135,7 @@ def agree(number: int) -> int:
     """The largest of a number over processes; all must call it, and it waits for them."""
     if jax.process_count() == 1:
         return number
+    _meet()
     return int(_largest()(np.full(jax.local_device_count(), number, np.int32)))
 
 
@@ -146,7 +148,7 @@ def from_first(make: Callable[[], Any]) -> Any:
     if jax.process_count() == 1:
         return make()
     made = json.dumps(make()).encode() if is_first() else b''
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(made))))
+    size = agree(len(made))
     return json.loads(_broadcast(made or bytes(size)))
 
 
@@ -258,7 +260,12 @@ def spread(
         check_divisible(leaf.shape[0], here)
         return leaf.reshape(here, len(leaf) // here, *leaf.shape[1:])
 
+    compiled: list[Any] = []
+
     def run(*args: PyTree) -> PyTree:
+        if jax.process_count() > 1 and not compiled:  # some take longer to compile than others
+            compiled.append(lower(*args).compile())
+            _meet()
         return mapped(*args[:shared], jax.tree.map(split, args[shared]))
 
     def lower(*args: PyTree) -> Any:
@@ -346,9 +353,9 @@ def _initialize(place: Place) -> None:
         jax.distributed.initialize(
             **chosen,
             initialization_timeout=max(place.heartbeat, 300),
-            # The watch is to speak first: it knows who is lost.
-            heartbeat_timeout_seconds=2 * place.heartbeat,
-            shutdown_timeout_seconds=2 * place.heartbeat,
+            # The watch is to speak first: it knows who is lost. JAX takes about two thirds of this.
+            heartbeat_timeout_seconds=3 * place.heartbeat + 30,
+            shutdown_timeout_seconds=3 * place.heartbeat + 30,
         )
     except (RuntimeError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
@@ -371,7 +378,29 @@ def _largest() -> Callable[[np.ndarray], Any]:
     return jax.pmap(lambda x: jax.lax.pmax(x, _AXIS), axis_name=_AXIS, out_axes=None)
 
 
+@functools.cache
+def _sum() -> Callable[[np.ndarray], Any]:
+    """Compiles the sum over devices."""
+    return jax.pmap(lambda x: jax.lax.psum(x, _AXIS), axis_name=_AXIS, out_axes=None)
+
+
 def _broadcast(sent: bytes) -> bytes:
     """The bytes of the first process, for all; those of the others are as many."""
-    buffer = np.frombuffer(sent, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
+    # One device holds them, and all others zeros.
+    buffer = np.zeros((jax.local_device_count(), len(sent)), np.uint8)
+    if is_first():
+        buffer[0] = np.frombuffer(sent, np.uint8)
+    _meet()
+    return np.asarray(_sum()(buffer)).tobytes()
+
+
+def _meet() -> None:
+    """Waits for the other processes at JAX's coordinator.
+
+    Gloo, which CPUs use, gives up on a process that comes to a collective 30 s after another one.
+    The watch ends the wait for one that is lost.
+    """
+    if jax.process_count() > 1 and jax.default_backend() == 'cpu':
+        name = f'metastyle/meet/{next(_meetings)}'
+        store: Any = distributed.global_state.client
+        store.wait_at_barrier(name, 24 * 3600 * 1000)
