@@ -5,6 +5,8 @@ checkpoint too is checked, when it is read back, against a SHA-256 taken when it
 """
 
 import contextlib
+import hashlib
+import itertools
 import json
 import logging
 import os
@@ -33,6 +35,7 @@ _NO_DAMAGE = re.compile(
     r'^(ABORTED|CANCELLED|DEADLINE_EXCEEDED|PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE)'
 )
 SHIPPED = pathlib.Path(__file__).with_name('theta.safetensors')  # see docs/MODEL_CARD.md
+_META_1 = {'sha256', 'keys', 'data_state'}  # what checkpoints of version 0.1 say of themselves
 _RATES = 'rates/'  # before the names of learned rates in a θ file
 _log = logging.getLogger(__name__)
 
@@ -78,6 +81,10 @@ class Manager:
         self.folder = workdir.absolute(workdir.place(folder))
         self._every = every
         with self._errors('open'):
+            damaged = _without_rank(self.folder)
+            if damaged and len(damaged) == sum(x.name.isdigit() for x in self.folder.iterdir()):
+                raise _none_whole(self.folder, damaged)
+            self._rename(damaged)
             self._manager = _open(self.folder, keep=keep)
 
     def __enter__(self) -> 'Manager':
@@ -114,6 +121,8 @@ class Manager:
         if not (force or step % self._every == 0) or step in self._manager.all_steps():
             return False
         flat = tensors.flatten(state)
+        usable = metric is not None and np.isfinite(metric)
+        metrics = {'metric': float(metric)} if usable else None  # type: ignore[arg-type]
         meta = {
             'sha256': tensors.sha256(flat),
             'keys': {
@@ -122,12 +131,12 @@ class Manager:
                 if tensors.is_key(leaf)
             },
             'data_state': _to_json(data_state),
+            'metrics': metrics,
         }
+        meta['meta_sha256'] = _meta_sha256(meta)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(tensors.unflatten(flat)), meta=ocp.args.JsonSave(meta)
         )
-        usable = metric is not None and np.isfinite(metric)
-        metrics = {'metric': float(metric)} if usable else None  # type: ignore[arg-type]
         with self._errors('save'):
             return bool(self._manager.save(step, args=args, metrics=metrics, force=True))
 
@@ -160,13 +169,12 @@ class Manager:
                 _log.warning('The checkpoint %s is damaged: %s', path, error)
                 continue
             state = _restore_leaves(abstract_state, flat, meta['keys'], path)
-            self._set_aside(damaged)
+            self._rename(damaged)
+            if damaged:
+                self._manager.reload()
             return Restored(step, state, json.loads(meta['data_state']))
         if damaged:
-            raise tensors.CheckpointError(
-                f'No checkpoint in {self.folder} is whole (tried {damaged}): start again in '
-                'another --workdir, or put a copy back.'
-            )
+            raise _none_whole(self.folder, damaged)
         return None
 
     def latest_step(self) -> int | None:
@@ -190,14 +198,12 @@ class Manager:
             with self._errors('save'):
                 self._manager.close()
 
-    def _set_aside(self, steps: list[int]) -> None:
+    def _rename(self, damaged: list[int]) -> None:
         """Renames damaged checkpoints, so that their steps can be saved again."""
-        for step in steps:
+        for step in damaged:
             source = self.folder / str(step)
             with self._errors('rename'), contextlib.suppress(FileNotFoundError):
-                source.rename(source.with_suffix('.damaged'))
-        if steps:
-            self._manager.reload()
+                source.rename(_free_name(source.with_suffix('.damaged')))
 
     @contextlib.contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
@@ -243,6 +249,38 @@ class Elsewhere:
         """Returns at once."""
 
 
+def _free_name(path: pathlib.Path) -> pathlib.Path:
+    """The path, or the first of PATH-2, PATH-3, ... that is not taken."""
+    names = itertools.chain(
+        [path], (path.with_name(f'{path.name}-{i}') for i in itertools.count(2))
+    )
+    return next(name for name in names if not name.exists())
+
+
+def _without_rank(folder: pathlib.Path) -> list[int]:
+    """Logs and lists steps whose metric cannot be read, for which Orbax would open none at all."""
+    damaged = []
+    for path in sorted(path for path in folder.glob('*') if path.name.isdigit()):
+        try:
+            _metric(_rank(path) or {'metric': np.nan})  # it may have been saved without
+        except (ValueError, RecursionError, LookupError, TypeError) as error:
+            damaged.append(int(path.name))
+            _log.warning(
+                'The checkpoint %s is damaged: its metric cannot be read (%s)',
+                path,
+                tensors.first_line(error),
+            )
+    return damaged
+
+
+def _none_whole(folder: pathlib.Path, tried: list[int]) -> tensors.CheckpointError:
+    """Says that there is nothing to go on from, and what to do."""
+    return tensors.CheckpointError(
+        f'No checkpoint in {folder} is whole (tried {tried}): start again in another --workdir, '
+        'or put a copy back.'
+    )
+
+
 def _open(folder: pathlib.Path, keep: int | None = None) -> ocp.CheckpointManager:
     """Opens Orbax's manager, for reading alone unless told how many to keep.
 
@@ -274,7 +312,13 @@ def _open(folder: pathlib.Path, keep: int | None = None) -> ocp.CheckpointManage
 
 def _metric(metrics: Mapping[str, float]) -> float:
     """Picks the number that checkpoints are ranked by."""
-    return metrics['metric']
+    return float(metrics['metric'])
+
+
+def _meta_sha256(meta: Mapping[str, Any]) -> str:
+    """Hashes all of a checkpoint but its tensors, whose hash it holds."""
+    rest = {name: value for name, value in meta.items() if name != 'meta_sha256'}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _is_not_chatter(record: logging.LogRecord) -> bool:
@@ -303,8 +347,12 @@ def _read(
     try:
         restored = manager.restore(int(path.name), args=args)
         flat, meta = tensors.flatten(restored['state']), restored['meta']
-        if tensors.sha256(flat) != meta['sha256']:
+        # Those of older versions have no hash of what stands beside the tensors.
+        complete = meta.keys() == _META_1 or meta.get('meta_sha256') == _meta_sha256(meta)
+        if not complete or tensors.sha256(flat) != meta['sha256']:
             raise _DamagedError('its contents are not those that were saved')
+        if 'metrics' in meta and _rank(path) != meta['metrics']:
+            raise _DamagedError('its metric is not the one that was saved')
     except _DamagedError:
         raise
     except Exception as error:  # a damaged file can lead to any
@@ -317,6 +365,14 @@ def _read(
             ) from error
         raise _DamagedError(line) from error
     return flat, meta
+
+
+def _rank(path: pathlib.Path) -> dict[str, float] | None:
+    """The metrics beside a checkpoint, as Orbax keeps them; None if there are none."""
+    try:
+        return json.loads((path / 'metrics' / 'metrics').read_text())
+    except FileNotFoundError:
+        return None
 
 
 def _restore_leaves(
@@ -483,6 +539,11 @@ def save_theta(
 @contextlib.contextmanager
 def _opened(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
     """Opens Orbax's manager for reading, and closes it."""
+    if damaged := _without_rank(folder):
+        raise tensors.CheckpointError(
+            f'The metrics of the checkpoints {damaged} in {folder} cannot be read, which keeps the '
+            'others from being opened: move these away, or resume the run, which does that.'
+        )
     try:
         manager = _open(folder)
     except Exception as error:  # Orbax's, whatever they are

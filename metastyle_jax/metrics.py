@@ -249,7 +249,7 @@ def _is_line(line: bytes, last: int) -> bool:
     """Tells whole lines of steps up to the last from others."""
     try:
         return line.endswith(b'\n') and json.loads(line)['step'] <= last
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return False
 
 

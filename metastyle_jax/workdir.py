@@ -144,7 +144,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     try:
         config = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise tensors.CheckpointError(
             f'{path} cannot be read ({tensors.first_line(error)}): put it right, or choose another '
             '--workdir.'

@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import signal
@@ -168,13 +169,51 @@ def remove_the_data_state(folder):
     (folder / 'meta' / 'metadata').unlink()
 
 
-@pytest.mark.parametrize('damage', [truncate, flip_a_byte, remove_a_file, remove_the_data_state])
+def flip_a_digit_of_the_data_state(folder):
+    file = folder / 'meta' / 'metadata'
+    text = file.read_text()
+    assert r'\"at\": 3' in text
+    file.write_text(text.replace(r'\"at\": 3', r'\"at\": 2'))
+
+
+def hide_the_checksum_of_the_data_state(folder):
+    file = folder / 'meta' / 'metadata'
+    file.write_text(file.read_text().replace('meta_sha256', 'meta_sha25v'))
+
+
+def flip_a_byte_of_the_metric(folder):
+    file = folder / 'metrics' / 'metrics'
+    file.write_text(file.read_text().replace('1.5', '1.7'))
+
+
+def cut_the_metric(folder):
+    os.truncate(folder / 'metrics' / 'metrics', 9)
+
+
+def remove_the_metric(folder):
+    (folder / 'metrics' / 'metrics').unlink()
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        truncate,
+        flip_a_byte,
+        remove_a_file,
+        remove_the_data_state,
+        flip_a_digit_of_the_data_state,
+        hide_the_checksum_of_the_data_state,
+        flip_a_byte_of_the_metric,
+        cut_the_metric,
+        remove_the_metric,
+    ],
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, damage):
-    save_steps(tmp_path, 1, 2, 3)
+    save_steps(tmp_path, 1, 2, 3, metric=1.5)
     damage(tmp_path / '3')
+    caplog.set_level(logging.WARNING, 'metastyle_jax.checkpoint')
     with checkpoint.Manager(tmp_path) as manager:
-        with caplog.at_level(logging.WARNING, 'metastyle_jax.checkpoint'):
-            restored = manager.restore(make_state())
+        restored = manager.restore(make_state())
         assert restored.step == 2
         helpers.assert_identical(restored.state, make_state(2))
         assert f'{tmp_path / "3"} is damaged' in caplog.text
@@ -182,6 +221,31 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, dam
         assert manager.save(3, make_state(30), data_state={})  # the step can be reached again
         helpers.assert_identical(manager.restore(make_state()).state, make_state(30))
     assert (tmp_path / '3.damaged').is_dir()
+
+
+def test_a_metric_that_cannot_be_read_spoils_no_other_checkpoint(tmp_path, caplog):
+    save_steps(tmp_path / 'checkpoints', 1, 2, metric=1.5)
+    cut_the_metric(tmp_path / 'checkpoints' / '1')
+    with pytest.raises(tensors.CheckpointError, match=r'checkpoints \[1\] in .* move these away'):
+        checkpoint.load_theta(tmp_path)  # which leaves a folder as it is
+    with caplog.at_level(logging.WARNING, 'metastyle_jax.checkpoint'):
+        checkpoint.Manager(tmp_path / 'checkpoints').close()
+    assert '1 is damaged: its metric' in caplog.text
+    helpers.assert_identical(checkpoint.load_theta(tmp_path).params, make_state(2).params)
+    (tmp_path / 'checkpoints' / '1.damaged').rename(tmp_path / 'checkpoints' / '1')
+    cut_the_metric(tmp_path / 'checkpoints' / '2')
+    with pytest.raises(tensors.CheckpointError, match=r'whole \(tried \[1, 2\]'):
+        checkpoint.Manager(tmp_path / 'checkpoints')  # so that training does not start anew
+    assert sorted(x.name for x in (tmp_path / 'checkpoints').iterdir()) == ['1', '2']
+
+
+def test_checkpoints_of_older_versions_are_read(tmp_path):
+    save_steps(tmp_path, 1, metric=1.5)
+    file = tmp_path / '1' / 'meta' / 'metadata'
+    meta = json.loads(file.read_text())
+    file.write_text(json.dumps({name: meta[name] for name in ('sha256', 'keys', 'data_state')}))
+    with checkpoint.Manager(tmp_path) as manager:
+        assert manager.restore(make_state()).data_state == {'at': 1}
 
 
 @pytest.mark.parametrize(
