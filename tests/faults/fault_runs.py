@@ -50,7 +50,7 @@ class Server:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._context = multiprocessing.get_context('forkserver')
-        self._context.set_forkserver_preload(['runs'])
+        self._context.set_forkserver_preload(['fault_runs'])
         self._cache = folder / 'xla'
         self.has_clock = _compile_clock(folder / 'clock.so')
         paths = os.pathsep.join(map(str, (pathlib.Path(__file__).parent, ROOT)))
