@@ -174,7 +174,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text(
         'out',
         None,
-        'The style file to write, .safetensors; or the library, to which what it lacks is added.',
+        'The style file to write, .safetensors; or the library to add styles to.',
     )
     flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
     for name, define, help_text in (
@@ -203,8 +203,8 @@ def define_flags(values: flags.FlagValues) -> None:
     text(
         'begin',
         'library',
-        "Of a library: 'library' to begin, once some styles are finished, at what they let expect; "
-        "'theta' to begin always at θ, with the result of each style as if it were alone.",
+        "Of a library: 'library' to begin where finished styles let expect; 'theta' to begin "
+        'at θ, with the result of each style alone.',
     )
     for name, help_text in (
         ('warm_steps', 'Of a library: gradient steps of styles that do not begin at θ.'),
