@@ -17,7 +17,7 @@ from metastyle_jax import images, sources
 paintings, photographs = (sources.sample_files(kind) for kind in ('style', 'content'))
 chosen = {
     'seurat': 437658, 'gogh': 436535, 'plum': 44858, 'turner': 437854, 'cezanne': 435882,
-    'redon': 827660, 'wu': 48948, 'klimt': 436819, 'greco': 436575, 'fruit': 456949,
+    'peeters': 827660, 'wu': 48948, 'klimt': 436819, 'greco': 436575, 'fruit': 456949,
     'hodler': 634108, 'renoir': 437430,
 }
 for name, number in chosen.items():
@@ -58,7 +58,7 @@ echo "blends"
 stylize --style=seurat.safetensors --style=plum.safetensors --grid=5 --max_size=200 \
   --input=chelsea.png --output=strip.jpg
 stylize --style=seurat.safetensors --style=gogh.safetensors --style=plum.safetensors \
-  --style=turner.safetensors --grid=4 --max_size=200 --input=china.png --output=square.jpg
+  --style=turner.safetensors --grid=4 --max_size=200 --input=china.png --output=square.webp
 stylize --style=seurat.safetensors --style=gogh.safetensors --style=plum.safetensors \
   --animate=24 --milliseconds=120 --max_size=192 --input=chelsea.png --output=tour.webp
 
@@ -103,8 +103,8 @@ sheet strokes.jpg 256 'style=paintings/gogh.png' '--style_size=128=stroke-128.pn
 echo "many styles"
 metastyle-adapt --style=paintings --out=library.safetensors \
   --content_exclude=chelsea,china,flower,coffee
-stylize --style=library.safetensors --all --input=coffee.png --output=library.jpg
+stylize --style=library.safetensors --all --input=coffee.png --output=library.webp
 
-cp strip.jpg square.jpg tour.webp strength.jpg colours.jpg masks.jpg strokes.jpg library.jpg \
+cp strip.jpg square.webp tour.webp strength.jpg colours.jpg masks.jpg strokes.jpg library.webp \
   ../../docs/gallery
 echo "done: docs/gallery"

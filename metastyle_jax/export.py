@@ -82,7 +82,7 @@ def export_style(
             are the network's tensors, with its architecture as metadata.
         pixels: 'float32' in 0..1, or 'uint8' in 0..255, of a program's input and output.
         weights: see `stylize`, as are the next three.
-        strength: for tensors at least 1/2, below which the photograph is mixed in.
+        strength: 1 for tensors, since below it the photograph is mixed in.
         keep_colours: not for tensors.
         theta: what the styles were adapted from.
         check: whether to run a program beside JAX before it is written.
@@ -210,7 +210,7 @@ def _write_tensors(
     """Writes the network's tensors, where these alone make the look."""
     for told, given in (
         ('keep_colours', look.keep_colours),
-        (f'strength={look.strength:g}', look.strength < 0.5),
+        (f'strength={look.strength:g}', look.strength < 1),
         (f'pixels={pixels}', pixels != 'float32'),
     ):
         if given:

@@ -34,8 +34,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         'batch',
         None,
-        f'Frames of a video, or styles of --all, at once (default: {BATCH}; of a video on CPU 1, '
-        'which is faster there).',
+        f'Frames, or styles of --all, at once (default: {BATCH}; of frames on CPU 1).',
         flag_values=values,
     )
     flags.DEFINE_bool(
@@ -44,8 +43,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         'steady',
         0.0,
-        'Against flicker in a video, from 0 to below 1: the share of each frame that is carried '
-        'over from the one before, along the motion.',
+        'Against flicker, 0 to below 1: how much of a frame goes over into the next.',
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -57,8 +55,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         'frame_rate',
         None,
-        'Frames a second of raw frames on the standard input (25 if not given), or to ask a '
-        'camera for.',
+        'Of raw frames on the standard input (25 if not given), or to ask a camera for.',
         flag_values=values,
     )
     flags.DEFINE_string(

@@ -55,8 +55,8 @@ def function(
     def stylized(images: Array) -> Array:
         photos = images.astype(jnp.float32) / 255 if pixels == 'uint8' else images
         made = transformer.apply(params, photos, formulation=formulation)
-        if look.strength < 0.5:
-            made = photos + np.float32(2 * look.strength) * (made - photos)
+        if look.strength < 1:
+            made = photos + np.float32(look.strength) * (made - photos)
         if look.keep_colours:
             # A change of Y alone is the same change of R, G and B; see `colours.keep`.
             change = jnp.sum((made - photos) * _LUMA[None, None, None], axis=-1, keepdims=True)

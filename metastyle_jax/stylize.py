@@ -36,11 +36,9 @@ from metastyle_jax.types import Params, UserError
 USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted style.
 
   metastyle-stylize --style=painting.safetensors --input=photo.jpg --output=out.png
-  metastyle-stylize --style=painting.safetensors --input=photos --output=stylized
   metastyle-stylize --style=painting.safetensors --input=film.mp4 --output=stylized.mp4
   metastyle-stylize --style=library.safetensors:NAME --input=photo.jpg --output=out.png
   metastyle-stylize --style=library.safetensors --all --input=photo.jpg --output=sheet.png
-  metastyle-stylize --style=painting.safetensors --input=camera:0 --output=live.mp4
 """
 
 
@@ -345,21 +343,19 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         'style',
         None,
-        'A style file that metastyle-adapt wrote, or LIBRARY.safetensors:NAME; give it several '
-        'times for a blend.',
+        'A style file, or LIBRARY.safetensors:NAME; several for a blend.',
         flag_values=values,
     )
     flags.DEFINE_list(
         'weights',
         None,
-        'Of a blend: 0.3,0.7 for two styles, not negative, of the sum 1 (default: equal ones).',
+        'Of a blend: 0.3,0.7 for two styles (default: equal ones).',
         flag_values=values,
     )
     flags.DEFINE_multi_string(
         'mask',
         None,
-        'A grey picture, white where a style goes: one for each --style, or one less, and the '
-        'first style takes the rest.',
+        'Grey, white where a style goes: for each --style, or all but the first.',
         flag_values=values,
     )
     flags.DEFINE_float(
@@ -380,14 +376,13 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         'grid',
         None,
-        'Draw one picture between two styles, a strip of so many, or between four, a square.',
+        'Draw a strip of so many between two styles, or a square between four.',
         flag_values=values,
     )
     flags.DEFINE_integer(
         'animate',
         None,
-        'Write a moving picture (.webp, .gif, .png) of so many frames, from style to style and '
-        'back to the first.',
+        'Write a moving picture (.webp, .gif, .png) of so many frames between styles.',
         flag_values=values,
     )
     flags.DEFINE_integer(

@@ -212,11 +212,17 @@ def check(params: Params) -> None:
 
 def _expected(width: int, blocks: int) -> dict[str, tuple[int, ...]]:
     """Shapes by name of a transformer; its blocks are alike, and so one is traced for all."""
-    one = _shapes(jax.eval_shape(lambda: init(jax.random.key(0), width=width, blocks=1)))
-    block = {name: one.pop(name) for name in sorted(one) if name.startswith('block1/')}
+    shapes = dict(_of_one_block(width))
+    block = {name: shapes.pop(name) for name in list(shapes) if name.startswith('block1/')}
     for i in range(1, blocks + 1):
-        one |= {f'block{i}/{name.removeprefix("block1/")}': shape for name, shape in block.items()}
-    return one
+        shapes |= {f'block{i}/{name.removeprefix("block1/")}': x for name, x in block.items()}
+    return shapes
+
+
+@functools.lru_cache
+def _of_one_block(width: int) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of a transformer of one block."""
+    return _shapes(jax.eval_shape(lambda: init(jax.random.key(0), width=width, blocks=1)))
 
 
 def _shapes(params: Params) -> dict[str, tuple[int, ...]]:

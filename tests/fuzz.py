@@ -417,7 +417,8 @@ class World:
                 if rng.random() < 0.05:
                     del part[name]
                 else:
-                    part[name] = rng.choice(VALUES)
+                    with contextlib.suppress(OverflowError):  # of ml_collections, before it is kept
+                        part[name] = rng.choice(VALUES)
                 if not hasattr(config.get('data'), 'keys'):
                     break
         prepare(config, self.out / 'run')
@@ -663,20 +664,23 @@ def fuzz(
         while first is not None:
             limits = {kind: only + 1 for kind in kinds} if only is not None else counts
             command = [sys.executable, __file__, '--work', json.dumps([kinds, limits, seed, first])]
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=(folder / 'said').open('w'), text=True,
-                env={**os.environ, 'FUZZ_FOLDER': str(folder)},
-            )  # fmt: skip
-            assert process.stdout is not None
-            for line in process.stdout:
-                told = json.loads(line)
-                kind, number = told.pop('kind'), told.pop('number')
-                if isinstance(told.get('found'), str):
-                    found.append({'kind': kind, 'number': number, **told})
-                    say(kind, number, told['found'])
-                else:
-                    totals[kind].update(told)
-            code, first = process.wait(), None
+            with (
+                (folder / 'said').open('w') as said,
+                subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=said, text=True,
+                    env={**os.environ, 'FUZZ_FOLDER': str(folder)},
+                ) as process,
+            ):  # fmt: skip
+                assert process.stdout is not None
+                for line in process.stdout:
+                    told = json.loads(line)
+                    kind, number = told.pop('kind'), told.pop('number')
+                    if isinstance(told.get('found'), str):
+                        found.append({'kind': kind, 'number': number, **told})
+                        say(kind, number, told['found'])
+                    else:
+                        totals[kind].update(told)
+            code, first = process.returncode, None
             if code:
                 kind, number = (folder / 'place').read_text().split()[:2]
                 why = {-signal.SIGPROF: f'ran longer than {SECONDS} s',

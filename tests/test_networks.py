@@ -210,3 +210,14 @@ def test_a_picture_has_no_loss_against_itself():
     image = uniform(0, 1, 8, 8, 3)
     targets = losses.Targets(features(image)[1], losses.style_grams(features(image)))
     assert losses.perceptual_loss(features, image, targets).total == 0
+
+
+def test_parameters_of_thousands_of_blocks_or_of_no_width_are_refused_at_once():
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    transformer.check(params)
+    many = params | {f'block{i}': {'x': jnp.ones(1)} for i in range(1, 20_000)}
+    with pytest.raises(types.UserError, match='parameter block1/'):
+        transformer.check(many)  # tracing a network of so many would take minutes
+    none = params | {'down1': {'conv': {'kernel': jnp.ones((9, 9, 3, 0))}}}
+    with pytest.raises(types.UserError, match='width is 0'):
+        transformer.check(none)

@@ -89,6 +89,8 @@ def rewrite(file, params=None, **changes):
         ({'theta_sha256': None}, 'lacks the metadata theta_sha256'),
         ({'losses': None, 'sha256': None}, 'lacks the metadata losses, sha256'),
         ({'settings': '{'}, 'broken JSON as settings'),
+        ({'settings': '[' * 100_000}, 'broken JSON as settings'),
+        ({'losses': '1' * 5000}, 'broken JSON as losses'),
         ({'losses': '[1]'}, r'has \[1\] as losses'),
         ({'params': {'x': np.ones(2, np.float32)}}, 'is damaged'),
     ],

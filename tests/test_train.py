@@ -15,6 +15,7 @@ import helpers
 import jax
 import numpy as np
 import pytest
+from ml_collections import config_dict
 
 from metastyle_jax import (
     checkpoint,
@@ -338,6 +339,31 @@ def test_bad_configuration_files_are_named(tmp_path, monkeypatch, capsys, text, 
     error = capsys.readouterr().err
     assert message in error
     assert 'Traceback' not in error
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+        ('steps', '10', 'config.steps=10: it must be at least 1'),
+        ('steps', 10.5, 'it must be a whole number'),
+        ('steps', True, 'at least 1'),
+        ('seed', (), 'at least 0'),
+        ('outer.rate', 10**400, 'config.outer.rate=1000'),
+        ('data.content', 5, 'it must be a text'),
+        ('data.content_exclude', 'word', 'it must be a tuple of texts'),
+        ('data.val_fraction', None, 'it must be a number'),
+        ('data.hold_out', 1, 'it must be True or False'),
+        ('inner.remat', 'yes', 'it must be True, False or None'),
+        ('inner', 5, 'no entry inner.steps'),
+    ],
+)
+def test_values_of_other_types_in_a_configuration_file_are_named(name, value, message):
+    train = importlib.import_module('metastyle_jax.train')
+    config = runpy.run_path(str(ROOT / 'configs' / 'coco.py'))['get_config']('tiny').to_dict()
+    *section, last = name.split('.')
+    (config[section[0]] if section else config)[last] = value
+    with pytest.raises(types.UserError, match=message):
+        train.check_config(config_dict.ConfigDict(config))
 
 
 @pytest.mark.parametrize('name', ['coco', 'folder', 'quickstart', 'pretrained'])

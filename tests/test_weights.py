@@ -281,3 +281,27 @@ def test_a_state_dict_with_attributes_is_read(tmp_path):
     write_zip(tmp_path / 'a.pth', pickle.dumps(state, protocol=2))
     with pytest.raises(weights.VGGError, match='lacks features.0.weight'):
         vgg.load(tmp_path / 'a.pth', digest=None)
+
+
+@pytest.mark.parametrize('version', [(1, 0), (2, 0)])
+def test_an_npz_that_would_fill_the_memory_is_refused_unread(tmp_path, version):
+    head = io.BytesIO()
+    shape = {'descr': '<f4', 'fortran_order': False, 'shape': (2**32,)}
+    np.lib.format._write_array_header(head, shape, version)
+    with zipfile.ZipFile(tmp_path / 'a.npz', 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('conv1_1/bias.npy', head.getvalue())
+    with pytest.raises(weights.VGGError, match='larger than a layer of VGG-16'):
+        vgg.load(tmp_path / 'a.npz', digest=None)
+    with zipfile.ZipFile(tmp_path / 'b.npz', 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        array = io.BytesIO()
+        np.save(array, np.zeros(4, np.float32))
+        archive.writestr('conv1_1/bias.npy', array.getvalue() + bytes(2**26))
+    with pytest.raises(weights.VGGError, match='larger than a layer of VGG-16'):
+        vgg.load(tmp_path / 'b.npz', digest=None)
+
+
+@pytest.mark.parametrize('code', [b'r\xff\xff\xff\x7f', b'p2147483647\n'])
+def test_a_pickle_that_numbers_its_objects_too_high_is_refused(tmp_path, code):
+    (tmp_path / 'a.pth').write_bytes(b'\x80\x02}' + code + b'.')
+    with pytest.raises(weights.VGGError, match='the number 2147483647 to one of'):
+        vgg.load(tmp_path / 'a.pth', digest=None)  # Python itself would fill 16 GiB

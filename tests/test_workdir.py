@@ -68,7 +68,7 @@ def test_resuming_needs_the_same_configuration_but_for_what_may_differ(tmp_path)
     assert os.listdir(tmp_path / 'run') == ['config.json']
 
 
-@pytest.mark.parametrize('content', ['', '{', '[1]'])
+@pytest.mark.parametrize('content', ['', '{', '[1]', '[' * 100_000], ids=len)
 def test_a_broken_configuration_is_named(tmp_path, content):
     (tmp_path / 'config.json').write_text(content)
     with pytest.raises(tensors.CheckpointError, match='config.json .* another --workdir'):
