@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets everything up, then runs lint, types and tests. Arguments go to pytest.
 set -euo pipefail
-extras=test,samples,bench,evaluate,hub,video,onnx,gs
+extras=test,samples,bench,evaluate,hub,video,onnx
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 "$venv/bin/ruff" check .

@@ -259,7 +259,9 @@ def _free_name(path: pathlib.Path) -> pathlib.Path:
 
 def _without_rank(folder: pathlib.Path) -> list[int]:
     """Logs and lists steps whose metric cannot be read, for which Orbax would open none at all."""
-    damaged = []
+    damaged: list[int] = []
+    if not isinstance(folder, pathlib.Path):  # a bucket, which writes a file whole or not at all
+        return damaged
     for path in sorted(path for path in folder.glob('*') if path.name.isdigit()):
         try:
             _metric(_rank(path) or {'metric': np.nan})  # it may have been saved without
