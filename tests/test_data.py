@@ -351,10 +351,11 @@ def test_a_part_without_any_good_image_is_an_error(tmp_path, styles, warned):
 # ----------------------------------------------------------------------------------- processes
 
 SCRIPT = """
-import hashlib, json, sys
+import gc, hashlib, json, sys
 from metastyle_jax import data, sources
 
 if __name__ == '__main__':
+    gc.disable()  # an interrupt that comes in JAX's callback of the collector is lost
     contents, styles, settings, state, forever = json.loads(sys.argv[1])
     batches = data.meta_batches(
         sources.open_source(contents, kind='content'),
