@@ -5,6 +5,7 @@ checkpoint too is checked, when it is read back, against a SHA-256 taken when it
 """
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -12,7 +13,9 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -37,7 +40,11 @@ _NO_DAMAGE = re.compile(
 SHIPPED = pathlib.Path(__file__).with_name('theta.safetensors')  # see docs/MODEL_CARD.md
 _META_1 = {'sha256', 'keys', 'data_state'}  # what checkpoints of version 0.1 say of themselves
 _RATES = 'rates/'  # before the names of learned rates in a θ file
+# Seconds to wait for a save. A clock set back while tensorstore writes can make it wait for ever,
+# and Orbax, whose own limit is by the same clock, with it.
+_LIMIT = 600
 _log = logging.getLogger(__name__)
+_abandoned: list[pathlib.Path] = []  # folders of saves that did not end
 
 
 # Checkpoints of training.
@@ -80,6 +87,7 @@ class Manager:
             raise tensors.CheckpointError(f'keep={keep} and every={every} must both be at least 1.')
         self.folder = workdir.absolute(workdir.place(folder))
         self._every = every
+        self._caller = futures.ThreadPoolExecutor(1, 'checkpoint')
         with self._errors('open'):
             damaged = _without_rank(self.folder)
             if damaged and len(damaged) == sum(x.name.isdigit() for x in self.folder.iterdir()):
@@ -138,7 +146,8 @@ class Manager:
             state=ocp.args.StandardSave(tensors.unflatten(flat)), meta=ocp.args.JsonSave(meta)
         )
         with self._errors('save'):
-            return bool(self._manager.save(step, args=args, metrics=metrics, force=True))
+            save = functools.partial(self._manager.save, step, args=args, metrics=metrics)
+            return bool(self._call(functools.partial(save, force=True)))
 
     def restore(self, abstract_state: types.PyTree) -> Restored | None:
         """Reads the latest whole checkpoint back.
@@ -188,15 +197,31 @@ class Manager:
     def wait(self) -> None:
         """Returns when the running save, if any, is on disk."""
         with self._errors('save'):
-            self._manager.wait_until_finished()
+            self._call(self._manager.wait_until_finished)
 
     def close(self) -> None:
         """Waits for the running save and ends the background threads."""
+        if self.folder in _abandoned:
+            return
         try:
             self.wait()
         finally:
-            with self._errors('save'):
-                self._manager.close()
+            if self.folder not in _abandoned:
+                with self._errors('save'):
+                    self._call(self._manager.close)
+            self._caller.shutdown(wait=False)
+
+    def _call(self, function: Callable[[], Any]) -> Any:
+        """Calls what waits for a save, always in one thread: Orbax tells each thread its errors."""
+        call = self._caller.submit(function)
+        if not futures.wait([call], timeout=_LIMIT).done:
+            _abandoned.append(self.folder)
+            raise tensors.CheckpointError(
+                f'The checkpoint being saved in {self.folder} was not written within {_LIMIT} s: '
+                'see that the disk or bucket answers, and that the clock is not set back during '
+                'the run. The checkpoints saved before are whole, and the same command resumes.'
+            )
+        return call.result()
 
     def _rename(self, damaged: list[int]) -> None:
         """Renames damaged checkpoints, so that their steps can be saved again."""
@@ -249,6 +274,11 @@ class Elsewhere:
         """Returns at once."""
 
 
+def abandoned() -> bool:
+    """Whether a save did not end in time: its threads would keep the process from ending too."""
+    return bool(_abandoned)
+
+
 def _free_name(path: pathlib.Path) -> pathlib.Path:
     """The path, or the first of PATH-2, PATH-3, ... that is not taken."""
     names = itertools.chain(
@@ -290,6 +320,7 @@ def _open(folder: pathlib.Path, keep: int | None = None) -> ocp.CheckpointManage
     """
     # Orbax reports every step of its work, and logs each exception several times.
     logging.getLogger('absl').addFilter(_is_not_chatter)
+    _hush_late_writes()
     policies = ocp.checkpoint_managers
     best = policies.BestN(
         get_metric_fn=_metric, reverse=True, n=1, keep_checkpoints_without_metrics=False
@@ -330,6 +361,26 @@ def _is_not_chatter(record: logging.LogRecord) -> bool:
     if record.exc_info:  # is raised as well, and so becomes a CheckpointError
         _log.debug('Orbax: %s', record.getMessage(), exc_info=record.exc_info)
     return record.levelno >= logging.ERROR and not record.exc_info
+
+
+def _hush_late_writes() -> None:
+    """Keeps silent what tensorstore says of reads and writes that outlive one that failed.
+
+    It is dozens of tracebacks, among which the error itself would be lost.
+    """
+    tell = sys.unraisablehook
+    if getattr(tell, 'hushes_late_writes', False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if isinstance(error, RuntimeError) and str(error) == 'Event loop is closed':
+            _log.debug('tensorstore: %s', error)
+        else:
+            tell(unraisable)
+
+    hook.hushes_late_writes = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 class _DamagedError(Exception):

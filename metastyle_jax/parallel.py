@@ -87,9 +87,14 @@ def joined(place: Place | None) -> Iterator[None]:
     jax.distributed.shutdown()
 
 
-def leave(code: int) -> int:
-    """Returns an exit code; ends the process at once where others may never come to say goodbye."""
-    if _watch is None:
+def leave(code: int, *, stuck: bool = False) -> int:
+    """Returns an exit code; ends the process at once where others may never come to say goodbye.
+
+    Args:
+        code: the exit code.
+        stuck: the same for threads of this process.
+    """
+    if _watch is None and not stuck:
         return code
     sys.stdout.flush()
     sys.stderr.flush()

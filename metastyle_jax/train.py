@@ -82,6 +82,7 @@ _WHOLE = (
 _TEXTS = (
     *('model.init', 'data.content', 'data.style', 'data.tfds_dir', 'data.style_fit'),
     *('inner.optimizer', 'inner.params', 'inner.order', 'inner.mode', 'outer.optimizer'),
+    'outer.schedule',
 )
 _SWITCHES = (
     *('data.hold_out', 'inner.log_loss', 'inner.learn_rates'),
@@ -397,7 +398,8 @@ def check_config(config: Any) -> None:
     for name, least in LEAST.items():
         value = _entry(config, name)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and least <= value < np.inf):
+        # A whole number may exceed all floats.
+        if not (number and least <= value <= sys.float_info.max):
             raise UserError(f'config.{name}={value}: it must be at least {least}')
     for names, kind, noun in (
         (_WHOLE, int, 'a whole number'),
@@ -520,7 +522,8 @@ def _config(values: flags.FlagValues) -> config_dict.ConfigDict:
 def run() -> int:
     """The console script."""
     memory.keep()
-    return parallel.leave(cli.run(main, define_flags, command='metastyle-train', usage=USAGE))
+    code = cli.run(main, define_flags, command='metastyle-train', usage=USAGE)
+    return parallel.leave(code, stuck=checkpoint.abandoned())
 
 
 if __name__ == '__main__':

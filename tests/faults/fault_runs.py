@@ -51,7 +51,7 @@ class Server:
     def __init__(self, folder: pathlib.Path) -> None:
         self._context = multiprocessing.get_context('forkserver')
         self._context.set_forkserver_preload(['fault_runs'])
-        self._cache = folder / 'xla'
+        self.cache = folder / 'xla'
         self.has_clock = _compile_clock(folder / 'clock.so')
         paths = os.pathsep.join(map(str, (pathlib.Path(__file__).parent, ROOT)))
         preload = {'LD_PRELOAD': str(folder / 'clock.so')} if self.has_clock else {}
@@ -68,7 +68,7 @@ class Server:
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         process = self._context.Process(
-            target=_child, args=(folder, self._cache, changes, hook), daemon=True
+            target=_child, args=(folder, self.cache, changes, hook), daemon=True
         )
         process.start()
         return process
@@ -142,20 +142,44 @@ def digest(folder: pathlib.Path) -> dict[str, str]:
 
 
 def turn_back_clock(folder: pathlib.Path) -> None:
-    """A hook: the clock is a day ahead until the second checkpoint, then an hour behind."""
-    shift = ctypes.CDLL(None).shift_clock
-    shift.argtypes = [ctypes.c_long]
-    ahead = time.time()
+    """A hook: the clock is a day ahead until there are two checkpoints, then an hour behind."""
+    shift, ahead = _shift_clock(), time.time()
     shift(DAY)
     assert time.time() > ahead + DAY / 2
+    save = checkpoint.Manager.save
+
+    def save_and_shift(self: checkpoint.Manager, *args: Any, **kwargs: Any) -> bool:
+        started = save(self, *args, **kwargs)
+        if len(steps(folder)) == 1 and started:
+            self.wait()
+            shift(-3600)
+            (folder / 'turned').write_text(str(time.time() - ahead))
+        return started
+
+    checkpoint.Manager.save = save_and_shift  # type: ignore[method-assign]
+
+
+def shake_clock(folder: pathlib.Path) -> None:
+    """A hook: while a checkpoint is written the clock is set back, and it has 5 s to be written."""
+    shift = _shift_clock()
+    checkpoint._LIMIT = 5
 
     def watch() -> None:
-        while len(steps(folder)) < 2:
-            time.sleep(0.01)
-        shift(-3600)
-        (folder / 'turned').write_text(str(time.time() - ahead))
+        behind = 0
+        while True:
+            if half_written(folder):
+                behind += 3600
+                shift(-behind)
+            time.sleep(0.0005)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _shift_clock() -> Callable[[int], None]:
+    """The preloaded clock's function that moves it by so many seconds."""
+    shift = ctypes.CDLL(None).shift_clock
+    shift.argtypes = [ctypes.c_long]
+    return shift
 
 
 @contextlib.contextmanager
