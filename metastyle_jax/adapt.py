@@ -9,7 +9,6 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 import functools
 import inspect
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -46,7 +45,7 @@ USAGE = """Adapts a meta-trained network to one style image.
 
 
 def adapt(
-    style: str | os.PathLike | np.ndarray,
+    style: images.ImageLike,
     theta: str | os.PathLike | checkpoint.Theta | None = None,
     *,
     content: str = 'sample:',
@@ -58,7 +57,7 @@ def adapt(
     batch: int = 2,
     size: int = 128,
     style_size: int = 256,
-    match_colours: str | os.PathLike | None = None,
+    match_colours: images.ImageLike | None = None,
     params: str = 'all',
     content_weight: float = losses.CONTENT_WEIGHT,
     style_weight: float = losses.STYLE_WEIGHT,
@@ -69,7 +68,7 @@ def adapt(
     """Adapts θ to a style image.
 
     Args:
-        style: an image file, or `[H, W, 3]` float in 0..1.
+        style: a painting: a file, a Pillow image or an array, see `images.take`.
         theta: a training run's folder, one checkpoint of it, a `.safetensors` file,
             `hf://OWNER/NAME[@REVISION]`, or what `checkpoint.load_theta` returned; the one that
             comes with the package if None.
@@ -106,7 +105,7 @@ def adapt(
         'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
         'inner_steps': inner_steps, 'rate': rate, 'schedule': schedule,
         'batch': batch, 'size': size, 'style_size': style_size,
-        'match_colours': match_colours and pathlib.Path(match_colours).name, 'params': params,
+        'match_colours': adaptation.name_of(match_colours), 'params': params,
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
     adaptation.check_settings(settings)
@@ -115,7 +114,7 @@ def adapt(
     transformer.check(theta.params)
     picture, name, digest = adaptation.read_style(style, style_size)
     if match_colours is not None:
-        picture = colours.match(picture, images.read(match_colours).rgb)
+        picture = colours.match(picture, images.take(match_colours, name='match_colours'))
     vgg_params = vgg.load(vgg_file)
     contents = sources.open_source(content, kind='content')
     if content_exclude:

@@ -212,24 +212,28 @@ def start(
     return State(zero, fast, opt_state, inner_state), Fixed(slow, rates, {}), plan
 
 
-def read_style(style: str | os.PathLike | np.ndarray, size: int) -> tuple[np.ndarray, str, str]:
+def read_style(style: images.ImageLike, size: int) -> tuple[np.ndarray, str, str]:
     """Reads a style image at the area of `size`²; returns it with its name and SHA-256.
 
     Args:
-        style: a file, or `[H, W, 3]` float in 0..1.
+        style: see `images.take`.
         size: see `fit_style`.
 
     Raises:
         UserError: it is no picture.
     """
-    if isinstance(style, np.ndarray | jax.Array):
-        picture = images.from_array(np.asarray(style), name='style')
-        name, digest = 'array', hashlib.sha256(picture.tobytes()).hexdigest()
-    else:
-        picture = images.read(style).rgb
-        name = pathlib.Path(style).name
-        digest = hashlib.sha256(pathlib.Path(style).read_bytes()).hexdigest()
-    return fit_style(picture, size), name, digest
+    picture = images.take(style, name='style')
+    data = picture.tobytes()
+    if isinstance(style, str | os.PathLike):
+        data = pathlib.Path(style).read_bytes()
+    return fit_style(picture, size), name_of(style) or '', hashlib.sha256(data).hexdigest()
+
+
+def name_of(image: images.ImageLike | None) -> str | None:
+    """What a style file calls a picture: the file's name, where it is one; None for None."""
+    if isinstance(image, str | os.PathLike):
+        return pathlib.Path(image).name
+    return None if image is None else 'array'
 
 
 def check_settings(settings: dict[str, Any]) -> None:

@@ -30,6 +30,8 @@ MIN_SIDE = 16
 MAX_PIXELS = 200_000_000
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
+# What functions of the public interface take for a picture; also an array of JAX.
+ImageLike: TypeAlias = Source | np.ndarray | Image.Image
 
 _TOO_LARGE = f'has more than {MAX_PIXELS:,} pixels; downscale it first'
 _ENCODERS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP'}
@@ -233,26 +235,50 @@ def check_output(
         raise ImageError(f'{path}: the folder {path.parent} is not writable; choose another')
 
 
-def from_array(array: np.ndarray, *, name: str) -> np.ndarray:
-    """Checks an image that is given as an array.
+def take(image: ImageLike, *, name: str) -> np.ndarray:
+    """Takes a picture in whatever form it is given.
 
     Args:
-        array: `[H, W, 3]` of a float type, in 0..1; H and W at least 16.
-        name: what to call it in errors.
+        image: a file, or its bytes; a Pillow image, whose orientation, transparency and colour
+            profile are settled as those of files; or an array of NumPy or JAX, `[H, W, 3]`, floats
+            in 0..1 or uint8. H and W at least 16.
+        name: what to call it in errors, unless it is a file.
 
     Returns:
-        The same as float32.
+        `[H, W, 3]` float32 in 0..1.
 
     Raises:
-        ImageError: another shape or type, or values outside 0..1.
+        ImageError: a file as `read`; an array of another shape or type, or with values outside
+            0..1; a Pillow image that cannot be loaded.
     """
+    if isinstance(image, str | os.PathLike | bytes):
+        return read(image, name=name if isinstance(image, bytes) else None).rgb
+    if not isinstance(image, Image.Image):
+        return _from_array(image, name=name)
+    with _as_image_errors(name), pixels.quiet():
+        _check_size(image.height, image.width, name)
+        # Of a file, Pillow may have turned it or forgotten its turn: what it shows is what counts.
+        turn = image.getexif().get(0x0112, 1)
+        turned = pixels.upright(image, turn if turn in range(1, 9) else 1)
+        return _to_picture(*pixels.channels(turned)).rgb
+
+
+def give(image: np.ndarray, like: ImageLike) -> np.ndarray | Image.Image:
+    """Gives a picture in the form of another: a Pillow image for one, else the array as it is."""
+    return Image.fromarray(_to_uint8(image)) if isinstance(like, Image.Image) else image
+
+
+def _from_array(array: Any, *, name: str) -> np.ndarray:
+    """Checks an image that is given as an array; returns it as float32."""
     array = np.asarray(array)
     if array.ndim != 3 or array.shape[-1] != 3 or min(array.shape[:2]) < MIN_SIDE:
         raise ImageError(
             f'The {name} has the shape {array.shape}: give [H, W, 3], H and W at least {MIN_SIDE}.'
         )
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / 255.0
     if not np.issubdtype(array.dtype, np.floating):
-        raise ImageError(f'The {name} is {array.dtype}: give floats in 0..1 (bytes / 255).')
+        raise ImageError(f'The {name} is {array.dtype}: give floats in 0..1, or uint8.')
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise ImageError(f'The {name} has values outside 0..1: clip or rescale it.')
     return array.astype(np.float32)
@@ -384,16 +410,23 @@ def _stream(source: Source, label: str) -> BinaryIO:
 def _opened(source: Source, name: str | None) -> Iterator[tuple[Image.Image, int, tuple[int, int]]]:
     """Yields image, EXIF orientation, upright size; what fails in the block is an ImageError."""
     label = name or ('picture' if isinstance(source, bytes) else os.fspath(source))
+    with (
+        _as_image_errors(label),
+        pixels.quiet(),
+        _stream(source, label) as stream,
+        Image.open(stream, formats=_DECODERS) as image,
+    ):
+        turn = pixels.orientation(image, stream)
+        size = pixels.upright_size(image, turn)
+        _check_size(*size, label)
+        yield image, turn, size
+
+
+@contextlib.contextmanager
+def _as_image_errors(label: str) -> Iterator[None]:
+    """Turns whatever fails in decoding into an ImageError."""
     try:
-        with (
-            pixels.quiet(),
-            _stream(source, label) as stream,
-            Image.open(stream, formats=_DECODERS) as image,
-        ):
-            turn = pixels.orientation(image, stream)
-            size = pixels.upright_size(image, turn)
-            _check_size(*size, label)
-            yield image, turn, size
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError as error:

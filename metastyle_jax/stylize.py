@@ -56,10 +56,10 @@ class Job(NamedTuple):
 
 def stylize(
     style: looks.StyleLike | Sequence[looks.StyleLike],
-    image: str | os.PathLike | np.ndarray,
+    image: images.ImageLike,
     *,
     weights: Sequence[float] | None = None,
-    masks: Sequence[str | os.PathLike | np.ndarray] | None = None,
+    masks: Sequence[images.ImageLike] | None = None,
     feather: float = FEATHER,
     strength: float = 1.0,
     keep_colours: bool = False,
@@ -67,16 +67,17 @@ def stylize(
     max_size: int | None = None,
     tile: str = 'auto',
     progress: bool = False,
-) -> np.ndarray:
+) -> Any:
     """Stylizes one image.
 
     Args:
         style: a style file, what `adapt` returned, or `LIBRARY.safetensors:NAME`; or several, to
             be blended.
-        image: an image file, or `[H, W, 3]` float in 0..1; H and W at least 16.
+        image: a file, a Pillow image or an array, see `images.take`.
         weights: of the styles, not negative, of the sum 1; equal ones if None.
-        masks: where each style goes, instead of a blend: grey pictures, or `[H, W]` float in 0..1,
-            of the image's size; one for each style, or one less, and the first takes the rest.
+        masks: where each style goes, instead of a blend: grey pictures in any of these forms, or
+            `[H, W]` float in 0..1, of the image's size; one for each style, or one less, and the
+            first takes the rest.
         feather: softness of their edges, see `mixing.regions`.
         strength: s from 1, the style, to 0, the image itself: the network is blended with θ by s,
             and its output with the image by s. Either alone falls short: θ's output is not the
@@ -90,15 +91,12 @@ def stylize(
         progress: whether to show how far the strips are.
 
     Returns:
-        `[H, W, 3]` float32 in 0..1.
+        `[H, W, 3]` float32 in 0..1; a Pillow image if `image` is one.
 
     Raises:
         UserError: a file or a number is not usable, or styles and θ do not belong together.
     """
-    if isinstance(image, np.ndarray | jax.Array):
-        pixels = images.from_array(np.asarray(image), name='image')
-    else:
-        pixels = images.read(image).rgb
+    pixels = images.take(image, name='image')
     options: dict[str, Any] = {
         'strength': strength, 'keep_colours': keep_colours, 'theta': theta
     }  # fmt: skip
@@ -108,16 +106,18 @@ def stylize(
         pixels = _fit(pixels, max_size, 'The image')
     how: dict[str, Any] = {'tile': tile, 'progress': progress}
     if masks is None:
-        return render(looks.load(style, weights=weights, **options), pixels, **how)
+        made = render(looks.load(style, weights=weights, **options), pixels, **how)
+        return images.give(made, image)
     if weights is not None:
         raise UserError('weights blend and masks divide: give one of them')
     several = looks.open_styles(style)
     shares = _regions(masks, len(several), feather, size, pixels.shape[:2])
-    return render_regions([looks.load(one, **options) for one in several], shares, pixels, **how)
+    several_looks = [looks.load(one, **options) for one in several]
+    return images.give(render_regions(several_looks, shares, pixels, **how), image)
 
 
 def _regions(
-    masks: Sequence[str | os.PathLike | np.ndarray],
+    masks: Sequence[images.ImageLike],
     count: int,
     feather: float,
     size: tuple[int, ...],
@@ -129,7 +129,8 @@ def _regions(
         if isinstance(mask, np.ndarray | jax.Array):
             name, grey = f'mask {i + 1}', np.asarray(mask, np.float32)
         else:
-            name, grey = str(mask), images.read(mask).rgb.mean(-1)
+            name = str(mask) if isinstance(mask, str | os.PathLike) else f'mask {i + 1}'
+            grey = images.take(mask, name=name).mean(-1)
         if grey.ndim != 2 or not (np.isfinite(grey).all() and 0 <= grey.min() <= grey.max() <= 1):
             raise UserError(f'{name} is no mask: [H, W] in 0..1 is needed')
         if grey.shape != size:
@@ -186,7 +187,7 @@ def render_batch(look: looks.Look, pixels: np.ndarray) -> np.ndarray:
 
 def stylize_batch(
     styles_of: str | os.PathLike | library.Library,
-    pictures: np.ndarray | Sequence[str | os.PathLike | np.ndarray],
+    pictures: np.ndarray | Sequence[images.ImageLike],
     names: Sequence[str],
     *,
     strength: float = 1.0,
@@ -197,7 +198,7 @@ def stylize_batch(
 
     Args:
         styles_of: a library, or its file.
-        pictures: N of one size: `[N, H, W, 3]` float in 0..1, or files.
+        pictures: N of one size: `[N, H, W, 3]` float in 0..1, or N in any form of `images.take`.
         names: of N styles of the library; folders and suffix may be left out.
         strength: see `stylize`.
         keep_colours: see `stylize`.
@@ -214,12 +215,7 @@ def stylize_batch(
     look = looks.load_batch(
         styles_of, names, strength=strength, keep_colours=keep_colours, theta=theta
     )
-    pixels = [
-        images.from_array(np.asarray(one), name=f'picture {i + 1}')
-        if isinstance(one, np.ndarray | jax.Array)
-        else images.read(one).rgb
-        for i, one in enumerate(pictures)
-    ]
+    pixels = [images.take(one, name=f'picture {i + 1}') for i, one in enumerate(pictures)]
     sizes = list(dict.fromkeys(f'{one.shape[1]} x {one.shape[0]}' for one in pixels))
     if len(pixels) != len(names) or len(sizes) != 1:
         raise UserError(

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -618,3 +619,65 @@ def test_list_images_errors_name_the_folder_and_the_suffixes(tmp_path):
             images.list_images(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
         assert '.jpeg' in str(error.value)
+
+
+def test_a_picture_is_taken_in_any_form(tmp_path):
+    file, array = tmp_path / 'a.png', gradient()
+    file.write_bytes(png())
+    expected = images.read(file).rgb
+    forms = (
+        file, str(file), png(), array, array.astype(np.float32) / 255, jnp.asarray(array),
+        jnp.asarray(array, jnp.float32) / 255, Image.fromarray(array), Image.open(file),
+    )  # fmt: skip
+    for form in forms:
+        found = images.take(form, name='picture')
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize('turn', range(1, 9))
+@pytest.mark.parametrize('encoder', ['JPEG', 'PNG', 'TIFF'])
+def test_an_open_picture_is_taken_as_its_file(tmp_path, turn, encoder):
+    file = tmp_path / 'a'
+    Image.fromarray(gradient()).save(file, encoder, exif=exif(turn))
+    expected = images.read(file).rgb
+    with Image.open(file) as opened:
+        np.testing.assert_array_equal(images.take(opened, name='picture'), expected)
+        opened.load()  # which turns a TIFF
+        np.testing.assert_array_equal(images.take(opened, name='picture'), expected)
+
+
+@pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'I', 'F'])
+def test_open_pictures_of_every_mode_are_taken(mode):
+    image = Image.fromarray(gradient()).convert(mode)
+    found = images.take(image, name='picture')
+    assert found.shape == (HEIGHT, WIDTH, 3)
+    assert 0 <= found.min() < found.max() <= 1
+
+
+def test_what_is_see_through_is_taken_on_white():
+    clear = Image.fromarray(np.zeros((HEIGHT, WIDTH, 4), np.uint8), 'RGBA')
+    assert images.take(clear, name='picture').min() == 1
+
+
+@pytest.mark.parametrize(
+    ('picture', 'words'),
+    [
+        (Image.new('RGB', (10, 40)), 'painting: is 10 x 40'),
+        (np.zeros((40, 40), np.float32), r'The painting has the shape \(40, 40\)'),
+        (np.zeros((40, 40, 3), np.int32), 'The painting is int32: give floats in 0..1, or uint8'),
+        (np.full((40, 40, 3), 2.0), 'The painting has values outside 0..1'),
+        (b'no picture', 'painting: is not a picture'),
+        (5, 'The painting has the shape'),
+    ],
+)
+def test_what_is_no_picture_is_not_taken(picture, words):
+    with pytest.raises(images.ImageError, match=words):
+        images.take(picture, name='painting')
+
+
+def test_a_picture_is_given_as_it_was_taken():
+    array = gradient().astype(np.float32) / 255
+    assert images.give(array, array) is array
+    given = images.give(array, Image.new('L', (2, 2)))
+    np.testing.assert_array_equal(np.asarray(given), gradient())

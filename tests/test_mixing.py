@@ -171,6 +171,21 @@ def test_each_style_fills_its_region(pixels):
     assert reduced.shape == (17, 20, 3)
 
 
+def test_pillow_images_are_taken_and_given(pixels):
+    one, two = make_style(1), make_style(2)
+    photo = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+    mask = np.zeros(pixels.shape[:2], np.float32)
+    mask[:, 12:] = 1
+    for options in ({'style': one}, {'style': [one, two], 'masks': [mask]}):
+        expected = metastyle_jax.stylize(image=np.asarray(photo), **options)
+        assert isinstance(expected, np.ndarray)
+        if 'masks' in options:
+            options['masks'] = [Image.fromarray((mask * 255).astype(np.uint8))]
+        found = metastyle_jax.stylize(image=photo, **options)
+        assert isinstance(found, Image.Image)
+        np.testing.assert_allclose(np.asarray(found) / 255, expected, rtol=0, atol=0.5 / 255)
+
+
 @pytest.mark.parametrize(
     ('masks', 'message'),
     [

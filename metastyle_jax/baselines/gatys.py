@@ -127,8 +127,8 @@ def _step(
 
 
 def stylize(
-    style: str | os.PathLike | np.ndarray,
-    content: str | os.PathLike | np.ndarray,
+    style: images.ImageLike,
+    content: images.ImageLike,
     *,
     start: str | np.ndarray = 'content',
     max_size: int = 512,
@@ -155,8 +155,8 @@ def stylize(
     Raises:
         UserError: a file or an option is not usable.
     """
-    pixels = images.fit(_read(content, 'content'), max_size)
-    painting = adaptation.fit_style(_read(style, 'style'), style_size)
+    pixels = images.fit(images.take(content, name='content'), max_size)
+    painting = adaptation.fit_style(images.take(style, name='style'), style_size)
     if isinstance(start, str):
         if start not in STARTS:
             raise UserError(f'start={start!r}: it must be an image or one of {", ".join(STARTS)}')
@@ -165,13 +165,6 @@ def stylize(
     vgg_params = vgg.load(vgg_file)
     grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, painting[None]))
     return optimize(pixels, grams, vgg_params, start=start, **options)
-
-
-def _read(image: str | os.PathLike | np.ndarray, name: str) -> np.ndarray:
-    """An image of a file or an array."""
-    if isinstance(image, np.ndarray | jax.Array):
-        return images.from_array(np.asarray(image), name=name)
-    return images.read(image).rgb
 
 
 def define_flags(values: flags.FlagValues) -> None:
