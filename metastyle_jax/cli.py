@@ -5,6 +5,7 @@ process never clashes and absl's global flags stay free for the programs that us
 """
 
 import contextlib
+import errno
 import logging as std_logging
 import os
 import pathlib
@@ -56,6 +57,13 @@ def run(
     except KeyboardInterrupt:
         print(f'{command}: interrupted', file=sys.stderr)
         return 130
+    except OSError as error:
+        # Any question about such a path fails, even whether it exists.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = str(error.filename)
+        print(f'{command}: {name[:40]}...: the name is too long, {len(name)}', file=sys.stderr)
+        return EXIT_USER_ERROR
     except jax.errors.JaxRuntimeError as error:
         if 'RESOURCE_EXHAUSTED' not in str(error) and 'Out of memory' not in str(error):
             raise

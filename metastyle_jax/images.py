@@ -468,9 +468,8 @@ def _decode(
 
 def _to_picture(colour: np.ndarray, alpha: np.ndarray | None) -> Picture:
     """Float32 in 0..1, composited on white."""
-    rgb = colour.astype(np.float32)
-    if colour.dtype == np.uint8:
-        rgb /= 255.0
+    scale = np.float32(255 if colour.dtype == np.uint8 else 1)
+    rgb = np.divide(colour, scale, dtype=np.float32)
     if rgb.ndim == 2:
         rgb = np.repeat(rgb[..., np.newaxis], 3, axis=-1)
     if alpha is None:

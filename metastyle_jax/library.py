@@ -106,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> Library:
     """
     path = pathlib.Path(path)
     flat, metadata = tensors.read(path, _FORMAT)
-    tensors.check_finite(flat, path, styles.StyleFileError)
+    flat = tensors.as_float32(flat, path, styles.StyleFileError)
     found, settings = (
         tensors.read_json(metadata, key, path, styles.StyleFileError)
         for key in ('styles', 'settings')
@@ -160,7 +160,7 @@ def split(word: str | os.PathLike[str]) -> tuple[pathlib.Path, str]:
     Only a colon behind ``.safetensors`` parts: that behind the letter of a drive does not.
     """
     found = re.fullmatch(r'(.*?\.safetensors):(.*)', str(word), re.DOTALL)
-    if found is None or pathlib.Path(word).exists():
+    if found is None or os.path.exists(word):
         return pathlib.Path(word), ''
     return pathlib.Path(found[1]), found[2]
 

@@ -77,7 +77,7 @@ class _Made(NamedTuple):
 def is_many(style: str | os.PathLike) -> bool:
     """Whether a word names many pictures: a folder, or a data source."""
     word = str(style)
-    return pathlib.Path(word).is_dir() or word.startswith(('sample:', 'folder:', 'tfds:'))
+    return os.path.isdir(word) or word.startswith(('sample:', 'folder:', 'tfds:'))
 
 
 def adapt_many(
@@ -252,7 +252,7 @@ def _adapt_all(
 
 def _word(pictures: str | os.PathLike) -> str:
     """A folder as the word of a data source."""
-    return f'folder:{pictures}' if pathlib.Path(pictures).is_dir() else str(pictures)
+    return f'folder:{pictures}' if os.path.isdir(pictures) else str(pictures)
 
 
 def _begin(
@@ -264,7 +264,7 @@ def _begin(
     """The library to go on with, or an empty one."""
     if out is not None:
         library.check_output(out, overwrite=True)
-    if out is None or overwrite or not pathlib.Path(out).exists():
+    if out is None or overwrite or not os.path.exists(out):
         none = np.zeros((0, foretell.FEATURES), np.float16)
         return library.Library({}, none, {}, theta.fingerprint, settings)
     found = library.load(out)

@@ -97,7 +97,7 @@ def load_style(path: str | os.PathLike[str]) -> Style:
     """
     path = pathlib.Path(path)
     flat, metadata = tensors.read(path, _FORMAT)
-    tensors.check_finite(flat, path, StyleFileError)
+    flat = tensors.as_float32(flat, path, StyleFileError)
     texts = {name: metadata[name] for name in _TEXTS}
     jsons = {name: tensors.read_json(metadata, name, path, StyleFileError) for name in _JSONS}
     return Style(flat, **texts, **jsons)  # type: ignore[arg-type]

@@ -317,6 +317,15 @@ def check_finite(flat: Flat, path: pathlib.Path, error: type[Exception]) -> None
             raise error(f'{name} in {path} is not finite: train or adapt again at a lower rate.')
 
 
+def as_float32(flat: Flat, path: pathlib.Path, error: type[Exception]) -> Flat:
+    """Converts tensors of any floating type; raises `error` as `check_finite`."""
+    check_finite(flat, path, error)
+    with np.errstate(over='ignore'):  # what float32 cannot hold becomes infinite, and is refused
+        flat = {name: array.astype(np.float32, copy=False) for name, array in flat.items()}
+    check_finite(flat, path, error)
+    return flat
+
+
 def first_line(error: BaseException) -> str:
     """Shortens an error of many lines or long paths; the cause stands at the end."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')

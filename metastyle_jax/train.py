@@ -73,6 +73,7 @@ LEAST = {
     **dict.fromkeys(('loss.content_weight', 'loss.style_weight'), 0),
     **dict.fromkeys(('data.workers', 'log.pictures', 'seed'), 0),
 }
+MOST = {'model.blocks': 1000}  # more would be traced for hours
 # What else an entry must be. A command line is held to the types of the file, a file to nothing.
 _WHOLE = (
     *('seed', 'steps', 'model.width', 'model.blocks', 'data.size', 'data.style_size'),
@@ -401,6 +402,8 @@ def check_config(config: Any) -> None:
         # A whole number may exceed all floats.
         if not (number and least <= value <= sys.float_info.max):
             raise UserError(f'config.{name}={value}: it must be at least {least}')
+        if value > (most := MOST.get(name, value)):
+            raise UserError(f'config.{name}={value}: it must be at most {most}')
     for names, kind, noun in (
         (_WHOLE, int, 'a whole number'),
         (_TEXTS, str, 'a text'),

@@ -413,8 +413,8 @@ class World:
             for _ in range(rng.choice((1, 1, 2, 4))):
                 section = rng.choice((None, *(k for k, v in config.items() if hasattr(v, 'keys'))))
                 part = config if section is None else config[section]
-                name = rng.choice(sorted(part))
-                if rng.random() < 0.05:
+                name = rng.choice(sorted(part) or ['x'])
+                if rng.random() < 0.05 and name in part:
                     del part[name]
                 else:
                     with contextlib.suppress(OverflowError):  # of ml_collections, before it is kept

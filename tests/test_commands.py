@@ -397,3 +397,29 @@ def test_modules_run_without_a_warning():
     )  # fmt: skip
     assert found.returncode == 2
     assert '--style and --output must be given' in found.stderr
+
+
+@pytest.mark.parametrize(
+    ('name', 'flags'),
+    [
+        ('adapt', ['--style={}', '--out=x.safetensors']),
+        ('adapt', ['--style=x.png', '--out={}.safetensors']),
+        ('stylize', ['--style={}', '--input={}', '--output=x.png']),
+        ('stylize', ['--style=x', '--input={}.mp4', '--output={}.mp4']),
+        ('export', ['--style={}', '--out={}.onnx']),
+        pytest.param(
+            'train',
+            ['--config=configs/coco.py:tiny', '--workdir={}'],
+            marks=pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning'),
+        ),
+    ],
+)
+def test_names_too_long_for_a_file_are_refused(monkeypatch, capsys, name, flags):
+    command = importlib.import_module(f'metastyle_jax.{name}')
+    monkeypatch.chdir(helpers.ROOT)
+    given = [flag.format('long' * 1000) for flag in flags]
+    monkeypatch.setattr(sys, 'argv', [name, *given])
+    assert command.run() == 2
+    error = capsys.readouterr().err
+    assert 'too long' in error or 'no such file' in error
+    assert 'Traceback' not in error

@@ -207,3 +207,22 @@ def test_an_output_that_can_be_written_is_only_looked_at(tmp_path):
 
 def test_errors_are_the_users():
     assert issubclass(styles.StyleFileError, types.UserError)
+
+
+@pytest.mark.parametrize('kind', [np.float16, np.float64])
+def test_styles_of_other_floats_are_read_as_float32(tmp_path, kind):
+    style = make_style()
+    file = tmp_path / 'a.safetensors'
+    params = {name: array.astype(kind) for name, array in style.params.items()}
+    styles.save_style(file, style._replace(params=params))
+    for name, array in styles.load_style(file).params.items():
+        assert array.dtype == np.float32
+        np.testing.assert_allclose(array, style.params[name], rtol=1e-3)
+
+
+def test_numbers_that_float32_cannot_hold_are_refused(tmp_path):
+    style = make_style()
+    params = {name: np.full(array.shape, 1e300) for name, array in style.params.items()}
+    styles.save_style(tmp_path / 'a.safetensors', style._replace(params=params))
+    with pytest.raises(styles.StyleFileError, match='is not finite'):
+        styles.load_style(tmp_path / 'a.safetensors')
