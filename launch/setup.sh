@@ -34,12 +34,12 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
     exit 2
   fi
 fi
-wanted="$extras $(cat setup.cfg pyproject.toml launch/constraints.txt | cksum) $("$venv/bin/python" --version)"
+wanted="$extras $(cat setup.cfg pyproject.toml launch/lock.txt | cksum) $("$venv/bin/python" --version)"
 stamp=$venv/.metastyle-$(echo "$extras" | tr ',' '-')
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   echo "installing packages (once; some minutes)"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint launch/constraints.txt --editable ".[$extras]"
+    --constraint launch/lock.txt --editable ".[$extras]"
   echo "$wanted" >"$stamp"
 fi
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$venv/xla-cache}

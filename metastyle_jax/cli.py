@@ -20,6 +20,7 @@ from absl import flags, logging
 from metastyle_jax.types import UserError
 
 EXIT_USER_ERROR = 2
+EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
 
 
 def run(
@@ -44,10 +45,10 @@ def run(
     values = flags.FlagValues()
     define(values)
     own = list(values)
-    if any(word in ('--help', '-help', '-h') for word in sys.argv[1:]):
-        print(_help(values, own, usage))
-        return 0
     try:
+        if any(word in ('--help', '-help', '-h') for word in sys.argv[1:]):
+            print(_help(values, own, usage), flush=True)
+            return 0
         _parse(values)
         _set_up_cache()
         return main(values) or 0
@@ -57,6 +58,9 @@ def run(
     except KeyboardInterrupt:
         print(f'{command}: interrupted', file=sys.stderr)
         return 130
+    except BrokenPipeError:  # nobody reads any more, as of `metastyle-train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be written at the end
+        return EXIT_BROKEN_PIPE
     except OSError as error:
         # Any question about such a path fails, even whether it exists.
         if error.errno != errno.ENAMETOOLONG:

@@ -24,7 +24,6 @@ from metastyle_jax import (
 from metastyle_jax.types import UserError
 
 BATCH = 4
-BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
 # Loads what renders, for a size of batch; also tells what it depends on.
 Prepare = Callable[[int], tuple[pipeline.Render, dict[str, Any]]]
 
@@ -115,7 +114,7 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
                 try:
                     done = _stream(clip, pipe, render, values.pixel_format, **how)
                 except BrokenPipeError:
-                    return BROKEN_PIPE
+                    return cli.EXIT_BROKEN_PIPE
     logging.info('wrote %d frames to %s', done, values.output)
     if rest := getattr(clip, 'rest', 0):
         raise UserError(

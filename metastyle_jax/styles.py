@@ -63,7 +63,8 @@ def save_style(path: str | os.PathLike[str], style: Style, *, overwrite: bool = 
     Raises:
         StyleFileError: if the file exists or cannot be written, or values are not finite.
     """
-    flat = {name: np.array(array, np.float32) for name, array in style.params.items()}
+    arrays = {name: np.asarray(array) for name, array in style.params.items()}
+    flat = tensors.as_float32(arrays, pathlib.Path(path), StyleFileError)
     metadata = {name: str(getattr(style, name)) for name in _TEXTS}
     metadata |= {name: json.dumps(getattr(style, name), default=str) for name in _JSONS}
     tensors.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)

@@ -65,13 +65,22 @@ def test_transformer_and_vgg_need_what_the_paper_sizes_say():
     assert once.vgg / 1e9 == pytest.approx(36.465, rel=1e-3)
 
 
+def equations(jaxpr):
+    """All equations, those of inner functions too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in equation.params.values():
+            if hasattr(inner, 'jaxpr') and not callable(inner):
+                yield from equations(inner.jaxpr)
+
+
 @pytest.mark.parametrize('blocks', [2, 4])
 def test_operations_of_vgg_are_those_that_jax_traces(weights, blocks):
     params = ours.from_names(weights[1])
     function = vgg.features if blocks == 4 else vgg.content_features
     jaxpr = jax.make_jaxpr(function)(params, np.zeros((1, 32, 48, 3), np.float32))
     found = 0
-    for equation in jaxpr.jaxpr.eqns:
+    for equation in equations(jaxpr.jaxpr):
         if equation.primitive.name == 'metastyle_convolve':
             kernel = equation.invars[1].aval.shape
             outputs = equation.outvars[0].aval.shape

@@ -106,7 +106,7 @@ def test_one_theta_serves_any_number_of_adaptations(theta, painting):
 @pytest.mark.parametrize(
     ('array', 'message'),
     [
-        (np.zeros((20, 20, 3), np.uint8), 'uint8'),
+        (np.zeros((20, 20, 3), np.int32), 'int32: give floats in 0..1, or uint8'),
         (np.full((20, 20, 3), 255.0), 'outside 0..1'),
         (np.full((20, 20, 3), np.nan), 'outside 0..1'),
         (np.zeros((20, 20, 4)), r'\(20, 20, 4\)'),
@@ -423,3 +423,15 @@ def test_names_too_long_for_a_file_are_refused(monkeypatch, capsys, name, flags)
     error = capsys.readouterr().err
     assert 'too long' in error or 'no such file' in error
     assert 'Traceback' not in error
+
+
+def test_help_into_a_closed_pipe_ends_without_a_word():
+    command = f'{sys.executable} -m metastyle_jax.train --help; echo $? >&2'
+    found = subprocess.run(
+        ['bash', '-c', f'({command}) | true'],
+        cwd=helpers.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stderr.strip() == '141'

@@ -7,16 +7,16 @@ import sys
 
 import jax
 import numpy as np
-import onnx
 import pytest
 import safetensors
 import safetensors.numpy
-import torch
-import torch.nn.functional as F  # noqa: N812
 
 import metastyle_jax
 from metastyle_jax import checkpoint, looks, programs, styles, tensors, transformer
 
+onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
+torch = pytest.importorskip('torch', reason='needs the extra bench')
+F = torch.nn.functional
 SIZES = [(1, 16, 16), (2, 17, 30), (1, 37, 23)]  # batch, height, width
 TOLERANCE = 1e-4
 

@@ -9,7 +9,9 @@ import sysconfig
 import helpers
 import pytest
 
-SCRIPTS = sorted((helpers.ROOT / 'launch').glob('*.sh')) + [helpers.ROOT / 'tests/slurm/run.sh']
+SCRIPTS = sorted(
+    script for part in ('launch', 'tests') for script in (helpers.ROOT / part).rglob('*.sh')
+)
 TRAIN = ['--config=configs/coco.py', '--workdir=gs://bucket/run', '--config.outer.styles=8']
 TPU = {'TPU': 'name', 'ZONE': 'zone', 'TYPE': 'v4-32', 'SOURCE': 'https://host/repository'}
 

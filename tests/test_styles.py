@@ -209,20 +209,32 @@ def test_errors_are_the_users():
     assert issubclass(styles.StyleFileError, types.UserError)
 
 
+def change_tensors(file, change):
+    """Changes the tensors of a style file, whose checksum stays right."""
+    with safetensors.safe_open(file, 'np') as opened:
+        metadata = opened.metadata()
+        flat = {name: change(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
+    metadata['sha256'] = tensors.sha256(flat)
+    file.write_bytes(safetensors.numpy.save(flat, metadata))
+
+
 @pytest.mark.parametrize('kind', [np.float16, np.float64])
 def test_styles_of_other_floats_are_read_as_float32(tmp_path, kind):
-    style = make_style()
-    file = tmp_path / 'a.safetensors'
-    params = {name: array.astype(kind) for name, array in style.params.items()}
-    styles.save_style(file, style._replace(params=params))
+    style, file = make_style(), tmp_path / 'a.safetensors'
+    styles.save_style(file, style)
+    change_tensors(file, lambda array: array.astype(kind))
     for name, array in styles.load_style(file).params.items():
         assert array.dtype == np.float32
         np.testing.assert_allclose(array, style.params[name], rtol=1e-3)
 
 
 def test_numbers_that_float32_cannot_hold_are_refused(tmp_path):
-    style = make_style()
-    params = {name: np.full(array.shape, 1e300) for name, array in style.params.items()}
-    styles.save_style(tmp_path / 'a.safetensors', style._replace(params=params))
+    style, file = make_style(), tmp_path / 'a.safetensors'
+    large = {name: np.full(array.shape, 1e300) for name, array in style.params.items()}
     with pytest.raises(styles.StyleFileError, match='is not finite'):
-        styles.load_style(tmp_path / 'a.safetensors')
+        styles.save_style(file, style._replace(params=large))
+    assert not file.exists()
+    styles.save_style(file, style)
+    change_tensors(file, lambda array: np.full(array.shape, 1e300))
+    with pytest.raises(styles.StyleFileError, match='is not finite'):
+        styles.load_style(file)
