@@ -50,7 +50,10 @@ pids=()
 end() {
   code=$?
   scancel --user=root --quiet 2>/dev/null || true
+  for _ in $(seq 20); do [ -z "$(squeue --noheader 2>/dev/null)" ] && break; sleep 0.5; done
   for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for _ in $(seq 20); do [ -z "$(jobs -pr)" ] && break; sleep 0.5; done
+  for pid in $(jobs -pr); do kill -9 "$pid" 2>/dev/null || true; done
   exit "$code"
 }
 trap end EXIT

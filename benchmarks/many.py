@@ -1,0 +1,113 @@
+"""Styles an hour: a folder adapted to together, against the same pictures one after another.
+
+    python -m benchmarks.many --style=folder:paintings --content=folder:photographs
+
+Groups of `metastyle-adapt --style=FOLDER` and single adaptations with `--params=norm`, both with
+their default settings, take turns in one process, after both have been compiled. What they come to
+is compared on eight photographs of `--content`, which neither was adapted on.
+"""
+
+import argparse
+import json
+import pathlib
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+import metastyle_jax
+from metastyle_jax import (
+    adaptation,
+    checkpoint,
+    images,
+    library,
+    losses,
+    many,
+    memory,
+    sources,
+    styles,
+    transformer,
+    vgg,
+)
+
+SIZE = 128  # pixels of what they are compared on
+
+
+def total_loss(style: styles.Style, grams: tuple[jax.Array, ...], contents: jax.Array) -> float:
+    """Perceptual loss of a style on photographs."""
+    params = styles.merge_style(style, checkpoint.load_theta())
+    loss_network = vgg.load(None)
+    targets = losses.Targets(vgg.content_features(loss_network, contents), grams)
+    features = lambda x: vgg.features(loss_network, x)
+    outputs = transformer.apply(params, contents)
+    return float(losses.perceptual_loss(features, outputs, targets).total)
+
+
+def copy(source: sources.Source, indices: list[int], folder: pathlib.Path) -> None:
+    """Puts pictures of a source into a folder."""
+    folder.mkdir(exist_ok=True)
+    for i in indices:
+        Image.fromarray(images.read_uint8(source[i])).save(folder / f'{i:05d}.png')
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--style', default='sample:', help='data source of the pictures')
+    parser.add_argument('--content', required=True, help='data source to compare on')
+    parser.add_argument('--groups', type=int, default=3, help='timed groups of eight styles')
+    parser.add_argument('--singles', type=int, default=2, help='single ones after each group')
+    options = parser.parse_args()
+    memory.keep()
+    source = sources.open_source(options.style, kind='style')
+    photographs = sources.open_source(options.content, kind='content')
+    order = np.random.default_rng(0).permutation(len(source)).tolist()
+    warm, group = 2 * many.AT_ONCE, many.AT_ONCE  # enough finished ones to foretell from
+    chosen, rest = order[:warm], order[warm : warm + group * options.groups]
+    contents = jnp.asarray(
+        np.stack([
+            images.center_square(images.read(photographs[i]).rgb, SIZE)
+            for i in np.linspace(0, len(photographs) - 1, 8).astype(int)
+        ])
+    )  # fmt: skip
+    together, alone, quality = [], [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        pictures, out = folder / 'pictures', folder / 'library.safetensors'
+        copy(source, chosen, pictures)
+        metastyle_jax.adapt_many(pictures, out=out)
+        metastyle_jax.adapt(pictures / f'{chosen[0]:05d}.png', params='norm')
+        for start in range(0, len(rest), group):
+            part = rest[start : start + group]
+            copy(source, part, pictures)
+            begun = time.perf_counter()
+            done = metastyle_jax.adapt_many(pictures, out=out)
+            together.append((time.perf_counter() - begun) / done.done)
+            for i in part[: options.singles]:
+                file = pictures / f'{i:05d}.png'
+                begun = time.perf_counter()
+                single = metastyle_jax.adapt(file, params='norm')
+                alone.append(time.perf_counter() - begun)
+                painting = jnp.asarray(adaptation.fit_style(images.read(file).rgb, 256))
+                grams = losses.style_grams(vgg.features(vgg.load(None), painting[None]))
+                ours = library.pick(done.library, file.name)
+                quality.append(
+                    total_loss(ours, grams, contents) / total_loss(single, grams, contents)
+                )
+    print(
+        json.dumps({
+            'seconds_a_style_together': together,
+            'seconds_a_style_alone': alone,
+            'styles_an_hour': [3600 / float(np.median(x)) for x in (together, alone)],
+            'ratio': float(np.median(alone) / np.median(together)),
+            'loss_together_over_alone': quality,
+            'device': jax.devices()[0].device_kind,
+        })
+    )  # fmt: skip
+
+
+if __name__ == '__main__':
+    main()
