@@ -106,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> Library:
     """
     path = pathlib.Path(path)
     flat, metadata = tensors.read(path, _FORMAT)
-    flat = tensors.as_float32(flat, path, styles.StyleFileError)
+    tensors.check_finite(flat, path, styles.StyleFileError)
     found, settings = (
         tensors.read_json(metadata, key, path, styles.StyleFileError)
         for key in ('styles', 'settings')
@@ -124,6 +124,7 @@ def load(path: str | os.PathLike[str]) -> Library:
                 f'{len(entries)} styles: make it again.'
             )
     features = flat.pop(_FEATURES, np.zeros((len(entries), 0), np.float16))
+    flat = tensors.as_float32(flat, path, styles.StyleFileError)
     return Library(flat, features, entries, metadata['theta_sha256'], settings)
 
 

@@ -401,7 +401,7 @@ def check_config(config: Any) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         # A whole number may exceed all floats.
         if not (number and least <= value <= sys.float_info.max):
-            raise UserError(f'config.{name}={value}: it must be at least {least}')
+            raise UserError(f'config.{name}={value}: it must be at least {least}, and finite')
         if value > (most := MOST.get(name, value)):
             raise UserError(f'config.{name}={value}: it must be at most {most}')
     for names, kind, noun in (
