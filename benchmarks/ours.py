@@ -230,8 +230,8 @@ def device_peak() -> int | None:
 
 def _meta_batch(task: tasks.Task) -> data.MetaBatch:
     inner, outer, style = inputs.meta_batch(task)
-    indices = [np.zeros(a.shape[:-3], np.int32) for a in (inner, outer, style)]
-    return data.MetaBatch(inner, outer, style, *indices)
+    first, second, third = (np.zeros(a.shape[:-3], np.int32) for a in (inner, outer, style))
+    return data.MetaBatch(inner, outer, style, first, second, third)
 
 
 def _temporary(lower: Callable[..., Any], *args: PyTree) -> int | None:

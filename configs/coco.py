@@ -36,6 +36,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             size=256,
             style_size=256,
             style_fit='crop',  # or 'squash'
+            keep_grams=0.0,  # GiB of memory for Gram matrices of styles, with 'squash'
             workers=8,  # processes that decode
         ),
         loss=dict(content_weight=1.0, style_weight=1e5),

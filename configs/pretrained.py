@@ -19,10 +19,9 @@ from ml_collections import config_dict
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-    """The configuration; `arg` is '', 'plain' for the first stage, or 'tiny'."""
-    stage = 'plain' if arg == 'plain' else ''
+    """The configuration; `arg` is a stage: 'plain', 'meta', 'norms', '' for the last; or 'tiny'."""
     paper = runpy.run_path(str(pathlib.Path(__file__).with_name('coco.py')))
-    config = paper['get_config']('' if stage else arg)
+    config = paper['get_config']('' if arg in _STAGES else arg)
     config.data.hold_out = True
     config.outer.update(devices=1, log_loss=True, keep_norms=True)
     if arg == 'tiny':
@@ -32,17 +31,41 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     )
     config.log.update(every=50, pictures=500)
     config.checkpoint.update(every=250, keep=2)
-    if stage == 'plain':
-        config.steps = 1309
-        config.inner.steps = 0
-        config.outer.update(styles=4, contents=1, rate=1e-3, decay=5e-4, warmup=50, clip=1.0)
-    else:
-        config.steps = 1236
-        config.model.init = 'runs/plain'
-        config.inner.update(
-            steps=5, rate=5e-3, optimizer='sgd', log_loss=True, learn_rates=True, max_rate=0.1
-        )
-        config.outer.update(
-            styles=1, contents=2, rate=3e-4, rates_speed=30.0, decay=5e-4, warmup=20, clip=1.0
-        )
+    _STAGES[arg](config)
     return config
+
+
+def _plain(config: config_dict.ConfigDict) -> None:
+    config.steps = 1309
+    config.inner.steps = 0
+    config.outer.update(styles=4, contents=1, rate=1e-3, decay=5e-4, warmup=50, clip=1.0)
+
+
+def _meta(config: config_dict.ConfigDict) -> None:
+    config.steps = 1236
+    config.model.init = 'runs/plain'
+    config.inner.update(
+        steps=5, rate=5e-3, optimizer='sgd', log_loss=True, learn_rates=True, max_rate=0.1
+    )
+    config.outer.update(
+        styles=1, contents=2, rate=3e-4, rates_speed=30.0, decay=5e-4, warmup=20, clip=1.0
+    )
+
+
+def _norms(config: config_dict.ConfigDict) -> None:
+    config.steps = 12_000
+    config.model.init = 'runs/meta'
+    config.inner.steps = 0
+    config.data.update(style_size=128, style_fit='squash', keep_grams=4.0)
+    config.outer.update(
+        styles=4, contents=1, rate=8e-4, norms_rate=0.03, schedule='cosine', warmup=50, clip=1.0
+    )
+
+
+def _last(config: config_dict.ConfigDict) -> None:
+    _meta(config)
+    config.model.init = 'runs/norms'
+    config.data.update(style_size=128, style_fit='squash', keep_grams=4.0)
+
+
+_STAGES = {'plain': _plain, 'meta': _meta, 'norms': _norms, '': _last}

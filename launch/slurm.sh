@@ -7,7 +7,8 @@
 # checkpoint, and puts the job back into the queue; so does a lost node, up to RESTARTS (20) times.
 # The work directory must be one that the first node sees each time: a shared file system, or
 # gs://BUCKET/RUN. PYTHON names the interpreter that has the package (default: that of METASTYLE_VENV
-# or of .venv in the folder that sbatch was called in).
+# or of .venv in the folder that sbatch was called in). WAIT (300) is for how many seconds processes may
+# outlive the first that ends; it must exceed --heartbeat.
 #SBATCH --job-name=metastyle
 #SBATCH --requeue
 #SBATCH --open-mode=append
@@ -24,8 +25,10 @@ if [ $# -eq 0 ]; then
 fi
 venv=${METASTYLE_VENV:-${SLURM_SUBMIT_DIR:-$PWD}/.venv}
 python=${PYTHON:-$venv/bin/python}
-# One failed process must not leave the others waiting; JAX reads the rest from Slurm.
-command=(srun --kill-on-bad-exit=1 --label "$python" -m metastyle_jax.train --distributed "$@")
+# A process that fails is noticed by the others, which save what they can and end with a code that
+# says why; srun would kill them, and all codes would be that of the kill. JAX reads the rest from
+# Slurm.
+command=(srun --kill-on-bad-exit=0 --wait="${WAIT:-300}" --label "$python" -m metastyle_jax.train --distributed "$@")
 if [ -n "$dry" ]; then
   printf 'would run:'
   printf ' %q' "${command[@]}"

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax import layers, losses, meta, transformer, vgg
+from metastyle_jax import losses, meta, transformer, vgg
 from metastyle_jax.types import Array, Params
 
 _DECAYS = 0.9, 0.99  # of both moments: a style comes by only some tens of times
@@ -73,7 +73,7 @@ def gradients(
     index: Array,
     vgg_params: Params,
     contents: Array,
-    styles: Array,
+    grams: tuple[Array, ...],
     *,
     log_loss: bool,
     content_weight: float,
@@ -87,7 +87,7 @@ def gradients(
         index: `[S]`, which they are.
         vgg_params: weights of the loss network.
         contents: `[S, N, H, W, 3]` in 0..1.
-        styles: `[S, Hs, Ws, 3]` in 0..1.
+        grams: L arrays `[S, C, C]`, Gram matrices of the styles.
         log_loss: whether it is the logarithm of each style's loss that is differentiated.
         content_weight: of the losses.
         style_weight: of the losses.
@@ -95,10 +95,7 @@ def gradients(
     count, each = contents.shape[:2]
     flat = contents.reshape(count * each, *contents.shape[2:])
     by_style = lambda leaf: leaf.reshape(count, each, *leaf.shape[1:])
-    targets = losses.Targets(
-        by_style(vgg.content_features(vgg_params, flat)),
-        tuple(layers.gram(layer) for layer in vgg.features(vgg_params, styles)),
-    )
+    targets = losses.Targets(by_style(vgg.content_features(vgg_params, flat)), grams)
 
     def compare(maps: list[Array], targets: losses.Targets) -> losses.Loss:
         return losses.compare(

@@ -35,6 +35,7 @@ class MetaBatch(NamedTuple):
     inner_index: np.ndarray  # [S, T, N] int32
     outer_index: np.ndarray  # [S, N] int32
     style_index: np.ndarray  # [S] int32
+    grams: tuple[np.ndarray, ...] | None = None  # L arrays [S, C, C] float32, see `grams.Kept`
 
 
 def split(count: int, *, val_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -362,8 +363,10 @@ def _meta_batch(*parts: tuple, shape: tuple) -> MetaBatch:
         image, index = (np.array(part) for part in pair)
         return image.reshape(lead + image.shape[1:]), index.reshape(lead)
 
-    pairs = shaped(inner, shape), shaped(outer, (S, N)), shaped(style, (S,))
-    return MetaBatch(*(image for image, _ in pairs), *(index for _, index in pairs))
+    inner_images, inner_index = shaped(inner, shape)
+    outer_images, outer_index = shaped(outer, (S, N))
+    styles, style_index = shaped(style, (S,))
+    return MetaBatch(inner_images, outer_images, styles, inner_index, outer_index, style_index)
 
 
 def _stream(

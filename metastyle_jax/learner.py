@@ -15,6 +15,7 @@ from metastyle_jax import (
     adaptation,
     conditional,
     data,
+    grams,
     losses,
     meta,
     parallel,
@@ -160,19 +161,18 @@ def learned(state: TrainState) -> meta.Meta:
     return meta.Meta(state.params, jax.tree.map(jnp.exp, state.log_rates))
 
 
-def tasks(vgg_params: Params, contents: Array, style: Array) -> Task:
+def tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) -> Task:
     """Targets of one style for any number of batches; nothing here is differentiated.
 
     Args:
         vgg_params: weights of the loss network.
         contents: `[T, N, H, W, 3]` in 0..1.
-        style: `[Hs, Ws, 3]` in 0..1.
+        grams: L arrays `[C, C]`, Gram matrices of the style.
 
     Returns:
         A `Task` whose leaves have a leading axis of T.
     """
     steps, count = contents.shape[:2]
-    grams = losses.style_grams(vgg.features(vgg_params, style[None]))
     flat = vgg.content_features(vgg_params, contents.reshape(steps * count, *contents.shape[2:]))
     return Task(
         contents,
@@ -181,6 +181,13 @@ def tasks(vgg_params: Params, contents: Array, style: Array) -> Task:
             tuple(jnp.broadcast_to(gram[None], (steps, *gram.shape)) for gram in grams),
         ),
     )
+
+
+def style_grams(vgg_params: Params, batch: data.MetaBatch) -> tuple[Array, ...]:
+    """Gram matrices of the styles of a batch, L arrays `[S, C, C]`."""
+    if batch.grams is not None:
+        return tuple(map(jnp.asarray, batch.grams))
+    return grams.of_styles(vgg_params, data.as_float(batch.style))
 
 
 def loss(vgg_params: Params, config: Any) -> Callable[[Params, Task], losses.Loss]:
@@ -231,7 +238,7 @@ def train_step(
         state: the same on every device.
         vgg_params: weights of the loss network.
         batch: images as bytes, `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]`,
-            `style [S, Hs, Ws, 3]`.
+            `style [S, Hs, Ws, 3]`; with `grams` the styles are not looked at.
         config: see `configs/`.
 
     Returns:
@@ -248,8 +255,8 @@ def train_step(
         return jnp.log(value.total) if config.outer.log_loss else value.total, value
 
     def one_style(inner, outer_and_style):
-        outer, style = outer_and_style
-        every = tasks(vgg_params, jnp.concatenate([inner, outer[None]]), style)
+        outer, targets = outer_and_style
+        every = tasks(vgg_params, jnp.concatenate([inner, outer[None]]), targets)
         gradient, options = meta.meta_gradient, inner_options(config, state.step)
         if options['order'] == 'reptile':
             gradient = meta.reptile_gradient
@@ -263,8 +270,9 @@ def train_step(
             **options,
         )
 
-    inner, outer, style = map(data.as_float, (batch.inner, batch.outer, batch.style))
-    found = parallel.mean(meta.mean_over_tasks(one_style, inner, (outer, style)))
+    inner, outer = map(data.as_float, (batch.inner, batch.outer))
+    targets = style_grams(vgg_params, batch)
+    found = parallel.mean(meta.mean_over_tasks(one_style, inner, (outer, targets)))
     return advance(state, found, config=config)
 
 
@@ -283,7 +291,7 @@ def _conditional_step(
         jnp.asarray(batch.style_index),
         vgg_params,
         data.as_float(batch.outer),
-        data.as_float(batch.style),
+        style_grams(vgg_params, batch),
         log_loss=config.outer.log_loss,
         content_weight=config.loss.content_weight,
         style_weight=config.loss.style_weight,
@@ -382,7 +390,7 @@ def preview(
     repeated = jnp.broadcast_to(contents[None], (config.inner.steps, *contents.shape))
     found = meta.inner_loop(
         learned(state),
-        tasks(vgg_params, repeated, style),
+        tasks(vgg_params, repeated, losses.style_grams(vgg.features(vgg_params, style[None]))),
         loss=inner_loss(evaluate, config),
         **{**inner_options(config, state.step), 'order': 'first'},
     )

@@ -23,6 +23,7 @@ from metastyle_jax import (
     checkpoint,
     cli,
     data,
+    grams,
     learner,
     memory,
     metrics,
@@ -64,6 +65,7 @@ LEAST = {
             'outer.warmup',
             'outer.rates_speed',
             'outer.norms_rate',
+            'data.keep_grams',
         ),
         0,
     ),
@@ -180,6 +182,9 @@ class Loop:
             shared=2,
             devices=parallel.count(config.outer.devices),
         )
+        self._kept = (
+            grams.Kept(vgg_params, config.data.keep_grams) if config.data.keep_grams else None
+        )
         self._preview = jax.jit(functools.partial(learner.preview, config=config))
 
     def run(self, state: learner.TrainState, stop: cli.Stop) -> int:
@@ -192,6 +197,7 @@ class Loop:
             while done < config.steps and not (number := parallel.agree(stop.signal or 0)):
                 try:
                     batch = next(self._batches)
+                    batch = self._kept(batch) if self._kept else batch
                 except UserError:  # of the data; the state is sound
                     if done > start:
                         self._keep(done, state, force=True)
@@ -423,6 +429,12 @@ def check_config(config: Any) -> None:
             raise UserError(f'config.{name} is zero: it must be above zero')
     transformer.adapted(config.inner.params)
     learner.check_inner(config)
+    if config.data.keep_grams and config.data.style_fit != 'squash':
+        raise UserError(
+            f'config.data.keep_grams={config.data.keep_grams} keeps what belongs to the pixels of '
+            f'a style, and config.data.style_fit={config.data.style_fit!r} cuts others each time: '
+            "set config.data.style_fit='squash', or keep_grams=0"
+        )
 
 
 def _entry(config: Any, name: str) -> Any:

@@ -13,6 +13,7 @@ from metastyle_jax import (
     checkpoint,
     conditional,
     data,
+    grams,
     learner,
     losses,
     meta,
@@ -62,7 +63,7 @@ def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
         functools.partial(
             conditional.gradients, log_loss=True, content_weight=1.0, style_weight=10.0
         )
-    )(theta, table, index, network, outer, styles)
+    )(theta, table, index, network, outer, grams.of_styles(network, styles))
 
     def mean_loss(theta, own):
         total = 0.0

@@ -42,7 +42,7 @@ def test_shellcheck_finds_nothing():
     ('name', 'environment', 'said'),
     [
         ('gpu', {}, ['.[cuda12]', 'up to 20 times']),
-        ('slurm', {}, ['srun --kill-on-bad-exit=1', '--distributed', 'requeue']),
+        ('slurm', {}, ['srun --kill-on-bad-exit=0', '--distributed', 'requeue']),
         ('tpu', TPU, ['create name --zone=zone', '--spot', '--worker=all', 'delete name']),
     ],
 )

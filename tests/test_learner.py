@@ -9,7 +9,7 @@ import optax
 import pytest
 from ml_collections import config_dict
 
-from metastyle_jax import data, learner, losses, meta, parallel, transformer, types, vgg
+from metastyle_jax import data, grams, learner, losses, meta, parallel, transformer, types, vgg
 
 
 def make_config(**changes):
@@ -70,6 +70,10 @@ def flat(tree):
     return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
 
 
+def grams_of(network, style):
+    return losses.style_grams(vgg.features(network, style[None]))
+
+
 @pytest.mark.usefixtures('x64')
 def test_gradients_on_one_and_eight_devices_agree(network, disagreement):
     config, batch = make_config(), make_batch(8)
@@ -79,7 +83,8 @@ def test_gradients_on_one_and_eight_devices_agree(network, disagreement):
 
     def gradient(theta, batch):
         def one_style(inner, rest):
-            tasks = learner.tasks(network, jnp.concatenate([inner, rest[0][None]]), rest[1])
+            contents = jnp.concatenate([inner, rest[0][None]])
+            tasks = learner.tasks(network, contents, grams_of(network, rest[1]))
             first, last = (jax.tree.map(lambda x, i=i: x[i], tasks) for i in (slice(1), -1))
             return meta.meta_gradient(
                 meta.Meta(theta), first, last,
@@ -136,8 +141,9 @@ def test_only_norms_move_in_the_inner_loop_of_norm(network):
     state = learner.create(config, jax.random.key(0))
     evaluate = learner.loss(network, config)
     contents = np.random.default_rng(0).uniform(size=(1, 1, 16, 16, 3)).astype(np.float32)
+    tasks = learner.tasks(network, contents, grams_of(network, contents[0, 0]))
     result = meta.inner_loop(
-        meta.Meta(state.params), learner.tasks(network, contents, contents[0, 0]),
+        meta.Meta(state.params), tasks,
         loss=lambda params, task: evaluate(params, task).total,
         **learner.inner_options(config, 0),
     )  # fmt: skip
@@ -157,9 +163,40 @@ def test_preview_shows_theta_before_and_after_the_inner_loop(network):
     assert jnp.any(before != after)
 
 
+@pytest.mark.parametrize('changes', [{}, {'inner_steps': 0, 'outer_norms_rate': 0.1}])
+def test_a_step_with_kept_grams_is_the_step_from_the_styles(network, disagreement, changes):
+    config = make_config(outer_styles=2, outer_optimizer='sgd', **changes)
+    batch = make_batch(2, steps=config.inner.steps)
+    batch = batch._replace(style_index=np.array([3, 1], np.int32))
+    kept = grams.Kept(network, 1.0)(batch)
+    blank = kept._replace(style=np.zeros_like(batch.style))  # not looked at any more
+    state = learner.create(config, jax.random.key(0), styles=4)
+    step = parallel.spread(
+        functools.partial(learner.train_step, config=config), shared=2, devices=1
+    )
+    (plain, _), (fast, _) = (step(state, network, each) for each in (batch, blank))
+    start = flat(state.params)
+    disagreement(flat(fast.params) - start, flat(plain.params) - start, 1e-4)
+
+
+def test_grams_are_kept_within_the_memory_that_there_is(network):
+    one, two = make_batch(1), make_batch(1)
+    two = two._replace(style=255 - one.style, style_index=np.array([1], np.int32))
+    size = sum(gram.nbytes for gram in grams.Kept(network, 0)(one).grams)
+    kept = grams.Kept(network, 1.5 * size / 2**30)
+    found = [kept(batch).grams for batch in (one, two, one)]
+    assert len(kept) == 1
+    for first, other, again in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, again)
+        assert np.any(first != other)
+    # What is in memory is not computed again, whatever the pixels.
+    stale = kept(one._replace(style=two.style)).grams
+    np.testing.assert_array_equal(stale[0], found[0][0])
+
+
 def test_tasks_hold_the_targets_of_every_batch(network):
     contents = np.random.default_rng(0).uniform(size=(3, 2, 16, 16, 3)).astype(np.float32)
-    tasks = learner.tasks(network, contents, contents[0, 0])
+    tasks = learner.tasks(network, contents, grams_of(network, contents[0, 0]))
     for t in range(3):
         expected = vgg.content_features(network, contents[t])
         np.testing.assert_allclose(tasks.targets.content[t], expected, atol=1e-5)
@@ -240,7 +277,8 @@ def test_no_inner_step_is_plain_training(network):
         evaluate = learner.loss(network, config)
         total = 0.0
         for style, outer in zip(batch.style, batch.outer, strict=True):
-            task = learner.tasks(network, data.as_float(outer)[None], data.as_float(style))
+            targets = grams_of(network, data.as_float(style))
+            task = learner.tasks(network, data.as_float(outer)[None], targets)
             total += evaluate(params, jax.tree.map(lambda leaf: leaf[0], task)).total
         return total / 2
 
@@ -265,7 +303,8 @@ def test_reptile_goes_towards_where_the_inner_loop_ends(network):
     state = learner.create(config, jax.random.key(0))
     after, _ = run(config, network, batch, 1)
     evaluate = learner.loss(network, config)
-    task = learner.tasks(network, data.as_float(batch.inner[0]), data.as_float(batch.style[0]))
+    targets = grams_of(network, data.as_float(batch.style[0]))
+    task = learner.tasks(network, data.as_float(batch.inner[0]), targets)
     ended = meta.inner_loop(
         meta.Meta(state.params),
         task,

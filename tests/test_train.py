@@ -281,6 +281,8 @@ def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
         ),
         (['--config.outer.devices=9'], 'outer.devices=9: there are 8'),
         (['--config.data.style_fit=stretch'], 'stretch'),
+        (['--config.data.keep_grams=-1.0'], 'config.data.keep_grams=-1.0'),
+        (['--config.data.keep_grams=1.0'], "set config.data.style_fit='squash'"),
         (['--config.data.content=photos'], "'photos'"),
         (['--config.data.content=folder:/nowhere'], '/nowhere'),
         (['--config.data.style_exclude=("Guernica",)'], 'Guernica'),

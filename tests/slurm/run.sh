@@ -105,3 +105,19 @@ wait_for 'resuming after step' 2 400
 grep -h 'resuming after step' "$log"
 scancel "$job"
 echo "requeued by launch/slurm.sh, and resumed by both tasks"
+for _ in $(seq 60); do [ -z "$(squeue --noheader 2>/dev/null)" ] && break; sleep 1; done
+
+log=$work/refused.log
+job=$(sbatch --parsable --nodes=2 --ntasks-per-node=1 --output="$log" launch/slurm.sh \
+  "${flags[@]}" --config.model.width=3)
+wait_for 'choose another --workdir' 1 200
+for _ in $(seq 60); do
+  state=$(scontrol show job "$job" | grep -o 'JobState=[A-Z]*\|ExitCode=[0-9:]*\|Restarts=[0-9]*' | xargs)
+  [[ $state == JobState=FAILED* ]] && break
+  sleep 1
+done
+[ "$state" = "JobState=FAILED Restarts=0 ExitCode=2:0" ] || {
+  echo "a run that was refused: $state" >&2
+  exit 1
+}
+echo "a run that was refused is not put back: $state"
