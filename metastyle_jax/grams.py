@@ -46,13 +46,14 @@ class Kept:
         self._found: dict[int, tuple[np.ndarray, ...]] = {}
         self._compute: Any = jax.jit(lambda params, style: of_styles(params, data.as_float(style)))
 
-    def __call__(self, batch: data.MetaBatch) -> data.MetaBatch:
+    def add(self, batch: data.MetaBatch) -> data.MetaBatch:
         """The batch with its `grams`."""
         pairs = zip(batch.style_index, batch.style, strict=True)
         each = [self._one(int(index), style) for index, style in pairs]
         return batch._replace(grams=tuple(np.stack(layer) for layer in zip(*each, strict=True)))
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many styles are in memory."""
         return len(self._found)
 

@@ -197,7 +197,7 @@ class Loop:
             while done < config.steps and not (number := parallel.agree(stop.signal or 0)):
                 try:
                     batch = next(self._batches)
-                    batch = self._kept(batch) if self._kept else batch
+                    batch = self._kept.add(batch) if self._kept else batch
                 except UserError:  # of the data; the state is sound
                     if done > start:
                         self._keep(done, state, force=True)

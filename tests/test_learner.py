@@ -168,7 +168,7 @@ def test_a_step_with_kept_grams_is_the_step_from_the_styles(network, disagreemen
     config = make_config(outer_styles=2, outer_optimizer='sgd', **changes)
     batch = make_batch(2, steps=config.inner.steps)
     batch = batch._replace(style_index=np.array([3, 1], np.int32))
-    kept = grams.Kept(network, 1.0)(batch)
+    kept = grams.Kept(network, 1.0).add(batch)
     blank = kept._replace(style=np.zeros_like(batch.style))  # not looked at any more
     state = learner.create(config, jax.random.key(0), styles=4)
     step = parallel.spread(
@@ -182,15 +182,15 @@ def test_a_step_with_kept_grams_is_the_step_from_the_styles(network, disagreemen
 def test_grams_are_kept_within_the_memory_that_there_is(network):
     one, two = make_batch(1), make_batch(1)
     two = two._replace(style=255 - one.style, style_index=np.array([1], np.int32))
-    size = sum(gram.nbytes for gram in grams.Kept(network, 0)(one).grams)
+    size = sum(gram.nbytes for gram in grams.Kept(network, 0).add(one).grams)
     kept = grams.Kept(network, 1.5 * size / 2**30)
-    found = [kept(batch).grams for batch in (one, two, one)]
-    assert len(kept) == 1
+    found = [kept.add(batch).grams for batch in (one, two, one)]
+    assert kept.count == 1
     for first, other, again in zip(*found, strict=True):
         np.testing.assert_array_equal(first, again)
         assert np.any(first != other)
     # What is in memory is not computed again, whatever the pixels.
-    stale = kept(one._replace(style=two.style)).grams
+    stale = kept.add(one._replace(style=two.style)).grams
     np.testing.assert_array_equal(stale[0], found[0][0])
 
 

@@ -28,6 +28,7 @@ from metastyle_jax import (
     train,
     transformer,
     types,
+    vgg,
 )
 
 # ml_collections loads configuration files by a deprecated method of importlib.
@@ -169,7 +170,8 @@ class Batches:
 
     def __next__(self):
         self.count += 1
-        return data.MetaBatch(*[None] * 3, *[np.zeros(1, np.int32)] * 3)
+        style = np.zeros((1, 16, 16, 3), np.uint8)
+        return data.MetaBatch(None, None, style, *[np.zeros(1, np.int32)] * 3)
 
     def get_state(self):
         return {'step': self.count}
@@ -180,14 +182,19 @@ class Names:
         return f'image {index}'
 
 
-def run_loop(folder, monkeypatch, *, steps, every, found, stop=None):
-    """Runs `Loop` with `found(step)` for outer losses; returns its exit code."""
+def run_loop(
+    folder, monkeypatch, *, steps, every, found, stop=None, keep_grams=0.0, see=lambda batch: None
+):
+    """Runs `Loop` with `found(step)` for outer losses; `see` gets its batches."""
     train = importlib.import_module('metastyle_jax.train')
     config = runpy.run_path(str(ROOT / 'configs' / 'quickstart.py'))['get_config']('tiny')
     config.update({'steps': steps, 'log': {'every': 2, 'pictures': 0}})
     config.checkpoint.update(every=every, keep=10)
+    config.data.keep_grams = keep_grams
+    network = vgg.random(jax.random.key(1), width=2)
 
     def step(state, vgg_params, batch):
+        see(batch)
         number = int(state.step) + 1
         values = dict.fromkeys(learner.Metrics._fields, np.float32(found(number)))
         return state._replace(step=np.int32(number)), learner.Metrics(**values)
@@ -196,7 +203,7 @@ def run_loop(folder, monkeypatch, *, steps, every, found, stop=None):
     stop = cli.Stop() if stop is None else stop
     with checkpoint.Manager(folder / 'checkpoints', keep=10) as manager:
         state = learner.TrainState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
-        loop = train.Loop(config, folder, None, manager, Batches(), (Names(), Names()))
+        loop = train.Loop(config, folder, network, manager, Batches(), (Names(), Names()))
         return loop.run(state, stop)
 
 
@@ -217,6 +224,19 @@ def test_the_last_step_is_saved_and_the_best_is_of_whole_windows(tmp_path, monke
     code = run_loop(tmp_path, monkeypatch, steps=7, every=2, found=lambda step: losses[step - 1])
     assert code == 0
     assert saved(tmp_path) == ([2, 4, 6, 7], 4)
+
+
+def test_grams_are_kept_if_the_configuration_says_so(tmp_path, monkeypatch):
+    seen = []
+    options = {'steps': 3, 'every': 10, 'found': lambda step: 1.0, 'see': seen.append}
+    run_loop(tmp_path / 'without', monkeypatch, **options)
+    assert [batch.grams for batch in seen] == [None] * 3
+    seen.clear()
+    run_loop(tmp_path / 'with', monkeypatch, **options, keep_grams=1.0)
+    first, *others = (batch.grams for batch in seen)
+    assert [gram.shape[0] for gram in first] == [1] * 4
+    for grams in others:
+        np.testing.assert_array_equal(grams[3], first[3])
 
 
 @pytest.mark.parametrize('moment', ['flush', 'add', 'paused'])
