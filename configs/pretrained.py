@@ -53,7 +53,7 @@ def _meta(config: config_dict.ConfigDict) -> None:
 
 
 def _norms(config: config_dict.ConfigDict) -> None:
-    config.steps = 12_000
+    config.steps = 8000
     config.model.init = 'runs/meta'
     config.inner.steps = 0
     config.data.update(style_size=128, style_fit='squash', keep_grams=4.0)
@@ -64,8 +64,10 @@ def _norms(config: config_dict.ConfigDict) -> None:
 
 def _last(config: config_dict.ConfigDict) -> None:
     _meta(config)
+    config.steps = 250
     config.model.init = 'runs/norms'
     config.data.update(style_size=128, style_fit='squash', keep_grams=4.0)
+    config.outer.update(rate=3e-5, rates_speed=300.0, schedule='cosine')
 
 
 _STAGES = {'plain': _plain, 'meta': _meta, 'norms': _norms, '': _last}

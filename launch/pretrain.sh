@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the θ that ships, in the two stages of configs/pretrained.py, and writes it to
+# Trains the θ that ships, in the four stages of configs/pretrained.py, and writes it to
 # RUN/theta.safetensors. The same command resumes. Usage:
 #   bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS [RUN]
 set -euo pipefail
@@ -18,14 +18,21 @@ extras=${METASTYLE_EXTRAS:-samples}
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 data=(--config.data.content="folder:$photographs" --config.data.style="folder:$paintings")
-echo "1/3 plain training on all styles at once"
-"$venv/bin/python" -m metastyle_jax.train --config=configs/pretrained.py:plain \
-  --workdir="$run/plain" "${data[@]}"
-echo "2/3 exact meta-gradients"
-last=$(basename -a "$run"/plain/checkpoints/[0-9]* | sort -n | tail -1)
-"$venv/bin/python" -m metastyle_jax.train --config=configs/pretrained.py \
-  --workdir="$run/meta" --config.model.init="$run/plain/checkpoints/$last" "${data[@]}"
-echo "3/3 writing θ"
+number=0
+init=(--config.model.init=)
+train() { # NAME CONFIG WHAT: one stage, from where the one before it ended
+  number=$((number + 1))
+  echo "$number/5 $3"
+  "$venv/bin/python" -m metastyle_jax.train --config="configs/pretrained.py$2" \
+    --workdir="$run/$1" "${init[@]}" "${data[@]}"
+  last=$(basename -a "$run/$1"/checkpoints/[0-9]* | sort -n | tail -1)
+  init=(--config.model.init="$run/$1/checkpoints/$last")
+}
+train plain :plain "plain training on all styles at once"
+train meta :meta "exact meta-gradients"
+train norms :norms "norms of each style's own"
+train last "" "exact meta-gradients again, for the inner rates"
+echo "5/5 writing θ"
 "$venv/bin/python" - "$run" <<'PY'
 import pathlib
 import sys
@@ -33,7 +40,7 @@ import sys
 from metastyle_jax import checkpoint
 
 run = pathlib.Path(sys.argv[1])
-last = max((run / 'meta' / 'checkpoints').glob('[0-9]*'), key=lambda path: int(path.name))
+last = max((run / 'last' / 'checkpoints').glob('[0-9]*'), key=lambda path: int(path.name))
 theta = checkpoint.load_theta(last)
 checkpoint.save_theta(
     run / 'theta.safetensors', theta.params,

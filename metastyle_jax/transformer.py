@@ -36,6 +36,7 @@ class Conv(nn.Module):
     size: int
     stride: int = 1
     formulation: str | None = None
+    normalized: bool = False  # by an instance norm that follows
 
     @nn.compact
     def __call__(self, x: Array, like: Array | None = None) -> Array:
@@ -49,6 +50,10 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param('kernel', _fan_in_uniform, shape, fan_in)
         bias = self.param('bias', _fan_in_uniform, (self.features,), fan_in)
+        if self.normalized:
+            # The norm takes it out again. Its gradient is zero but for rounding, and Adam makes
+            # full steps of that, other ones on each machine.
+            bias = jax.lax.stop_gradient(bias)
         if like is None:
             return layers.reflect_conv(
                 x, kernel, bias, stride=self.stride, formulation=self.formulation
@@ -62,6 +67,8 @@ class Conv(nn.Module):
 class Norm(nn.Module):
     """Instance norm with scale and bias: the parameters that carry most of a style."""
 
+    shift: bool = True  # whether a shift of its output changes that of the network
+
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """`[N, H, W, C]` to the same; scale and bias are `[C]`, or `[N, C]` where so given."""
@@ -71,6 +78,8 @@ class Norm(nn.Module):
             shape = (x.shape[0], *shape)
         scale = self.param('scale', nn.initializers.ones, shape)
         bias = self.param('bias', nn.initializers.zeros, shape)
+        if not self.shift:
+            bias = jax.lax.stop_gradient(bias)  # zero but for rounding, as in `Conv`
         return layers.instance_norm(x, scale, bias)
 
 
@@ -81,12 +90,14 @@ class ConvNorm(nn.Module):
     size: int = 3
     stride: int = 1
     formulation: str | None = None
+    shift: bool = True  # see `Norm`
 
     @nn.compact
     def __call__(self, x: Array, like: Array | None = None) -> Array:
         """See `Conv`."""
-        x = Conv(self.features, self.size, self.stride, self.formulation, name='conv')(x, like)
-        return Norm(name='norm')(x)
+        options = (self.features, self.size, self.stride, self.formulation)
+        x = Conv(*options, normalized=True, name='conv')(x, like)
+        return Norm(self.shift, name='norm')(x)
 
 
 class Residual(nn.Module):
@@ -99,7 +110,9 @@ class Residual(nn.Module):
     def __call__(self, x: Array) -> Array:
         """`[N, H, W, features]` to the same."""
         layer = functools.partial(ConvNorm, self.features, formulation=self.formulation)
-        return x + layer(name='second')(nn.relu(layer(name='first')(x)))
+        # A channel's shift goes through the sums to convolutions that norms follow; padded by
+        # reflection they make shifts of it, which the norms take out.
+        return x + layer(name='second', shift=False)(nn.relu(layer(name='first')(x)))
 
 
 class Transformer(nn.Module):

@@ -7,6 +7,7 @@ one process would leave the others waiting for it.
 import contextlib
 import json
 import os
+import queue
 import sys
 import threading
 import time
@@ -36,8 +37,12 @@ class Watch:
         self._pause = min(1.0, patience / 10)
         self._others = range(1, processes) if process == 0 else range(1)
         self._done = threading.Event()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True, name='watch')
-        self._thread.start()
+        # Where process 0 hangs, so does who asks it: that is a thread of its own.
+        self._asking = threading.Thread(target=self._ask, daemon=True, name='watch asks')
+        for thread in (self._thread, self._asking):
+            thread.start()
 
     def tell(self, text: str, *, code: int) -> None:
         """Lets the other processes end with a message and exit code, while this one waits."""
@@ -52,6 +57,7 @@ class Watch:
         """Ends the thread."""
         self._done.set()
         self._thread.join()
+        self._asking.join(self._patience)
 
     def _publish(self, text: str, code: int) -> None:
         """Writes the end of the run where the others look; the first to do so is right."""
@@ -61,17 +67,22 @@ class Watch:
 
     def _run(self) -> None:
         seen = {other: ('', time.monotonic()) for other in self._others}
-        tick = 0
-        while not self._done.wait(self._pause):
-            tick += 1
+        heard = time.monotonic()
+        while not self._done.is_set():
             try:
-                ended, found = self._exchange(tick)
-            except Exception as error:  # of whatever kind
+                answer = self._answers.get(timeout=self._pause)
+            except queue.Empty:
+                silent = time.monotonic() - heard
+                if silent > self._patience + self._pause and not self._done.is_set():
+                    self._end(f'process 0 was lost: no answer for {silent:.0f} s', EXIT_LOST)
+                continue
+            if isinstance(answer, Exception):
                 if not self._done.is_set():
-                    line = str(error).strip().splitlines()[0]
+                    line = str(answer).strip().splitlines()[0]
                     self._end(f'process 0 was lost: it does not answer ({line})', EXIT_LOST)
                 return
-            now = time.monotonic()
+            ended, found = answer
+            now = heard = time.monotonic()
             for other, (counter, since) in seen.items():
                 if found.get(other, '') != counter:
                     seen[other] = (found.get(other, ''), now)
@@ -80,6 +91,17 @@ class Watch:
                     self._publish(*ended)
             if ended and not self._done.is_set():
                 self._end(*ended)
+
+    def _ask(self) -> None:
+        """Puts what `_exchange` finds, once each pause, and at last the error that ends it."""
+        tick = 0
+        while not self._done.wait(self._pause):
+            tick += 1
+            try:
+                self._answers.put(self._exchange(tick))
+            except Exception as error:  # of whatever kind
+                self._answers.put(error)
+                return
 
     def _exchange(self, tick: int) -> tuple[list | None, dict[int, str]]:
         """Counts up; returns how the run ended, if it did, and the counters of other processes."""

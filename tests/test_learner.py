@@ -151,7 +151,8 @@ def test_only_norms_move_in_the_inner_loop_of_norm(network):
         meta.names(state.params), jax.tree.leaves(state.params), jax.tree.leaves(result.params),
         strict=True,
     ):  # fmt: skip
-        assert bool(jnp.any(before != after)) == ('norm' in name), name
+        moves = 'norm' in name and not name.endswith('second/norm/bias')  # which changes no output
+        assert bool(jnp.any(before != after)) == moves, name
 
 
 def test_preview_shows_theta_before_and_after_the_inner_loop(network):

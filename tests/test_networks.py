@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from metastyle_jax import layers, losses, meta, transformer, types
+from metastyle_jax import layers, losses, meta, tensors, transformer, types
 
 
 def uniform(seed, *shape):
@@ -221,3 +221,24 @@ def test_parameters_of_thousands_of_blocks_or_of_no_width_are_refused_at_once():
     none = params | {'down1': {'conv': {'kernel': jnp.ones((9, 9, 3, 0))}}}
     with pytest.raises(types.UserError, match='width is 0'):
         transformer.check(none)
+
+
+@pytest.mark.usefixtures('x64')
+def test_what_no_output_depends_on_has_no_gradient(monkeypatch):
+    params = transformer.init(jax.random.key(0), width=2, blocks=2)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+    rng = np.random.default_rng(0)
+    images, weights = rng.uniform(size=(2, 1, 21, 18, 3))
+    gradient = lambda: tensors.flatten(
+        jax.grad(lambda params: jnp.sum(weights * transformer.apply(params, images)))(params)
+    )
+    found = gradient()
+    monkeypatch.setattr(jax.lax, 'stop_gradient', lambda leaf: leaf)
+    computed = gradient()
+    zero = {name for name, leaf in computed.items() if np.abs(leaf).max() < 1e-12}
+    assert zero == {name for name in found if name.endswith(('conv/bias', 'second/norm/bias'))}
+    for name, leaf in found.items():
+        if name in zero:
+            assert not np.any(leaf), name
+        else:
+            np.testing.assert_allclose(leaf, computed[name], rtol=1e-9, atol=1e-12)

@@ -1,6 +1,7 @@
 """Training as a user runs it: resume bit for bit, stops, refusals."""
 
 import importlib
+import itertools
 import json
 import os
 import pathlib
@@ -391,8 +392,13 @@ def test_values_of_other_types_in_a_configuration_file_are_named(name, value, me
         train.check_config(config_dict.ConfigDict(config))
 
 
-@pytest.mark.parametrize('name', ['coco', 'folder', 'quickstart', 'pretrained'])
-@pytest.mark.parametrize('argument', ['', 'tiny'])
+@pytest.mark.parametrize(
+    ('name', 'argument'),
+    [
+        *itertools.product(['coco', 'folder', 'quickstart', 'pretrained'], ['', 'tiny']),
+        *itertools.product(['pretrained'], ['plain', 'meta', 'norms']),
+    ],
+)
 def test_every_configuration_passes_its_checks(name, argument):
     train = importlib.import_module('metastyle_jax.train')
     config = runpy.run_path(str(ROOT / 'configs' / f'{name}.py'))['get_config'](argument)

@@ -1,0 +1,74 @@
+"""Processes that die or hang, and runs that go on with other devices: whole with `FAULTS=full`.
+
+The tests of one step of this are in tests/test_processes.py.
+"""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import test_processes
+
+from metastyle_jax import watch
+
+pytestmark = pytest.mark.skipif(os.environ.get('FAULTS') != 'full', reason='FAULTS=full runs them')
+
+HEARTBEAT = 5  # of `test_processes.start`
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp('xla')
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize('lost', [0, 1])
+def test_a_process_that_dies_or_hangs_is_missed_and_the_run_resumes(tmp_path, cache, lost, number):
+    started = test_processes.start(tmp_path, cache, '--config.steps=1000000', processes=2)
+    for process in started:
+        test_processes.wait_for(process, 'first step')
+    deadline = time.monotonic() + 100
+    while not (tmp_path / 'checkpoints' / '5').exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    begun = time.monotonic()
+    started[lost].send_signal(number)
+    other = started[1 - lost]
+    log = other.communicate(timeout=100)[1]
+    took = time.monotonic() - begun
+    print(f'process {lost}, {number.name}: code {other.returncode} after {took:.1f} s')
+    started[lost].kill()
+    started[lost].communicate()
+    assert took < 4 * HEARTBEAT
+    if lost == 0 and number == signal.SIGKILL and other.returncode == -signal.SIGABRT:
+        # JAX's own watch, which asks all the time and ends a process without its consent.
+        assert 'JAX distributed service detected fatal errors' in log
+    else:
+        assert other.returncode == watch.EXIT_LOST, log
+        assert f'process {lost} was lost' in log
+        assert 'the same command resumes' in log
+    done = max(int(x.name) for x in (tmp_path / 'checkpoints').iterdir() if x.name.isdigit())
+    again = test_processes.start(tmp_path, cache, f'--config.steps={done + 2}', processes=2)
+    codes, logs = test_processes.finish(again)
+    assert codes == [0, 0], logs
+    assert 'resuming after step' in logs[0]
+
+
+def test_a_run_goes_on_with_other_devices_under_adam(tmp_path, cache):
+    flags = ['--config.outer.styles=8', '--config.outer.optimizer=adam', '--config.data.size=32']
+    straight, changed = tmp_path / 'straight', tmp_path / 'changed'
+
+    def run(folder, steps, **options):
+        codes, logs = test_processes.finish(
+            test_processes.start(folder, cache, *flags, f'--config.steps={steps}', **options)
+        )
+        assert set(codes) == {0}, logs
+
+    run(straight, 10, devices=8)
+    run(changed, 5, devices=8)
+    run(changed, 10, devices=4, processes=2)
+    found, expected = (test_processes.theta_of(folder, 10) for folder in (changed, straight))
+    print(f'θ: at most {np.abs(found - expected).max():.1e} apart')
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
