@@ -1,15 +1,16 @@
-"""The recipe of the θ that ships, in two stages.
+"""The recipe of the θ that ships, in four stages.
 
 First plain training on all styles at once (`:plain`, T = 0), then exact meta-gradients through five
-SGD steps at learned rates. Losses in logarithms, so that no style owns the gradient; lengths of
-normalized kernels kept, so that adaptation's steps do not lose effect. One file in sixteen is
-held out of both.
+SGD steps at learned rates (`:meta`), then all styles at once again, each with instance norms of its
+own (`:norms`), at last exact meta-gradients for the inner rates, with θ nearly still. Losses in
+logarithms, so that no style owns the gradient; lengths of normalized kernels kept, so that
+adaptation's steps do not lose effect. One file in sixteen is held out of all.
 
 Command: bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS
-Hardware and result: two CPU cores (Intel Xeon, Sapphire Rapids), 2026-11-24: 9 minutes for the
-    first stage, 44 for the second, other programs beside it for a good part of them. Curves on
-    held-out styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes the sample
-    pictures of the pip packages.
+Hardware and result: two CPU cores (Intel Xeon, Sapphire Rapids), 2026-11-24 and 25: 9, 44, 61
+    and 10 minutes for the stages, other programs beside them for a good part; the third holds 4.5
+    GB. Curves on held-out styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes
+    the sample pictures of the pip packages.
 """
 
 import pathlib
@@ -19,7 +20,12 @@ from ml_collections import config_dict
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-    """The configuration; `arg` is a stage: 'plain', 'meta', 'norms', '' for the last; or 'tiny'."""
+    """The configuration; `arg` is a stage: 'plain', 'meta', 'norms', '' (the last); or 'tiny'."""
+    if arg not in (*_STAGES, 'tiny'):
+        known = ', '.join(map(repr, (*_STAGES, 'tiny')))
+        raise ValueError(
+            f'unknown argument {arg!r} of the configuration: it must be one of {known}'
+        )
     paper = runpy.run_path(str(pathlib.Path(__file__).with_name('coco.py')))
     config = paper['get_config']('' if arg in _STAGES else arg)
     config.data.hold_out = True
