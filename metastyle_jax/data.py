@@ -35,7 +35,6 @@ class MetaBatch(NamedTuple):
     inner_index: np.ndarray  # [S, T, N] int32
     outer_index: np.ndarray  # [S, N] int32
     style_index: np.ndarray  # [S] int32
-    grams: tuple[np.ndarray, ...] | None = None  # L arrays [S, C, C] float32, see `grams.Kept`
 
 
 def split(count: int, *, val_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ matrices whenever it comes. At four times the area of the contents they cost hal
 plain training.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,22 @@ import numpy as np
 
 from metastyle_jax import data, layers, vgg
 from metastyle_jax.types import Array, Params
+
+
+class Batch(NamedTuple):
+    """A batch whose styles are known by their Gram matrices.
+
+    Attributes:
+        inner: `[S, T, N, H, W, 3] uint8`.
+        outer: `[S, N, H, W, 3] uint8`.
+        style_index: `[S] int32`.
+        grams: L arrays `[S, C, C]` float32.
+    """
+
+    inner: np.ndarray
+    outer: np.ndarray
+    style_index: np.ndarray
+    grams: tuple[np.ndarray, ...]
 
 
 def of_styles(vgg_params: Params, styles: Array) -> tuple[Array, ...]:
@@ -29,7 +45,7 @@ def of_styles(vgg_params: Params, styles: Array) -> tuple[Array, ...]:
 
 
 class Kept:
-    """Adds to batches the Gram matrices of their styles, from memory where they were before.
+    """Gives batches the Gram matrices of their styles, from memory where they were before.
 
     Each style is computed by itself, so that the numbers do not depend on which others came with
     it, nor on what is in memory: a run that was resumed goes on bit for bit.
@@ -46,11 +62,12 @@ class Kept:
         self._found: dict[int, tuple[np.ndarray, ...]] = {}
         self._compute: Any = jax.jit(lambda params, style: of_styles(params, data.as_float(style)))
 
-    def add(self, batch: data.MetaBatch) -> data.MetaBatch:
-        """The batch with its `grams`."""
+    def __call__(self, batch: data.MetaBatch) -> Batch:
+        """The batch with Gram matrices in place of pixels of its styles."""
         pairs = zip(batch.style_index, batch.style, strict=True)
         each = [self._one(int(index), style) for index, style in pairs]
-        return batch._replace(grams=tuple(np.stack(layer) for layer in zip(*each, strict=True)))
+        found = tuple(np.stack(layer) for layer in zip(*each, strict=True))
+        return Batch(batch.inner, batch.outer, batch.style_index, found)
 
     @property
     def count(self) -> int:

@@ -183,9 +183,9 @@ def tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) -> Task
     )
 
 
-def style_grams(vgg_params: Params, batch: data.MetaBatch) -> tuple[Array, ...]:
+def style_grams(vgg_params: Params, batch: data.MetaBatch | grams.Batch) -> tuple[Array, ...]:
     """Gram matrices of the styles of a batch, L arrays `[S, C, C]`."""
-    if batch.grams is not None:
+    if isinstance(batch, grams.Batch):
         return tuple(map(jnp.asarray, batch.grams))
     return grams.of_styles(vgg_params, data.as_float(batch.style))
 
@@ -230,7 +230,7 @@ def inner_options(config: Any, step: Array) -> dict[str, Any]:
 
 
 def train_step(
-    state: TrainState, vgg_params: Params, batch: data.MetaBatch, *, config: Any
+    state: TrainState, vgg_params: Params, batch: data.MetaBatch | grams.Batch, *, config: Any
 ) -> tuple[TrainState, Metrics]:
     """One outer step on one device's share of the styles; call it through `parallel.spread`.
 
@@ -238,7 +238,7 @@ def train_step(
         state: the same on every device.
         vgg_params: weights of the loss network.
         batch: images as bytes, `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]`,
-            `style [S, Hs, Ws, 3]`; with `grams` the styles are not looked at.
+            `style [S, Hs, Ws, 3]`; or, in place of styles, their Gram matrices.
         config: see `configs/`.
 
     Returns:
@@ -280,7 +280,7 @@ def _conditional_step(
     state: TrainState,
     table: conditional.Table,
     vgg_params: Params,
-    batch: data.MetaBatch,
+    batch: data.MetaBatch | grams.Batch,
     *,
     config: Any,
 ) -> tuple[TrainState, Metrics]:

@@ -197,13 +197,13 @@ class Loop:
             while done < config.steps and not (number := parallel.agree(stop.signal or 0)):
                 try:
                     batch = next(self._batches)
-                    batch = self._kept.add(batch) if self._kept else batch
                 except UserError:  # of the data; the state is sound
                     if done > start:
                         self._keep(done, state, force=True)
                     raise
                 begun = time.monotonic()
-                state, found = self._step_fn(state, self._vgg, batch)
+                given = self._kept(batch) if self._kept else batch
+                state, found = self._step_fn(state, self._vgg, given)
                 scalars = metrics.scalars(jax.device_get(found))
                 if done == start:
                     logging.info('first step, with compilation: %.1f s', time.monotonic() - begun)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-from metastyle_jax import learner, meta, vgg
+from metastyle_jax import learner, losses, meta, vgg
 
 sys.path.insert(0, str(ROOT))
 
@@ -169,7 +169,8 @@ def test_peer_computes_the_same_meta_gradient_in_float64(weights, params, disagr
     network = ours.from_names(loss_network)
     config = ours.meta_config(task)
     evaluate = learner.loss(network, config)
-    every = learner.tasks(network, np.concatenate([inner[0], outer]), style[0])
+    targets = losses.style_grams(vgg.features(network, style))
+    every = learner.tasks(network, np.concatenate([inner[0], outer]), targets)
     found = jax.jit(
         lambda theta: meta.meta_gradient(
             meta.Meta(theta),
