@@ -8,7 +8,7 @@ adaptation's steps do not lose effect. One file in sixteen is held out of all.
 
 Command: bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS
 Hardware and result: two CPU cores (Intel Xeon, Sapphire Rapids), 2026-11-24 and 25: 9, 44, 61
-    and 10 minutes for the stages, other programs beside them for a good part; the third holds 4.5
+    and 12 minutes for the stages, other programs beside them for a good part; the third holds 4.5
     GB. Curves on held-out styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes
     the sample pictures of the pip packages.
 """
