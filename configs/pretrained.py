@@ -19,6 +19,9 @@ import runpy
 from ml_collections import config_dict
 
 
+_WHOLE = {'style_size': 128, 'style_fit': 'squash', 'keep_grams': 4.0}  # paintings
+
+
 def get_config(arg: str = '') -> config_dict.ConfigDict:
     """The configuration; `arg` is a stage: 'plain', 'meta', 'norms', '' (the last); or 'tiny'."""
     if arg not in (*_STAGES, 'tiny'):
@@ -62,7 +65,7 @@ def _norms(config: config_dict.ConfigDict) -> None:
     config.steps = 8000
     config.model.init = 'runs/meta'
     config.inner.steps = 0
-    config.data.update(style_size=128, style_fit='squash', keep_grams=4.0)
+    config.data.update(_WHOLE)
     config.outer.update(
         styles=4, contents=1, rate=8e-4, norms_rate=0.03, schedule='cosine', warmup=50, clip=1.0
     )
@@ -72,7 +75,7 @@ def _last(config: config_dict.ConfigDict) -> None:
     _meta(config)
     config.steps = 250
     config.model.init = 'runs/norms'
-    config.data.update(style_size=128, style_fit='squash', keep_grams=4.0)
+    config.data.update(_WHOLE)
     config.outer.update(rate=3e-5, rates_speed=300.0, schedule='cosine')
 
 

@@ -1,8 +1,8 @@
 """Gram matrices of training styles, computed once for each and kept.
 
 A style that always comes as the same pixels (`data.style_fit='squash'`) has the same Gram
-matrices whenever it comes. At four times the area of the contents they cost half of a step of
-plain training.
+matrices whenever it comes. At four times the area of the contents they cost a third of a step
+of plain training.
 """
 
 from typing import Any, NamedTuple
