@@ -18,7 +18,6 @@ import runpy
 
 from ml_collections import config_dict
 
-
 _WHOLE = {'style_size': 128, 'style_fit': 'squash', 'keep_grams': 4.0}  # paintings
 
 
