@@ -24,6 +24,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             width=32,
             blocks=5,
             init='',  # θ to start from: a run's folder or a .safetensors file
+            predictor=False,  # norms that a style begins with are predicted from it
         ),
         data=dict(
             content='tfds:coco/2017:train',  # sample:, folder:PATH, tfds:NAME[/CONFIG][:SPLIT]
@@ -64,6 +65,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
             schedule='inverse',  # of both rates; or 'cosine', down to 1/20 at the last step
             decay=2.5e-5,  # of 'inverse': 1 / (1 + decay·step)
             norms_rate=0.0,  # with T = 0: rate of norms that each style has of its own; 0: none
+            predictor_rate=0.0,  # with T = 0: rate of the predictor; 0: it stays as it is
             warmup=0,  # steps
             clip=10.0,  # global norm; 0: none
             log_loss=False,  # minimize its logarithm, so that no style owns the gradient

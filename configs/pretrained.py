@@ -22,7 +22,7 @@ _WHOLE = {'style_size': 128, 'style_fit': 'squash', 'keep_grams': 4.0}  # painti
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-    """The configuration; `arg` is a stage: 'plain', 'meta', 'norms', '' (the last); or 'tiny'."""
+    """The configuration; `arg` is plain|meta|norms|predict or '' for the last stage; or 'tiny'."""
     if arg not in (*_STAGES, 'tiny'):
         known = ', '.join(map(repr, (*_STAGES, 'tiny')))
         raise ValueError(
@@ -70,12 +70,22 @@ def _norms(config: config_dict.ConfigDict) -> None:
     )
 
 
+def _predict(config: config_dict.ConfigDict) -> None:
+    config.steps = 6000
+    config.model.update(init='runs/norms', predictor=True)
+    config.inner.steps = 0
+    config.data.update(_WHOLE)
+    config.outer.update(
+        styles=4, contents=1, rate=5e-4, predictor_rate=1e-3, schedule='cosine', warmup=50, clip=1.0
+    )
+
+
 def _last(config: config_dict.ConfigDict) -> None:
     _meta(config)
     config.steps = 250
-    config.model.init = 'runs/norms'
+    config.model.update(init='runs/predict', predictor=True)
     config.data.update(_WHOLE)
     config.outer.update(rate=3e-5, rates_speed=300.0, schedule='cosine')
 
 
-_STAGES = {'plain': _plain, 'meta': _meta, 'norms': _norms, '': _last}
+_STAGES = {'plain': _plain, 'meta': _meta, 'norms': _norms, 'predict': _predict, '': _last}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the θ that ships, in the four stages of configs/pretrained.py, and writes it to
+# Trains the θ that ships, in the five stages of configs/pretrained.py, and writes it to
 # RUN/theta.safetensors. The same command resumes. Usage:
 #   bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS [RUN]
 set -euo pipefail
@@ -22,7 +22,7 @@ number=0
 init=(--config.model.init=)
 train() { # NAME CONFIG WHAT: one stage, from where the one before it ended
   number=$((number + 1))
-  echo "$number/5 $3"
+  echo "$number/6 $3"
   "$venv/bin/python" -m metastyle_jax.train --config="configs/pretrained.py$2" \
     --workdir="$run/$1" "${init[@]}" "${data[@]}"
   last=$(basename -a "$run/$1"/checkpoints/[0-9]* | sort -n | tail -1)
@@ -31,8 +31,9 @@ train() { # NAME CONFIG WHAT: one stage, from where the one before it ended
 train plain :plain "plain training on all styles at once"
 train meta :meta "exact meta-gradients"
 train norms :norms "norms of each style's own"
+train predict :predict "a predictor of norms, with θ"
 train last "" "exact meta-gradients again, for the inner rates"
-echo "5/5 writing θ"
+echo "6/6 writing θ"
 "$venv/bin/python" - "$run" <<'PY'
 import pathlib
 import sys
@@ -44,7 +45,8 @@ last = max((run / 'last' / 'checkpoints').glob('[0-9]*'), key=lambda path: int(p
 theta = checkpoint.load_theta(last)
 checkpoint.save_theta(
     run / 'theta.safetensors', theta.params,
-    settings=theta.settings, rates=theta.rates, dtype='float16', overwrite=True,
+    settings=theta.settings, rates=theta.rates, predictor=theta.predictor, dtype='float16',
+    overwrite=True,
 )
 print(f'wrote {run / "theta.safetensors"}')
 PY

@@ -51,6 +51,7 @@ def adapt(
     content: str = 'sample:',
     content_exclude: Sequence[str] = (),
     steps: int = 50,
+    begin: str = 'predicted',
     inner_steps: int = 0,
     rate: float = adaptation.RATE,
     schedule: str = 'falling',
@@ -75,6 +76,8 @@ def adapt(
         content: data source of the photographs to adapt on, see `sources.open_source`.
         content_exclude: leaves out photographs whose names contain one of these words.
         steps: gradient steps.
+        begin: 'predicted' to begin with the norms that come with θ's predictor for this style, if
+            it has one; 'theta' to begin at θ itself.
         inner_steps: how many of the steps are those of the inner loop that θ was trained for, if
             its rates were learned; Adam takes the others. They are ahead of Adam for about five
             steps: worth it where there is no time for more.
@@ -102,7 +105,8 @@ def adapt(
     at 512². The defaults are smaller, for a minute on two CPU cores.
     """
     settings = {
-        'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
+        'content': content, 'content_exclude': list(content_exclude),
+        'steps': steps, 'begin': begin,
         'inner_steps': inner_steps, 'rate': rate, 'schedule': schedule,
         'batch': batch, 'size': size, 'style_size': style_size,
         'match_colours': adaptation.name_of(match_colours), 'params': params,
@@ -123,7 +127,8 @@ def adapt(
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
     inner = adaptation.learned(theta, steps=inner_steps)
-    state, fixed, plan = adaptation.start(theta.params, params, inner, schedule=schedule)
+    first = adaptation.begin(theta, grams, begin)
+    state, fixed, plan = adaptation.start(first, params, inner, schedule=schedule)
     weights = adaptation.Weights(rate, content_weight, style_weight)
     history: list[losses.Loss] = []
     with (
@@ -201,9 +206,10 @@ def define_flags(values: flags.FlagValues) -> None:
         define(name, list(value) if value == () else value, help_text, flag_values=values)
     text(
         'begin',
-        'library',
-        "Of a library: 'library' to begin where finished styles let expect; 'theta' to begin "
-        'at θ, with the result of each style alone.',
+        'predicted',
+        "'predicted' to begin with the norms that θ's predictor gives for the style, 'theta' to "
+        "begin at θ itself; of a library also 'library', its default, to begin where finished "
+        'styles let expect.',
     )
     for name, help_text in (
         ('warm_steps', 'Of a library: gradient steps of styles that do not begin at θ.'),

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax import checkpoint, data, images, losses, meta, transformer, vgg
+from metastyle_jax import checkpoint, data, images, losses, meta, predict, transformer, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 RATE = 1.5e-3  # of Adam
 SCHEDULES = ('falling', 'constant')
+BEGIN = ('predicted', 'theta')
 # Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
 # largest where they are all that moves.
 NORM_FACTORS = {'all': 10.0, 'norm': 60.0}
@@ -180,6 +181,34 @@ def learned(theta: checkpoint.Theta, *, steps: int | None = None) -> Learned | N
     if steps is not None:
         loop = loop._replace(steps=steps)
     return Learned(loop, theta.rates) if loop.steps else None
+
+
+def begin(theta: checkpoint.Theta, grams: tuple[Array, ...], where: str) -> Params:
+    """Where adaptation to a style begins.
+
+    Args:
+        theta: of `checkpoint.load_theta`.
+        grams: L arrays `[C, C]` of the style image.
+        where: 'predicted' for θ with the norms that its predictor gives, if it has one; 'theta' for
+            θ itself.
+
+    Returns:
+        Parameters of the transformer.
+
+    Raises:
+        UserError: unknown name; or the predictor is of another loss network.
+    """
+    if where not in BEGIN:
+        raise UserError(f'begin={where!r}: it must be one of {", ".join(BEGIN)}')
+    if where == 'theta' or theta.predictor is None:
+        return theta.params
+    found, known = predict.describe(grams).shape[-1], len(theta.predictor.kernel)
+    if found != known:
+        raise UserError(
+            f'the predictor of this θ reads {known} numbers, and this loss network gives {found}: '
+            "choose the loss network that θ was trained with, or begin='theta'"
+        )
+    return predict.begin(theta.params, theta.predictor, grams)
 
 
 def start(

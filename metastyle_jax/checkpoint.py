@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from orbax import checkpoint as ocp
 
-from metastyle_jax import hub, tensors, types, workdir
+from metastyle_jax import hub, predict, tensors, transformer, types, workdir
 
 _FORMAT = tensors.Format(
     name='metastyle_jax.theta',
@@ -39,6 +39,7 @@ _NO_DAMAGE = re.compile(
 )
 SHIPPED = pathlib.Path(__file__).with_name('theta.safetensors')  # see docs/MODEL_CARD.md
 _META_1 = {'sha256', 'keys', 'data_state'}  # what checkpoints of version 0.1 say of themselves
+_PREDICTOR = 'predictor/'  # before those of a predictor's tensors
 _RATES = 'rates/'  # before the names of learned rates in a θ file
 # Seconds to wait for a save. A clock set back while tensorstore writes can make it wait for ever,
 # and Orbax, whose own limit is by the same clock, with it.
@@ -484,12 +485,14 @@ class Theta(NamedTuple):
         fingerprint: `tensors.fingerprint` of the params.
         settings: the configuration it was trained with, empty if unknown.
         rates: learned inner rates, name of a parameter -> scalar, or None; see `meta.Meta`.
+        predictor: of the norms that a style begins with, or None.
     """
 
     params: types.Params
     fingerprint: str
     settings: dict[str, Any]
     rates: dict[str, Any] | None = None
+    predictor: predict.Predictor | None = None
 
 
 def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
@@ -534,9 +537,35 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
     flat = {name: array.astype(np.float32) for name, array in flat.items()}
     tensors.check_finite(flat, path, tensors.CheckpointError)
     rates, flat = _split(flat, _RATES)
+    predictor, flat = _split(flat, _PREDICTOR)
     _check_rates(rates, flat, path)
     params = jax.tree.map(jnp.asarray, tensors.unflatten(flat))
-    return Theta(params, tensors.sha256(flat), settings, rates or None)
+    return Theta(
+        params, tensors.sha256(flat), settings, rates or None, _predictor(predictor, flat, path)
+    )
+
+
+def _predictor(
+    found: tensors.Flat, flat: tensors.Flat, path: pathlib.Path
+) -> predict.Predictor | None:
+    """The predictor of a file; raises CheckpointError unless it is one for this θ."""
+    if not found:
+        return None
+    out, rest = _split(found, 'out/')
+    norms = {name: array.shape for name, array in flat.items() if transformer.adapted('norm')(name)}
+    width = rest['bias'].shape if 'bias' in rest else ()
+    expected = {name: (*width, *shape) for name, shape in norms.items()}
+    if (
+        rest.keys() != {'kernel', 'bias'}
+        or rest['kernel'].ndim != 2
+        or rest['kernel'].shape[1:] != width
+        or {name: array.shape for name, array in out.items()} != expected
+    ):
+        raise tensors.CheckpointError(
+            f'{path} has a predictor that does not belong to its θ. Make the file again.'
+        )
+    kernel, bias, out = jax.tree.map(jnp.asarray, (rest['kernel'], rest['bias'], out))
+    return predict.Predictor(kernel, bias, out)
 
 
 def _split(flat: tensors.Flat, prefix: str) -> tuple[tensors.Flat, tensors.Flat]:
@@ -563,6 +592,7 @@ def save_theta(
     *,
     settings: Mapping[str, Any],
     rates: Mapping[str, Any] | None = None,
+    predictor: predict.Predictor | None = None,
     dtype: str = 'float32',
     overwrite: bool = False,
 ) -> None:
@@ -573,6 +603,7 @@ def save_theta(
         params: a pytree of float arrays.
         settings: the configuration it was trained with, JSON types.
         rates: learned inner rates, if there are any; they are kept as float32.
+        predictor: of the norms that a style begins with, if there is one.
         dtype: 'float32', or 'float16' for half the size and another fingerprint.
         overwrite: whether an existing file may be replaced.
 
@@ -583,6 +614,8 @@ def save_theta(
         raise tensors.CheckpointError(f"θ is kept as 'float32' or 'float16', not {dtype!r}.")
     with np.errstate(over='ignore'):  # what float16 cannot hold becomes infinite, and is refused
         flat = {name: array.astype(dtype) for name, array in tensors.flatten(params).items()}
+        for name, array in tensors.flatten(predictor and predictor._asdict()).items():
+            flat[_PREDICTOR + name] = array.astype(dtype)
     for name, rate in (rates or {}).items():
         flat[_RATES + name] = np.asarray(rate, np.float32)
     metadata = {'settings': json.dumps(dict(settings), default=str)}
@@ -642,6 +675,11 @@ def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathl
         raise tensors.CheckpointError(
             f'The checkpoint {path} holds no params: it is of another program.'
         )
-    log_rates, _ = _split(flat, 'log_rates/')
-    flat = params | {_RATES + name: np.exp(array) for name, array in log_rates.items()}
+    log_rates, flat = _split(flat, 'log_rates/')
+    predictor, _ = _split(flat, 'predictor/params/')
+    flat = (
+        params
+        | {_RATES + name: np.exp(array) for name, array in log_rates.items()}
+        | {_PREDICTOR + name: array for name, array in predictor.items()}
+    )
     return flat, workdir.read_config(run) or {}, path

@@ -67,10 +67,19 @@ def create(theta: Params, styles: int) -> Table:
     return Table(zeros, center, zeros, zeros, jnp.zeros((styles,), jnp.int32))
 
 
+def of_styles(table: Table, index: Array) -> dict[str, Array]:
+    """What is added to θ's norms for some styles: by name, `[S, C]`.
+
+    Args:
+        table: of all styles.
+        index: `[S]`, which they are.
+    """
+    return {name: leaf[index] - table.center[name][None] for name, leaf in table.offsets.items()}
+
+
 def gradients(
     theta: Params,
-    table: Table,
-    index: Array,
+    own: dict[str, Array],
     vgg_params: Params,
     contents: Array,
     grams: tuple[Array, ...],
@@ -83,8 +92,7 @@ def gradients(
 
     Args:
         theta: of the transformer.
-        table: of all styles.
-        index: `[S]`, which they are.
+        own: by name `[S, C]`, what is added to θ's norms for each style.
         vgg_params: weights of the loss network.
         contents: `[S, N, H, W, 3]` in 0..1.
         grams: L arrays `[S, C, C]`, Gram matrices of the styles.
@@ -110,7 +118,6 @@ def gradients(
         value = jnp.log(loss.total) if log_loss else loss.total
         return jnp.mean(value), loss
 
-    own = {name: leaf[index] - table.center[name][None] for name, leaf in table.offsets.items()}
     (gradient, of_own), loss = jax.grad(objective, argnums=(0, 1), has_aux=True)(theta, own)
     return Found(gradient, jax.tree.map(lambda leaf: count * leaf, of_own), loss)
 

@@ -65,6 +65,7 @@ class Settings:
         steps: of adaptation.
         random_steps: of the random initialization, which needs more of them.
         rate: of Adam; the random initialization has `johnson.RATE`.
+        begin: 'predicted' or 'theta', where adaptation begins, see `adaptation.begin`.
         inner_steps: how many steps are of the learned inner loop of a θ that has one.
         schedule: of the rate, as in `adapt`; the random initialization has 'constant'.
         batch: photographs a step.
@@ -80,6 +81,7 @@ class Settings:
     steps: int = 200
     random_steps: int = 200
     rate: float = adaptation.RATE
+    begin: str = 'predicted'
     inner_steps: int = 0
     schedule: str = 'falling'
     batch: int = 4
@@ -156,7 +158,10 @@ def adaptation_curve(
     weights = adaptation.Weights(settings.rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
     inner = adaptation.learned(theta, steps=settings.inner_steps)
     state, fixed, plan = adaptation.start(
-        theta.params, settings.params, inner, schedule=settings.schedule
+        adaptation.begin(theta, grams, settings.begin),
+        settings.params,
+        inner,
+        schedule=settings.schedule,
     )
     contents = jnp.asarray(data.as_float(held_out))
     curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
@@ -414,6 +419,7 @@ def define_flags(values: flags.FlagValues) -> None:
         'steps': 'Of adaptation.',
         'random_steps': 'Of the random initialization.',
         'rate': "Adam's rate.",
+        'begin': "'predicted' norms of the style, where a θ has a predictor; or 'theta' itself.",
         'inner_steps': 'How many steps are of the inner loop that θ was trained for.',
         'schedule': "Of the rate: 'falling', or 'constant' for plain Adam.",
         'batch': 'Photographs a step.',
@@ -444,6 +450,10 @@ def check(settings: Settings) -> None:
     """Raises UserError for values that nothing can be measured with."""
     transformer.adapted(settings.params)
     adaptation.adam(1.0, settings.schedule)
+    if settings.begin not in adaptation.BEGIN:
+        raise UserError(
+            f'--begin={settings.begin}: it must be one of {", ".join(adaptation.BEGIN)}'
+        )
     least = {'steps': 1, 'random_steps': 1, 'batch': 1, 'size': 16, 'style_size': 16}
     least |= {'gatys': 0, 'inner_steps': 0}
     for name, bound in least.items():

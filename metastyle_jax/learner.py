@@ -19,6 +19,7 @@ from metastyle_jax import (
     losses,
     meta,
     parallel,
+    predict,
     transformer,
     vgg,
 )
@@ -39,6 +40,7 @@ class TrainState(NamedTuple):
         opt_state: state of the outer optimizer.
         rng: a key; split off at the start, for whatever a later step wants to draw.
         table: of styles with instance norms of their own, or None.
+        predictor: of the norms that a style begins with, or None.
     """
 
     step: Array
@@ -47,6 +49,7 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     rng: Array
     table: conditional.Table | None = None
+    predictor: predict.Training | None = None
 
 
 class Metrics(NamedTuple):
@@ -134,14 +137,24 @@ def outer_optimizer(config: Any) -> optax.GradientTransformation:
     )
 
 
-def create(config: Any, rng: Array, *, theta: Params | None = None, styles: int = 0) -> TrainState:
+def create(
+    config: Any,
+    rng: Array,
+    *,
+    theta: Params | None = None,
+    predictor: predict.Predictor | None = None,
+    styles: int = 0,
+    features: int = 0,
+) -> TrainState:
     """The state before the first step.
 
     Args:
         config: see `configs/`.
         rng: a key.
         theta: what to start from; random parameters if None.
+        predictor: that comes with it; a new one if None, where the configuration wants any.
         styles: how many there are; needed where each has norms of its own.
+        features: of a style, see `predict.features`; needed where a predictor is made.
     """
     init_rng, rng = jax.random.split(rng)
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
@@ -153,12 +166,34 @@ def create(config: Any, rng: Array, *, theta: Params | None = None, styles: int 
         log_rates = meta.initial_rates(params, np.log(config.inner.rate), adapted)
     opt_state = outer_optimizer(config).init(meta.Meta(params, log_rates))
     table = conditional.create(params, styles) if config.outer.norms_rate else None
-    return TrainState(jnp.zeros((), jnp.int32), params, log_rates, opt_state, rng, table)
+    if config.model.predictor and predictor is None:
+        predictor = predict.create(init_rng, params, features)
+    return TrainState(
+        jnp.zeros((), jnp.int32),
+        params,
+        log_rates,
+        opt_state,
+        rng,
+        table,
+        predict.start(predictor) if config.model.predictor and predictor else None,
+    )
 
 
 def learned(state: TrainState) -> meta.Meta:
-    """What the inner loop of a state starts from: θ, and the rates themselves."""
+    """What an inner loop is differentiated in: θ, and the rates themselves."""
     return meta.Meta(state.params, jax.tree.map(jnp.exp, state.log_rates))
+
+
+def begin(state: TrainState, grams: tuple[Array, ...]) -> meta.Meta:
+    """What the inner loop of a style starts from.
+
+    Args:
+        state: of the run.
+        grams: L arrays `[C, C]`, of the style.
+    """
+    predictor = state.predictor and state.predictor.params
+    start = learned(state)
+    return start._replace(theta=predict.begin(start.theta, predictor, grams))
 
 
 def tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) -> Task:
@@ -244,10 +279,9 @@ def train_step(
     Returns:
         The next state, and `Metrics` averaged over all styles.
     """
-    if state.table is not None:
-        return _conditional_step(state, state.table, vgg_params, batch, config=config)
+    if config.outer.norms_rate or config.outer.predictor_rate:
+        return _conditional_step(state, vgg_params, batch, config=config)
     evaluate = loss(vgg_params, config)
-    start = learned(state)
 
     def outer_loss(params, task):
         value = evaluate(params, task)
@@ -260,8 +294,9 @@ def train_step(
         gradient, options = meta.meta_gradient, inner_options(config, state.step)
         if options['order'] == 'reptile':
             gradient = meta.reptile_gradient
+        # A predictor is not trained here: what it adds to θ does not depend on θ.
         return gradient(
-            start,
+            begin(state, targets),
             jax.tree.map(lambda leaf: leaf[:-1], every),
             jax.tree.map(lambda leaf: leaf[-1], every),
             inner_loss=inner_loss(evaluate, config),
@@ -278,29 +313,42 @@ def train_step(
 
 def _conditional_step(
     state: TrainState,
-    table: conditional.Table,
     vgg_params: Params,
     batch: data.MetaBatch | grams.Batch,
     *,
     config: Any,
 ) -> tuple[TrainState, Metrics]:
-    """`train_step` where each style has norms of its own."""
+    """`train_step` where each style has norms of its own: from a table, predicted, or both."""
+    index, targets = jnp.asarray(batch.style_index), style_grams(vgg_params, batch)
+    table, predictor = state.table, state.predictor
+    parts: list[dict[str, Array]] = []
+    if table is not None:
+        parts.append(conditional.of_styles(table, index))
+    if predictor is not None:
+        predicted, pull_back = predict.pull_back(predictor.params, targets)
+        parts.append(predicted)
     found = conditional.gradients(
         state.params,
-        table,
-        jnp.asarray(batch.style_index),
+        jax.tree.map(lambda *leaves: sum(leaves), *parts),
         vgg_params,
         data.as_float(batch.outer),
-        style_grams(vgg_params, batch),
+        targets,
         log_loss=config.outer.log_loss,
         content_weight=config.loss.content_weight,
         style_weight=config.loss.style_weight,
     )
-    index, own = parallel.gather((batch.style_index, found.own))
     after, metrics = advance(state, parallel.mean(conditional.as_meta(found)), config=config)
-    rate = config.outer.norms_rate * decay(config, state.step)
-    params, table = conditional.update(after.params, table, index, own, rate=rate)
-    return after._replace(params=params, table=table), metrics
+    factor = decay(config, state.step)
+    if table is not None:
+        index, own = parallel.gather((index, found.own))
+        rate = config.outer.norms_rate * factor
+        params, table = conditional.update(after.params, table, index, own, rate=rate)
+        after = after._replace(params=params, table=table)
+    if predictor is not None and config.outer.predictor_rate:
+        gradient = parallel.mean(pull_back(found.own))
+        rate = config.outer.predictor_rate * factor
+        after = after._replace(predictor=predict.update(predictor, gradient, rate=rate))
+    return after, metrics
 
 
 def advance(
@@ -371,7 +419,7 @@ def keep_norms(params: Params, before: Params) -> Params:
 def preview(
     state: TrainState, vgg_params: Params, contents: Array, style: Array, *, config: Any
 ) -> tuple[Array, Array]:
-    """What θ makes of contents before and after one inner loop on them.
+    """What a style's start makes of contents before and after one inner loop on them.
 
     Args:
         state: of the run.
@@ -383,14 +431,16 @@ def preview(
     Returns:
         Two arrays `[N, H, W, 3]`.
     """
-    before = transformer.apply(state.params, contents)
+    targets = losses.style_grams(vgg.features(vgg_params, style[None]))
+    start = begin(state, targets)
+    before = transformer.apply(start.theta, contents)
     if not config.inner.steps:
         return before, before
     evaluate = loss(vgg_params, config)
     repeated = jnp.broadcast_to(contents[None], (config.inner.steps, *contents.shape))
     found = meta.inner_loop(
-        learned(state),
-        tasks(vgg_params, repeated, losses.style_grams(vgg.features(vgg_params, style[None]))),
+        start,
+        tasks(vgg_params, repeated, targets),
         loss=inner_loss(evaluate, config),
         **{**inner_options(config, state.step), 'order': 'first'},
     )
@@ -410,10 +460,16 @@ def check_inner(config: Any) -> None:
         )
     outer_optimizer(config)
     decay(config, jnp.zeros((), jnp.int32))
-    if config.outer.norms_rate and inner.steps:
+    for name in ('norms_rate', 'predictor_rate'):
+        if config.outer[name] and inner.steps:
+            raise UserError(
+                f'config.outer.{name}={config.outer[name]} gives each style norms of its own '
+                f'instead of an inner loop, and config.inner.steps is {inner.steps}: set one to 0'
+            )
+    if config.outer.predictor_rate and not config.model.predictor:
         raise UserError(
-            f'config.outer.norms_rate={config.outer.norms_rate} gives each style norms of its own '
-            f'instead of an inner loop, and config.inner.steps is {inner.steps}: set one to 0'
+            f'config.outer.predictor_rate={config.outer.predictor_rate} trains a predictor, and '
+            'there is none: set config.model.predictor=True'
         )
     if inner.order == 'reptile' and inner.learn_rates:
         raise UserError(

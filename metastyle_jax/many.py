@@ -29,6 +29,7 @@ from metastyle_jax import (
     metrics,
     parallel,
     sources,
+    tensors,
     together,
     transformer,
     vgg,
@@ -36,7 +37,7 @@ from metastyle_jax import (
 from metastyle_jax.types import Params, UserError
 
 AT_ONCE = 8
-BEGIN = ('library', 'theta')
+BEGIN = ('library', *adaptation.BEGIN)
 _KEPT = 2**29  # bytes of photographs that are kept for the next styles instead of decoded anew
 _PARTS = ('total', 'content', 'style')
 
@@ -110,9 +111,9 @@ def adapt_many(
     """Adapts the instance norms of θ to every picture of a folder.
 
     Several styles take their steps in one batch. Once some are finished, the others begin where
-    those let expect that they end, see `foretell`, and need fewer steps. With `begin='theta'` each
-    style becomes what `adapt` with `params='norm'` and the same settings makes of it, but for
-    rounding, whatever else is in the folder.
+    those let expect that they end, see `foretell`, and need fewer steps. With another
+    `begin` each style becomes what `adapt` with `params='norm'` and the same settings makes of it,
+    but for rounding, whatever else is in the folder.
 
     Args:
         pictures: a folder, searched with its sub-folders, or a data source, see
@@ -123,8 +124,9 @@ def adapt_many(
         overwrite: whether to begin anew where `out` exists.
         content: see `adapt.adapt`, as for all that is not named here.
         content_exclude: leaves out photographs whose names contain one of these words.
-        steps: gradient steps of styles that begin at θ.
-        begin: 'library', or 'theta' to begin always there.
+        steps: gradient steps of styles that do not begin where the library foretells.
+        begin: 'library' to begin there once there are enough finished styles, and at 'predicted'
+            before; 'predicted' or 'theta' to begin always so, see `adapt.adapt`.
         warm_steps: gradient steps of styles that begin at what the library foretells.
         inner_steps: how many of them are of the inner loop that θ was trained for.
         rate: of Adam.
@@ -180,7 +182,7 @@ def adapt_many(
         made = _adapt_all(
             found,
             paintings,
-            _Group(theta, vgg_params, weights, inner, schedule, count, devices),
+            _Group(theta, vgg_params, weights, inner, settings, count, devices),
             _Photographs(batches),
             keep=None if out is None else functools.partial(library.save, out, overwrite=True),
             total=len(todo),
@@ -205,9 +207,10 @@ def _check(settings: dict[str, Any], styles_at_once: int) -> None:
     ):
         if not isinstance(value, int) or value < 1:
             raise UserError(f'{name}={value}: it must be a whole number of at least 1')
-    if settings['inner_steps'] and settings['begin'] != 'theta':
+    if settings['inner_steps'] and settings['begin'] == 'library':
         raise UserError(
-            f'inner_steps={settings["inner_steps"]} are for styles that begin at θ: add begin=theta'
+            f'inner_steps={settings["inner_steps"]} are for styles that begin at θ or what it '
+            'predicts: add begin=predicted'
         )
 
 
@@ -363,11 +366,15 @@ class _Group:
         vgg_params: Params,
         weights: adaptation.Weights,
         inner: adaptation.Learned | None,
-        schedule: str,
+        settings: dict[str, Any],
         count: int,
         devices: int,
     ) -> None:
-        self._start = lambda: together.start(theta.params, count, inner, schedule=schedule)
+        begin = 'predicted' if settings['begin'] == 'library' else settings['begin']
+        self._begin = lambda grams: adaptation.begin(theta, grams, begin)
+        self._start = lambda: together.start(
+            theta.params, count, inner, schedule=settings['schedule']
+        )
         _, fixed, plan = self._start()
         self._step = together.compiled_step(plan, devices)
         self._fixed, self._vgg = parallel.replicate((fixed, vgg_params), devices)
@@ -385,13 +392,17 @@ class _Group:
     ) -> _Made | None:
         """Adapted norms of the paintings, or None where it was stopped.
 
-        They begin at θ, or where the styles of a library let expect that they end.
+        They begin as the settings say, or where the styles of a library let expect that they end.
         """
         filled = [*chosen, *[chosen[-1]] * (self.count - len(chosen))]
         grams = tuple(np.stack(layers) for layers in zip(*(one.grams for one in filled)))  # noqa: B905
         state, _, _ = self._start()
         fixed = self._fixed
-        if known is not None:
+        if known is None:
+            starts = [tensors.flatten(self._begin(one.grams)) for one in filled]
+            fast = {name: jnp.stack([each[name] for each in starts]) for name in state.fast}
+            state = state._replace(fast=fast)
+        else:
             features = np.stack([one.features for one in filled])
             begun = foretell.start(known.features, known.params, features)
             state = state._replace(fast=jax.tree.map(jnp.asarray, begun.norms))

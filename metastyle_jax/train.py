@@ -28,13 +28,14 @@ from metastyle_jax import (
     memory,
     metrics,
     parallel,
+    predict,
     sheet,
     sources,
     transformer,
     vgg,
     workdir,
 )
-from metastyle_jax.types import Params, UserError
+from metastyle_jax.types import UserError
 
 USAGE = """Meta-trains a style transformer with exact second-order meta-gradients.
 
@@ -65,6 +66,7 @@ LEAST = {
             'outer.warmup',
             'outer.rates_speed',
             'outer.norms_rate',
+            'outer.predictor_rate',
             'data.keep_grams',
         ),
         0,
@@ -88,7 +90,7 @@ _TEXTS = (
     'outer.schedule',
 )
 _SWITCHES = (
-    *('data.hold_out', 'inner.log_loss', 'inner.learn_rates'),
+    *('model.predictor', 'data.hold_out', 'inner.log_loss', 'inner.learn_rates'),
     *('outer.log_loss', 'outer.keep_norms'),
 )
 
@@ -126,7 +128,14 @@ def train(
         manager: checkpoint.Manager | checkpoint.Elsewhere
         manager = open_checkpoints(config, folder) if first else checkpoint.Elsewhere()
         stack.enter_context(manager)
-        state = learner.create(config, jax.random.key(config.seed), theta=theta, styles=len(styles))
+        state = learner.create(
+            config,
+            jax.random.key(config.seed),
+            theta=theta and theta.params,
+            predictor=theta and theta.predictor,
+            styles=len(styles),
+            features=predict.features(vgg_params),
+        )
         restored = manager.restore(state)
         state = parallel.copy_of_first(restored.state if restored else state)
         data_state = parallel.from_first(lambda: restored and restored.data_state)
@@ -321,7 +330,7 @@ class Loop:
         )
 
 
-def starting_point(config: Any, folder: pathlib.Path) -> Params | None:
+def starting_point(config: Any, folder: pathlib.Path) -> checkpoint.Theta | None:
     """θ that the configuration starts from; None for a random one.
 
     A run that has checkpoints goes on without it, unless all of them turn out to be damaged.
@@ -332,19 +341,19 @@ def starting_point(config: Any, folder: pathlib.Path) -> Params | None:
     if not config.model.init:
         return None
     try:
-        params = checkpoint.load_theta(config.model.init).params
+        theta = checkpoint.load_theta(config.model.init)
     except UserError:
         if any(path.name.isdigit() for path in (folder / 'checkpoints').glob('*')):
             return None
         raise
-    transformer.check(params)
-    found = transformer.size(params)
+    transformer.check(theta.params)
+    found = transformer.size(theta.params)
     if found != (config.model.width, config.model.blocks):
         raise UserError(
             f'config.model.init={config.model.init} has width {found[0]} and {found[1]} residual '
             f'blocks: set config.model.width and config.model.blocks to these'
         )
-    return params
+    return theta
 
 
 def open_sources(config: Any) -> tuple[sources.Source, sources.Source]:

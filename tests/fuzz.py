@@ -15,6 +15,7 @@ so that `--only` repeats it.
 import argparse
 import collections
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -512,8 +513,11 @@ def prepare(config: Any, folder: pathlib.Path) -> None:
     parallel.check_divisible(config.outer.styles, devices)
     contents, painted = train.open_sources(config)
     theta = train.starting_point(config, folder)
+    create = functools.partial(
+        learner.create, config, theta=theta and theta.params, predictor=theta and theta.predictor
+    )
     with train.meta_batches(config, contents, painted):
-        jax.eval_shape(lambda: learner.create(config, jax.random.key(config.seed), theta=theta))
+        jax.eval_shape(lambda: create(jax.random.key(config.seed)))
 
 
 # The process that runs cases, and the one that watches it.

@@ -63,7 +63,10 @@ def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
         functools.partial(
             conditional.gradients, log_loss=True, content_weight=1.0, style_weight=10.0
         )
-    )(theta, table, index, network, outer, grams.of_styles(network, styles))
+    )(
+        theta, conditional.of_styles(table, index), network, outer,
+        grams.of_styles(network, styles),
+    )  # fmt: skip
 
     def mean_loss(theta, own):
         total = 0.0

@@ -16,7 +16,7 @@ def make_config(**changes):
     config = config_dict.create(
         seed=0,
         steps=10,
-        model=dict(width=2, blocks=1),
+        model=dict(width=2, blocks=1, predictor=False),
         loss=dict(content_weight=1.0, style_weight=10.0),
         inner=dict(
             steps=1, rate=0.01, optimizer='sgd', eps_root=1e-8, params='all', learn_rates=False,
@@ -24,6 +24,7 @@ def make_config(**changes):
         ),
         outer=dict(styles=8, contents=1, rate=1e-3, decay=0.5, warmup=4, clip=1.0, log_loss=False,
             keep_norms=False, optimizer='adam', rates_speed=1.0, schedule='inverse', norms_rate=0.0,
+            predictor_rate=0.0,
         ),
     )  # fmt: skip
     for name, value in changes.items():
@@ -245,6 +246,8 @@ def test_unknown_names_of_the_inner_loop_are_refused():
         ({'inner_learn_rates': True, 'inner_rate': 0.5}, 'max_rate'),
         ({'outer_schedule': 'linear'}, 'schedule'),
         ({'outer_norms_rate': 0.01}, 'norms_rate'),
+        ({'outer_predictor_rate': 0.01, 'model_predictor': True}, 'predictor_rate'),
+        ({'outer_predictor_rate': 0.01, 'inner_steps': 0}, 'config.model.predictor=True'),
     ):
         with pytest.raises(types.UserError, match=word):
             learner.check_inner(make_config(**change))

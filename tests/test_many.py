@@ -289,7 +289,7 @@ def test_styles_that_diverge_are_named_and_leave_the_others(theta):
         ({'steps': 0}, 'steps=0'),
         ({'begin': 'x'}, "begin='x'"),
         ({'warm_steps': 0}, 'warm_steps=0'),
-        ({'inner_steps': 2}, 'begin=theta'),
+        ({'inner_steps': 2}, 'begin=predicted'),
         ({'out': 'library.npz'}, 'must end in .safetensors'),
         ({'inner_steps': 1, 'begin': 'theta'}, 'no learned rates'),
     ],

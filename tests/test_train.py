@@ -265,7 +265,7 @@ def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
     assert train.starting_point(config, tmp_path) is None
     config.model.init = str(path)
     found = train.starting_point(config, tmp_path)
-    state = learner.create(config, jax.random.key(0), theta=found)
+    state = learner.create(config, jax.random.key(0), theta=found.params)
     helpers.assert_identical(state.params, params)
     config.model.width = 4
     with pytest.raises(types.UserError, match='has width 8 and 1 residual'):
@@ -396,7 +396,7 @@ def test_values_of_other_types_in_a_configuration_file_are_named(name, value, me
     ('name', 'argument'),
     [
         *itertools.product(['coco', 'folder', 'quickstart', 'pretrained'], ['', 'tiny']),
-        *itertools.product(['pretrained'], ['plain', 'meta', 'norms']),
+        *itertools.product(['pretrained'], ['plain', 'meta', 'norms', 'predict']),
     ],
 )
 def test_every_configuration_passes_its_checks(name, argument):
