@@ -1,16 +1,18 @@
-"""The recipe of the θ that ships, in four stages.
+"""The recipe of the θ that ships, in five stages.
 
 First plain training on all styles at once (`:plain`, T = 0), then exact meta-gradients through five
 SGD steps at learned rates (`:meta`), then all styles at once again, each with instance norms of its
-own (`:norms`), at last exact meta-gradients for the inner rates, with θ nearly still. Losses in
-logarithms, so that no style owns the gradient; lengths of normalized kernels kept, so that
+own (`:norms`), then with norms that a predictor, which learns with θ, gives for each (`:predict`),
+at last exact meta-gradients from predicted norms for the inner rates, with θ nearly still. Losses
+in logarithms, so that no style owns the gradient; lengths of normalized kernels kept, so that
 adaptation's steps do not lose effect. One file in sixteen is held out of all.
 
 Command: bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS
-Hardware and result: two CPU cores (Intel Xeon, Sapphire Rapids), 2026-11-24 and 25: 9, 44, 61
-    and 12 minutes for the stages, other programs beside them for a good part; the third holds 4.5
-    GB. Curves on held-out styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes
-    the sample pictures of the pip packages.
+Hardware and result: two CPU cores (Intel Xeon, Sapphire Rapids), 2026-11-24 and 25: 9, 44, 85,
+    43 and 12 minutes for the stages, other programs beside them for a good part; the third and the
+    fourth hold 4.5 GB. The third had 1,590 steps more than here, at about half its rate. Curves on
+    held-out styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes the sample
+    pictures of the pip packages.
 """
 
 import pathlib

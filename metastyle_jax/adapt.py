@@ -53,7 +53,7 @@ def adapt(
     steps: int = 50,
     begin: str = 'predicted',
     inner_steps: int = 0,
-    rate: float = adaptation.RATE,
+    rate: float | None = None,
     schedule: str = 'falling',
     batch: int = 2,
     size: int = 128,
@@ -81,7 +81,7 @@ def adapt(
         inner_steps: how many of the steps are those of the inner loop that θ was trained for, if
             its rates were learned; Adam takes the others. They are ahead of Adam for about five
             steps: worth it where there is no time for more.
-        rate: of Adam.
+        rate: of Adam; if None that of `adaptation.RATES`, 4e-4 from predicted norms, else 1.5e-3.
         schedule: 'falling' for steps that warm up and then shorten, longer ones for instance
             norms; 'constant' for plain Adam. See `adaptation.adam`.
         batch: photographs a step.
@@ -126,6 +126,7 @@ def adapt(
     grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
+    settings['rate'] = rate = adaptation.rate_from(theta, begin) if rate is None else rate
     inner = adaptation.learned(theta, steps=inner_steps)
     first = adaptation.begin(theta, grams, begin)
     state, fixed, plan = adaptation.start(first, params, inner, schedule=schedule)
@@ -191,7 +192,11 @@ def define_flags(values: flags.FlagValues) -> None:
             'How many of them are of the inner loop that θ was trained for, if its rates are '
             'learned; ahead of Adam where there are five steps or fewer.',
         ),
-        ('rate', flags.DEFINE_float, "Adam's rate."),
+        (
+            'rate',
+            flags.DEFINE_float,
+            "Adam's rate (default: 4e-4 from predicted norms, 1.5e-3 from θ).",
+        ),
         ('schedule', text, "Of the rate: 'falling', or 'constant' for plain Adam."),
         ('batch', flags.DEFINE_integer, 'Photographs a step (of a library: 1).'),
         ('size', flags.DEFINE_integer, 'Sides of the photographs in pixels.'),

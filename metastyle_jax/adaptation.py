@@ -17,7 +17,8 @@ import optax
 from metastyle_jax import checkpoint, data, images, losses, meta, predict, transformer, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
-RATE = 1.5e-3  # of Adam
+# Of Adam. Norms that fit already are lost in steps that are right from θ itself.
+RATES = {'predicted': 4e-4, 'theta': 1.5e-3}
 SCHEDULES = ('falling', 'constant')
 BEGIN = ('predicted', 'theta')
 # Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
@@ -196,10 +197,8 @@ def begin(theta: checkpoint.Theta, grams: tuple[Array, ...], where: str) -> Para
         Parameters of the transformer.
 
     Raises:
-        UserError: unknown name; or the predictor is of another loss network.
+        UserError: the predictor is of another loss network.
     """
-    if where not in BEGIN:
-        raise UserError(f'begin={where!r}: it must be one of {", ".join(BEGIN)}')
     if where == 'theta' or theta.predictor is None:
         return theta.params
     found, known = predict.describe(grams).shape[-1], len(theta.predictor.kernel)
@@ -209,6 +208,11 @@ def begin(theta: checkpoint.Theta, grams: tuple[Array, ...], where: str) -> Para
             "choose the loss network that θ was trained with, or begin='theta'"
         )
     return predict.begin(theta.params, theta.predictor, grams)
+
+
+def rate_from(theta: checkpoint.Theta, where: str) -> float:
+    """Adam's rate where none is given, for what `begin` begins with."""
+    return RATES['theta' if theta.predictor is None else where]
 
 
 def start(
@@ -265,16 +269,23 @@ def name_of(image: images.ImageLike | None) -> str | None:
     return None if image is None else 'array'
 
 
-def check_settings(settings: dict[str, Any]) -> None:
-    """Raises UserError for values that no adaptation can work with; see `adapt.adapt`."""
+def check_settings(settings: dict[str, Any], *, begin_words: tuple[str, ...] = BEGIN) -> None:
+    """Raises UserError for values that no adaptation can work with; see `adapt.adapt`.
+
+    Args:
+        settings: arguments of `adapt.adapt`.
+        begin_words: what `begin` may be.
+    """
     transformer.adapted(settings['params'])
     adam(1.0, settings['schedule'])
+    if settings['begin'] not in begin_words:
+        raise UserError(f'begin={settings["begin"]!r}: it must be one of {", ".join(begin_words)}')
     least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
     for name, least in least_of.items():
         value = settings[name]
         if not isinstance(value, int) or value < least:
             raise UserError(f'{name}={value}: it must be a whole number of at least {least}')
-    if not 0 < settings['rate'] < float('inf'):
+    if settings['rate'] is not None and not 0 < settings['rate'] < float('inf'):
         raise UserError(f'rate={settings["rate"]}: it must be above zero')
     for name in ('content_weight', 'style_weight'):
         if not 0 <= settings[name] < float('inf'):

@@ -42,8 +42,7 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         f'Median total loss (quartiles) of {count} styles on {results["contents"]} contents that '
         f'were not adapted on, {settings["size"]}², batch {settings["batch"]}, '
-        f"Adam {settings['rate']:g} ({settings['schedule']}), '{settings['params']}', "
-        f'{results["device"]}; random: Adam 0.001 (constant).',
+        f"{_rates(results)}, '{settings['params']}', {results['device']}.",
         '',
         '| steps | ' + ' | '.join(curves) + ' |',
         '|---' * (1 + len(curves)) + '|',
@@ -62,6 +61,16 @@ def table(results: dict[str, Any]) -> str:
     if any('gatys' in entry for entry in results['styles']):
         lines += ['', *_gatys_lines(results)]
     return '\n'.join(lines) + '\n'
+
+
+def _rates(results: dict[str, Any]) -> str:
+    """What each initialization was adapted by."""
+    schedule = results['settings']['schedule']
+    each = (
+        f'{name}: Adam {rate:g} ({"constant" if name == "random" else schedule})'
+        for name, rate in results['rates'].items()
+    )
+    return ', '.join(each)
 
 
 def _quality_lines(results: dict[str, Any]) -> list[str]:

@@ -64,7 +64,7 @@ class Settings:
     Attributes:
         steps: of adaptation.
         random_steps: of the random initialization, which needs more of them.
-        rate: of Adam; the random initialization has `johnson.RATE`.
+        rate: of Adam, see `adapt.adapt`; the random initialization has `johnson.RATE`.
         begin: 'predicted' or 'theta', where adaptation begins, see `adaptation.begin`.
         inner_steps: how many steps are of the learned inner loop of a θ that has one.
         schedule: of the rate, as in `adapt`; the random initialization has 'constant'.
@@ -80,7 +80,7 @@ class Settings:
 
     steps: int = 200
     random_steps: int = 200
-    rate: float = adaptation.RATE
+    rate: float | None = None
     begin: str = 'predicted'
     inner_steps: int = 0
     schedule: str = 'falling'
@@ -129,6 +129,11 @@ def milestones(steps: int) -> list[int]:
     return sorted(step for step in found if step <= steps)
 
 
+def rate_of(theta: checkpoint.Theta, settings: Settings) -> float:
+    """Adam's rate for an initialization."""
+    return adaptation.rate_from(theta, settings.begin) if settings.rate is None else settings.rate
+
+
 def adaptation_curve(
     theta: checkpoint.Theta,
     grams: tuple[Array, ...],
@@ -155,7 +160,8 @@ def adaptation_curve(
     Returns:
         The curve, and outputs with the adapted parameters.
     """
-    weights = adaptation.Weights(settings.rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
+    rate = rate_of(theta, settings)
+    weights = adaptation.Weights(rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
     inner = adaptation.learned(theta, steps=settings.inner_steps)
     state, fixed, plan = adaptation.start(
         adaptation.begin(theta, grams, settings.begin),
@@ -276,6 +282,10 @@ def evaluate(
     results: dict[str, Any] = {
         'settings': dataclasses.asdict(settings),
         'thetas': {name: theta.fingerprint for name, theta in starts.items()},
+        'rates': {
+            name: johnson.RATE if name == RANDOM else rate_of(theta, settings)
+            for name, theta in starts.items()
+        },
         'device': jax.devices()[0].device_kind,
         'contents': held_out,
         'styles': [],
@@ -418,7 +428,7 @@ def define_flags(values: flags.FlagValues) -> None:
     helps = {
         'steps': 'Of adaptation.',
         'random_steps': 'Of the random initialization.',
-        'rate': "Adam's rate.",
+        'rate': "Adam's rate (default: 4e-4 from predicted norms, 1.5e-3 from θ).",
         'begin': "'predicted' norms of the style, where a θ has a predictor; or 'theta' itself.",
         'inner_steps': 'How many steps are of the inner loop that θ was trained for.',
         'schedule': "Of the rate: 'falling', or 'constant' for plain Adam.",
@@ -433,7 +443,7 @@ def define_flags(values: flags.FlagValues) -> None:
     }
     define = {
         int: number, str: text,
-        float: functools.partial(flags.DEFINE_float, flag_values=values),
+        type(None): functools.partial(flags.DEFINE_float, flag_values=values),
         bool: functools.partial(flags.DEFINE_bool, flag_values=values),
     }  # fmt: skip
     for field in dataclasses.fields(Settings):
@@ -459,7 +469,7 @@ def check(settings: Settings) -> None:
     for name, bound in least.items():
         if getattr(settings, name) < bound:
             raise UserError(f'--{name}={getattr(settings, name)}: it must be at least {bound}')
-    if not 0 < settings.rate < float('inf'):
+    if settings.rate is not None and not 0 < settings.rate < float('inf'):
         raise UserError(f'--rate={settings.rate}: it must be above zero')
 
 

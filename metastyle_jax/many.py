@@ -93,7 +93,7 @@ def adapt_many(
     begin: str = 'library',
     warm_steps: int = 40,
     inner_steps: int = 0,
-    rate: float = adaptation.RATE,
+    rate: float | None = None,
     schedule: str = 'falling',
     batch: int = 1,
     size: int = 128,
@@ -129,7 +129,7 @@ def adapt_many(
             before; 'predicted' or 'theta' to begin always so, see `adapt.adapt`.
         warm_steps: gradient steps of styles that begin at what the library foretells.
         inner_steps: how many of them are of the inner loop that θ was trained for.
-        rate: of Adam.
+        rate: of Adam, see `adapt.adapt`; if None, a library has that of predicted norms.
         schedule: 'falling' or 'constant'.
         batch: photographs a step, the same ones for all styles.
         size: pixels of their sides.
@@ -166,6 +166,8 @@ def adapt_many(
     transformer.check(theta.params)
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
+    where = 'predicted' if begin == 'library' else begin
+    settings['rate'] = rate = adaptation.rate_from(theta, where) if rate is None else rate
     vgg_params = vgg.load(vgg_file)
     settings['vgg'] = vgg.digest(vgg_params)
     found = _begin(out, theta, settings, overwrite)
@@ -198,9 +200,7 @@ def adapt_many(
 
 def _check(settings: dict[str, Any], styles_at_once: int) -> None:
     """Raises UserError for values that no adaptation to many styles can work with."""
-    adaptation.check_settings(settings)
-    if settings['begin'] not in BEGIN:
-        raise UserError(f'begin={settings["begin"]!r}: it must be one of {", ".join(BEGIN)}')
+    adaptation.check_settings(settings, begin_words=BEGIN)
     for name, value in (
         ('warm_steps', settings['warm_steps']),
         ('styles_at_once', styles_at_once),
