@@ -59,7 +59,7 @@ def compare(
             ]
         )
     steps = style.settings.get('steps')
-    captions = ['style', 'content', 'before adaptation', f'after {steps} steps']
+    captions = ['style', 'content', 'not adapted', f'after {steps} steps']
     return sheet.contact_sheet(rows, captions=[captions] * len(rows), cell=cell)
 
 
