@@ -195,7 +195,7 @@ def define_flags(values: flags.FlagValues) -> None:
         (
             'rate',
             flags.DEFINE_float,
-            "Adam's rate (default: 4e-4 from predicted norms, 1.5e-3 from θ).",
+            "Adam's rate (4e-4 from predicted norms, else 1.5e-3).",
         ),
         ('schedule', text, "Of the rate: 'falling', or 'constant' for plain Adam."),
         ('batch', flags.DEFINE_integer, 'Photographs a step (of a library: 1).'),
@@ -212,8 +212,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text(
         'begin',
         'predicted',
-        "'predicted' to begin with the norms that θ's predictor gives for the style, 'theta' to "
-        "begin at θ itself; of a library also 'library', its default, to begin where finished "
+        "'predicted' norms or 'theta' itself; a library's default is 'library', what its finished "
         'styles let expect.',
     )
     for name, help_text in (
