@@ -184,7 +184,7 @@ def adapt_many(
         made = _adapt_all(
             found,
             paintings,
-            _Group(theta, vgg_params, weights, inner, settings, count, devices),
+            _Group(theta, vgg_params, weights, inner, where, schedule, count, devices),
             _Photographs(batches),
             keep=None if out is None else functools.partial(library.save, out, overwrite=True),
             total=len(todo),
@@ -366,15 +366,13 @@ class _Group:
         vgg_params: Params,
         weights: adaptation.Weights,
         inner: adaptation.Learned | None,
-        settings: dict[str, Any],
+        where: str,
+        schedule: str,
         count: int,
         devices: int,
     ) -> None:
-        begin = 'predicted' if settings['begin'] == 'library' else settings['begin']
-        self._begin = lambda grams: adaptation.begin(theta, grams, begin)
-        self._start = lambda: together.start(
-            theta.params, count, inner, schedule=settings['schedule']
-        )
+        self._begin = lambda grams: adaptation.begin(theta, grams, where)
+        self._start = lambda: together.start(theta.params, count, inner, schedule=schedule)
         _, fixed, plan = self._start()
         self._step = together.compiled_step(plan, devices)
         self._fixed, self._vgg = parallel.replicate((fixed, vgg_params), devices)

@@ -151,6 +151,7 @@ def steps_together(devices):
     grams = canvas_grams(network, paintings, np.full((8, 2), 40))
     weights = adaptation.Weights(1e-3, 1.0, 1e3)
     state, fixed, plan = together.start(THETA, 8, schedule='constant')
+    together.compiled_step.cache_clear()  # others may have compiled it for other shapes
     step = together.compiled_step(plan, devices)
     fixed, placed = parallel.replicate((fixed, network), devices)
     history = []

@@ -111,6 +111,14 @@ def make_state(config, theta, predictor, **options):
     return learner.create(config, jax.random.key(0), theta=theta, predictor=predictor, **options)
 
 
+def one_step(state, vgg_params, batch, *, config):
+    """One outer step on one device."""
+    step = parallel.spread(
+        functools.partial(learner.train_step, config=config), shared=2, devices=1
+    )
+    return step(*parallel.replicate((state, vgg_params), 1), batch)
+
+
 @pytest.mark.parametrize('norms_rate', [0.0, 0.1])
 def test_gradients_are_those_of_styles_one_by_one(
     network, theta, predictor, norms_rate, disagreement
@@ -118,9 +126,7 @@ def test_gradients_are_those_of_styles_one_by_one(
     config = make_config(outer_norms_rate=norms_rate, outer_log_loss=True, outer_clip=0.0)
     batch = test_learner.make_batch(3, steps=0)
     state = make_state(config, theta, predictor, styles=4)
-    after, metrics = jax.jit(functools.partial(parallel_alone, config=config))(
-        state, network, batch
-    )
+    after, metrics = one_step(state, network, batch, config=config)
     outer = data.as_float(batch.outer)
     each = grams.of_styles(network, data.as_float(batch.style))
 
@@ -142,14 +148,6 @@ def test_gradients_are_those_of_styles_one_by_one(
     disagreement(10 * test_learner.flat(mu), test_learner.flat(of_predictor), 1e-4)
     assert np.isfinite(metrics.outer)
     assert (after.table is None) == (not norms_rate)
-
-
-def parallel_alone(state, vgg_params, batch, *, config):
-    """One outer step on one device."""
-    step = parallel.spread(
-        functools.partial(learner.train_step, config=config), shared=2, devices=1
-    )
-    return step(*parallel.replicate((state, vgg_params), 1), batch)
 
 
 def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(
@@ -195,7 +193,7 @@ def test_exact_meta_gradients_go_through_an_inner_loop_from_predicted_norms(
 ):
     config = test_learner.make_config(model_predictor=True, outer_clip=0.0, inner_rate=0.02)
     batch = test_learner.make_batch(2)
-    after, _ = parallel_alone(make_state(config, theta, predictor), network, batch, config=config)
+    after, _ = one_step(make_state(config, theta, predictor), network, batch, config=config)
     helpers.assert_identical(after.predictor.params, predictor)  # stays as it is
     evaluate = learner.loss(network, config)
     each = grams.of_styles(network, data.as_float(batch.style))
@@ -291,7 +289,6 @@ def test_alone_and_in_a_library_a_style_begins_alike(whole, tmp_path, monkeypatc
 def test_the_shipped_loss_network_has_as_many_features_as_its_channels():
     network = jax.eval_shape(lambda: vgg.random(jax.random.key(0)))
     assert predict.features(network) == 64 + 128 + 256 + 512 + 4
-    kernel = meta.partition  # the names of out are those that meta.partition tells as norms
     theta = transformer.init(jax.random.key(0))
-    norms, _ = kernel(theta, IS_NORM)
+    norms, _ = meta.partition(theta, IS_NORM)
     assert predict.create(jax.random.key(0), theta, 964).out.keys() == norms.keys()
