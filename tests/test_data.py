@@ -351,11 +351,13 @@ def test_a_part_without_any_good_image_is_an_error(tmp_path, styles, warned):
 # ----------------------------------------------------------------------------------- processes
 
 SCRIPT = """
-import gc, hashlib, json, sys
+import hashlib, json, signal, sys
 from metastyle_jax import data, sources
 
 if __name__ == '__main__':
-    gc.disable()  # an interrupt that comes in JAX's callback of the collector is lost
+    # Python loses an interrupt that comes in a callback, of the collector for one.
+    interrupts = []
+    signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
     contents, styles, settings, state, forever = json.loads(sys.argv[1])
     batches = data.meta_batches(
         sources.open_source(contents, kind='content'),
@@ -367,6 +369,8 @@ if __name__ == '__main__':
     print(hashlib.sha256(b''.join(x.tobytes() for x in next(batches))).hexdigest(), flush=True)
     while forever:
         next(batches)
+        if interrupts:
+            raise KeyboardInterrupt
 """
 
 
