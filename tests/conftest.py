@@ -1,6 +1,9 @@
 """Strict settings for every test; they must be in place before JAX starts its backend."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Eight virtual devices let the sharding tests run anywhere. Compilation, not arithmetic, is what
 # the suite spends its time on, so XLA's costly optimizations are off: they change no meaning.
@@ -10,6 +13,11 @@ os.environ['XLA_FLAGS'] = (
     + ' --xla_llvm_disable_expensive_passes=true'
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Commands keep compiled programs: not among the user's, and not those of earlier runs. Workers of
+# one run, which inherit the place, share them.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    os.environ['XDG_CACHE_HOME'] = tempfile.mkdtemp(prefix='metastyle-tests-')
+    atexit.register(shutil.rmtree, os.environ['XDG_CACHE_HOME'], ignore_errors=True)
 
 import jax  # noqa: E402
 import jax.flatten_util  # noqa: E402
