@@ -41,8 +41,8 @@ SHIPPED = pathlib.Path(__file__).with_name('theta.safetensors')  # see docs/MODE
 _META_1 = {'sha256', 'keys', 'data_state'}  # what checkpoints of version 0.1 say of themselves
 _PREDICTOR = 'predictor/'  # before those of a predictor's tensors
 _RATES = 'rates/'  # before the names of learned rates in a θ file
-# Seconds to wait for a save. A clock set back while tensorstore writes can make it wait for ever,
-# and Orbax, whose own limit is by the same clock, with it.
+# Seconds to wait for a save. Tensorstore starts its threads by the calendar's clock: set back, it
+# can make a save wait until it has caught up, and Orbax, whose own limit is by it too, as long.
 _LIMIT = 600
 _log = logging.getLogger(__name__)
 _abandoned: list[pathlib.Path] = []  # folders of saves that did not end

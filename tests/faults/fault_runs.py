@@ -141,19 +141,29 @@ def digest(folder: pathlib.Path) -> dict[str, str]:
     }
 
 
-def turn_back_clock(folder: pathlib.Path) -> None:
-    """A hook: the clock is a day ahead until there are two checkpoints, then an hour behind."""
+def turn_back_clock(
+    folder: pathlib.Path, *, seconds: int, limit: float = checkpoint._LIMIT
+) -> None:
+    """A hook: once there are two checkpoints the clock, ahead until then, is set right.
+
+    Args:
+        folder: of the run.
+        seconds: how far back it goes.
+        limit: of seconds for a checkpoint to be written.
+    """
     shift, ahead = _shift_clock(), time.time()
-    shift(DAY)
-    assert time.time() > ahead + DAY / 2
+    shift(seconds)
+    assert time.time() > ahead + seconds / 2
+    checkpoint._LIMIT = limit
     save = checkpoint.Manager.save
 
     def save_and_shift(self: checkpoint.Manager, *args: Any, **kwargs: Any) -> bool:
         started = save(self, *args, **kwargs)
         if len(steps(folder)) == 1 and started:
             self.wait()
-            shift(-3600)
-            (folder / 'turned').write_text(str(time.time() - ahead))
+            before = time.time()
+            shift(0)
+            (folder / 'turned').write_text(str(time.time() - before))
         return started
 
     checkpoint.Manager.save = save_and_shift  # type: ignore[method-assign]
