@@ -28,6 +28,8 @@ SUFFIXES_IN = (
 )
 MIN_SIDE = 16
 MAX_PIXELS = 200_000_000
+_STRIP = 256  # rows at a time
+_GIF_PIXELS = 3000  # a byte: LZW has at most 4096 for a code of 12 bits
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 # What functions of the public interface take for a picture; also an array of JAX.
@@ -106,7 +108,12 @@ def read_uint8(
     colour, alpha = _decode(source, name, min_side)
     if colour.dtype == np.uint8 and alpha is None:
         return colour
-    return _to_uint8(_to_picture(colour, alpha).rgb)
+    result = np.empty((*colour.shape[:2], 3), np.uint8)
+    for top in range(0, len(colour), _STRIP):  # a large picture in float32 is several gigabytes
+        rows = slice(top, top + _STRIP)
+        opacity = None if alpha is None else alpha[rows]
+        result[rows] = _to_uint8(_to_picture(colour[rows], opacity).rgb)
+    return result
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -419,6 +426,8 @@ def _opened(source: Source, name: str | None) -> Iterator[tuple[Image.Image, int
         turn = pixels.orientation(image, stream)
         size = pixels.upright_size(image, turn)
         _check_size(*size, label)
+        if image.format == 'GIF':
+            _check_bytes(*size, stream, label)
         yield image, turn, size
 
 
@@ -455,6 +464,18 @@ def _check_size(height: int, width: int, label: str) -> None:
         )
 
 
+def _check_bytes(height: int, width: int, stream: BinaryIO, label: str) -> None:
+    """Refuses a GIF that says it is larger than its bytes can be: most of it would be empty."""
+    position = stream.tell()
+    count = stream.seek(0, os.SEEK_END)
+    stream.seek(position)
+    if height * width > _GIF_PIXELS * count:
+        raise ImageError(
+            f'{label}: is damaged or cut short ({count:,} bytes for {width} x {height} pixels); '
+            'save or download it again'
+        )
+
+
 def _decode(
     source: Source, name: str | None, min_side: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -479,7 +500,11 @@ def _to_picture(colour: np.ndarray, alpha: np.ndarray | None) -> Picture:
 
 
 def _on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    return 1.0 - (1.0 - rgb) * alpha[..., np.newaxis]
+    """Composites in place, for memory's sake."""
+    rgb -= 1
+    rgb *= alpha[..., np.newaxis]
+    rgb += 1
+    return rgb
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:

@@ -89,9 +89,9 @@ def adapt_many(
     overwrite: bool = False,
     content: str = 'sample:',
     content_exclude: Sequence[str] = (),
-    steps: int = 60,
+    steps: int = 40,
     begin: str = 'library',
-    warm_steps: int = 40,
+    warm_steps: int = 30,
     inner_steps: int = 0,
     rate: float | None = None,
     schedule: str = 'falling',
@@ -408,7 +408,7 @@ class _Group:
             fixed = fixed._replace(lengths=lengths)
         history = []
         for contents in photographs:
-            shared = together.Shared(self._fixed, self._vgg, jnp.asarray(contents), self._weights)
+            shared = together.Shared(fixed, self._vgg, jnp.asarray(contents), self._weights)
             state, loss = self._step(shared, state, grams)
             history.append(jax.device_get(loss))
             tell()

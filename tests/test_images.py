@@ -681,3 +681,28 @@ def test_a_picture_is_given_as_it_was_taken():
     assert images.give(array, array) is array
     given = images.give(array, Image.new('L', (2, 2)))
     np.testing.assert_array_equal(np.asarray(given), gradient())
+
+
+def test_a_gif_of_more_pixels_than_its_bytes_can_hold_is_refused(tmp_path):
+    encoded = io.BytesIO()
+    Image.new('P', (64, 48)).save(encoded, 'GIF')
+    data = bytearray(encoded.getvalue())
+    struct.pack_into('<HH', data, 6, 12000, 12000)
+    with pytest.raises(images.ImageError, match='bytes for 12000 x 12000 pixels'):
+        images.read(bytes(data))
+    plain = io.BytesIO()
+    Image.new('P', (1000, 1000)).save(plain, 'GIF')  # of one colour: as few bytes as there can be
+    assert images.read(plain.getvalue()).rgb.shape == (1000, 1000, 3)
+
+
+def test_a_large_picture_with_alpha_is_composited_in_strips(monkeypatch):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (70, 40, 4), np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, 'PNG')
+    colour, alpha = pixels[..., :3] / 255, pixels[..., 3:] / 255
+    expected = np.rint((1 - (1 - colour) * alpha) * 255)
+    monkeypatch.setattr(images, '_STRIP', 16)
+    found = images.read_uint8(encoded.getvalue())
+    assert np.abs(found - expected).max() <= 1
+    np.testing.assert_allclose(images.read(encoded.getvalue()).rgb, expected / 255, atol=0.51 / 255)
