@@ -351,6 +351,32 @@ def test_later_styles_begin_where_the_library_lets_expect(theta, paintings, tmp_
     assert found.names == [*first.names, *known.names]
 
 
+def test_later_styles_take_steps_of_the_lengths_that_are_foretold(theta, paintings, monkeypatch):
+    monkeypatch.setattr(foretell, 'LEAST', 2)
+    foretold = foretell.start
+    moved = {}
+    for factor in (0.0, 1.0):
+
+        def start(*args, factor=factor):
+            begun = foretold(*args)
+            return begun._replace(
+                lengths={name: factor * np.ones_like(x) for name, x in begun.lengths.items()}
+            )
+
+        monkeypatch.setattr(foretell, 'start', start)
+        settings = {
+            **FAST, 'steps': 1, 'warm_steps': 1, 'rate': 1e-3, 'schedule': 'falling',
+        }  # fmt: skip
+        found = many.adapt_many(paintings, theta, **settings).library
+        later = sorted(found.names, key=lambda name: found.entries[name].sha256)[2:4]
+        moved[factor] = [library.pick(found, name).params for name in later]
+    changed = [
+        max(float(np.abs(a[key] - b[key]).max()) for key in a)
+        for a, b in zip(moved[0.0], moved[1.0], strict=True)
+    ]
+    assert min(changed) > 1e-4, 'lengths of zero must change where a style ends'
+
+
 # The file. ----------------------------------------------------------------------------------------
 
 
