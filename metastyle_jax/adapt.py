@@ -216,7 +216,10 @@ def define_flags(values: flags.FlagValues) -> None:
         'styles let expect.',
     )
     for name, help_text in (
-        ('warm_steps', 'Of a library: gradient steps of styles that do not begin at θ.'),
+        (
+            'warm_steps',
+            'Of a library: gradient steps of styles that begin where the library foretells.',
+        ),
         ('styles_at_once', 'Of a library: how many are adapted in one batch; for memory alone.'),
         ('devices', 'Of a library: over how many devices they are shared out (default: all).'),
     ):

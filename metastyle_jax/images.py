@@ -29,7 +29,7 @@ SUFFIXES_IN = (
 MIN_SIDE = 16
 MAX_PIXELS = 200_000_000
 _STRIP = 256  # rows at a time
-_GIF_PIXELS = 3000  # a byte: LZW has at most 4096 for a code of 12 bits
+_GIF_PIXELS = 3000  # a byte: a code of LZW, 12 bits, stands for at most 4096
 
 Source: TypeAlias = str | os.PathLike[str] | bytes
 # What functions of the public interface take for a picture; also an array of JAX.

@@ -683,7 +683,7 @@ def test_a_picture_is_given_as_it_was_taken():
     np.testing.assert_array_equal(np.asarray(given), gradient())
 
 
-def test_a_gif_of_more_pixels_than_its_bytes_can_hold_is_refused(tmp_path):
+def test_a_gif_of_more_pixels_than_its_bytes_can_hold_is_refused():
     encoded = io.BytesIO()
     Image.new('P', (64, 48)).save(encoded, 'GIF')
     data = bytearray(encoded.getvalue())
