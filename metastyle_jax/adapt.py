@@ -216,10 +216,7 @@ def define_flags(values: flags.FlagValues) -> None:
         'styles let expect.',
     )
     for name, help_text in (
-        (
-            'warm_steps',
-            'Of a library: gradient steps of styles that begin where the library foretells.',
-        ),
+        ('warm_steps', 'Of a library: gradient steps where it foretells starts.'),
         ('styles_at_once', 'Of a library: how many are adapted in one batch; for memory alone.'),
         ('devices', 'Of a library: over how many devices they are shared out (default: all).'),
     ):
