@@ -205,6 +205,26 @@ def replicate(tree: PyTree, devices: int | None = None) -> PyTree:
     return jax.device_put(tree, jax.NamedSharding(mesh, jax.P()))
 
 
+def put(batch: PyTree, devices: int | None = None) -> PyTree:
+    """Starts to copy a batch to the devices that `spread` shares it out over.
+
+    Args:
+        batch: leaves `[S, ...]`, of S styles of this process.
+        devices: as given to `spread`.
+
+    Returns:
+        The same for `spread`, which would else copy it when it is called.
+
+    Raises:
+        UserError: S is no multiple of the number of devices of this process.
+    """
+    chosen = [device for device in jax.devices()[:devices] if device in jax.local_devices()]
+    sharding = jax.NamedSharding(jax.sharding.Mesh(chosen, (_AXIS,)), jax.P(_AXIS))
+    for leaf in jax.tree.leaves(batch):
+        check_divisible(len(leaf), len(chosen))
+    return jax.device_put(batch, sharding)
+
+
 def _part(leaf: Any) -> jax.P:
     """How a leaf lies on the devices: parted along its first axis, or whole if it has none."""
     return jax.P(_AXIS) if leaf.ndim else jax.P()

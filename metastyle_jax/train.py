@@ -148,6 +148,20 @@ def train(
         return loop.run(state, stop)
 
 
+class Fetched(NamedTuple):
+    """What a step needs of the data.
+
+    Attributes:
+        batch: as it was read.
+        given: what the step gets of it, on its way to the devices.
+        data_state: of the data, to go on after it.
+    """
+
+    batch: data.MetaBatch
+    given: data.MetaBatch | grams.Batch
+    data_state: dict[str, Any]
+
+
 class Checkpoint(NamedTuple):
     """A state on its way to disk."""
 
@@ -179,17 +193,19 @@ class Loop:
         origins: tuple[sources.Source, sources.Source],
     ) -> None:
         self._config = config
+        self._devices = parallel.count(config.outer.devices)
         self._folder = folder
         self._vgg = vgg_params
         self._manager = manager
         self._batches = batches
         self._origins = origins
+        self._data_state: dict[str, Any] = {}  # after the last step
         self._losses: list[float] = []  # outer losses since the last checkpoint
         self._pending: Checkpoint | None = None
         self._step_fn = parallel.spread(
             functools.partial(learner.train_step, config=config),
             shared=2,
-            devices=parallel.count(config.outer.devices),
+            devices=self._devices,
         )
         self._kept = (
             grams.Kept(vgg_params, config.data.keep_grams) if config.data.keep_grams else None
@@ -202,17 +218,18 @@ class Loop:
         start = done = int(state.step)
         log = self._open_log(start)
         try:
+            fetched = self._fetch() if done < config.steps else None
             # A signal to one process stops all of them after the same step.
             while done < config.steps and not (number := parallel.agree(stop.signal or 0)):
-                try:
-                    batch = next(self._batches)
-                except UserError:  # of the data; the state is sound
+                if isinstance(fetched, UserError):  # of the data; the state is sound
                     if done > start:
                         self._keep(done, state, force=True)
-                    raise
-                begun = time.monotonic()
-                given = self._kept(batch) if self._kept else batch
+                    raise fetched
+                assert fetched is not None
+                begun, (batch, given, self._data_state) = time.monotonic(), fetched
                 state, found = self._step_fn(state, self._vgg, given)
+                if done + 1 < config.steps:
+                    fetched = self._fetch()  # while the devices work on the step
                 scalars = metrics.scalars(jax.device_get(found))
                 if done == start:
                     logging.info('first step, with compilation: %.1f s', time.monotonic() - begun)
@@ -237,6 +254,15 @@ class Loop:
             return 128 + number
         logging.info('trained %d steps; θ is in %s', done, self._folder)
         return 0
+
+    def _fetch(self) -> Fetched | UserError:
+        """The next batch, sent to the devices; or why there is none."""
+        try:
+            batch = next(self._batches)
+        except UserError as error:
+            return error
+        given = self._kept(batch) if self._kept else batch
+        return Fetched(batch, parallel.put(given, self._devices), self._batches.get_state())
 
     def _open_log(self, start: int) -> metrics.Logger | metrics.Silent:
         """The log, which the first process writes."""
@@ -274,7 +300,7 @@ class Loop:
         taken = Checkpoint(
             step,
             state,
-            self._batches.get_state(),
+            self._data_state,
             float(np.mean(self._losses)) if whole else None,
         )
         if force:
