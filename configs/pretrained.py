@@ -82,6 +82,16 @@ def _predict(config: config_dict.ConfigDict) -> None:
     )
 
 
+def _large(config: config_dict.ConfigDict) -> None:
+    _predict(config)
+    config.steps = 12000
+    config.model.init = 'runs/predict'
+    config.data.update(size=256, style_size=256, workers=15)
+    config.outer.update(styles=16, rate=1e-3, warmup=200)
+    config.log.update(every=100, pictures=0)
+    config.checkpoint.update(every=1000)
+
+
 def _last(config: config_dict.ConfigDict) -> None:
     _meta(config)
     config.steps = 250
@@ -90,4 +100,4 @@ def _last(config: config_dict.ConfigDict) -> None:
     config.outer.update(rate=3e-5, rates_speed=300.0, schedule='cosine')
 
 
-_STAGES = {'plain': _plain, 'meta': _meta, 'norms': _norms, 'predict': _predict, '': _last}
+_STAGES = {'plain': _plain, 'meta': _meta, 'norms': _norms, 'predict': _predict, 'large': _large, '': _last}
