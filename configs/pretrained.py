@@ -1,18 +1,21 @@
-"""The recipe of the θ that ships, in five stages.
+"""The recipe of the θ that ships, in six stages.
 
 First plain training on all styles at once (`:plain`, T = 0), then exact meta-gradients through five
 SGD steps at learned rates (`:meta`), then all styles at once again, each with instance norms of its
 own (`:norms`), then with norms that a predictor, which learns with θ, gives for each (`:predict`),
-at last exact meta-gradients from predicted norms for the inner rates, with θ nearly still. Losses
-in logarithms, so that no style owns the gradient; lengths of normalized kernels kept, so that
-adaptation's steps do not lose effect. One file in sixteen is held out of all.
+the same at 256² on a GPU (`:large`), at last exact meta-gradients from predicted norms for the
+inner rates, with θ all but still. Losses in logarithms, so that no style owns the gradient; lengths
+of normalized kernels kept, so that adaptation's steps do not lose effect. One file in sixteen is
+held out of all.
 
 Command: bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS
-Hardware and result: two CPU cores (Intel Xeon, Sapphire Rapids), 2026-11-24 and 25: 9, 44, 85,
-    43 and 12 minutes for the stages, other programs beside them for a good part; the third and the
-    fourth hold 4.5 GB. The third had 1,590 steps more than here, at about half its rate. Curves on
-    held-out styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes the sample
-    pictures of the pip packages.
+Hardware and result: `:large` took one NVIDIA H100 and 16 cores 5 min 15 s at 25 steps a second,
+    after half a minute of start and compilation (2026-11-26; jax 0.11.2, products in TF32); the
+    others two CPU cores (Intel Xeon, Sapphire Rapids; 2026-11-24 to 26) 9, 44, 85, 43 and 14
+    minutes, other programs beside them for a good part, of which the third and the fourth hold
+    4.5 GB. The third had 1,590 steps more than here, at about half its rate. Curves on held-out
+    styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes the sample pictures of
+    the pip packages.
 """
 
 import pathlib
@@ -24,7 +27,7 @@ _WHOLE = {'style_size': 128, 'style_fit': 'squash', 'keep_grams': 4.0}  # painti
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-    """The configuration; `arg` is plain|meta|norms|predict or '' for the last stage; or 'tiny'."""
+    """The configuration; `arg` is plain|meta|norms|predict|large, '' for the last stage, or 'tiny'."""
     if arg not in (*_STAGES, 'tiny'):
         known = ', '.join(map(repr, (*_STAGES, 'tiny')))
         raise ValueError(
@@ -84,7 +87,7 @@ def _predict(config: config_dict.ConfigDict) -> None:
 
 def _large(config: config_dict.ConfigDict) -> None:
     _predict(config)
-    config.steps = 12000
+    config.steps = 8000
     config.model.init = 'runs/predict'
     config.data.update(size=256, style_size=256, workers=15)
     config.outer.update(styles=16, rate=1e-3, warmup=200)
@@ -95,9 +98,9 @@ def _large(config: config_dict.ConfigDict) -> None:
 def _last(config: config_dict.ConfigDict) -> None:
     _meta(config)
     config.steps = 250
-    config.model.update(init='runs/predict', predictor=True)
-    config.data.update(_WHOLE)
-    config.outer.update(rate=3e-5, rates_speed=300.0, schedule='cosine')
+    config.model.update(init='runs/large', predictor=True)
+    config.data.update(_WHOLE, style_size=256)
+    config.outer.update(rate=3e-6, rates_speed=3000.0, schedule='cosine')
 
 
 _STAGES = {'plain': _plain, 'meta': _meta, 'norms': _norms, 'predict': _predict, 'large': _large, '': _last}

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Trains the θ that ships, in the five stages of configs/pretrained.py, and writes it to
-# RUN/theta.safetensors. The same command resumes. Usage:
+# Trains the θ that ships, in the six stages of configs/pretrained.py, and writes it to
+# RUN/theta.safetensors. The same command resumes. The fifth stage wants a GPU; the environment
+# METASTYLE_EXTRAS=samples,cuda12 installs JAX for it. Usage:
 #   bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS [RUN]
 set -euo pipefail
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then
-  sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
 for folder in "$1" "$2"; do
@@ -22,7 +23,7 @@ number=0
 init=(--config.model.init=)
 train() { # NAME CONFIG WHAT: one stage, from where the one before it ended
   number=$((number + 1))
-  echo "$number/6 $3"
+  echo "$number/7 $3"
   "$venv/bin/python" -m metastyle_jax.train --config="configs/pretrained.py$2" \
     --workdir="$run/$1" "${init[@]}" "${data[@]}"
   last=$(basename -a "$run/$1"/checkpoints/[0-9]* | sort -n | tail -1)
@@ -32,8 +33,9 @@ train plain :plain "plain training on all styles at once"
 train meta :meta "exact meta-gradients"
 train norms :norms "norms of each style's own"
 train predict :predict "a predictor of norms, with θ"
+train large :large "the same at 256²"
 train last "" "exact meta-gradients again, for the inner rates"
-echo "6/6 writing θ"
+echo "7/7 writing θ"
 "$venv/bin/python" - "$run" <<'PY'
 import pathlib
 import sys

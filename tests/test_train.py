@@ -396,7 +396,7 @@ def test_values_of_other_types_in_a_configuration_file_are_named(name, value, me
     ('name', 'argument'),
     [
         *itertools.product(['coco', 'folder', 'quickstart', 'pretrained'], ['', 'tiny']),
-        *itertools.product(['pretrained'], ['plain', 'meta', 'norms', 'predict']),
+        *itertools.product(['pretrained'], ['plain', 'meta', 'norms', 'predict', 'large']),
     ],
 )
 def test_every_configuration_passes_its_checks(name, argument):
