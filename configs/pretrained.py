@@ -27,7 +27,7 @@ _WHOLE = {'style_size': 128, 'style_fit': 'squash', 'keep_grams': 4.0}  # painti
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-    """The configuration; `arg` is plain|meta|norms|predict|large, '' for the last stage, or 'tiny'."""
+    """The configuration; `arg` is plain|meta|norms|predict|large, '' for the last, or 'tiny'."""
     if arg not in (*_STAGES, 'tiny'):
         known = ', '.join(map(repr, (*_STAGES, 'tiny')))
         raise ValueError(
@@ -103,4 +103,11 @@ def _last(config: config_dict.ConfigDict) -> None:
     config.outer.update(rate=3e-6, rates_speed=3000.0, schedule='cosine')
 
 
-_STAGES = {'plain': _plain, 'meta': _meta, 'norms': _norms, 'predict': _predict, 'large': _large, '': _last}
+_STAGES = {
+    'plain': _plain,
+    'meta': _meta,
+    'norms': _norms,
+    'predict': _predict,
+    'large': _large,
+    '': _last,
+}

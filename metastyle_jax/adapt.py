@@ -81,7 +81,8 @@ def adapt(
         inner_steps: how many of the steps are those of the inner loop that θ was trained for, if
             its rates were learned; Adam takes the others. They are ahead of Adam for about five
             steps: worth it where there is no time for more.
-        rate: of Adam; if None that of `adaptation.RATES`, 4e-4 from predicted norms, else 1.5e-3.
+        rate: of Adam; if None that of `adaptation.RATES`: from predicted norms 2e-4, or 4e-4 where
+            they alone are adapted; from θ 1.5e-3.
         schedule: 'falling' for steps that warm up and then shorten, longer ones for instance
             norms; 'constant' for plain Adam. See `adaptation.adam`.
         batch: photographs a step.
@@ -126,7 +127,7 @@ def adapt(
     grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
-    settings['rate'] = rate = adaptation.rate_from(theta, begin) if rate is None else rate
+    settings['rate'] = rate = adaptation.rate_from(theta, begin, params) if rate is None else rate
     inner = adaptation.learned(theta, steps=inner_steps)
     first = adaptation.begin(theta, grams, begin)
     state, fixed, plan = adaptation.start(first, params, inner, schedule=schedule)
@@ -195,7 +196,7 @@ def define_flags(values: flags.FlagValues) -> None:
         (
             'rate',
             flags.DEFINE_float,
-            "Adam's rate (4e-4 from predicted norms, else 1.5e-3).",
+            "Adam's rate (from predicted norms 2e-4, of norms alone 4e-4; from θ 1.5e-3).",
         ),
         ('schedule', text, "Of the rate: 'falling', or 'constant' for plain Adam."),
         ('batch', flags.DEFINE_integer, 'Photographs a step (of a library: 1).'),

@@ -17,8 +17,12 @@ import optax
 from metastyle_jax import checkpoint, data, images, losses, meta, predict, transformer, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
-# Of Adam. Norms that fit already are lost in steps that are right from θ itself.
-RATES = {'predicted': 4e-4, 'theta': 1.5e-3}
+# Of Adam, by where adaptation begins and what is adapted. Norms that fit already are lost in steps
+# that are right from θ itself.
+RATES = {
+    'predicted': {'all': 2e-4, 'norm': 4e-4},
+    'theta': {'all': 1.5e-3, 'norm': 1.5e-3},
+}
 SCHEDULES = ('falling', 'constant')
 BEGIN = ('predicted', 'theta')
 # Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
@@ -210,9 +214,9 @@ def begin(theta: checkpoint.Theta, grams: tuple[Array, ...], where: str) -> Para
     return predict.begin(theta.params, theta.predictor, grams)
 
 
-def rate_from(theta: checkpoint.Theta, where: str) -> float:
+def rate_from(theta: checkpoint.Theta, where: str, params: str) -> float:
     """Adam's rate where none is given, for what `begin` begins with."""
-    return RATES['theta' if theta.predictor is None else where]
+    return RATES['theta' if theta.predictor is None else where][params]
 
 
 def start(

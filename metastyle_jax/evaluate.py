@@ -131,7 +131,9 @@ def milestones(steps: int) -> list[int]:
 
 def rate_of(theta: checkpoint.Theta, settings: Settings) -> float:
     """Adam's rate for an initialization."""
-    return adaptation.rate_from(theta, settings.begin) if settings.rate is None else settings.rate
+    if settings.rate is not None:
+        return settings.rate
+    return adaptation.rate_from(theta, settings.begin, settings.params)
 
 
 def adaptation_curve(
@@ -428,7 +430,7 @@ def define_flags(values: flags.FlagValues) -> None:
     helps = {
         'steps': 'Of adaptation.',
         'random_steps': 'Of the random initialization.',
-        'rate': "Adam's rate (default: 4e-4 from predicted norms, 1.5e-3 from θ).",
+        'rate': "Adam's rate (default from predicted norms 2e-4, norms alone 4e-4; from θ 1.5e-3).",
         'begin': "'predicted' norms of the style, where a θ has a predictor; or 'theta' itself.",
         'inner_steps': 'How many steps are of the inner loop that θ was trained for.',
         'schedule': "Of the rate: 'falling', or 'constant' for plain Adam.",

@@ -167,7 +167,7 @@ def adapt_many(
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
     where = 'predicted' if begin == 'library' else begin
-    settings['rate'] = rate = adaptation.rate_from(theta, where) if rate is None else rate
+    settings['rate'] = rate = adaptation.rate_from(theta, where, 'norm') if rate is None else rate
     vgg_params = vgg.load(vgg_file)
     settings['vgg'] = vgg.digest(vgg_params)
     found = _begin(out, theta, settings, overwrite)

@@ -114,7 +114,10 @@ def test_a_step_on_one_and_eight_devices_reports_the_same(network, disagreement,
 
 
 def test_a_batch_sent_ahead_is_shared_out_as_it_would_be():
-    batch = {'a': np.arange(16.0, dtype=np.float32).reshape(8, 2), 'none': np.zeros((8, 0), np.int8)}
+    batch = {
+        'a': np.arange(16.0, dtype=np.float32).reshape(8, 2),
+        'none': np.zeros((8, 0), np.int8),
+    }
     step = parallel.spread(
         lambda scale, batch: parallel.mean(scale * jnp.square(batch['a'])), shared=1, devices=4
     )

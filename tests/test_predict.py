@@ -256,8 +256,9 @@ def test_adaptation_begins_where_it_is_told(network, theta, whole):
     helpers.assert_identical(adaptation.begin(alone, found, 'predicted'), theta)
     with pytest.raises(UserError, match="begin='x': it must be one of predicted, theta"):
         metastyle_jax.adapt('painting.png', whole, begin='x')
-    assert adaptation.rate_from(whole, 'predicted') < adaptation.rate_from(whole, 'theta')
-    assert adaptation.rate_from(alone, 'predicted') == adaptation.rate_from(alone, 'theta')
+    rate = adaptation.rate_from
+    assert rate(whole, 'predicted', 'all') < rate(whole, 'theta', 'all')
+    assert rate(alone, 'predicted', 'norm') == rate(alone, 'theta', 'norm')
     with pytest.raises(UserError, match="this loss network gives .*begin='theta'"):
         adaptation.begin(whole, found[:3], 'predicted')
 

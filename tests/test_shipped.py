@@ -56,7 +56,10 @@ def found():
 
 def test_it_adapts_by_default_and_faster_than_a_random_start(theta, found):
     assert found.theta_sha256 == theta.fingerprint
-    same = {'rate': adaptation.RATES['theta'], 'schedule': 'falling'}  # and compiled once for both
+    same = {
+        'rate': adaptation.RATES['theta']['all'],
+        'schedule': 'falling',
+    }  # and compiled once for both
     other = johnson.train(PAINTING, **OPTIONS, **same)
     ours, random = (np.array(style.losses['total']) for style in (found, other))
     assert ours[0] < random[0]
