@@ -65,8 +65,8 @@ def main() -> None:
     source = sources.open_source(options.style, kind='style')
     photographs = sources.open_source(options.content, kind='content')
     order = np.random.default_rng(0).permutation(len(source)).tolist()
-    warm, group = 2 * many.AT_ONCE, many.AT_ONCE  # enough finished ones to foretell from
-    chosen, rest = order[:warm], order[warm : warm + group * options.groups]
+    group = many.AT_ONCE
+    chosen, rest = order[:group], order[group : group * (1 + options.groups)]
     contents = jnp.asarray(
         np.stack([
             images.center_square(images.read(photographs[i]).rgb, SIZE)

@@ -213,11 +213,9 @@ def define_flags(values: flags.FlagValues) -> None:
     text(
         'begin',
         'predicted',
-        "'predicted' norms or 'theta' itself; a library's default is 'library', what its finished "
-        'styles let expect.',
+        "Where to begin: at 'predicted' norms of the style, or at 'theta' itself.",
     )
     for name, help_text in (
-        ('warm_steps', 'Of a library: gradient steps where it foretells starts.'),
         ('styles_at_once', 'Of a library: how many are adapted in one batch; for memory alone.'),
         ('devices', 'Of a library: over how many devices they are shared out (default: all).'),
     ):

@@ -90,12 +90,10 @@ class Fixed(NamedTuple):
     Attributes:
         slow: tensors that stay, by name.
         rates: of the learned inner loop, by name.
-        lengths: factors of Adam's steps, by name; 1 for those that are not there.
     """
 
     slow: dict[str, Array]
     rates: dict[str, Array]
-    lengths: dict[str, Array]
 
 
 class Plan(NamedTuple):
@@ -243,10 +241,10 @@ def start(
     factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
     plan = Plan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
     if inner is None:
-        return State(zero, fast, opt_state, None), Fixed(slow, {}, {}), plan
+        return State(zero, fast, opt_state, None), Fixed(slow, {}), plan
     rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
     inner_state = inner_optimizer(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
-    return State(zero, fast, opt_state, inner_state), Fixed(slow, rates, {}), plan
+    return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
 
 
 def read_style(style: images.ImageLike, size: int) -> tuple[np.ndarray, str, str]:
@@ -273,17 +271,16 @@ def name_of(image: images.ImageLike | None) -> str | None:
     return None if image is None else 'array'
 
 
-def check_settings(settings: dict[str, Any], *, begin_words: tuple[str, ...] = BEGIN) -> None:
+def check_settings(settings: dict[str, Any]) -> None:
     """Raises UserError for values that no adaptation can work with; see `adapt.adapt`.
 
     Args:
         settings: arguments of `adapt.adapt`.
-        begin_words: what `begin` may be.
     """
     transformer.adapted(settings['params'])
     adam(1.0, settings['schedule'])
-    if settings['begin'] not in begin_words:
-        raise UserError(f'begin={settings["begin"]!r}: it must be one of {", ".join(begin_words)}')
+    if settings['begin'] not in BEGIN:
+        raise UserError(f'begin={settings["begin"]!r}: it must be one of {", ".join(BEGIN)}')
     least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
     for name, least in least_of.items():
         value = settings[name]
@@ -384,8 +381,6 @@ def update(
         name: update * (plan.norm_factor if is_norm(name) else 1.0)
         for name, update in updates.items()
     }
-    for name, length in fixed.lengths.items():
-        updates[name] *= jnp.broadcast_to(length, updates[name].shape)
     inner = state.inner
     if plan.loop is not None:
         if plan.loop.log_loss:

@@ -19,7 +19,6 @@ import safetensors
 from metastyle_jax import checkpoint, images, styles, tensors, transformer, types
 
 SHOWN = 10  # names that one message holds
-_FEATURES = 'style/features'
 _FORMAT = tensors.Format(
     name='metastyle_jax.library',
     version=1,
@@ -47,14 +46,12 @@ class Library(NamedTuple):
 
     Attributes:
         params: name -> `[S, C]` float32, the scales and biases of instance norms.
-        features: `[S, foretell.FEATURES]` float16, of the style images.
         entries: name of each style, in the order of the rows -> what is known of it.
         theta_sha256: `tensors.fingerprint` of the θ.
         settings: the options of the adaptation, JSON types.
     """
 
     params: dict[str, np.ndarray]
-    features: np.ndarray
     entries: dict[str, Entry]
     theta_sha256: str
     settings: dict[str, Any]
@@ -88,7 +85,6 @@ def save(path: str | os.PathLike[str], library: Library, *, overwrite: bool = Fa
         'settings': json.dumps(library.settings, default=str),
     }
     flat = {name: np.array(array, np.float32) for name, array in library.params.items()}
-    flat[_FEATURES] = np.array(library.features, np.float16)
     tensors.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
 
 
@@ -123,9 +119,8 @@ def load(path: str | os.PathLike[str]) -> Library:
                 f'{name} in {path} has the shape {array.shape}, expected one row for each of '
                 f'{len(entries)} styles: make it again.'
             )
-    features = flat.pop(_FEATURES, np.zeros((len(entries), 0), np.float16))
     flat = tensors.as_float32(flat, path, styles.StyleFileError)
-    return Library(flat, features, entries, metadata['theta_sha256'], settings)
+    return Library(flat, entries, metadata['theta_sha256'], settings)
 
 
 def merge(one: Library, other: Library) -> Library:
@@ -141,7 +136,6 @@ def merge(one: Library, other: Library) -> Library:
 
     return one._replace(
         params={key: join(one.params.get(key), leaf) for key, leaf in other.params.items()},
-        features=join(one.features, other.features),
         entries={name: entries[name] for name in sorted(entries)},
     )
 

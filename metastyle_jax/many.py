@@ -22,7 +22,6 @@ from metastyle_jax import (
     checkpoint,
     colours,
     data,
-    foretell,
     images,
     library,
     losses,
@@ -37,7 +36,6 @@ from metastyle_jax import (
 from metastyle_jax.types import Params, UserError
 
 AT_ONCE = 8
-BEGIN = ('library', *adaptation.BEGIN)
 _KEPT = 2**29  # bytes of photographs that are kept for the next styles instead of decoded anew
 _PARTS = ('total', 'content', 'style')
 
@@ -59,12 +57,11 @@ class Adapted(NamedTuple):
 
 
 class _Painting(NamedTuple):
-    """A style to adapt to; `grams` are L arrays `[C, C]`, `features` of `foretell.describe`."""
+    """A style to adapt to; `grams` are L arrays `[C, C]`."""
 
     name: str
     sha256: str
     grams: tuple[np.ndarray, ...]
-    features: np.ndarray
 
 
 class _Made(NamedTuple):
@@ -89,9 +86,8 @@ def adapt_many(
     overwrite: bool = False,
     content: str = 'sample:',
     content_exclude: Sequence[str] = (),
-    steps: int = 40,
-    begin: str = 'library',
-    warm_steps: int = 30,
+    steps: int = 30,
+    begin: str = 'predicted',
     inner_steps: int = 0,
     rate: float | None = None,
     schedule: str = 'falling',
@@ -110,10 +106,8 @@ def adapt_many(
 ) -> Adapted:
     """Adapts the instance norms of θ to every picture of a folder.
 
-    Several styles take their steps in one batch. Once some are finished, the others begin where
-    those let expect that they end, see `foretell`, and need fewer steps. With another
-    `begin` each style becomes what `adapt` with `params='norm'` and the same settings makes of it,
-    but for rounding, whatever else is in the folder.
+    Several styles take their steps in one batch. Each becomes what `adapt` with `params='norm'`
+    and the same settings makes of it, but for rounding, whatever else is in the folder.
 
     Args:
         pictures: a folder, searched with its sub-folders, or a data source, see
@@ -124,12 +118,10 @@ def adapt_many(
         overwrite: whether to begin anew where `out` exists.
         content: see `adapt.adapt`, as for all that is not named here.
         content_exclude: leaves out photographs whose names contain one of these words.
-        steps: gradient steps of styles that do not begin where the library foretells.
-        begin: 'library' to begin there once there are enough finished styles, and at 'predicted'
-            before; 'predicted' or 'theta' to begin always so, see `adapt.adapt`.
-        warm_steps: gradient steps of styles that begin at what the library foretells.
+        steps: gradient steps.
+        begin: 'predicted' or 'theta', see `adapt.adapt`.
         inner_steps: how many of them are of the inner loop that θ was trained for.
-        rate: of Adam, see `adapt.adapt`; if None, a library has that of predicted norms.
+        rate: of Adam, see `adapt.adapt`.
         schedule: 'falling' or 'constant'.
         batch: photographs a step, the same ones for all styles.
         size: pixels of their sides.
@@ -154,7 +146,7 @@ def adapt_many(
     """
     settings = {
         'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
-        'begin': begin, 'warm_steps': warm_steps, 'inner_steps': inner_steps,
+        'begin': begin, 'inner_steps': inner_steps,
         'rate': rate, 'schedule': schedule, 'batch': batch, 'size': size, 'style_size': style_size,
         'match_colours': match_colours and pathlib.Path(match_colours).name, 'params': 'norm',
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
@@ -166,8 +158,7 @@ def adapt_many(
     transformer.check(theta.params)
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
-    where = 'predicted' if begin == 'library' else begin
-    settings['rate'] = rate = adaptation.rate_from(theta, where, 'norm') if rate is None else rate
+    settings['rate'] = rate = adaptation.rate_from(theta, begin, 'norm') if rate is None else rate
     vgg_params = vgg.load(vgg_file)
     settings['vgg'] = vgg.digest(vgg_params)
     found = _begin(out, theta, settings, overwrite)
@@ -184,7 +175,7 @@ def adapt_many(
         made = _adapt_all(
             found,
             paintings,
-            _Group(theta, vgg_params, weights, inner, where, schedule, count, devices),
+            _Group(theta, vgg_params, weights, inner, begin, schedule, count, devices),
             _Photographs(batches),
             keep=None if out is None else functools.partial(library.save, out, overwrite=True),
             total=len(todo),
@@ -200,18 +191,9 @@ def adapt_many(
 
 def _check(settings: dict[str, Any], styles_at_once: int) -> None:
     """Raises UserError for values that no adaptation to many styles can work with."""
-    adaptation.check_settings(settings, begin_words=BEGIN)
-    for name, value in (
-        ('warm_steps', settings['warm_steps']),
-        ('styles_at_once', styles_at_once),
-    ):
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f'{name}={value}: it must be a whole number of at least 1')
-    if settings['inner_steps'] and settings['begin'] == 'library':
-        raise UserError(
-            f'inner_steps={settings["inner_steps"]} are for styles that begin at θ or what it '
-            'predicts: add begin=predicted'
-        )
+    adaptation.check_settings(settings)
+    if not isinstance(styles_at_once, int) or styles_at_once < 1:
+        raise UserError(f'styles_at_once={styles_at_once}: it must be a whole number of at least 1')
 
 
 def _adapt_all(
@@ -227,23 +209,14 @@ def _adapt_all(
     progress: bool,
 ) -> Adapted:
     """Group after group, until there is no painting left; the library is kept after each."""
-    before, added, stop = len(found.entries), 0, False
-
-    def steps(done: int) -> int:
-        warm = found.settings['begin'] == 'library' and done >= foretell.LEAST
-        return found.settings['warm_steps' if warm else 'steps']
-
-    ahead = sum(steps(before + done) for done in range(0, total, group.count))
+    added, stop, steps = 0, False, found.settings['steps']
+    ahead = steps * -(-total // group.count)
     with metrics.progress(
         description='adapting', unit='step', disable=not (progress and total), total=ahead
     ) as bar:
         while not stop and (chosen := list(itertools.islice(paintings, group.count))):
-            done = len(found.entries)
             bar.set_postfix(styles=f'{added}/{total}', refresh=False)
-            warm = found.settings['begin'] == 'library' and done >= foretell.LEAST
-            made = group.adapt(
-                chosen, found if warm else None, photographs.first(steps(done)), bar.update, stopped
-            )
+            made = group.adapt(chosen, photographs.first(steps), bar.update, stopped)
             stop = made is None
             if made is not None:
                 new = _finite(found, chosen, made, failed)
@@ -268,8 +241,7 @@ def _begin(
     if out is not None:
         library.check_output(out, overwrite=True)
     if out is None or overwrite or not os.path.exists(out):
-        none = np.zeros((0, foretell.FEATURES), np.float16)
-        return library.Library({}, none, {}, theta.fingerprint, settings)
+        return library.Library({}, {}, theta.fingerprint, settings)
     found = library.load(out)
     remedy = 'choose another --out, or --overwrite to begin anew'
     if found.theta_sha256 != theta.fingerprint:
@@ -310,8 +282,7 @@ def _todo(
             todo.append((i, digest))
     if kept:
         logging.info('%d styles are done already, %d are to do', kept, len(todo))
-    # In the order of their hashes, so that the first ones are a fair sample of all.
-    return sorted(todo, key=lambda each: each[1])
+    return todo
 
 
 def _paintings(
@@ -334,7 +305,7 @@ def _paintings(
         if palette is not None:
             picture = colours.match(picture, palette)
         grams = together.style_grams(vgg_params, picture)
-        yield _Painting(name, digest, grams, foretell.describe(grams))
+        yield _Painting(name, digest, grams)
 
 
 class _Photographs:
@@ -377,38 +348,25 @@ class _Group:
         self._step = together.compiled_step(plan, devices)
         self._fixed, self._vgg = parallel.replicate((fixed, vgg_params), devices)
         self._weights = weights
-        self._devices = devices
         self.count = count
 
     def adapt(
         self,
         chosen: Sequence[_Painting],
-        known: library.Library | None,
         photographs: Iterable[np.ndarray],
         tell: Callable[[], Any],
         stopped: Callable[[], bool],
     ) -> _Made | None:
-        """Adapted norms of the paintings, or None where it was stopped.
-
-        They begin as the settings say, or where the styles of a library let expect that they end.
-        """
+        """Adapted norms of the paintings, or None where it was stopped."""
         filled = [*chosen, *[chosen[-1]] * (self.count - len(chosen))]
         grams = tuple(np.stack(layers) for layers in zip(*(one.grams for one in filled)))  # noqa: B905
         state, _, _ = self._start()
-        fixed = self._fixed
-        if known is None:
-            starts = [tensors.flatten(self._begin(one.grams)) for one in filled]
-            fast = {name: jnp.stack([each[name] for each in starts]) for name in state.fast}
-            state = state._replace(fast=fast)
-        else:
-            features = np.stack([one.features for one in filled])
-            begun = foretell.start(known.features, known.params, features)
-            state = state._replace(fast=jax.tree.map(jnp.asarray, begun.norms))
-            lengths = parallel.replicate(begun.lengths, self._devices)
-            fixed = fixed._replace(lengths=lengths)
+        starts = [tensors.flatten(self._begin(one.grams)) for one in filled]
+        fast = {name: jnp.stack([each[name] for each in starts]) for name in state.fast}
+        state = state._replace(fast=fast)
         history = []
         for contents in photographs:
-            shared = together.Shared(fixed, self._vgg, jnp.asarray(contents), self._weights)
+            shared = together.Shared(self._fixed, self._vgg, jnp.asarray(contents), self._weights)
             state, loss = self._step(shared, state, grams)
             history.append(jax.device_get(loss))
             tell()
@@ -443,5 +401,4 @@ def _finite(
         for i in rows
     }
     params = {name: leaf[rows] for name, leaf in made.params.items()}
-    features = np.stack([one.features for one in chosen])[rows]
-    return found._replace(params=params, features=features, entries=entries)
+    return found._replace(params=params, entries=entries)

@@ -55,7 +55,6 @@ def start(
         The state, tensors `[S, C]` and numbers of all styles `[]`; what stays; the plan.
     """
     state, fixed, plan = adaptation.start(theta, 'norm', inner, schedule=schedule)
-    fixed = fixed._replace(lengths={name: jnp.ones_like(x) for name, x in state.fast.items()})
     stack = lambda leaf: jnp.repeat(leaf[None], count, axis=0) if leaf.ndim else leaf
     return jax.tree.map(stack, state), fixed, plan
 

@@ -19,7 +19,6 @@ import metastyle_jax
 from metastyle_jax import (
     adaptation,
     checkpoint,
-    foretell,
     library,
     losses,
     many,
@@ -57,7 +56,6 @@ def make_library(names, theta=THETA, seed=0):
     shape = lambda name: (len(names), *flat[name].shape)
     return library.Library(
         {name: rng.uniform(0.5, 2, shape(name)).astype(np.float32) for name in NORMS},
-        rng.normal(size=(len(names), foretell.FEATURES)).astype(np.float16),
         {name: library.Entry('ab' * 32, {'total': [2.0, 1.0]}) for name in names},
         tensors.fingerprint(theta),
         {'steps': 1},
@@ -232,7 +230,6 @@ def test_a_stopped_library_goes_on_and_ends_as_one_that_was_not(theta, paintings
     assert (second.done, second.stopped, list(second.failed)) == (1, False, ['broken.png'])
     whole, found = many.adapt_many(paintings, theta, **FAST).library, library.load(out)
     assert found.entries == whole.entries
-    np.testing.assert_array_equal(found.features, whole.features)
     for key, leaf in whole.params.items():
         np.testing.assert_allclose(found.params[key], leaf, atol=1e-6)
     with pytest.raises(UserError, match='steps was 2, is 3.*another --out.*--overwrite'):
@@ -265,17 +262,15 @@ def test_a_changed_picture_takes_the_place_of_the_old_one():
     for name, source in zip(found.names, (one, two, one, two), strict=True):
         picked, expected = library.pick(found, name), library.pick(source, name)
         helpers.assert_identical(picked.params, expected.params)
-        rows = found.names.index(name), source.names.index(name)
-        np.testing.assert_array_equal(found.features[rows[0]], source.features[rows[1]])
 
 
 def test_styles_that_diverge_are_named_and_leave_the_others(theta):
     made = make_library(['a', 'b', 'c'])
     made.params[NORMS[1]][1] = np.nan
     loss = losses.Loss(*(np.zeros(3) for _ in range(4)))
-    chosen = [many._Painting(name, '00', (), made.features[0]) for name in 'abc']
+    chosen = [many._Painting(name, '00', ()) for name in 'abc']
     failed = {}
-    empty = library.Library({}, made.features[:0], {}, theta.fingerprint, {})
+    empty = library.Library({}, {}, theta.fingerprint, {})
     found = many._finite(empty, chosen, many._Made(made.params, loss, loss), failed)
     assert list(failed) == ['b']
     assert found.names == ['a', 'c']
@@ -289,8 +284,7 @@ def test_styles_that_diverge_are_named_and_leave_the_others(theta):
         ({'devices': 9}, 'devices=9: there are 8'),
         ({'steps': 0}, 'steps=0'),
         ({'begin': 'x'}, "begin='x'"),
-        ({'warm_steps': 0}, 'warm_steps=0'),
-        ({'inner_steps': 2}, 'begin=predicted'),
+        ({'inner_steps': 2}, 'no learned rates'),
         ({'out': 'library.npz'}, 'must end in .safetensors'),
         ({'inner_steps': 1, 'begin': 'theta'}, 'no learned rates'),
     ],
@@ -312,71 +306,6 @@ def test_a_folder_without_one_good_picture_is_refused(theta_file, tmp_path, monk
     assert not out.exists()
 
 
-def test_norms_are_foretold_where_features_tell_them_and_are_the_mean_where_not():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(40, 6)) @ rng.normal(size=(6, foretell.FEATURES))
-    norms = features @ rng.normal(size=(foretell.FEATURES, 10)) / 16 + 3
-    known = {'a': norms[:30, :4], 'b': norms[:30, 4:]}
-    found = foretell.start(features[:30], known, features[30:]).norms
-    np.testing.assert_allclose(found['a'], norms[30:, :4], atol=0.02 * norms.std())
-    np.testing.assert_allclose(found['b'], norms[30:, 4:], atol=0.02 * norms.std())
-    noise = {'a': rng.normal(size=(30, 4)) * np.array([1, 1, 1, 2]) + 3}
-    found = foretell.start(features[:30], noise, features[30:])
-    np.testing.assert_allclose(found.norms['a'], [noise['a'].mean(0)] * 10, atol=0.5)
-    lengths = found.lengths['a']  # of steps: longer where less could be foretold
-    np.testing.assert_allclose(lengths[3], 2 * np.mean(lengths[:3]), rtol=0.4)
-
-
-def test_later_styles_begin_where_the_library_lets_expect(theta, paintings, tmp_path, monkeypatch):
-    monkeypatch.setattr(foretell, 'LEAST', 2)
-    settings = {
-        **FAST,
-        'warm_steps': 1,
-        'rate': 1e-9,
-        'schedule': 'falling',
-    }  # so that a style stays where it begins
-    first = many.adapt_many(paintings, theta, **settings).library
-    for name, leaf in first.params.items():  # foretold of styles that are θ, they are θ
-        np.testing.assert_allclose(leaf, tensors.flatten(THETA)[name][None].repeat(5, 0), atol=1e-5)
-    known = make_library([f'style {i}' for i in range(4)])._replace(settings=first.settings)
-    out = tmp_path / 'library.safetensors'
-    library.save(out, known)
-    found = many.adapt_many(paintings, theta, out=out, **settings).library
-    order = sorted(first.names, key=lambda name: first.entries[name].sha256)
-    for name in order[:2]:  # the first group
-        row = first.names.index(name)
-        begun = foretell.start(known.features, known.params, first.features[[row]]).norms
-        for key, leaf in library.pick(found, name).params.items():
-            np.testing.assert_allclose(leaf, begun[key][0], atol=1e-5)
-    assert found.names == [*first.names, *known.names]
-
-
-def test_later_styles_take_steps_of_the_lengths_that_are_foretold(theta, paintings, monkeypatch):
-    monkeypatch.setattr(foretell, 'LEAST', 2)
-    foretold = foretell.start
-    moved = {}
-    for factor in (0.0, 1.0):
-
-        def start(*args, factor=factor):
-            begun = foretold(*args)
-            return begun._replace(
-                lengths={name: factor * np.ones_like(x) for name, x in begun.lengths.items()}
-            )
-
-        monkeypatch.setattr(foretell, 'start', start)
-        settings = {
-            **FAST, 'steps': 1, 'warm_steps': 1, 'rate': 1e-3, 'schedule': 'falling',
-        }  # fmt: skip
-        found = many.adapt_many(paintings, theta, **settings).library
-        later = sorted(found.names, key=lambda name: found.entries[name].sha256)[2:4]
-        moved[factor] = [library.pick(found, name).params for name in later]
-    changed = [
-        max(float(np.abs(a[key] - b[key]).max()) for key in a)
-        for a, b in zip(moved[0.0], moved[1.0], strict=True)
-    ]
-    assert min(changed) > 1e-4, 'lengths of zero must change where a style ends'
-
-
 # The file. ----------------------------------------------------------------------------------------
 
 
@@ -386,7 +315,6 @@ def test_a_library_comes_back_as_it_was_and_a_thousand_styles_are_13_mb(tmp_path
     names = [f'museum/painting {i}.jpg' for i in range(1000)]
     made = library.Library(
         {name: np.repeat(leaf[None], 1000, axis=0) for name, leaf in flat.items()},
-        np.ones((1000, foretell.FEATURES), np.float16),
         {name: library.Entry('ab' * 32, {'total': [20.25, 10.5]}) for name in names},
         'cd' * 32,
         {'steps': 50},
@@ -395,7 +323,7 @@ def test_a_library_comes_back_as_it_was_and_a_thousand_styles_are_13_mb(tmp_path
     library.save(path, made)
     assert 12.8e6 < path.stat().st_size < 13.6e6
     found = library.load(path)
-    assert found._replace(params={}, features=0) == made._replace(params={}, features=0)
+    assert found._replace(params={}) == made._replace(params={})
     helpers.assert_identical(dict(sorted(found.params.items())), dict(sorted(made.params.items())))
     with pytest.raises(UserError, match='--overwrite'):
         library.save(path, made)
