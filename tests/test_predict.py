@@ -13,6 +13,7 @@ import metastyle_jax
 from metastyle_jax import (
     adaptation,
     checkpoint,
+    compare,
     data,
     grams,
     learner,
@@ -285,6 +286,22 @@ def test_alone_and_in_a_library_a_style_begins_alike(whole, tmp_path, monkeypatc
             assert alone.settings['begin'] == begin
         first[begin] = [entry.losses['total'][0] for entry in made.entries.values()]
     assert all(a != pytest.approx(b, rel=1e-3) for a, b in zip(*first.values(), strict=True))
+
+
+def test_the_comparison_shows_where_adaptation_began(whole, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(vgg, 'load', lambda path: network)
+    painting = tmp_path / 'a.png'
+    pixels = np.random.default_rng(0).uniform(size=(24, 24, 3)).astype(np.float32)
+    metastyle_jax.images.write(painting, pixels)
+    options = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 24, 'params': 'norm'}
+    # So short a step that a style stays where it begins.
+    style = metastyle_jax.adapt(painting, whole, rate=1e-9, **options)
+    before = compare._before(str(painting), style, whole, None)
+    assert before.params.keys() == style.params.keys()
+    for name, leaf in style.params.items():
+        np.testing.assert_allclose(before.params[name], leaf, atol=1e-5)
+    plain = style._replace(settings={**style.settings, 'begin': 'theta'})
+    assert compare._before(str(painting), plain, whole, None).params == {}
 
 
 def test_the_shipped_loss_network_has_as_many_features_as_its_channels():
