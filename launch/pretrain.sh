@@ -36,18 +36,32 @@ train predict :predict "a predictor of norms, with θ"
 train large :large "the same at 256²"
 train last "" "exact meta-gradients again, for the inner rates"
 echo "7/7 writing θ"
-"$venv/bin/python" - "$run" <<'PY'
+"$venv/bin/python" - "$run" "$paintings" <<'PY'
 import pathlib
 import sys
 
-from metastyle_jax import checkpoint
+import jax
+import numpy as np
 
-run = pathlib.Path(sys.argv[1])
+from metastyle_jax import checkpoint, data, grams, images, predict, sources, vgg
+
+run, paintings = map(pathlib.Path, sys.argv[1:])
 last = max((run / 'last' / 'checkpoints').glob('[0-9]*'), key=lambda path: int(path.name))
 theta = checkpoint.load_theta(last)
+
+# θ's norms become the mean over training styles.
+source = sources.held_out(sources.open_source(f'folder:{paintings}', kind='style'), inside=False)
+network, of_styles = vgg.load(), jax.jit(grams.of_styles)
+found = []
+for i in np.linspace(0, len(source) - 1, min(256, len(source))).astype(int):
+    picture = images.resize(data.as_float(source.decode(int(i), 256)), 256, 256)
+    found.append(predict.offsets(theta.predictor, of_styles(network, picture[None])))
+mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=(0, 1)), *found)
+params, predictor = predict.centered(theta.params, theta.predictor, mean)
+
 checkpoint.save_theta(
-    run / 'theta.safetensors', theta.params,
-    settings=theta.settings, rates=theta.rates, predictor=theta.predictor, dtype='float16',
+    run / 'theta.safetensors', params,
+    settings=theta.settings, rates=theta.rates, predictor=predictor, dtype='float16',
     overwrite=True,
 )
 print(f'wrote {run / "theta.safetensors"}')

@@ -122,6 +122,30 @@ def begin(theta: Params, predictor: Predictor | None, grams: tuple[Array, ...]) 
     return meta.combine(theta, {name: norms[name] + added[name] for name in norms}, rest)
 
 
+def centered(
+    theta: Params, predictor: Predictor, mean: dict[str, Array]
+) -> tuple[Params, Predictor]:
+    """θ with the mean norms of some styles, and a predictor of what each differs by.
+
+    Together they are what they were for every style. But nothing in training holds θ's own norms
+    near those of any style, and what blends with θ, or begins there, then needs them to be. The
+    predictor gets one more hidden unit, which is 1 for all styles.
+
+    Args:
+        theta: of the transformer.
+        predictor: φ.
+        mean: by name `[C]`, of `offsets` over the styles.
+    """
+    norms, rest = meta.partition(theta, transformer.adapted('norm'))
+    moved = {name: leaf + mean[name] for name, leaf in norms.items()}
+    added = Predictor(
+        jnp.pad(predictor.kernel, ((0, 0), (0, 1))),
+        jnp.pad(predictor.bias, (0, 1), constant_values=1.0),
+        {name: jnp.concatenate([leaf, -mean[name][None]]) for name, leaf in predictor.out.items()},
+    )
+    return meta.combine(theta, moved, rest), added
+
+
 def start(predictor: Predictor) -> Training:
     """A predictor before its first step of training."""
     return Training(predictor, optax.adam(1.0).init(predictor))

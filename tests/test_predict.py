@@ -92,6 +92,25 @@ def test_a_new_predictor_changes_nothing(network, theta):
     helpers.assert_identical(predict.begin(theta, None, style_grams(network)), theta)
 
 
+def test_centered_norms_are_the_mean_and_predictions_what_they_were(network, theta, predictor):
+    found = [style_grams(network, seed) for seed in range(3)]
+    each = [predict.offsets(predictor, one) for one in found]
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *each)
+    moved, centered = predict.centered(theta, predictor, mean)
+    for one in found:
+        before, after = (
+            tensors.flatten(predict.begin(*pair, one))
+            for pair in ((theta, predictor), (moved, centered))
+        )
+        for name, leaf in before.items():
+            np.testing.assert_allclose(after[name], leaf, atol=1e-5)
+    left = jax.tree.map(
+        lambda *leaves: sum(leaves), *(predict.offsets(centered, one) for one in found)
+    )
+    for leaf in left.values():
+        np.testing.assert_allclose(leaf, 0, atol=1e-5)
+
+
 def test_a_black_painting_gives_finite_norms(network, theta, predictor):
     black = tuple(jnp.zeros_like(gram) for gram in style_grams(network))
     assert all(
