@@ -79,8 +79,8 @@ def adapt(
         begin: 'predicted' to begin with the norms that come with θ's predictor for this style, if
             it has one; 'theta' to begin at θ itself.
         inner_steps: how many of the steps are those of the inner loop that θ was trained for, if
-            its rates were learned; Adam takes the others. They are ahead of Adam for about five
-            steps: worth it where there is no time for more.
+            its rates were learned; Adam takes the others. They are for photographs of the size of
+            that training: 64 for the θ that ships.
         rate: of Adam; if None that of `adaptation.RATES`: from predicted norms 2e-4, or 4e-4 where
             they alone are adapted; from θ 1.5e-3.
         schedule: 'falling' for steps that warm up and then shorten, longer ones for instance
@@ -186,12 +186,12 @@ def define_flags(values: flags.FlagValues) -> None:
     for name, define, help_text in (
         ('content', text, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.'),
         ('content_exclude', flags.DEFINE_list, 'Leave out photographs named with these words.'),
-        ('steps', flags.DEFINE_integer, 'Gradient steps (of a library: 60).'),
+        ('steps', flags.DEFINE_integer, 'Gradient steps (of a library: 30).'),
         (
             'inner_steps',
             flags.DEFINE_integer,
             'How many of them are of the inner loop that θ was trained for, if its rates are '
-            'learned; ahead of Adam where there are five steps or fewer.',
+            'learned; for photographs of the size of that training.',
         ),
         (
             'rate',
