@@ -205,24 +205,35 @@ def replicate(tree: PyTree, devices: int | None = None) -> PyTree:
     return jax.device_put(tree, jax.NamedSharding(mesh, jax.P()))
 
 
-def put(batch: PyTree, devices: int | None = None) -> PyTree:
+class Sent(NamedTuple):
+    """A batch on its way to the devices: leaves `[D, S / D, ...]`, see `put`."""
+
+    parts: PyTree
+
+
+def put(batch: PyTree, devices: int | None = None) -> Sent:
     """Starts to copy a batch to the devices that `spread` shares it out over.
 
     Args:
-        batch: leaves `[S, ...]`, of S styles of this process.
+        batch: NumPy leaves `[S, ...]`, of S styles of this process.
         devices: as given to `spread`.
 
     Returns:
-        The same for `spread`, which would else copy it when it is called.
+        What `spread` takes in place of the batch, which it would else copy when it is called.
 
     Raises:
         UserError: S is no multiple of the number of devices of this process.
     """
     chosen = [device for device in jax.devices()[:devices] if device in jax.local_devices()]
     sharding = jax.NamedSharding(jax.sharding.Mesh(chosen, (_AXIS,)), jax.P(_AXIS))
-    for leaf in jax.tree.leaves(batch):
-        check_divisible(len(leaf), len(chosen))
-    return jax.device_put(batch, sharding)
+    parts = jax.tree.map(functools.partial(_split, devices=len(chosen)), batch)
+    return Sent(jax.device_put(parts, sharding))
+
+
+def _split(leaf: Any, *, devices: int) -> Any:
+    """`[S, ...]` to `[D, S / D, ...]`."""
+    check_divisible(leaf.shape[0], devices)
+    return leaf.reshape(devices, len(leaf) // devices, *leaf.shape[1:])
 
 
 def _part(leaf: Any) -> jax.P:
@@ -264,9 +275,9 @@ def spread(
         devices: D; all there are if None.
 
     Returns:
-        `step` for whole batches: leaves `[S, ...]`, S a multiple of D; of P processes each gives
-        its share, `[S / P, ...]`. It is compiled once for each set of shapes. Its attribute
-        `lower` is that of `jax.jit`'s functions.
+        `step` for whole batches: leaves `[S, ...]`, S a multiple of D, or what `put` made of them;
+        of P processes each gives its share, `[S / P, ...]`. It is compiled once for each set of
+        shapes. Its attribute `lower` is that of `jax.jit`'s functions.
 
     Raises:
         UserError: when called with S no multiple of D.
@@ -281,9 +292,10 @@ def spread(
         devices=chosen,
     )
 
-    def split(leaf: Any) -> Any:
-        check_divisible(leaf.shape[0], here)
-        return leaf.reshape(here, len(leaf) // here, *leaf.shape[1:])
+    def split(batch: PyTree | Sent) -> PyTree:
+        if isinstance(batch, Sent):
+            return batch.parts
+        return jax.tree.map(functools.partial(_split, devices=here), batch)
 
     compiled: list[Any] = []
 
@@ -291,10 +303,10 @@ def spread(
         if jax.process_count() > 1 and not compiled:  # some take longer to compile than others
             compiled.append(lower(*args).compile())
             _meet()
-        return mapped(*args[:shared], jax.tree.map(split, args[shared]))
+        return mapped(*args[:shared], split(args[shared]))
 
     def lower(*args: PyTree) -> Any:
-        return mapped.lower(*args[:shared], jax.tree.map(split, args[shared]))
+        return mapped.lower(*args[:shared], split(args[shared]))
 
     run.lower = lower  # type: ignore[attr-defined]
     return run

@@ -158,7 +158,7 @@ class Fetched(NamedTuple):
     """
 
     batch: data.MetaBatch
-    given: data.MetaBatch | grams.Batch
+    given: parallel.Sent
     data_state: dict[str, Any]
 
 

@@ -122,7 +122,7 @@ def test_a_batch_sent_ahead_is_shared_out_as_it_would_be():
         lambda scale, batch: parallel.mean(scale * jnp.square(batch['a'])), shared=1, devices=4
     )
     sent = parallel.put(batch, 4)
-    assert len(sent['a'].sharding.device_set) == 4
+    assert len(sent.parts['a'].sharding.device_set) == 4
     scale = parallel.replicate(jnp.float32(3), 4)
     np.testing.assert_array_equal(step(scale, sent), step(scale, batch))
     with pytest.raises(types.UserError, match='6 styles a step cannot be shared out over 4'):
