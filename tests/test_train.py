@@ -195,7 +195,7 @@ def run_loop(
     network = vgg.random(jax.random.key(1), width=2)
 
     def step(state, vgg_params, batch):
-        see(batch)
+        see(batch.parts)  # of one device
         number = int(state.step) + 1
         values = dict.fromkeys(learner.Metrics._fields, np.float32(found(number)))
         return state._replace(step=np.int32(number)), learner.Metrics(**values)
@@ -235,7 +235,7 @@ def test_grams_are_kept_if_the_configuration_says_so(tmp_path, monkeypatch):
     seen.clear()
     run_loop(tmp_path / 'with', monkeypatch, **options, keep_grams=1.0)
     first, *others = (batch.grams for batch in seen)
-    assert [gram.shape[0] for gram in first] == [1] * 4
+    assert [gram.shape[:2] for gram in first] == [(1, 1)] * 4
     for grams in others:
         np.testing.assert_array_equal(grams[3], first[3])
 
