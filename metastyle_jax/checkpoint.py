@@ -14,6 +14,8 @@ import os
 import pathlib
 import re
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -410,6 +412,7 @@ def _read(
     except _DamagedError:
         raise
     except Exception as error:  # a damaged file can lead to any
+        _forget(error)
         line = tensors.first_line(error)
         missing = isinstance(error, FileNotFoundError)
         if (isinstance(error, OSError | MemoryError) and not missing) or _NO_DAMAGE.match(line):
@@ -419,6 +422,13 @@ def _read(
             ) from error
         raise _DamagedError(line) from error
     return flat, meta
+
+
+def _forget(error: Exception) -> None:
+    """Frees what Orbax held when it failed; Python would complain of coroutines it never ran."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
+        traceback.clear_frames(error.__traceback__)
 
 
 def _rank(path: pathlib.Path) -> dict[str, float] | None:
