@@ -24,6 +24,8 @@ from metastyle_jax import (
 from metastyle_jax.types import UserError
 
 BATCH = 4
+# Flags that are for nothing else.
+ONLY = ('resume', 'steady', 'frame_size', 'frame_rate', 'pixel_format')
 # Loads what renders, for a size of batch; also tells what it depends on.
 Prepare = Callable[[int], tuple[pipeline.Render, dict[str, Any]]]
 
@@ -212,6 +214,8 @@ def _check(values: flags.FlagValues, live: bool) -> None:
     """Refuses flags that do not go together."""
     if values.grid is not None or values.animate is not None or values.mask:
         raise UserError('--grid, --animate and --mask are for pictures, not for video')
+    if values.tile == 'always':
+        raise UserError('--tile=always is for pictures: frames are rendered whole')
     if values.batch is not None and values.batch < 1:
         raise UserError(f'--batch={values.batch}: it must be at least 1')
     if not 0 <= values.steady < 1:

@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
@@ -36,7 +36,10 @@ Source: TypeAlias = str | os.PathLike[str] | bytes
 ImageLike: TypeAlias = Source | np.ndarray | Image.Image
 
 _TOO_LARGE = f'has more than {MAX_PIXELS:,} pixels; downscale it first'
-_ENCODERS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP'}
+_ENCODERS = {
+    '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP', '.gif': 'GIF'
+}  # fmt: skip
+_LIMITS = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535}  # pixels of a side
 # Named one by one, because Pillow's full list has formats that start other programs (EPS) or that
 # accept almost any bytes (TGA). An older Pillow lacks AVIF.
 Image.init()
@@ -160,17 +163,21 @@ def write(
 
 def write_animation(
     path: str | os.PathLike[str],
-    frames: Sequence[np.ndarray],
+    frames: Iterable[np.ndarray],
     *,
     milliseconds: int,
+    alpha: np.ndarray | None = None,
     overwrite: bool = False,
 ) -> None:
     """Encodes pictures that are shown one after another, over and over; whole or not at all.
 
     Args:
         path: the file to write; its suffix is one of `SUFFIXES_MOVING`.
-        frames: at least one, `[H, W, 3]` floating point in 0..1, of one size.
+        frames: at least one, `[H, W, 3]` floating point in 0..1, of one size; each is reduced to
+            eight bits as it comes.
         milliseconds: that each is shown, from 1 on.
+        alpha: `[H, W]` floating point in 0..1, of all frames: kept in PNG and WebP, composited on
+            white in GIF.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -178,18 +185,18 @@ def write_animation(
     """
     check_output(path, overwrite=overwrite, suffixes=SUFFIXES_MOVING)
     path = Path(path)
-    if not frames or milliseconds < 1:
-        raise ImageError(
-            f'{path}: {len(frames)} frame(s) of {milliseconds} ms; at least one of 1 ms is needed'
-        )
-    made = [Image.fromarray(_to_uint8(_checked(path, 'a frame', frame))) for frame in frames]
-    options: dict[str, Any] = {'quality': 90} if path.suffix.lower() == '.webp' else {}
-    encoded = io.BytesIO()
-    made[0].save(
-        encoded, {**_ENCODERS, '.gif': 'GIF'}[path.suffix.lower()], save_all=True,
-        append_images=made[1:], duration=milliseconds, loop=0, **options,
+    if milliseconds < 1:
+        raise ImageError(f'{path}: frames of {milliseconds} ms; at least 1 is needed')
+    encoder = _ENCODERS[path.suffix.lower()]
+    made = [Image.fromarray(_to_uint8(_channels(path, encoder, frame, alpha))) for frame in frames]
+    if not made:
+        raise ImageError(f'{path}: no frame; at least one is needed')
+    options: dict[str, Any] = {'quality': 90} if encoder == 'WEBP' else {}
+    encoded = _saved(
+        path, made[0], encoder, save_all=True, append_images=made[1:], duration=milliseconds,
+        loop=0, **options,
     )  # fmt: skip
-    _write_whole(path, encoded.getvalue())
+    _write_whole(path, encoded)
 
 
 def _write_whole(path: Path, encoded: bytes) -> None:
@@ -216,6 +223,7 @@ def check_output(
     *,
     overwrite: bool = False,
     suffixes: Sequence[str] = SUFFIXES_OUT,
+    source: str | os.PathLike[str] | None = None,
 ) -> None:
     """Raises the errors `write` would raise for this path, before any work is done.
 
@@ -223,10 +231,11 @@ def check_output(
         path: the file to be written later.
         overwrite: whether an existing file may be replaced.
         suffixes: that can be written.
+        source: the file that it is made of, which is never replaced.
 
     Raises:
-        ImageError: the suffix is not one of them; the file exists and `overwrite` is
-            False; its folder does not exist or is not writable.
+        ImageError: the suffix is not one of them; it is the source; the file exists and
+            `overwrite` is False; its folder does not exist or is not writable.
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
@@ -234,12 +243,25 @@ def check_output(
         raise ImageError(f'{path}: cannot write {path.suffix or "no suffix"!r}; use one of {known}')
     if path.is_dir():
         raise ImageError(f'{path}: is a folder; name a file')
+    if source is not None and path.exists() and os.path.exists(source) and path.samefile(source):
+        raise ImageError(f'{path} is the input itself: choose another --output')
     if os.path.lexists(path) and not overwrite:
         raise ImageError(f'{path}: exists; pass --overwrite to replace it, or use another name')
     if not path.parent.is_dir():
         raise ImageError(f'{path}: there is no folder {path.parent}; create it first')
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ImageError(f'{path}: the folder {path.parent} is not writable; choose another')
+
+
+def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """Raises ImageError for a picture that the format of this path cannot hold."""
+    encoder = _ENCODERS[Path(path).suffix.lower()]
+    limit = _LIMITS.get(encoder)
+    if limit is not None and max(height, width) > limit:
+        raise ImageError(
+            f'{path}: {width} x {height} pixels cannot be written as {encoder} (no side may have '
+            f'more than {limit}); try .png or a smaller size'
+        )
 
 
 def take(image: ImageLike, *, name: str) -> np.ndarray:
@@ -513,32 +535,40 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 
 def _encode(path: Path, rgb: np.ndarray, alpha: np.ndarray | None, quality: int) -> bytes:
     """The bytes of a picture file, in memory so that a failure leaves nothing on disk."""
-    rgb = _checked(path, 'rgb', rgb)
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
-        raise ImageError(f'{path}: rgb has the shape {rgb.shape}; it must be [H, W, 3]')
-    if alpha is not None:
-        alpha = _checked(path, 'alpha', alpha)
-        if alpha.shape != rgb.shape[:2]:
-            raise ImageError(
-                f'{path}: alpha has the shape {alpha.shape}; it must be {rgb.shape[:2]}'
-            )
     encoder = _ENCODERS[path.suffix.lower()]
-    if alpha is not None and encoder == 'JPEG':
-        rgb = _on_white(np.clip(rgb, 0.0, 1.0), np.clip(alpha, 0.0, 1.0))
-    elif alpha is not None:
-        rgb = np.concatenate([rgb, alpha[..., np.newaxis]], axis=-1)
+    picture = Image.fromarray(_to_uint8(_channels(path, encoder, rgb, alpha)))
     options = {
         'PNG': {},
         'JPEG': {'quality': quality, 'subsampling': 0},  # strokes have sharp coloured edges
         'WEBP': {'quality': quality, 'exact': True},  # colours under transparent pixels too
     }[encoder]
+    return _saved(path, picture, encoder, **options)
+
+
+def _channels(path: Path, encoder: str, rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """`[H, W, 3]` float32, or with alpha `[H, W, 4]` where the format holds it."""
+    rgb = _checked(path, 'rgb', rgb)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ImageError(f'{path}: rgb has the shape {rgb.shape}; it must be [H, W, 3]')
+    if alpha is None:
+        return rgb
+    alpha = _checked(path, 'alpha', alpha)
+    if alpha.shape != rgb.shape[:2]:
+        raise ImageError(f'{path}: alpha has the shape {alpha.shape}; it must be {rgb.shape[:2]}')
+    if encoder in ('JPEG', 'GIF'):
+        return _on_white(np.clip(rgb, 0.0, 1.0), np.clip(alpha, 0.0, 1.0))
+    return np.concatenate([rgb, alpha[..., np.newaxis]], axis=-1)
+
+
+def _saved(path: Path, picture: Image.Image, encoder: str, **options: Any) -> bytes:
+    """What Pillow makes of a picture."""
+    check_size(path, picture.height, picture.width)
     buffer = io.BytesIO()
     try:
-        Image.fromarray(_to_uint8(rgb)).save(buffer, format=encoder, **options)
+        picture.save(buffer, encoder, **options)
     except (MemoryError, OSError, RuntimeError, TypeError, ValueError, struct.error) as error:
-        height, width = rgb.shape[:2]
         raise ImageError(
-            f'{path}: {width} x {height} pixels cannot be written as {encoder} '
+            f'{path}: {picture.width} x {picture.height} pixels cannot be written as {encoder} '
             f'({_reason(error)}); try .png or a smaller size'
         ) from error
     return buffer.getvalue()

@@ -7,7 +7,7 @@ import functools
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from absl import flags, logging
 from metastyle_jax import (
     checkpoint,
     cli,
-    colours,
+    drawings,
     film,
     images,
     library,
@@ -25,13 +25,11 @@ from metastyle_jax import (
     metrics,
     mixing,
     pipeline,
-    sheet,
+    render,
     sources,
     tensors,
-    tiles,
-    transformer,
 )
-from metastyle_jax.types import Params, UserError
+from metastyle_jax.types import UserError
 
 USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted style.
 
@@ -41,10 +39,7 @@ USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted styl
   metastyle-stylize --style=library.safetensors --all --input=photo.jpg --output=sheet.png
 """
 
-
 FEATHER = 0.01
-CELL = 256  # side of a picture in a contact sheet of all styles
-TILE = ('auto', 'always', 'never')
 
 
 class Job(NamedTuple):
@@ -102,18 +97,18 @@ def stylize(
     }  # fmt: skip
     size = pixels.shape[:2]
     if max_size is not None:
-        _check_max_size(max_size)
-        pixels = _fit(pixels, max_size, 'The image')
+        render.check_max_size(max_size)
+        pixels = render.fit(pixels, max_size, 'The image')
     how: dict[str, Any] = {'tile': tile, 'progress': progress}
     if masks is None:
-        made = render(looks.load(style, weights=weights, **options), pixels, **how)
+        made = render.render(looks.load(style, weights=weights, **options), pixels, **how)
         return images.give(made, image)
     if weights is not None:
         raise UserError('weights blend and masks divide: give one of them')
     several = looks.open_styles(style)
     shares = _regions(masks, len(several), feather, size, pixels.shape[:2])
     several_looks = [looks.load(one, **options) for one in several]
-    return images.give(render_regions(several_looks, shares, pixels, **how), image)
+    return images.give(render.render_regions(several_looks, shares, pixels, **how), image)
 
 
 def _regions(
@@ -140,49 +135,6 @@ def _regions(
             )
         found.append(images.resize(grey, *shown) if shown != size else grey)
     return mixing.regions(found, count=count, feather=feather)
-
-
-def render_regions(
-    several: Sequence[looks.Look], shares: np.ndarray, pixels: np.ndarray, **how: Any
-) -> np.ndarray:
-    """Each style in its region: one forward pass for each style, over the whole picture.
-
-    Args:
-        several: looks of the styles.
-        shares: of `mixing.regions`.
-        pixels: `[H, W, 3]` float32 in 0..1.
-        **how: of `render`.
-    """
-    result = np.zeros_like(pixels)
-    for look, share in zip(several, shares, strict=True):
-        result += share[..., None] * render(look, pixels, **how)
-    return result
-
-
-def render(
-    look: looks.Look, pixels: np.ndarray, *, tile: str = 'auto', progress: bool = False
-) -> np.ndarray:
-    """One forward pass, whatever the look: `[H, W, 3]` float32 in 0..1 to the same.
-
-    Args:
-        look: of `looks.load`.
-        pixels: the picture.
-        tile: see `stylize`.
-        progress: see `stylize`.
-    """
-    _check_tile(tile)
-    params = looks.network(look)
-    if tile == 'always' or (tile == 'auto' and not tiles.fits(*pixels.shape[:2])):
-        result = _in_strips(params, pixels, progress)
-    else:
-        result = np.asarray(_forward(params, pixels[None])[0])
-    return _finish(look, result, pixels)
-
-
-def render_batch(look: looks.Look, pixels: np.ndarray) -> np.ndarray:
-    """`[N, H, W, 3]` float32 in 0..1 to the same, in one forward pass."""
-    made = np.asarray(_forward(looks.network(look), pixels))
-    return np.stack([_finish(look, *pair) for pair in zip(made, pixels, strict=True)])
 
 
 def stylize_batch(
@@ -222,38 +174,7 @@ def stylize_batch(
             f'{len(pixels)} pictures of {" and ".join(sizes) or "no"} pixels for {len(names)} '
             'names: give one picture for each name, all of one size'
         )
-    return render_batch(look, np.stack(pixels))
-
-
-def _finish(look: looks.Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """What follows the network."""
-    if look.strength < 1:
-        made = pixels + np.float32(look.strength) * (made - pixels)
-    return colours.keep(made, pixels) if look.keep_colours else made
-
-
-def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray:
-    """`tiles.apply` with a note and a bar."""
-    height, width = pixels.shape[:2]
-    if progress:
-        logging.info('%d x %d pixels: in strips, so that memory suffices', width, height)
-    with metrics.progress(
-        description='stylizing', unit='strip', disable=not progress, total=0
-    ) as bar:
-
-        def tell(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return tiles.apply(params, pixels, progress=tell)
-
-
-def _check_tile(tile: str) -> None:
-    if tile not in TILE:
-        raise UserError(f'tile={tile!r}: it must be one of {", ".join(TILE)}')
-
-
-_forward = jax.jit(transformer.apply)
+    return render.render_batch(look, np.stack(pixels))
 
 
 def plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> list[Job]:
@@ -292,10 +213,8 @@ def plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> list
         if other := by_target.get(job.target):
             raise UserError(f'{other} and {job.source} would both become {job.target}: rename one')
         by_target[job.target] = job.source
-        if job.target.exists() and job.target.samefile(job.source):
-            raise UserError(f'{job.target} is the input itself: choose another --output')
         if not source.is_dir() or job.target.exists():
-            images.check_output(job.target, overwrite=overwrite)
+            images.check_output(job.target, overwrite=overwrite, source=job.source)
     return jobs
 
 
@@ -304,33 +223,6 @@ def _writable_name(name: str) -> str:
     if pathlib.PurePath(name).suffix.lower() in images.SUFFIXES_OUT:
         return name
     return str(pathlib.PurePath(name).with_suffix('.png'))
-
-
-def _fit(pixels: np.ndarray, max_size: int | None, name: str) -> np.ndarray:
-    """Reduces an image, unless its shorter side would become too small for the network."""
-    if max_size is None:
-        return pixels
-    pixels = images.fit(pixels, max_size)
-    if min(pixels.shape[:2]) < transformer.MIN_SIDE:
-        raise images.ImageError(
-            f'{name} would be {pixels.shape[1]} x {pixels.shape[0]} pixels: raise --max_size, '
-            f'which is {max_size}, until both sides have {transformer.MIN_SIDE}'
-        )
-    return pixels
-
-
-def _check_max_size(max_size: int) -> None:
-    if max_size < transformer.MIN_SIDE:
-        raise UserError(f'max_size={max_size}: it must be at least {transformer.MIN_SIDE}')
-
-
-def _read(job: Job, max_size: int | None) -> images.Picture:
-    """Reads one picture at the size it will have."""
-    picture = images.read(job.source)
-    alpha = picture.alpha
-    if alpha is not None and max_size is not None:
-        alpha = images.fit(alpha, max_size)
-    return images.Picture(_fit(picture.rgb, max_size, str(job.source)), alpha)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -421,25 +313,27 @@ def main(values: flags.FlagValues) -> int:
     """Stylizes as the flags say; returns the exit code."""
     cli.require(values, 'style', 'input', 'output')
     if values.max_size is not None:
-        _check_max_size(values.max_size)
-    _check_tile(values.tile)
+        render.check_max_size(values.max_size)
+    render.check_tile(values.tile)
+    _check_unused(values)
+    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
     if values.all:
-        return _render_all(values)
+        return drawings.render_all(values, source, target)
     if film.wanted(values):
         return _film(values)
-    how: dict[str, Any] = {'tile': values.tile, 'progress': True}
-    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
     if values.animate is not None:
-        return _animate(values, source, target)
-    jobs = plan(source, target, overwrite=values.overwrite)
+        return drawings.animate(values, source, target)
     if values.grid is not None:
-        return _draw_grid(values, source, target)
+        return drawings.draw_grid(values, source, target)
+    jobs = plan(source, target, overwrite=values.overwrite)
     if values.mask:
         return _divide(values, source, jobs)
-    look = looks.load(values.style, weights=looks.numbers(values.weights), **_options(values))
+    look = looks.load(
+        values.style, weights=looks.numbers(values.weights), **drawings.options(values)
+    )
     if source.is_dir():
         for folder in {job.target.parent: None for job in jobs}:
-            _make_folder(folder)
+            drawings.make_folder(folder)
         for job in jobs:
             images.check_output(job.target, overwrite=values.overwrite)
     failed = 0
@@ -448,14 +342,14 @@ def main(values: flags.FlagValues) -> int:
     ) as bar:
         for job in bar:
             try:
-                picture = _read(job, values.max_size)
+                picture = drawings.read(job.source, values.max_size)
             except images.ImageError as error:
                 if not source.is_dir():
                     raise
                 failed += 1
                 logging.warning('skipped: %s', error)
                 continue
-            result = render(look, picture.rgb, **how)
+            result = render.render(look, picture.rgb, tile=values.tile, progress=True)
             images.write(job.target, result, alpha=picture.alpha, overwrite=values.overwrite)
     logging.info('wrote %d of %d pictures to %s', len(jobs) - failed, len(jobs), target)
     if failed > sources.BAD_SHARE * len(jobs):
@@ -466,9 +360,18 @@ def main(values: flags.FlagValues) -> int:
     return 0
 
 
-def _options(values: flags.FlagValues) -> dict[str, Any]:
-    """Arguments of `looks.load` that do not depend on the number of styles."""
-    return {name: getattr(values, name) for name in ('strength', 'keep_colours', 'theta')}
+def _check_unused(values: flags.FlagValues) -> None:
+    """Refuses flags that the work asked for does not look at."""
+    moving = film.wanted(values)
+    needs = {
+        'feather': ('--mask', bool(values.mask)),
+        'milliseconds': ('--animate', values.animate is not None),
+        'batch': ('video and --all', moving or values.all),
+        **{name: ('video', moving) for name in film.ONLY},
+    }
+    for name, (what, there) in needs.items():
+        if values[name].present and not there:
+            raise UserError(f'--{name} is for {what}: leave it out')
 
 
 def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job]) -> int:
@@ -478,7 +381,7 @@ def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job])
     picture = images.read(source)
     result = stylize(
         values.style, picture.rgb, masks=values.mask, feather=values.feather,
-        max_size=values.max_size, tile=values.tile, progress=True, **_options(values),
+        max_size=values.max_size, tile=values.tile, progress=True, **drawings.options(values),
     )  # fmt: skip
     alpha = picture.alpha
     if alpha is not None and values.max_size is not None:
@@ -492,12 +395,14 @@ def _film(values: flags.FlagValues) -> int:
     """Stylizes a moving picture; returns the exit code."""
 
     def prepare(batch: int) -> tuple[pipeline.Render, dict[str, Any]]:
-        look = looks.load(values.style, weights=looks.numbers(values.weights), **_options(values))
+        look = looks.load(
+            values.style, weights=looks.numbers(values.weights), **drawings.options(values)
+        )
 
         def frames(pixels: np.ndarray) -> np.ndarray:
             count = len(pixels)  # the last batch is filled up, so that nothing is compiled anew
             full = np.concatenate([pixels, np.repeat(pixels[-1:], batch - count, axis=0)])
-            return render_batch(look, full)[:count]
+            return render.render_batch(look, full)[:count]
 
         settings = {
             'network': tensors.fingerprint(looks.network(look)),
@@ -507,121 +412,6 @@ def _film(values: flags.FlagValues) -> int:
         return frames, settings
 
     return film.run(values, prepare)
-
-
-def _draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:
-    """Writes one picture of blends from style to style."""
-    if values.weights is not None or source.is_dir():
-        raise UserError('--grid is for one picture, and chooses the weights itself')
-    files = looks.open_styles(values.style)
-    rows = mixing.corners(len(files), values.grid)
-    images.check_output(target, overwrite=values.overwrite)
-    pixels = _fit(images.read(source).rgb, values.max_size, str(source))
-    chosen = [[looks.load(files, weights=w, **_options(values)) for w in row] for row in rows]
-    drawn = [
-        np.concatenate([render(look, pixels, tile=values.tile) for look in row], axis=1)
-        for row in chosen
-    ]
-    images.write(target, np.concatenate(drawn), overwrite=values.overwrite)
-    logging.info('wrote %d blends to %s', sum(map(len, rows)), target)
-    return 0
-
-
-def _animate(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:
-    """Writes a moving picture of blends from style to style."""
-    if values.weights is not None or values.mask or values.grid is not None or source.is_dir():
-        raise UserError(
-            '--animate is for one picture, goes without --mask and --grid, and chooses the weights '
-            'itself'
-        )
-    files = looks.open_styles(values.style)
-    tour = mixing.tour(len(files), values.animate)
-    images.check_output(target, overwrite=values.overwrite, suffixes=images.SUFFIXES_MOVING)
-    pixels = _fit(images.read(source).rgb, values.max_size, str(source))
-    with metrics.progress(tour, description='stylizing', unit='frame') as bar:
-        frames = [
-            render(looks.load(files, weights=weights, **_options(values)), pixels, tile=values.tile)
-            for weights in bar
-        ]
-    images.write_animation(
-        target, frames, milliseconds=values.milliseconds, overwrite=values.overwrite
-    )
-    logging.info('wrote %d frames to %s', len(frames), target)
-    return 0
-
-
-def _render_all(values: flags.FlagValues) -> int:
-    """Writes one picture in every style of a library."""
-    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
-    if (
-        len(values.style) != 1
-        or values.weights is not None
-        or values.mask
-        or values.grid
-        or values.animate
-    ):
-        raise UserError('--all takes one library, and no --weights, --mask, --grid or --animate')
-    if source.is_dir() or film.wanted(values):
-        raise UserError(f'--input={source}: --all is for one picture')
-    if values.batch is not None and values.batch < 1:
-        raise UserError(f'--batch={values.batch}: it must be at least 1')
-    found = library.load(values.style[0])
-    picture = _read(Job(source, target), values.max_size)
-    as_sheet = target.suffix.lower() in images.SUFFIXES_OUT and not target.is_dir()
-    files = [target] if as_sheet else [target / name for name in library.file_names(found)]
-    if as_sheet:
-        images.check_output(target, overwrite=values.overwrite)
-    for file in files:
-        _make_folder(file.parent)
-        images.check_output(file, overwrite=values.overwrite)
-    made = _in_all_styles(found, picture.rgb, values)
-    if as_sheet:
-        cells = [picture.rgb, *made]
-        captions = [source.name, *found.names]
-        across = round(len(cells) ** 0.5)
-        rows = [cells[i : i + across] for i in range(0, len(cells), across)]
-        words = [captions[i : i + across] for i in range(0, len(cells), across)]
-        drawn = sheet.contact_sheet(rows, captions=words, cell=CELL)
-        images.write(target, drawn, overwrite=values.overwrite)
-    else:
-        for file, pixels in zip(files, made, strict=True):
-            images.write(file, pixels, alpha=picture.alpha, overwrite=values.overwrite)
-    logging.info('wrote %d styles to %s', len(found.entries), target)
-    return 0
-
-
-def _in_all_styles(
-    found: library.Library, pixels: np.ndarray, values: flags.FlagValues
-) -> Iterator[np.ndarray]:
-    """The picture in each style of a library, several in one pass where memory suffices."""
-    theta = library.own_theta(found, values.theta)
-    options = {**_options(values), 'theta': theta}
-    height, width = pixels.shape[:2]
-    batch = min(values.batch or film.BATCH, len(found.entries))
-    while batch > 1 and not tiles.fits(batch * height, width):
-        batch -= 1
-    with metrics.progress(description='stylizing', unit='style', total=len(found.entries)) as bar:
-        for begin in range(0, len(found.entries), batch):
-            names = found.names[begin : begin + batch]
-            if batch == 1:
-                look = looks.load(library.pick(found, names[0]), **options)
-                made = [render(look, pixels, tile=values.tile)]
-            else:  # the last ones are filled up, so that nothing is compiled anew
-                full = names + names[-1:] * (batch - len(names))
-                look = looks.load_batch(found, full, **options)
-                made = list(render_batch(look, np.stack([pixels] * batch))[: len(names)])
-            bar.update(len(names))
-            yield from made
-
-
-def _make_folder(folder: pathlib.Path) -> None:
-    """Makes an output folder, or says why not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'{folder} cannot be made ({error.strerror}): choose another --output'
-        ) from error
 
 
 def run() -> int:

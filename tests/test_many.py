@@ -467,3 +467,7 @@ def test_all_styles_of_a_library_are_rendered(
         assert command('stylize', monkeypatch, *words, *output, change) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / 'new').exists()
+    before = photo.read_bytes()
+    assert command('stylize', monkeypatch, *words, f'--output={photo}', '--overwrite') == 2
+    assert 'is the input itself' in capsys.readouterr().err
+    assert photo.read_bytes() == before

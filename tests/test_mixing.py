@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax import checkpoint, colours, mixing, styles, tensors, tiles, transformer
+from metastyle_jax import checkpoint, colours, mixing, render, styles, tensors, tiles, transformer
 from metastyle_jax.types import UserError
 
 
@@ -273,7 +273,12 @@ def test_the_command_animates(files, photo, tmp_path, monkeypatch, suffix):
     [
         (['--animate=1'], '--animate=1 with 2 style'),
         (['--animate=4', '--grid=3'], 'goes without --mask and --grid'),
-        (['--animate=4', '--milliseconds=0'], 'of 0 ms'),
+        (['--animate=4', '--milliseconds=0'], '--milliseconds=0: it must be at least 1'),
+        (['--milliseconds=50'], '--milliseconds is for --animate: leave it out'),
+        (['--feather=0.1'], '--feather is for --mask'),
+        (['--steady=0.5'], '--steady is for video'),
+        (['--batch=2'], '--batch is for video and --all'),
+        (['--grid=3', '--mask=x.png'], 'goes without --mask'),
         (['--weights=0.3,0.6'], 'their sum is 0.9'),
         (['--weights=a,b'], 'write numbers'),
         (['--strength=2'], 'strength=2'),
@@ -291,6 +296,40 @@ def test_bad_flags_write_nothing(files, photo, tmp_path, monkeypatch, capsys, ch
     assert command(monkeypatch, *words) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_grids_and_animations_keep_what_is_transparent(files, tmp_path, monkeypatch):
+    clear = np.random.default_rng(3).integers(0, 256, (20, 24, 4), np.uint8)
+    Image.fromarray(clear).save(tmp_path / 'clear.png')
+    words = [f'--style={file}' for file in files[:2]]
+    words += [f'--input={tmp_path}/clear.png', '--overwrite']
+    assert command(monkeypatch, *words, f'--output={tmp_path}/grid.png', '--grid=3') == 0
+    with Image.open(tmp_path / 'grid.png') as made:
+        np.testing.assert_array_equal(np.asarray(made)[..., 3], np.tile(clear[..., 3], (1, 3)))
+    assert command(monkeypatch, *words, f'--output={tmp_path}/tour.png', '--animate=2') == 0
+    with Image.open(tmp_path / 'tour.png') as made:
+        made.seek(1)
+        np.testing.assert_array_equal(np.asarray(made)[..., 3], clear[..., 3])
+
+
+@pytest.mark.parametrize('change', [['--animate=3'], ['--grid=3'], ['--mask=x.png'], []])
+def test_the_photograph_is_never_replaced(files, photo, monkeypatch, capsys, change):
+    before = photo.read_bytes()
+    words = [f'--style={file}' for file in files[:2]]
+    words += [f'--input={photo}', f'--output={photo}', '--overwrite', *change]
+    assert command(monkeypatch, *words) == 2
+    assert 'is the input itself' in capsys.readouterr().err
+    assert photo.read_bytes() == before
+
+
+def test_too_large_an_animation_is_refused_before_it_is_drawn(files, tmp_path, monkeypatch, capsys):
+    Image.new('RGB', (16400, 16)).save(tmp_path / 'wide.png')
+    monkeypatch.setattr(render, 'render', None)
+    words = [f'--style={file}' for file in files[:2]]
+    words += [f'--input={tmp_path}/wide.png', '--animate=3']
+    assert command(monkeypatch, *words, f'--output={tmp_path}/out.webp') == 2
+    assert '16400 x 16 pixels cannot be written as WEBP' in capsys.readouterr().err
+    assert not (tmp_path / 'out.webp').exists()
 
 
 def test_strips_change_no_look(theta, pixels, monkeypatch):

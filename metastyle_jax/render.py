@@ -1,0 +1,110 @@
+"""A look and pixels to pixels: one forward pass, in strips where memory would not suffice.
+
+The transformer is that of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from metastyle_jax import colours, images, looks, metrics, tiles, transformer
+from metastyle_jax.types import Params, UserError
+
+TILE = ('auto', 'always', 'never')
+
+
+def render(
+    look: looks.Look, pixels: np.ndarray, *, tile: str = 'auto', progress: bool = False
+) -> np.ndarray:
+    """One forward pass, whatever the look: `[H, W, 3]` float32 in 0..1 to the same.
+
+    Args:
+        look: of `looks.load`.
+        pixels: the picture.
+        tile: one of `TILE`; see `stylize.stylize`.
+        progress: whether to show how far the strips are.
+    """
+    check_tile(tile)
+    params = looks.network(look)
+    if tile == 'always' or (tile == 'auto' and not tiles.fits(*pixels.shape[:2])):
+        result = _in_strips(params, pixels, progress)
+    else:
+        result = np.asarray(_forward(params, pixels[None])[0])
+    return _finish(look, result, pixels)
+
+
+def render_batch(look: looks.Look, pixels: np.ndarray) -> np.ndarray:
+    """`[N, H, W, 3]` float32 in 0..1 to the same, in one forward pass."""
+    made = np.asarray(_forward(looks.network(look), pixels))
+    return np.stack([_finish(look, *pair) for pair in zip(made, pixels, strict=True)])
+
+
+def render_regions(
+    several: Sequence[looks.Look], shares: np.ndarray, pixels: np.ndarray, **how: Any
+) -> np.ndarray:
+    """Each style in its region: one forward pass for each style, over the whole picture.
+
+    Args:
+        several: looks of the styles.
+        shares: of `mixing.regions`.
+        pixels: `[H, W, 3]` float32 in 0..1.
+        **how: of `render`.
+    """
+    result = np.zeros_like(pixels)
+    for look, share in zip(several, shares, strict=True):
+        result += share[..., None] * render(look, pixels, **how)
+    return result
+
+
+def _finish(look: looks.Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """What follows the network."""
+    if look.strength < 1:
+        made = pixels + np.float32(look.strength) * (made - pixels)
+    return colours.keep(made, pixels) if look.keep_colours else made
+
+
+def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray:
+    """`tiles.apply` with a note and a bar."""
+    height, width = pixels.shape[:2]
+    if progress:
+        logging.info('%d x %d pixels: in strips, so that memory suffices', width, height)
+    with metrics.progress(
+        description='stylizing', unit='strip', disable=not progress, total=0
+    ) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return tiles.apply(params, pixels, progress=tell)
+
+
+def check_tile(tile: str) -> None:
+    """Raises UserError unless it is one of `TILE`."""
+    if tile not in TILE:
+        raise UserError(f'tile={tile!r}: it must be one of {", ".join(TILE)}')
+
+
+_forward = jax.jit(transformer.apply)
+
+
+def fit(pixels: np.ndarray, max_size: int | None, name: str) -> np.ndarray:
+    """Reduces an image, unless its shorter side would become too small for the network."""
+    if max_size is None:
+        return pixels
+    pixels = images.fit(pixels, max_size)
+    if min(pixels.shape[:2]) < transformer.MIN_SIDE:
+        raise images.ImageError(
+            f'{name} would be {pixels.shape[1]} x {pixels.shape[0]} pixels: raise --max_size, '
+            f'which is {max_size}, until both sides have {transformer.MIN_SIDE}'
+        )
+    return pixels
+
+
+def check_max_size(max_size: int) -> None:
+    """Raises UserError if nothing that the network takes could be so small."""
+    if max_size < transformer.MIN_SIDE:
+        raise UserError(f'max_size={max_size}: it must be at least {transformer.MIN_SIDE}')
