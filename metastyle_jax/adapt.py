@@ -105,12 +105,13 @@ def adapt(
     Source: Zhang et al. 2019, section 3: Adam at 1e-3, batch 4, 100 to 200 steps at 256², the style
     at 512². The defaults are smaller, for a minute on two CPU cores.
     """
+    palette, palette_name = adaptation.read_palette(match_colours)
     settings = {
         'content': content, 'content_exclude': list(content_exclude),
         'steps': steps, 'begin': begin,
         'inner_steps': inner_steps, 'rate': rate, 'schedule': schedule,
         'batch': batch, 'size': size, 'style_size': style_size,
-        'match_colours': adaptation.name_of(match_colours), 'params': params,
+        'match_colours': palette_name, 'params': params,
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
     adaptation.check_settings(settings)
@@ -118,8 +119,8 @@ def adapt(
         theta = checkpoint.load_theta(theta)
     transformer.check(theta.params)
     picture, name, digest = adaptation.read_style(style, style_size)
-    if match_colours is not None:
-        picture = colours.match(picture, images.take(match_colours, name='match_colours'))
+    if palette is not None:
+        picture = colours.match(picture, palette)
     vgg_params = vgg.load(vgg_file)
     contents = sources.open_source(content, kind='content')
     if content_exclude:

@@ -261,14 +261,33 @@ def read_style(style: images.ImageLike, size: int) -> tuple[np.ndarray, str, str
     data = picture.tobytes()
     if isinstance(style, str | os.PathLike):
         data = pathlib.Path(style).read_bytes()
-    return fit_style(picture, size), name_of(style) or '', hashlib.sha256(data).hexdigest()
+    return fit_style(picture, size), _name_of(style), hashlib.sha256(data).hexdigest()
 
 
-def name_of(image: images.ImageLike | None) -> str | None:
-    """What a style file calls a picture: the file's name, where it is one; None for None."""
-    if isinstance(image, str | os.PathLike):
-        return pathlib.Path(image).name
-    return None if image is None else 'array'
+def read_palette(
+    image: images.ImageLike | None,
+) -> tuple[np.ndarray | None, str | None]:
+    """Reads the photograph whose colours a painting is to get.
+
+    Args:
+        image: in any form of `images.take`; None for none.
+
+    Returns:
+        `[H, W, 3]` float32 in 0..1, and what a style file calls it: the file's name, where it is
+        one, and a hash of the pixels. Both None for None.
+
+    Raises:
+        images.ImageError: it cannot be read.
+    """
+    if image is None:
+        return None, None
+    palette = images.take(image, name='match_colours')
+    return palette, f'{_name_of(image)} {hashlib.sha256(palette.tobytes()).hexdigest()[:16]}'
+
+
+def _name_of(image: images.ImageLike) -> str:
+    """What a style file calls a picture: the file's name, where it is one."""
+    return pathlib.Path(image).name if isinstance(image, str | os.PathLike) else 'array'
 
 
 def check_settings(settings: dict[str, Any]) -> None:

@@ -8,8 +8,6 @@ from skimage import color, exposure
 
 from metastyle_jax.types import UserError
 
-KEEP = ('style', 'photo')
-
 
 def keep(stylized: np.ndarray, photo: np.ndarray) -> np.ndarray:
     """Takes the brightness of a stylized picture and the colours of its photograph.

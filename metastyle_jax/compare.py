@@ -59,21 +59,16 @@ def compare(
         theta = checkpoint.load_theta(theta)
     if not isinstance(style, styles.Style):
         style = styles.load_style(style)
-    before = _before(painting, style, theta, vgg_file)
+    looks = {f'after {style.settings.get("steps")} steps': style}
+    if not style.settings.get('match_colours'):  # it began at a painting that is not here
+        looks = {'before the first step': _before(painting, style, theta, vgg_file), **looks}
     picture = images.fit(images.read(painting).rgb, cell)
     rows = []
     for photograph in photographs:
         content = images.fit(images.read(photograph).rgb, cell)
-        rows.append(
-            [
-                picture,
-                content,
-                metastyle_jax.stylize(before, content, theta=theta),
-                metastyle_jax.stylize(style, content, theta=theta),
-            ]
-        )
-    steps = style.settings.get('steps')
-    captions = ['style', 'content', 'before the first step', f'after {steps} steps']
+        made = [metastyle_jax.stylize(look, content, theta=theta) for look in looks.values()]
+        rows.append([picture, content, *made])
+    captions = ['style', 'content', *looks]
     return sheet.contact_sheet(rows, captions=[captions] * len(rows), cell=cell)
 
 

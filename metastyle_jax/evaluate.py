@@ -71,7 +71,7 @@ class Settings:
         batch: photographs a step.
         size: pixels of the sides of photographs.
         style_size: style images get the area of a square of this side.
-        params: 'all' or 'norm', what is adapted.
+        params: 'all' or 'norm', what is adapted; of the random initialization always all.
         gatys: iterations of L-BFGS on one of the held-out contents; 0 for none.
         matching: whether to compare with an any-style network, without adaptation.
         quality: whether to compare outputs with their contents by LPIPS and SSIM.
@@ -270,8 +270,15 @@ def evaluate(
         What `results.json` holds.
 
     Raises:
-        UserError: a picture or the folder is not usable, or adaptation diverges.
+        UserError: a picture or the folder is not usable, a θ lacks the inner loop that is asked
+            for, or adaptation diverges.
     """
+    for name, theta in starts.items():
+        if settings.inner_steps and name != RANDOM and theta.rates is None:
+            raise UserError(
+                f'inner_steps={settings.inner_steps}: the θ {name!r} has no learned rates, leave '
+                'it out'
+            )
     rest, squares = open_held_out(contents, count=held_out, size=settings.size, seed=settings.seed)
     matcher = None
     if settings.matching:
@@ -292,7 +299,7 @@ def evaluate(
         'contents': held_out,
         'styles': [],
     }
-    rows: list[tuple[np.ndarray, dict[str, Outputs]]] = []
+    rows: list[tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]] = []
     shown = sorted({0, min(50, settings.steps), settings.steps})
     for index in metrics.progress(chosen, description='evaluating', unit='style'):
         painting = data.as_float(paintings.decode(index, settings.style_size))
@@ -305,7 +312,7 @@ def evaluate(
             if name == RANDOM:
                 steps = settings.random_steps
                 chosen_settings = dataclasses.replace(
-                    settings, rate=johnson.RATE, schedule='constant'
+                    settings, rate=johnson.RATE, schedule='constant', params='all', inner_steps=0
                 )
             with data.content_batches(
                 rest, batch=settings.batch, size=settings.size, seed=settings.seed
@@ -328,23 +335,29 @@ def evaluate(
             entry['matching'] = {name: float(getattr(loss, name)) for name in _PARTS}
         if settings.gatys:
             first = next(iter(starts))
-            entry['gatys'] = _gatys(squares[0], grams, vgg_params, made[first], settings)
+            entry['gatys'] = _gatys(squares[0], grams, vgg_params, made[first].params, settings)
         results['styles'].append(entry)
-        rows.append((painting, made))
+        if len(rows) < MOST_ROWS:  # what the sheets show; all of them would fill the memory
+            rows.append((painting, {name: _shown(outputs) for name, outputs in made.items()}))
         _write(folder, results, rows, squares)
     return results
+
+
+def _shown(outputs: Outputs) -> dict[int, np.ndarray]:
+    """By step, the pictures that have a place on a sheet."""
+    return {step: made[:MOST_COLUMNS].copy() for step, made in outputs.by_step.items()}
 
 
 def _gatys(
     content: np.ndarray,
     grams: tuple[Array, ...],
     vgg_params: Params,
-    made: Outputs,
+    params: Params,
     settings: Settings,
 ) -> dict[str, Any]:
     """Losses and seconds of L-BFGS on one content, from three starts."""
     pixels = data.as_float(content)
-    adapted = np.asarray(_apply(made.params, jnp.asarray(pixels)[None])[0])
+    adapted = np.asarray(_apply(params, jnp.asarray(pixels)[None])[0])
     noise = np.random.default_rng(settings.seed).uniform(size=pixels.shape).astype(np.float32)
     found = {}
     for name, start in {'content': pixels, 'noise': noise, 'adapted': adapted}.items():
@@ -356,7 +369,7 @@ def _gatys(
 def _write(
     folder: pathlib.Path,
     results: dict[str, Any],
-    rows: list[tuple[np.ndarray, dict[str, Outputs]]],
+    rows: list[tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]],
     squares: np.ndarray,
 ) -> None:
     """Writes all files, each at once."""
@@ -374,7 +387,7 @@ def _write(
 
 
 def _sheet(
-    name: str, rows: list[tuple[np.ndarray, dict[str, Outputs]]], contents: np.ndarray
+    name: str, rows: list[tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]], contents: np.ndarray
 ) -> np.ndarray:
     """Styles down, and for each content across what one initialization makes of it, by step."""
     blank = np.ones((1, 1, 3), np.float32)
@@ -383,13 +396,13 @@ def _sheet(
         return images.resize(square, CELL, CELL) if len(square) < CELL else square
 
     shown = contents[:MOST_COLUMNS]
-    steps = list(rows[0][1][name].by_step)
+    steps = list(rows[0][1][name])
     pictures, captions = [[blank]], [['']]
     for content in shown:
         pictures[0] += [large(content), *[blank] * (len(steps) - 1)]
         captions[0] += ['content', *[''] * (len(steps) - 1)]
-    for painting, made in rows[:MOST_ROWS]:
-        by_step = made[name].by_step
+    for painting, made in rows:
+        by_step = made[name]
         pictures.append(
             [painting, *(large(by_step[s][i]) for i in range(len(shown)) for s in steps)]
         )

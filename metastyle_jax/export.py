@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from metastyle_jax import cli, looks, programs, styles, tensors, transformer
+from metastyle_jax import cli, library, looks, programs, styles, tensors, transformer
 from metastyle_jax._version import __version__
 from metastyle_jax.types import Params, UserError
 
@@ -168,7 +168,10 @@ def _check_inputs(out: pathlib.Path, style: Any) -> None:
     """Refuses to write over a style that is read."""
     several = [style] if isinstance(style, str | os.PathLike | styles.Style) else style
     for one in several:
-        if not isinstance(one, styles.Style) and out.exists() and out.samefile(one):
+        if isinstance(one, styles.Style):
+            continue
+        file, _ = library.split(one)
+        if out.exists() and file.exists() and out.samefile(file):
             raise ExportError(f'{out} is the style itself: choose another --out')
 
 

@@ -16,7 +16,6 @@ from metastyle_jax import (
     metrics,
     pipeline,
     rawframes,
-    segments,
     steady,
     transformer,
     video,
@@ -82,9 +81,11 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
     live = values.input == '-' or values.input.startswith(camera.PREFIX)
     _check(values, live)
     video.require()
-    if values.output != '-' and _is_done(values, live):
-        logging.info('%s is there already, and nothing is left to go on with', values.output)
-        return 0
+    if values.output != '-':
+        source = None if live else pathlib.Path(values.input)
+        video.check_output(
+            pathlib.Path(values.output), source, overwrite=values.overwrite, resume=values.resume
+        )
     over = threading.Event()
     from_camera = values.input.startswith(camera.PREFIX)
     memory.keep()
@@ -110,47 +111,23 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
                 'progress': bar.update, 'stopped': lambda: stop.signal is not None,
             }  # fmt: skip
             if descriptor is None:
-                done = _record(values, clip, render, settings, live, how)
+                done = video.record(
+                    clip, pathlib.Path(values.output), render,
+                    source=source, resume=values.resume, settings=settings, **how,
+                )  # fmt: skip
             else:
                 pipe = rawframes.Pipe(descriptor, over)
                 try:
                     done = _stream(clip, pipe, render, values.pixel_format, **how)
                 except BrokenPipeError:
                     return cli.EXIT_BROKEN_PIPE
-    logging.info('wrote %d frames to %s', done, values.output)
+    logging.info('%d frames are in %s', done, values.output)
     if rest := getattr(clip, 'rest', 0):
         raise UserError(
             f'standard input ended with {rest} bytes of a frame: is --frame_size='
             f'{values.frame_size} right, and was all of it sent?'
         )
     return 128 + stop.signal if stop.signal is not None else 0
-
-
-def _is_done(values: flags.FlagValues, live: bool) -> bool:
-    """Whether a run that is to go on has ended already; refuses what cannot be written."""
-    source, target = pathlib.Path(values.input), pathlib.Path(values.output)
-    video.check_output(
-        target, None if live else source, overwrite=values.overwrite, resume=values.resume
-    )
-    return values.resume and target.exists() and not segments.folder_of(target).exists()
-
-
-def _record(
-    values: flags.FlagValues,
-    clip: Any,
-    render: pipeline.Render,
-    settings: dict[str, Any],
-    live: bool,
-    how: dict[str, Any],
-) -> int:
-    """Renders into a file; returns the number of its frames."""
-    target = pathlib.Path(values.output)
-    if live:
-        return video.record(clip, target, render, settings=settings, **how)
-    source = pathlib.Path(values.input)
-    settings |= {'max_size': values.max_size, 'source': video.fingerprint(source)}
-    how |= {'sound': source, 'resume': values.resume}
-    return video.record(clip, target, render, settings=settings, **how)
 
 
 def _stream(
@@ -165,7 +142,7 @@ def _stream(
     """Renders to the standard output; returns the number of frames."""
     if clip.sound:
         logging.warning('sound is left out: raw frames have none')
-    writer = rawframes.Writer(pipe, clip.size, rate=clip.rate, form=form)
+    writer = rawframes.Writer(pipe, clip.size, rate=clip.rate, form=form, aspect=clip.aspect)
 
     def write(frames: list[pipeline.Frame], state: dict[str, Any]) -> None:
         writer.write(frames, state)
@@ -232,6 +209,8 @@ def _check(values: flags.FlagValues, live: bool) -> None:
                 raise UserError(
                     f'--{name} is for raw frames and cameras; {values.input} has its own'
                 )
+    if values.resume and values.overwrite:
+        raise UserError('--resume goes on and --overwrite begins anew: give one of them')
     if values.resume and (live or values.output == '-'):
         raise UserError('--resume needs a file for --input and for --output')
 

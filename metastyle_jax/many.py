@@ -144,11 +144,12 @@ def adapt_many(
         UserError: a setting or a file is not usable, `out` holds a library of another θ or other
             settings, or not one style could be made.
     """
+    palette, palette_name = adaptation.read_palette(match_colours)
     settings = {
         'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
         'begin': begin, 'inner_steps': inner_steps,
         'rate': rate, 'schedule': schedule, 'batch': batch, 'size': size, 'style_size': style_size,
-        'match_colours': match_colours and pathlib.Path(match_colours).name, 'params': 'norm',
+        'match_colours': palette_name, 'params': 'norm',
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
     _check(settings, styles_at_once)
@@ -164,7 +165,6 @@ def adapt_many(
     found = _begin(out, theta, settings, overwrite)
     source = sources.open_source(_word(pictures), kind='style', probe=False)
     contents = sources.without(sources.open_source(content, kind='content'), content_exclude)
-    palette = None if match_colours is None else images.read(match_colours).rgb
     failed: dict[str, str] = {}
     todo = _todo(source, found, failed)
     paintings = _paintings(source, todo, vgg_params, style_size, palette, failed)

@@ -164,7 +164,8 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         with contextlib.suppress(*_METADATA_ERRORS):
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             space = {'RGB': 'RGB ', 'L': 'GRAY', 'CMYK': 'CMYK'}.get(image.mode)
-            known = 'sRGB' in ImageCms.getProfileDescription(embedded)
+            words = ImageCms.getProfileDescription(embedded)
+            known = 'sRGB' in words and 'linear' not in words.lower()
             if embedded.profile.xcolor_space == space and not known:
                 return _convert_profile(image, embedded)
     return image.convert('RGB')

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from metastyle_jax import images, pipeline
+from metastyle_jax import images, pipeline, segments
 from metastyle_jax.segments import VideoError
 
 FORMATS = ('rgb24', 'y4m')
@@ -76,7 +76,7 @@ class RawFrames:
         VideoError: there is no whole frame.
     """
 
-    name, again, sound = 'standard input', False, ()
+    name, again, sound, aspect = 'standard input', False, (), fractions.Fraction(1)
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class RawFrames:
         rate: fractions.Fraction,
         max_size: int | None = None,
     ) -> None:
-        self._pipe, self._shape, self._max_size = pipe, (*size, 3), max_size
+        self._pipe, self._shape, self.max_size = pipe, (*size, 3), max_size
         self.rate, self.time_base, self.rest = rate, 1 / rate, 0
         first = self._next()
         if first is None:
@@ -121,7 +121,19 @@ class RawFrames:
                 return None
             data += more
         pixels = np.frombuffer(data, np.uint8).reshape(self._shape)
-        return pixels if self._max_size is None else images.fit(pixels, self._max_size)
+        return reduced(pixels, self.max_size)
+
+
+def reduced(pixels: np.ndarray, max_size: int | None) -> np.ndarray:
+    """A frame whose longer side has at most `max_size` pixels, `[H, W, 3] uint8`.
+
+    Sides of one that is reduced are even, as many players demand of H.264.
+    """
+    height, width, _ = pixels.shape
+    if max_size is None or max(height, width) <= max_size:
+        return pixels
+    scale = (max_size - max_size % 2) / max(height, width)
+    return images.resize(pixels, *(max(2, 2 * round(side * scale / 2)) for side in (height, width)))
 
 
 class Writer:
@@ -130,18 +142,26 @@ class Writer:
     Args:
         pipe: to write to.
         size: height and width.
-        rate: frames a second, for YUV4MPEG2.
+        rate: frames a second, for YUV4MPEG2; so is the aspect.
         form: one of `FORMATS`.
+        aspect: width of a pixel over its height.
     """
 
     def __init__(
-        self, pipe: Pipe, size: tuple[int, ...], *, rate: fractions.Fraction, form: str
+        self,
+        pipe: Pipe,
+        size: tuple[int, ...],
+        *,
+        rate: fractions.Fraction,
+        form: str,
+        aspect: fractions.Fraction = fractions.Fraction(1),
     ) -> None:
         self._pipe, self._form = pipe, form
         self._head = b''
         if form == 'y4m':
             words = f'YUV4MPEG2 W{size[1]} H{size[0]} F{rate.numerator}:{rate.denominator}'
-            self._head = f'{words} Ip A1:1 C444\n'.encode()
+            pixel = f'A{aspect.numerator}:{aspect.denominator}'
+            self._head = f'{words} Ip {pixel} C444\n'.encode()
         self.done = 0
 
     def write(self, frames: list[pipeline.Frame], state: dict[str, np.ndarray]) -> None:
@@ -158,7 +178,8 @@ class Writer:
         import av
 
         picture = av.VideoFrame.from_ndarray(pixels, format='rgb24')
-        return b'FRAME\n' + picture.to_ndarray(format='yuv444p').tobytes()
+        colours = segments.matrix(*pixels.shape[:2])  # the format has no tag
+        return b'FRAME\n' + picture.to_ndarray(format='yuv444p', dst_colorspace=colours).tobytes()
 
 
 @contextlib.contextmanager

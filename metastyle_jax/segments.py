@@ -9,11 +9,13 @@ segments but from the source, frame by frame, and sound is copied from it when a
 
 import contextlib
 import fractions
+import hashlib
 import heapq
 import json
 import os
 import pathlib
 import shutil
+import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -32,6 +34,14 @@ class VideoError(UserError):
     """A video that cannot be read or written; the message names the file and the remedy."""
 
 
+def matrix(height: int, width: int) -> str | None:
+    """PyAV's name of the colours that players suppose of untagged YUV, None for its default.
+
+    Large frames are taken for BT.709 and small ones for BT.601.
+    """
+    return 'ITU709' if width >= 1280 or height > 576 else None
+
+
 class Form(NamedTuple):
     """What all segments have in common.
 
@@ -40,17 +50,53 @@ class Form(NamedTuple):
         width: of a frame.
         rate: frames a second, on average.
         time_base: seconds of a unit of time.
+        aspect: width of a pixel over its height.
     """
 
     height: int
     width: int
     rate: fractions.Fraction
     time_base: fractions.Fraction
+    aspect: fractions.Fraction = fractions.Fraction(1)
 
 
 def folder_of(target: pathlib.Path) -> pathlib.Path:
     """Where the segments of a video are."""
     return target.with_name(f'{target.name}.parts')
+
+
+def settings_of(form: Form, length: int, **others: Any) -> dict[str, Any]:
+    """All that a video depends on, JSON types; see `Segments`."""
+    return dict(others, length=length, form=[str(value) for value in form])
+
+
+def mark(settings: dict[str, Any]) -> str:
+    """What a video says in its comment of the settings it was made with."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return f'metastyle_jax {digest[:16]}'
+
+
+def frames_of_whole(target: pathlib.Path, settings: dict[str, Any]) -> int | None:
+    """Frames of a video that is finished; None where a run is to go on, or to begin.
+
+    Raises:
+        VideoError: it was made with other settings, or by another program.
+    """
+    import av
+
+    if not target.exists() or folder_of(target).exists():
+        return None
+    try:
+        with av.open(str(target)) as reader:
+            made_with = reader.metadata.get('comment', reader.metadata.get('COMMENT'))
+    except (av.error.FFmpegError, OSError):
+        made_with = None
+    if made_with != mark(settings):
+        raise VideoError(
+            f'{target} is there already, made with other settings or by another program: begin '
+            'anew with --overwrite and without --resume, or choose another --output'
+        )
+    return _frames_in(target)
 
 
 class Segments:
@@ -60,7 +106,7 @@ class Segments:
         target: the video that shall be.
         form: of its frames.
         length: frames of a segment.
-        settings: whatever makes the frames; a run can be gone on with only under the same.
+        settings: of `settings_of`; a run can be gone on with only under the same.
         resume: whether to keep what there is.
 
     Attributes:
@@ -82,6 +128,7 @@ class Segments:
         resume: bool,
     ) -> None:
         self._target, self._form, self._length = target, form, length
+        self._mark = mark(settings)
         self.folder = folder_of(target)
         self.times: list[int] = []
         self._container: Any = None
@@ -94,7 +141,7 @@ class Segments:
                 self._lock.close()  # nobody is at work there
                 shutil.rmtree(self.folder)
             self._lock.enter_context(workdir.lock(self.folder, flag='--output'))
-            self._check(dict(settings, length=length, form=[str(value) for value in form]))
+            self._check(settings)
             whole = 0
             while _frames_in(self._name(whole)) == length:
                 whole += 1
@@ -115,7 +162,10 @@ class Segments:
         text = json.dumps(settings, sort_keys=True, indent=2)
         if not path.exists():
             tensors.write_atomically(path, text.encode(), VideoError)
-        before, now = json.loads(path.read_text()), json.loads(text)
+        try:
+            before, now = dict(json.loads(path.read_text())), json.loads(text)
+        except (ValueError, TypeError) as error:
+            raise self._damaged(error) from error
         differing = sorted(
             key for key in {*before, *now} if before.get(key, ...) != now.get(key, ...)
         )
@@ -141,13 +191,15 @@ class Segments:
         if not self._whole:
             return {}
         try:
-            with np.load(self._state(self._whole - 1)) as arrays:
+            with self._state(self._whole - 1).open('rb') as file, np.load(file) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError) as error:
-            raise VideoError(
-                f'{self.folder} is damaged ({error}): begin anew, with --overwrite and without '
-                '--resume'
-            ) from error
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> VideoError:
+        return VideoError(
+            f'{self.folder} is damaged ({error}): begin anew, with --overwrite and without --resume'
+        )
 
     def write(self, frames: list[pipeline.Frame], state: dict[str, np.ndarray]) -> None:
         """Adds frames; `length` must be a multiple of their number, but for the last ones.
@@ -181,6 +233,7 @@ class Segments:
         self._stream.pix_fmt = 'yuv444p' if odd else 'yuv420p'
         context = self._stream.codec_context
         context.time_base = form.time_base
+        context.sample_aspect_ratio = form.aspect
         # Untagged, players take large frames for BT.709 and small ones for BT.601.
         context.color_primaries = context.color_trc = context.colorspace = BT709
         context.color_range = 1
@@ -232,7 +285,10 @@ class Segments:
             if self._open_name.exists():
                 parts.append(self._open_name)
             if self.times:
-                join(parts, self._target, self.times, self._form, sound, whole=whole)
+                join(
+                    parts, self._target, self.times, self._form, sound,
+                    whole=whole, comment=self._mark,
+                )  # fmt: skip
                 self._joined = True
         if whole:
             self._lock.close()
@@ -312,6 +368,7 @@ def join(
     sound: pathlib.Path | None,
     *,
     whole: bool,
+    comment: str,
 ) -> None:
     """Puts segments together without encoding them again; the file appears whole or not at all.
 
@@ -322,6 +379,7 @@ def join(
         form: of the frames.
         sound: a file of which sound is copied, or None.
         whole: whether all sound is copied, or only up to the last frame's end.
+        comment: goes into the file.
     """
     import av
 
@@ -334,6 +392,7 @@ def join(
             contextlib.ExitStack() as stack,
             av.open(str(made), 'w', format=kind, options=options) as writer,
         ):
+            writer.metadata['comment'] = comment
             first = stack.enter_context(av.open(str(parts[0])))
             stream = writer.add_stream_from_template(first.streams.video[0])
             stream.time_base = form.time_base

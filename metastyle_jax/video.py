@@ -12,12 +12,12 @@ import itertools
 import pathlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-from metastyle_jax import images, pipeline, rawframes, segments
+from metastyle_jax import pipeline, rawframes, segments
 from metastyle_jax.segments import VideoError as VideoError
 
 SUFFIXES = (
@@ -35,38 +35,13 @@ SUFFIXES = (
     '.ogv',
 )
 SUFFIXES_OUT = ('.mp4', '.mov', '.mkv', '.m4v')
+_UNSPECIFIED = 2  # FFmpeg's number of a colour matrix that a file does not tell
 MISSING = 0.25  # seconds between the end that a header names and the last frame, to be told
-
-
-class Facts(NamedTuple):
-    """What a video's header says.
-
-    Attributes:
-        frames: about how many, or 0 if unknown.
-        height: of a frame, after rotation.
-        width: of a frame, after rotation.
-        sound: how many audio streams.
-    """
-
-    frames: int
-    height: int
-    width: int
-    sound: int
 
 
 def is_video(path: pathlib.Path) -> bool:
     """Whether a file's name is that of a video."""
     return not path.is_dir() and path.suffix.lower() in SUFFIXES
-
-
-def probe(path: pathlib.Path) -> Facts:
-    """Reads the header of a video.
-
-    Raises:
-        VideoError: the file is missing, no video, or has no frames.
-    """
-    with opened(path) as clip:
-        return Facts(clip.total, *clip.size, len(clip.sound))
 
 
 def check_output(
@@ -118,8 +93,7 @@ def convert(
         VideoError: a file cannot be read or written, or holds no frames.
     """
     with opened(source, max_size=max_size) as clip:
-        settings = dict(settings or {}, max_size=max_size, source=fingerprint(source))
-        return record(clip, target, render, sound=source, settings=settings, **how)
+        return record(clip, target, render, source=source, settings=settings or {}, **how)
 
 
 def record(
@@ -129,7 +103,7 @@ def record(
     *,
     settings: dict[str, Any],
     batch: int = 4,
-    sound: pathlib.Path | None = None,
+    source: pathlib.Path | None = None,
     resume: bool = False,
     latest: bool = False,
     length: int = segments.FRAMES,
@@ -145,8 +119,8 @@ def record(
         render: see `convert`.
         settings: see `convert`.
         batch: frames at once; the last batch may be smaller.
-        sound: a file of which the sound is copied.
-        resume: whether to go on with what a stopped run has made.
+        source: the clip's file, of which the sound is copied; None where it has none.
+        resume: whether to go on with what a stopped run has made; a finished one is left as it is.
         latest: leave out frames that come too fast.
         length: frames of a segment, rounded up to whole batches.
         progress: is told how many frames more there are.
@@ -161,16 +135,17 @@ def record(
     """
     import av
 
-    if sound is not None:
+    if source is not None:
         segments.check_sound(target, clip.sound)
+        settings = dict(settings, max_size=clip.max_size, source=fingerprint(source))
     height, width = clip.size
-    work = segments.Segments(
-        target,
-        segments.Form(height, width, clip.rate, clip.time_base),
-        length=-(-length // batch) * batch,
-        settings=dict(settings, batch=batch, pyav=av.__version__),
-        resume=resume,
-    )
+    form = segments.Form(height, width, clip.rate, clip.time_base, clip.aspect)
+    length = -(-length // batch) * batch
+    settings = segments.settings_of(form, length, **settings, batch=batch, pyav=av.__version__)
+    if resume and (there := segments.frames_of_whole(target, settings)) is not None:
+        logging.info('%s is there already, and nothing is left to go on with', target)
+        return there
+    work = segments.Segments(target, form, length=length, settings=settings, resume=resume)
     with contextlib.closing(work), explained(clip.name, target):
         for pts in itertools.islice(clip.times(), work.done):
             work.times.append(pts)
@@ -191,7 +166,7 @@ def record(
         )  # fmt: skip
         if left_out:
             logging.info('%d frames came too fast and were left out', left_out)
-        work.finish(sound, whole=not stopped() or not clip.again)
+        work.finish(source, whole=not stopped() or not clip.again)
     return len(work.times)
 
 
@@ -254,6 +229,8 @@ class Clip:
         size: height and width of the frames that come out.
         rate: frames a second, on average.
         time_base: seconds of a unit of time.
+        aspect: width of a pixel over its height, as shown.
+        max_size: see above.
 
     Raises:
         VideoError: there is no frame.
@@ -263,7 +240,7 @@ class Clip:
         self, container: Any, name: str, *, max_size: int | None = None, again: bool = True
     ) -> None:
         self.container, self.name, self.again = container, name, again
-        self._max_size = max_size
+        self.max_size = max_size
         self._damage: list[float] = []
         self._packets_read = 0
         self._begin: int | None = None if not again else 0  # a camera's clock began long ago
@@ -283,6 +260,8 @@ class Clip:
         self._line = itertools.chain([first], self._line)
         height, width, _ = self._pixels(first).shape
         self.size = height, width
+        aspect = fractions.Fraction(self.stream.sample_aspect_ratio or 1)
+        self.aspect = 1 / aspect if _quarters(first) % 2 else aspect
 
     @property
     def total(self) -> int:
@@ -330,10 +309,11 @@ class Clip:
 
     def _pixels(self, frame: Any) -> np.ndarray:
         """`[H, W, 3] uint8`, turned as the file says."""
-        pixels = frame.to_ndarray(format='rgb24')
-        turned = np.rot90(pixels, round(getattr(frame, 'rotation', 0) / 90))
-        pixels = np.ascontiguousarray(turned)
-        return pixels if self._max_size is None else images.fit(pixels, self._max_size)
+        tagged = frame.colorspace != _UNSPECIFIED
+        matrix = None if tagged else segments.matrix(frame.height, frame.width)
+        pixels = frame.to_ndarray(format='rgb24', src_colorspace=matrix)
+        turned = np.ascontiguousarray(np.rot90(pixels, _quarters(frame)))
+        return rawframes.reduced(turned, self.max_size)
 
     def _decoded(self) -> Iterator[Any]:
         """Frames of PyAV; what is damaged is told and left out."""
@@ -405,6 +385,11 @@ class Clip:
     @staticmethod
     def _at(frame: Any) -> str:
         return 'an unknown time' if frame.time is None else f'{frame.time:.2f} s'
+
+
+def _quarters(frame: Any) -> int:
+    """Quarter turns, counter-clockwise, that make a frame upright."""
+    return round(getattr(frame, 'rotation', 0) / 90)
 
 
 def _end(container: Any, stream: Any) -> float | None:

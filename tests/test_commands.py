@@ -362,6 +362,16 @@ def test_the_comparison_shows_four_pictures_a_row(
     with Image.open(out) as image:
         assert image.width > 4 * 64
         assert image.height > 2 * 64
+        wide = image.width
+    # Where a painting got a photograph's colours, it is not known where its style began.
+    styles.save_style(
+        tmp_path / 'matched.safetensors',
+        metastyle_jax.adapt(painting, theta, match_colours=photo, **{**FAST, 'steps': 1}),
+    )
+    flags[2] = f'--style={tmp_path}/matched.safetensors'
+    assert command('compare', monkeypatch, *flags, '--overwrite') == 0
+    with Image.open(out) as image:
+        assert 3 * 64 < image.width < wide
 
 
 # The package. -------------------------------------------------------------------------------------

@@ -132,6 +132,38 @@ def test_results_hold_a_curve_of_each_initialization_and_style(evaluated):
         assert set(entry['gatys']) == {'content', 'noise', 'adapted'}
 
 
+def test_of_the_random_initialization_all_is_adapted(tmp_path, network):
+    settings = dataclasses.replace(SETTINGS, steps=2, params='norm', gatys=0)
+    found = evaluate.evaluate(
+        {'ours': theta(0), evaluate.RANDOM: theta(1)},
+        pictures(tmp_path / 'photos', 3, 0),
+        pictures(tmp_path / 'paintings', 1, 1),
+        held_out=1, styles=1, settings=settings, folder=tmp_path, vgg_params=network,
+    )  # fmt: skip
+    (entry,) = found['styles']
+    # Norms alone do not come as far at Johnson's rate.
+    both = {'ours': theta(1), evaluate.RANDOM: theta(1)}
+    settings = dataclasses.replace(settings, rate=1e-3, schedule='constant')
+    alone = evaluate.evaluate(
+        both, sources.open_source(f'folder:{tmp_path}/photos', kind='content'),
+        sources.open_source(f'folder:{tmp_path}/paintings', kind='style'),
+        held_out=1, styles=1, settings=settings, folder=tmp_path, vgg_params=network,
+    )['styles'][0]['curves']  # fmt: skip
+    assert alone[evaluate.RANDOM] != alone['ours']
+    assert alone[evaluate.RANDOM]['total'] == entry['curves'][evaluate.RANDOM]['total']
+
+
+def test_an_inner_loop_that_a_theta_lacks_is_refused(tmp_path, network):
+    with pytest.raises(types.UserError, match=r"the θ 'ours' has no learned rates"):
+        evaluate.evaluate(
+            {'ours': theta(0), evaluate.RANDOM: theta(1)},
+            pictures(tmp_path / 'photos', 3, 0),
+            pictures(tmp_path / 'paintings', 1, 1),
+            held_out=1, styles=1, settings=dataclasses.replace(SETTINGS, inner_steps=2),
+            folder=tmp_path, vgg_params=network,
+        )  # fmt: skip
+
+
 def test_table_has_medians_of_all_steps(evaluated):
     folder, found = evaluated
     text = (folder / 'results.md').read_text('utf-8')

@@ -112,6 +112,35 @@ def test_a_stopped_run_plays_and_goes_on_to_the_same_file(tmp_path, clip, undist
     assert out.read_bytes() == undisturbed
 
 
+def test_a_finished_video_is_gone_on_with_only_under_its_settings(tmp_path, clip, caplog):
+    out, render = tmp_path / 'out.mkv', Echo()
+    caplog.set_level('INFO')
+    video.convert(clip, out, Echo(), length=LENGTH, settings={'style': 'a'})
+    before = out.read_bytes()
+    how = {'length': LENGTH, 'resume': True}
+    done = video.convert(clip, out, render, settings={'style': 'a'}, **how)
+    assert (done, render.calls) == (len(TIMES), 0)
+    assert 'is there already' in caplog.text
+    for settings, change in (({'style': 'b'}, {}), ({'style': 'a'}, {'batch': 2})):
+        with pytest.raises(video.VideoError, match='made with other settings or by another'):
+            video.convert(clip, out, render, settings=settings, **how, **change)
+    assert out.read_bytes() == before
+    out.write_bytes(b'no video')
+    with pytest.raises(video.VideoError, match='made with other settings or by another'):
+        video.convert(clip, out, render, settings={'style': 'a'}, **how)
+
+
+@pytest.mark.parametrize('name', ['settings.json', '*.npz'])
+@pytest.mark.parametrize('content', [b'', b'[1]', b'PK\x03\x04'])
+def test_a_damaged_folder_of_segments_is_named(tmp_path, clip, name, content):
+    out, render = tmp_path / 'out.mp4', Echo()
+    video.convert(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
+    (file,) = segments.folder_of(out).glob(name)
+    file.write_bytes(content)
+    with pytest.raises(video.VideoError, match='is damaged .* begin anew, with --overwrite'):
+        video.convert(clip, out, Echo(), length=LENGTH, resume=True)
+
+
 def test_a_folder_of_segments_has_one_user(tmp_path, clip):
     out, refused = tmp_path / 'out.mp4', []
 
@@ -340,6 +369,8 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path, clip, command):
         (f'--input={clip}', f'--output={out}', '--frame_size=9x9'): 'is for raw frames',
         (f'--input={clip}', '--output=-', '--pixel_format=bgr'): '--pixel_format=bgr',
         (f'--input={clip}', f'--output={out}', '--steady=1.5'): '--steady=1.5',
+        (f'--input={clip}', f'--output={out}', '--tile=always'): '--tile=always is for pictures',
+        (f'--input={clip}', f'--output={out}', '--resume', '--overwrite'): 'give one of them',
         (f'--input={clip}', f'--output={tmp_path}/out.avi'): 'must end in one of',
     }.items():
         code, told = command(*words)

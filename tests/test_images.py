@@ -195,6 +195,17 @@ def test_colour_profile_is_converted_to_srgb():
     np.testing.assert_allclose(picture.rgb[0, 0], [0.5, 1, 0.5], atol=0.02)
 
 
+def test_a_profile_of_linear_srgb_is_converted():
+    words = (text.encode('utf-16-be') for text in ('swap built-in', 'sRGB linear  '))
+    linear = unlike_srgb().replace(*words)
+    assert b's\0R\0G\0B' in linear
+    image = Image.fromarray(gradient())
+    found = images.read_uint8(encode(image, 'PNG', icc_profile=linear))
+    wanted = images.read_uint8(encode(image, 'PNG', icc_profile=unlike_srgb()))
+    np.testing.assert_array_equal(found, wanted)
+    assert (found != gradient()).any()
+
+
 @pytest.mark.parametrize('profile', [b'nonsense', unlike_srgb()[:300], b'\0' * 200])
 def test_broken_colour_profile_is_ignored(profile):
     np.testing.assert_array_equal(images.read_uint8(png(icc_profile=profile)), gradient())

@@ -234,6 +234,14 @@ def test_a_stopped_library_goes_on_and_ends_as_one_that_was_not(theta, paintings
         np.testing.assert_allclose(found.params[key], leaf, atol=1e-6)
     with pytest.raises(UserError, match='steps was 2, is 3.*another --out.*--overwrite'):
         many.adapt_many(paintings, theta, out=out, **{**FAST, 'steps': 3})
+    for folder in ('one', 'two'):  # photographs of one name, and of other colours
+        (tmp_path / folder).mkdir()
+        Image.new('RGB', (20, 20), (folder == 'one') * 255).save(tmp_path / folder / 'photo.png')
+    matched = {**FAST, 'match_colours': tmp_path / 'one' / 'photo.png'}
+    many.adapt_many(paintings, theta, out=tmp_path / 'matched.safetensors', **matched)
+    matched['match_colours'] = tmp_path / 'two' / 'photo.png'
+    with pytest.raises(UserError, match=r"match_colours was 'photo.png \w+', is 'photo.png"):
+        many.adapt_many(paintings, theta, out=tmp_path / 'matched.safetensors', **matched)
     other = transformer.init(jax.random.key(5), width=2, blocks=1)
     other = checkpoint.Theta(other, tensors.fingerprint(other), {})
     with pytest.raises(UserError, match=f'{theta.fingerprint}, and this one is'):
@@ -444,6 +452,19 @@ def test_one_pass_gives_each_picture_its_style(library_file, theta, photo):
         metastyle_jax.stylize_batch(library_file, [photo], ['c', 'a'], theta=theta)
     with pytest.raises(UserError, match='but the one that comes with the package is'):
         metastyle_jax.stylize_batch(library_file, pixels, ['c', 'a'])
+
+
+def test_a_style_of_a_library_is_exported_over_and_over_and_never_over_it(
+    library_file, theta_file, tmp_path, monkeypatch, capsys
+):
+    words = [f'--style={library_file}:c', f'--theta={theta_file}', '--format=safetensors']
+    out = f'--out={tmp_path}/network.safetensors'
+    assert command('export', monkeypatch, *words, out) == 0
+    assert command('export', monkeypatch, *words, out, '--overwrite') == 0
+    before = library_file.read_bytes()
+    assert command('export', monkeypatch, *words, f'--out={library_file}', '--overwrite') == 2
+    assert 'is the style itself' in capsys.readouterr().err
+    assert library_file.read_bytes() == before
 
 
 def test_all_styles_of_a_library_are_rendered(

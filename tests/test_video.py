@@ -72,8 +72,66 @@ def test_frames_times_size_and_sound_are_kept(tmp_path, suffix, size):
     for one, other in zip(before, after, strict=True):
         assert one.shape == other.shape == (height, width, 3)
         np.testing.assert_allclose(one.mean() + other.mean(), 255, atol=4)
-    facts = video.probe(out)
-    assert facts[1:] == (height, width, 1)
+    with video.opened(out) as again:
+        assert (again.size, again.aspect, len(again.sound)) == (size, 1, 1)
+
+
+def make_frame(pixels, matrix):
+    frame = av.VideoFrame.from_ndarray(pixels, format='rgb24')
+    frame = frame.reformat(format='yuv444p', dst_colorspace=matrix)
+    frame.pts, frame.time_base = 0, fractions.Fraction(1, 25)
+    return frame
+
+
+def make_still(path, pixels, matrix, *, tag=None, aspect=1):
+    """A clip of one frame."""
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=25, options={'crf': '1'})
+        stream.height, stream.width, _ = pixels.shape
+        stream.pix_fmt = 'yuv444p'
+        stream.codec_context.sample_aspect_ratio = fractions.Fraction(aspect)
+        if tag is not None:
+            stream.codec_context.colorspace = tag
+        container.mux(stream.encode(make_frame(pixels, matrix)))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ('size', 'matrix', 'tag'),
+    [
+        ((720, 1280), 'ITU709', None),  # as players see what tells nothing
+        ((576, 720), 'ITU601', None),
+        ((720, 1280), 'ITU601', 6),
+        ((576, 720), 'ITU709', 1),
+    ],
+)
+def test_colours_are_those_that_players_show(tmp_path, size, matrix, tag):
+    pixels = np.empty((*size, 3), np.uint8)
+    pixels[:] = 200, 60, 30
+    clip = make_still(tmp_path / 'clip.mkv', pixels, matrix, tag=tag)
+    with video.opened(clip) as opened:
+        (frame,) = opened.frames()
+    assert np.abs(frame.pixels.astype(int) - pixels).max() <= 3
+    assert video.convert(clip, tmp_path / 'out.mkv', lambda x: x) == 1
+    (found,), *_ = read(tmp_path / 'out.mkv')  # which is tagged
+    assert np.abs(found.astype(int) - pixels).max() <= 4
+
+
+def test_pixels_that_are_not_square_stay_so(tmp_path):
+    grey = np.full((576, 720, 3), 99, np.uint8)
+    clip = make_still(tmp_path / 'clip.mkv', grey, None, aspect='64/45')
+    assert video.convert(clip, tmp_path / 'out.mp4', invert) == 1
+    with video.opened(tmp_path / 'out.mp4') as opened:
+        assert opened.aspect == fractions.Fraction(64, 45)
+
+
+def test_a_reduced_clip_has_even_sides(tmp_path):
+    clip = make_clip(tmp_path / 'clip.mp4', height=72, width=128)
+    assert video.convert(clip, tmp_path / 'out.mp4', invert, max_size=51) == len(TIMES)
+    with av.open(str(tmp_path / 'out.mp4')) as made:
+        stream = made.streams.video[0]
+        assert (stream.height, stream.width, stream.pix_fmt) == (28, 50, 'yuv420p')
 
 
 def test_a_stop_leaves_what_is_done(tmp_path):
