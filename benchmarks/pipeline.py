@@ -1,7 +1,7 @@
 """The input pipeline alone, and what a training step waits for it.
 
 Photographs and paintings are generated JPEGs, decoded, cropped and batched by `data.meta_batches`.
-A step is what `train.Loop` does: `next(batches)`, the compiled step, numbers to the host.
+A step is what `loop.Loop` does: `next(batches)`, the compiled step, numbers to the host.
 """
 
 import os

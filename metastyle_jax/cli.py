@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import jax
 from absl import flags, logging
 
-from metastyle_jax.types import UserError
+from metastyle_jax.types import UserError, is_out_of_memory
 
 EXIT_USER_ERROR = 2
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
@@ -43,9 +43,9 @@ def run(
     """
     _set_up_log()
     values = flags.FlagValues()
-    define(values)
-    own = list(values)
     try:
+        define(values)
+        own = list(values)
         if any(word in ('--help', '-help', '-h') for word in sys.argv[1:]):
             print(_help(values, own, usage), flush=True)
             return 0
@@ -69,7 +69,7 @@ def run(
         print(f'{command}: {name[:40]}...: the name is too long, {len(name)}', file=sys.stderr)
         return EXIT_USER_ERROR
     except jax.errors.JaxRuntimeError as error:
-        if 'RESOURCE_EXHAUSTED' not in str(error) and 'Out of memory' not in str(error):
+        if not is_out_of_memory(error):
             raise
         print(
             f'{command}: out of memory ({str(error).splitlines()[0]}): '

@@ -227,6 +227,8 @@ def meta_batches(
             'seed': seed,
             'contents': len(contents),
             'styles': len(styles),
+            'content_names': contents.digest(),
+            'style_names': styles.digest(),
             'val_fraction': val_fraction,
             'shape': [S, T, N],
         },

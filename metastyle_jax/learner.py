@@ -145,6 +145,7 @@ def create(
     predictor: predict.Predictor | None = None,
     styles: int = 0,
     features: int = 0,
+    hidden: int = predict.WIDTH,
 ) -> TrainState:
     """The state before the first step.
 
@@ -155,6 +156,7 @@ def create(
         predictor: that comes with it; a new one if None, where the configuration wants any.
         styles: how many there are; needed where each has norms of its own.
         features: of a style, see `predict.features`; needed where a predictor is made.
+        hidden: width of the hidden layer of a predictor that is made.
     """
     init_rng, rng = jax.random.split(rng)
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
@@ -167,7 +169,7 @@ def create(
     opt_state = outer_optimizer(config).init(meta.Meta(params, log_rates))
     table = conditional.create(params, styles) if config.outer.norms_rate else None
     if config.model.predictor and predictor is None:
-        predictor = predict.create(init_rng, params, features)
+        predictor = predict.create(init_rng, params, features, hidden=hidden)
     return TrainState(
         jnp.zeros((), jnp.int32),
         params,
@@ -466,10 +468,20 @@ def check_inner(config: Any) -> None:
                 f'config.outer.{name}={config.outer[name]} gives each style norms of its own '
                 f'instead of an inner loop, and config.inner.steps is {inner.steps}: set one to 0'
             )
+        if config.outer[name] and inner.learn_rates:
+            raise UserError(
+                f'config.outer.{name}={config.outer[name]} trains without an inner loop, which '
+                'config.inner.learn_rates=True would learn rates for: set it to False'
+            )
     if config.outer.predictor_rate and not config.model.predictor:
         raise UserError(
             f'config.outer.predictor_rate={config.outer.predictor_rate} trains a predictor, and '
             'there is none: set config.model.predictor=True'
+        )
+    if inner.order == 'reptile' and not inner.steps:
+        raise UserError(
+            "config.inner.order='reptile' goes the way of the inner loop, and config.inner.steps=0 "
+            'leaves none: set it to 1 or more'
         )
     if inner.order == 'reptile' and inner.learn_rates:
         raise UserError(

@@ -26,7 +26,7 @@ from absl import logging
 from jax._src import distributed
 
 from metastyle_jax import watch
-from metastyle_jax.types import PyTree, UserError
+from metastyle_jax.types import PyTree, UserError, is_out_of_memory
 
 HEARTBEAT = 60  # seconds of silence after which a process counts as lost
 _AXIS = 'devices'
@@ -77,8 +77,12 @@ def joined(place: Place | None) -> Iterator[None]:
         _watch.tell(str(error), code=2)
         raise
     except BaseException as error:
-        # Where a neighbour's connection breaks, a collective fails; the watch knows whose it was.
-        _watch.wait()
+        if is_out_of_memory(error):
+            _watch.tell(f'out of memory ({str(error).splitlines()[0]})', code=2)
+            raise
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            # Where a neighbour's connection breaks, a collective fails; the watch knows whose.
+            _watch.wait()
         traceback.print_exc()
         _watch.tell(f'{type(error).__name__}: {error}', code=watch.EXIT_LOST)
         leave(130 if isinstance(error, KeyboardInterrupt) else 1)
@@ -162,10 +166,20 @@ def copy_of_first(tree: PyTree) -> PyTree:
 
     Args:
         tree: arrays and typed keys, of the same shapes and types everywhere.
+
+    Raises:
+        UserError: they are not.
     """
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
+    shapes = [f'{leaf.dtype}{list(leaf.shape)}' for leaf in leaves]
+    if shapes != (first := from_first(lambda: shapes)):
+        differing = next(pair for pair in itertools.zip_longest(first, shapes) if len({*pair}) > 1)
+        raise UserError(
+            f'process {share()[0]} has a state of another form than process 0 ({differing[1]} for '
+            f'{differing[0]}): start all with the same configuration, data and θ'
+        )
     is_key = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
     arrays = [
         np.asarray(jax.random.key_data(leaf) if key else leaf)

@@ -74,20 +74,26 @@ def features(vgg_params: Params) -> int:
     return sum(layer.shape[-1] + 1 for layer in jax.eval_shape(vgg.features, vgg_params, image))
 
 
-def create(rng: Array, theta: Params, count: int) -> Predictor:
+def hidden(predictor: Predictor | None) -> int:
+    """Width of the hidden layer, R; `WIDTH` for None."""
+    return WIDTH if predictor is None else predictor.bias.shape[0]
+
+
+def create(rng: Array, theta: Params, count: int, *, hidden: int = WIDTH) -> Predictor:
     """A predictor that gives no offsets yet.
 
     Args:
         rng: a key.
         theta: of the transformer.
         count: F.
+        hidden: R.
     """
     norms, _ = meta.partition(theta, transformer.adapted('norm'))
-    kernel = jax.random.normal(rng, (count, WIDTH)) / count**0.5
+    kernel = jax.random.normal(rng, (count, hidden)) / count**0.5
     return Predictor(
         kernel,
-        jnp.zeros((WIDTH,)),
-        {name: jnp.zeros((WIDTH, *leaf.shape)) for name, leaf in norms.items()},
+        jnp.zeros((hidden,)),
+        {name: jnp.zeros((hidden, *leaf.shape)) for name, leaf in norms.items()},
     )
 
 

@@ -54,6 +54,10 @@ class Source(abc.ABC):
     def name(self, index: int) -> str:
         """Returns a name by which a person can find the image."""
 
+    def digest(self) -> str:
+        """Returns what differs where the images are others, or in another order."""
+        return _hash('\n'.join(map(self.name, range(len(self)))))
+
     def decode(self, index: int, min_side: int | None = None) -> np.ndarray:
         """Reads one image.
 
@@ -130,6 +134,10 @@ class TfdsSource(Source):
 
     def __getitem__(self, index: int) -> bytes:
         return self._record(index)['image']
+
+    def digest(self) -> str:
+        """Returns a hash of the word and the length: names are in the records."""
+        return _hash(f'{self.word} {len(self)}')
 
     def name(self, index: int) -> str:
         """Returns the word, the index and, where a whole record holds it, the file's name."""
@@ -293,11 +301,18 @@ class _Subset(Source):
     def __getitem__(self, index: int) -> str | bytes:
         return self._source[self._indices[index]]
 
+    def digest(self) -> str:
+        return _hash(f'{self._source.digest()} {self._indices}')
+
     def name(self, index: int) -> str:
         return self._source.name(self._indices[index])
 
     def decode(self, index: int, min_side: int | None = None) -> np.ndarray:
         return self._source.decode(self._indices[index], min_side)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:16]
 
 
 def sample_files(kind: Kind) -> dict[str, Path]:

@@ -9,13 +9,10 @@ import contextlib
 import functools
 import os
 import pathlib
-import signal
 import sys
-import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
@@ -23,14 +20,13 @@ from metastyle_jax import (
     checkpoint,
     cli,
     data,
-    grams,
     learner,
+    loop,
     memory,
-    metrics,
     parallel,
     predict,
-    sheet,
     sources,
+    tensors,
     transformer,
     vgg,
     workdir,
@@ -123,8 +119,10 @@ def train(
             stack.enter_context(workdir.lock(folder))
         contents, styles = open_sources(config)
         theta = starting_point(config, folder) if first else None
+        hidden = parallel.from_first(lambda: predict.hidden(theta and theta.predictor))
         vgg_params = parallel.replicate(vgg.load(vgg_file), devices)
         batches = stack.enter_context(meta_batches(config, contents, styles))
+        _check_same_data(batches)
         manager: checkpoint.Manager | checkpoint.Elsewhere
         manager = open_checkpoints(config, folder) if first else checkpoint.Elsewhere()
         stack.enter_context(manager)
@@ -135,231 +133,70 @@ def train(
             predictor=theta and theta.predictor,
             styles=len(styles),
             features=predict.features(vgg_params),
+            hidden=hidden,
         )
-        restored = manager.restore(state)
+        restored = _restore(manager, state, batches, config)
         state = parallel.copy_of_first(restored.state if restored else state)
         data_state = parallel.from_first(lambda: restored and restored.data_state)
+        mean = loop.RunningMean()
         if data_state:
             batches.set_state(data_state)
+            mean = loop.RunningMean(**data_state.get('outer_loss', {}))
             logging.info('resuming after step %d', state.step)
         stop = stack.enter_context(cli.Stop().listening())
         state = parallel.replicate(state, devices)
-        loop = Loop(config, folder, vgg_params, manager, batches, (contents, styles))
-        return loop.run(state, stop)
+        steps = loop.Loop(config, folder, vgg_params, manager, batches, (contents, styles), mean)
+        return steps.run(state, stop)
 
 
-class Fetched(NamedTuple):
-    """What a step needs of the data.
-
-    Attributes:
-        batch: as it was read.
-        given: what the step gets of it, on its way to the devices.
-        data_state: of the data, to go on after it.
-    """
-
-    batch: data.MetaBatch
-    given: parallel.Sent
-    data_state: dict[str, Any]
-
-
-class Checkpoint(NamedTuple):
-    """A state on its way to disk."""
-
-    step: int
-    state: learner.TrainState
-    data_state: dict[str, Any]
-    metric: float | None
-
-
-class Loop:
-    """The steps between a restored state and the last one.
-
-    Args:
-        config: see `configs/`.
-        folder: the run's folder.
-        vgg_params: weights of the loss network.
-        manager: of the checkpoints.
-        batches: iterator of `data.MetaBatch`.
-        origins: sources of contents and styles, to name files.
-    """
-
-    def __init__(
-        self,
-        config: Any,
-        folder: pathlib.Path,
-        vgg_params: Any,
-        manager: checkpoint.Manager | checkpoint.Elsewhere,
-        batches: data.Batches,
-        origins: tuple[sources.Source, sources.Source],
-    ) -> None:
-        self._config = config
-        self._devices = parallel.count(config.outer.devices)
-        self._folder = folder
-        self._vgg = vgg_params
-        self._manager = manager
-        self._batches = batches
-        self._origins = origins
-        self._data_state: dict[str, Any] = {}  # after the last step
-        self._losses: list[float] = []  # outer losses since the last checkpoint
-        self._pending: Checkpoint | None = None
-        self._step_fn = parallel.spread(
-            functools.partial(learner.train_step, config=config),
-            shared=2,
-            devices=self._devices,
-        )
-        self._kept = (
-            grams.Kept(vgg_params, config.data.keep_grams) if config.data.keep_grams else None
-        )
-        self._preview = jax.jit(functools.partial(learner.preview, config=config))
-
-    def run(self, state: learner.TrainState, stop: cli.Stop) -> int:
-        """Trains; returns the exit code."""
-        config = self._config
-        start = done = int(state.step)
-        log = self._open_log(start)
-        try:
-            fetched = self._fetch() if done < config.steps else None
-            # A signal to one process stops all of them after the same step.
-            while done < config.steps and not (number := parallel.agree(stop.signal or 0)):
-                if isinstance(fetched, UserError):  # of the data; the state is sound
-                    if done > start:
-                        self._keep(done, state, force=True)
-                    raise fetched
-                assert fetched is not None
-                begun, (batch, given, self._data_state) = time.monotonic(), fetched
-                state, found = self._step_fn(state, self._vgg, given)
-                if done + 1 < config.steps:
-                    fetched = self._fetch()  # while the devices work on the step
-                scalars = metrics.scalars(jax.device_get(found))
-                if done == start:
-                    logging.info('first step, with compilation: %.1f s', time.monotonic() - begun)
-                self._check_finite(scalars, batch, done + 1)
-                done += 1
-                log.add(done, scalars)
-                if done % config.log.every == 0:
-                    log.flush(done)
-                with log.paused():
-                    self._keep(done, state, scalars['outer'])
-                    due = config.log.pictures and done % config.log.pictures == 0
-                    if due and parallel.is_first():
-                        log.picture(done, 'inner_loop', self._sheet(state, batch))
-            log.flush(done)
-            if done > start:
-                self._keep(done, state, force=True)
-        finally:
-            log.close()
-        if done < config.steps:
-            name = signal.Signals(number).name
-            logging.info('%s: stopped after step %d; the same command resumes', name, done)
-            return 128 + number
-        logging.info('trained %d steps; θ is in %s', done, self._folder)
-        return 0
-
-    def _fetch(self) -> Fetched | UserError:
-        """The next batch, sent to the devices; or why there is none."""
-        try:
-            batch = next(self._batches)
-        except UserError as error:
-            return error
-        given = self._kept(batch) if self._kept else batch
-        return Fetched(batch, parallel.put(given, self._devices), self._batches.get_state())
-
-    def _open_log(self, start: int) -> metrics.Logger | metrics.Silent:
-        """The log, which the first process writes."""
-        if not parallel.is_first():
-            return metrics.Silent()
-        return metrics.Logger(
-            self._folder,
-            total=self._config.steps,
-            start=start,
-            images=images_per_step(self._config),
-        )
-
-    def _keep(
-        self,
-        step: int,
-        state: learner.TrainState,
-        outer: float | None = None,
-        *,
-        force: bool = False,
-    ) -> None:
-        """Takes a checkpoint when it is time, and writes it once the step after it was finite.
-
-        The mean outer loss of all steps since the last one ranks checkpoints; one that is taken
-        early, on a signal, has no rank.
-        """
-        if outer is not None:
-            self._losses.append(outer)
-        if self._pending and (force or step > self._pending.step):
-            self._write(self._pending)
-            self._pending = None
-        due = step % self._config.checkpoint.every == 0
-        if not (due or force):
-            return
-        whole = len(self._losses) == self._config.checkpoint.every
-        taken = Checkpoint(
-            step,
-            state,
-            self._data_state,
-            float(np.mean(self._losses)) if whole else None,
-        )
-        if force:
-            self._write(taken)
-            self._manager.wait()
-        else:
-            self._pending, self._losses = taken, []
-
-    def _write(self, taken: Checkpoint) -> None:
-        """Starts to write a checkpoint; does nothing if that step is on disk."""
-        self._manager.save(
-            taken.step,
-            taken.state,
-            data_state=taken.data_state,
-            metric=taken.metric,
-            force=True,
-        )
-
-    def _check_finite(self, scalars: dict[str, float], batch: data.MetaBatch, step: int) -> None:
-        """Stops at the first number that is not finite, and says where it was."""
-        if all(np.isfinite(value) for value in scalars.values()):
-            return
-        self._manager.wait()
-        names = [self._origins[1].name(i) for i in np.ravel(batch.style_index)]
-        photos = [
-            self._origins[0].name(i)
-            for index in (batch.inner_index, batch.outer_index)
-            for i in np.ravel(index)
-        ]
-        kept = parallel.from_first(self._manager.latest_step)  # all processes come here at once
+def _check_same_data(batches: data.Batches) -> None:
+    """Raises UserError where another process reads other images, or in another order."""
+    own = batches.get_state()
+    first = parallel.from_first(lambda: own)
+    differing = sorted(key for key in own if own[key] != first[key])
+    if differing:
+        told = '; '.join(f'{key}: {first[key]} there, {own[key]} here' for key in differing)
         raise UserError(
-            f'step {step}: the outer loss is {scalars["outer"]}, the gradient norm '
-            f'{scalars["gradient_norm"]}, the norm of θ {scalars["params_norm"]}, on styles '
-            f'{names} and contents {photos}. '
-            + (
-                f'The checkpoint of step {kept} is kept. '
-                if kept
-                else 'No checkpoint is kept yet. '
-            )
-            + 'Lower config.inner.rate or config.outer.rate or set config.outer.clip, in another '
-            '--workdir if there is a checkpoint; or remove these images'
+            f'process {parallel.share()[0]} has other data than process 0 ({told}): give all '
+            'hosts the same images, and see which ones its log calls unreadable'
         )
 
-    def _sheet(self, state: learner.TrainState, batch: data.MetaBatch) -> np.ndarray:
-        """A picture of style, content, and θ's output before and after the inner loop."""
-        style, content = data.as_float(batch.style[0]), data.as_float(batch.outer[0, :1])
-        before, after = self._preview(state, self._vgg, content, style)
-        steps = self._config.inner.steps
-        return sheet.contact_sheet(
-            [[style, content[0], np.asarray(before[0]), np.asarray(after[0])]],
-            captions=[['style', 'content', 'θ', f'after {steps} inner step(s)']],
-            cell=max(128, self._config.data.size),
+
+def _restore(
+    manager: checkpoint.Manager | checkpoint.Elsewhere,
+    state: learner.TrainState,
+    batches: data.Batches,
+    config: Any,
+) -> checkpoint.Restored | None:
+    """What the last whole checkpoint holds, if there is one.
+
+    Raises:
+        UserError: it cannot be read, or is of another network; norms are of other style images.
+    """
+    own = config.outer.norms_rate > 0
+    try:
+        restored = manager.restore(state)
+    except tensors.CheckpointError as error:
+        if not own:
+            raise
+        raise tensors.CheckpointError(
+            f'{error}. The run has norms for each style image, of which there are now '
+            f'{batches.get_state()["styles"]}: are they those that it began with?'
+        ) from error
+    names = batches.get_state()['style_names']
+    if own and restored and restored.data_state.get('style_names', names) != names:
+        raise UserError(
+            'the style images are not those that the run began with, and it has norms for each: '
+            'put them back, or choose another --workdir'
         )
+    return restored
 
 
 def starting_point(config: Any, folder: pathlib.Path) -> checkpoint.Theta | None:
     """θ that the configuration starts from; None for a random one.
 
-    A run that has checkpoints goes on without it, unless all of them turn out to be damaged.
+    A run that has checkpoints needs it no more: where it is gone, it is the run's own θ, of which
+    the sizes alone count.
 
     Raises:
         UserError: it cannot be read, or is of a network of another size.
@@ -369,9 +206,9 @@ def starting_point(config: Any, folder: pathlib.Path) -> checkpoint.Theta | None
     try:
         theta = checkpoint.load_theta(config.model.init)
     except UserError:
-        if any(path.name.isdigit() for path in (folder / 'checkpoints').glob('*')):
-            return None
-        raise
+        if not any(path.name.isdigit() for path in (folder / 'checkpoints').glob('*')):
+            raise
+        theta = checkpoint.load_theta(folder)
     transformer.check(theta.params)
     found = transformer.size(theta.params)
     if found != (config.model.width, config.model.blocks):
@@ -428,11 +265,6 @@ def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) 
         workers=config.data.workers,
         share=parallel.share(),
     )
-
-
-def images_per_step(config: Any) -> int:
-    """Content images that one outer step processes."""
-    return config.outer.styles * config.outer.contents * (config.inner.steps + 1)
 
 
 def check_config(config: Any) -> None:

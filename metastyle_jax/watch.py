@@ -117,4 +117,6 @@ class Watch:
         advice = '; the last checkpoint is whole, and the same command resumes'
         print(f'metastyle: {text}{advice if code == EXIT_LOST else ""}', file=sys.stderr)
         sys.stderr.flush()
+        if self._process == 0:  # the store ends with it, and JAX aborts who still needs that
+            time.sleep(5 * self._pause)
         os._exit(code)

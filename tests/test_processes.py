@@ -12,6 +12,7 @@ import helpers
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from metastyle_jax import checkpoint, watch
 
@@ -31,14 +32,17 @@ FLAGS = [
 ]  # fmt: skip
 
 
+EVERY = '--config.data.content_exclude=()'  # for folders
+
+
 def free_port():
     with socket.socket() as opened:
         opened.bind(('127.0.0.1', 0))
         return opened.getsockname()[1]
 
 
-def start(folder, cache, *flags, processes=1, devices=4):
-    """Starts a run of several processes, each with its share of the devices."""
+def start(folder, cache, *flags, processes=1, devices=4, own=()):
+    """Starts a run of several processes, each with its share of the devices and its own flag."""
     environment = os.environ | {
         'JAX_COMPILATION_CACHE_DIR': str(cache),
         'JAX_PLATFORMS': 'cpu',
@@ -52,10 +56,20 @@ def start(folder, cache, *flags, processes=1, devices=4):
         place = [f'--coordinator=127.0.0.1:{port}', f'--processes={processes}', '--heartbeat=5']
         command = [sys.executable, '-c', TRAIN, *FLAGS, f'--workdir={folder}', *flags]
         command += [*place, f'--process={process}'] if processes > 1 else []
+        command += own[process : process + 1]
         started.append(
             subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         )
     return started
+
+
+def folder(path, count):
+    """A folder of noise."""
+    path.mkdir()
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 256, (20, 24, 3), np.uint8)
+        Image.fromarray(pixels).save(path / f'{i}.png')
+    return path
 
 
 def finish(started):
@@ -118,3 +132,13 @@ def test_a_mistake_in_one_process_ends_all_with_its_message(tmp_path, cache):
     assert codes == [2, 2], logs
     assert all('Cannot use' in log for log in logs)
     assert 'process 0 ended' in logs[1]
+
+
+def test_processes_with_other_images_are_refused(tmp_path, cache):
+    own = [f'--config.data.content=folder:{folder(tmp_path / x, 4)}' for x in ('one', 'two')]
+    (tmp_path / 'two' / '2.png').unlink()
+    codes, logs = finish(start(tmp_path / 'run', cache, EVERY, processes=2, own=own))
+    assert codes == [2, 2], logs
+    for log in logs:
+        assert 'process 1 has other data than process 0 (content_names: ' in log
+        assert 'contents: 4 there, 3 here' in log

@@ -23,8 +23,10 @@ from metastyle_jax import (
     cli,
     data,
     learner,
+    loop,
     metrics,
     parallel,
+    predict,
     sources,
     train,
     transformer,
@@ -187,7 +189,6 @@ def run_loop(
     folder, monkeypatch, *, steps, every, found, stop=None, keep_grams=0.0, see=lambda batch: None
 ):
     """Runs `Loop` with `found(step)` for outer losses; `see` gets its batches."""
-    train = importlib.import_module('metastyle_jax.train')
     config = runpy.run_path(str(ROOT / 'configs' / 'quickstart.py'))['get_config']('tiny')
     config.update({'steps': steps, 'log': {'every': 2, 'pictures': 0}})
     config.checkpoint.update(every=every, keep=10)
@@ -204,8 +205,11 @@ def run_loop(
     stop = cli.Stop() if stop is None else stop
     with checkpoint.Manager(folder / 'checkpoints', keep=10) as manager:
         state = learner.TrainState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
-        loop = train.Loop(config, folder, network, manager, Batches(), (Names(), Names()))
-        return loop.run(state, stop)
+        mean, restored = loop.RunningMean(), manager.restore(state)
+        if restored:
+            state, mean = restored.state, loop.RunningMean(**restored.data_state['outer_loss'])
+        steps = loop.Loop(config, folder, network, manager, Batches(), (Names(), Names()), mean)
+        return steps.run(state, stop)
 
 
 def saved(folder):
@@ -225,6 +229,31 @@ def test_the_last_step_is_saved_and_the_best_is_of_whole_windows(tmp_path, monke
     code = run_loop(tmp_path, monkeypatch, steps=7, every=2, found=lambda step: losses[step - 1])
     assert code == 0
     assert saved(tmp_path) == ([2, 4, 6, 7], 4)
+
+
+def test_a_stopped_run_ranks_its_checkpoints_as_one_that_was_not(tmp_path, monkeypatch):
+    losses = [9, 9, 1, 1, 1, 1, 5, 5, 2, 2, 2, 2]
+    for folder, ends in (('whole', [12]), ('stopped', [3, 7, 12])):
+        for end in ends:
+            run_loop(
+                tmp_path / folder, monkeypatch, steps=end, every=4, found=lambda n: losses[n - 1]
+            )
+    assert saved(tmp_path / 'whole') == ([4, 8, 12], 12)
+    assert saved(tmp_path / 'stopped') == ([3, 4, 7, 8, 12], 12)
+    for step in ('4', '8', '12'):
+        files = [tmp_path / x / 'checkpoints' / step for x in ('whole', 'stopped')]
+        ranks = [(file / 'metrics' / 'metrics').read_text() for file in files]
+        assert ranks[0] == ranks[1]
+
+
+def test_steps_outlive_a_log_that_cannot_be_written(tmp_path, monkeypatch):
+    def fail(self, step):
+        raise types.UserError('no log')
+
+    monkeypatch.setattr(metrics.Logger, 'flush', fail)
+    with pytest.raises(types.UserError, match='no log'):
+        run_loop(tmp_path, monkeypatch, steps=9, every=10, found=lambda step: 1.0)
+    assert saved(tmp_path)[0] == [2]
 
 
 def test_grams_are_kept_if_the_configuration_says_so(tmp_path, monkeypatch):
@@ -270,9 +299,16 @@ def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
     config.model.width = 4
     with pytest.raises(types.UserError, match='has width 8 and 1 residual'):
         train.starting_point(config, tmp_path)
-    config.model.init = '/nowhere'
-    (tmp_path / 'checkpoints' / '3').mkdir(parents=True)  # begun: its start is not needed any more
-    assert train.starting_point(config, tmp_path) is None
+    config.model.update(init='/nowhere', width=8)
+    with pytest.raises(types.UserError, match='/nowhere'):
+        train.starting_point(config, tmp_path)
+    # Of a run that has begun, its own sizes count: this θ's predictor has one of another width.
+    predictor = predict.create(jax.random.key(1), params, 4, hidden=3)
+    state = learner.create(config, jax.random.key(0))._replace(predictor=predict.start(predictor))
+    with checkpoint.Manager(tmp_path / 'checkpoints') as manager:
+        manager.save(3, state, data_state={})
+    found = train.starting_point(config, tmp_path)
+    assert predict.hidden(found.predictor) == 3
 
 
 # Refusals before any work, in this process. -------------------------------------------------------

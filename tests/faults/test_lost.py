@@ -7,11 +7,12 @@ import os
 import signal
 import time
 
+import jax
 import numpy as np
 import pytest
 import test_processes
 
-from metastyle_jax import watch
+from metastyle_jax import checkpoint, predict, transformer, vgg, watch
 
 pytestmark = pytest.mark.skipif(os.environ.get('FAULTS') != 'full', reason='FAULTS=full runs them')
 
@@ -54,6 +55,42 @@ def test_a_process_that_dies_or_hangs_is_missed_and_the_run_resumes(tmp_path, ca
     codes, logs = test_processes.finish(again)
     assert codes == [0, 0], logs
     assert 'resuming after step' in logs[0]
+
+
+def test_images_that_vanish_for_one_process_cost_no_finished_step(tmp_path, cache):
+    folders = [test_processes.folder(tmp_path / x, 40) for x in ('one', 'two')]
+    own = [f'--config.data.content=folder:{folder}' for folder in folders]
+    flags = ['--config.steps=1000000', '--config.checkpoint.every=1000000', test_processes.EVERY]
+    started = test_processes.start(tmp_path / 'run', cache, *flags, processes=2, own=own)
+    for process in started:
+        test_processes.wait_for(process, 'first step')
+    for file in folders[1].iterdir():
+        file.unlink()
+    codes, logs = test_processes.finish(started)
+    assert codes == [2, 2], logs
+    assert all('images tried are damaged' in log or 'no such file' in log for log in logs)
+    (step,) = (int(x.name) for x in (tmp_path / 'run' / 'checkpoints').iterdir())
+    print(f'stopped and saved at step {step}')
+    assert step >= 1
+
+
+def test_a_starting_point_with_a_predictor_of_any_width_serves_all_processes(tmp_path, cache):
+    params = transformer.init(jax.random.key(3), width=2, blocks=1)
+    network = vgg.random(jax.random.key(1), width=2)
+    predictor = predict.create(jax.random.key(4), params, predict.features(network), hidden=65)
+    theta = tmp_path / 'theta.safetensors'
+    checkpoint.save_theta(theta, params, settings={}, predictor=predictor)
+    flags = [f'--config.model.init={theta}', '--config.model.predictor=True', '--config.steps=2']
+    codes, logs = test_processes.finish(
+        test_processes.start(tmp_path / 'run', cache, *flags, processes=2)
+    )
+    assert codes == [0, 0], logs
+    theta.unlink()  # a run that has begun needs it no more
+    codes, logs = test_processes.finish(
+        test_processes.start(tmp_path / 'run', cache, *flags, '--config.steps=3', processes=2)
+    )
+    assert codes == [0, 0], logs
+    assert predict.hidden(checkpoint.load_theta(tmp_path / 'run').predictor) == 65
 
 
 def test_a_run_goes_on_with_other_devices_under_adam(tmp_path, cache):
