@@ -26,7 +26,7 @@ train() { # NAME CONFIG WHAT: one stage, from where the one before it ended
   echo "$number/7 $3"
   "$venv/bin/python" -m metastyle_jax.train --config="configs/pretrained.py$2" \
     --workdir="$run/$1" "${init[@]}" "${data[@]}"
-  last=$(basename -a "$run/$1"/checkpoints/[0-9]* | sort -n | tail -1)
+  last=$(basename -a "$run/$1"/checkpoints/[0-9]* | grep -x '[0-9]*' | sort -n | tail -1)
   init=(--config.model.init="$run/$1/checkpoints/$last")
 }
 train plain :plain "plain training on all styles at once"
@@ -46,7 +46,8 @@ import numpy as np
 from metastyle_jax import checkpoint, data, grams, images, predict, sources, vgg
 
 run, paintings = map(pathlib.Path, sys.argv[1:])
-last = max((run / 'last' / 'checkpoints').glob('[0-9]*'), key=lambda path: int(path.name))
+steps = [path for path in (run / 'last' / 'checkpoints').iterdir() if path.name.isdigit()]
+last = max(steps, key=lambda path: int(path.name))
 theta = checkpoint.load_theta(last)
 
 # θ's norms become the mean over training styles.

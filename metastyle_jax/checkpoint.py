@@ -298,13 +298,20 @@ def _without_rank(folder: pathlib.Path) -> list[int]:
     for path in sorted(path for path in folder.glob('*') if path.name.isdigit()):
         try:
             _metric(_rank(path) or {'metric': np.nan})  # it may have been saved without
-        except (ValueError, RecursionError, LookupError, TypeError) as error:
+        except (
+            ValueError, RecursionError, LookupError, TypeError, NotADirectoryError
+        ) as error:  # fmt: skip
             damaged.append(int(path.name))
             _log.warning(
                 'The checkpoint %s is damaged: its metric cannot be read (%s)',
                 path,
                 tensors.first_line(error),
             )
+        except OSError as error:
+            raise tensors.CheckpointError(
+                f'The metric of the checkpoint {path} cannot be read ({error.strerror}), and may '
+                'be whole: see that its files are readable, or move it away.'
+            ) from error
     return damaged
 
 

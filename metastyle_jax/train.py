@@ -242,11 +242,22 @@ def open_checkpoints(config: Any, folder: pathlib.Path) -> checkpoint.Manager:
     if manager.latest_step() is None:  # nothing to be true to yet
         (folder / 'config.json').unlink(missing_ok=True)
     try:
-        workdir.write_config(folder, config.to_dict(), may_differ=MAY_DIFFER)
+        workdir.write_config(folder, config.to_dict(), may_differ=_may_differ(config, folder))
     except UserError:
         manager.close()
         raise
     return manager
+
+
+def _may_differ(config: Any, folder: pathlib.Path) -> tuple[str, ...]:
+    """Entries that may be other ones than those that the run in a folder began with."""
+    known = set(MAY_DIFFER)
+    if config.outer.schedule == 'cosine':  # which ends at the last step
+        known.remove('steps')
+    before = (workdir.read_config(folder) or {}).get('data', {})
+    if config.data.keep_grams and isinstance(before, dict) and before.get('keep_grams'):
+        known.add('data.keep_grams')  # how much is kept changes no number
+    return tuple(sorted(known))
 
 
 def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) -> data.Batches:
@@ -338,22 +349,28 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def _define_process_flags(values: flags.FlagValues) -> None:
     """Adds the flags of runs with several processes; the environment can give them too."""
-    environment = os.environ.get
+
+    def number(name: str) -> int:
+        word = os.environ.get(name) or '0'
+        if not word.isdecimal():
+            raise UserError(f'{name}={word} in the environment: it must be a whole number')
+        return int(word)
+
     flags.DEFINE_string(
         'coordinator',
-        environment('METASTYLE_COORDINATOR'),
+        os.environ.get('METASTYLE_COORDINATOR'),
         'HOST:PORT of the first of several processes, for all of them to meet.',
         flag_values=values,
     )
     flags.DEFINE_integer(
         'processes',
-        environment('METASTYLE_PROCESSES', 0),
+        number('METASTYLE_PROCESSES'),
         'How many processes the run has; each is started with the same command.',
         flag_values=values,
     )
     flags.DEFINE_integer(
         'process',
-        environment('METASTYLE_PROCESS', 0),
+        number('METASTYLE_PROCESS'),
         'Which of the processes this one is, from 0 on; 0 is at --coordinator.',
         flag_values=values,
     )

@@ -232,6 +232,25 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, dam
     gc.collect()  # Python complains here of what Orbax has left unfinished
 
 
+def test_a_file_among_checkpoints_is_put_aside_and_one_that_is_locked_is_named(tmp_path):
+    save_steps(tmp_path / 'checkpoints', 1, metric=1.5)
+    (tmp_path / 'checkpoints' / '5').write_text('')
+    with pytest.raises(tensors.CheckpointError, match=r'checkpoints \[5\] in .* move these away'):
+        checkpoint.load_theta(tmp_path)
+    with checkpoint.Manager(tmp_path / 'checkpoints') as manager:
+        assert manager.latest_step() == 1
+    assert (tmp_path / 'checkpoints' / '5.damaged').is_file()
+    metric = tmp_path / 'checkpoints' / '1' / 'metrics' / 'metrics'
+    metric.unlink()
+    metric.mkdir()  # the system's word for it is another error than a damaged file's
+    for call in (
+        lambda: checkpoint.load_theta(tmp_path),
+        lambda: checkpoint.Manager(tmp_path / 'checkpoints'),
+    ):
+        with pytest.raises(tensors.CheckpointError, match='metric of the checkpoint .* be whole'):
+            call()
+
+
 def test_a_metric_that_cannot_be_read_spoils_no_other_checkpoint(tmp_path, caplog):
     save_steps(tmp_path / 'checkpoints', 1, 2, metric=1.5)
     cut_the_metric(tmp_path / 'checkpoints' / '1')

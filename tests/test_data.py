@@ -1,6 +1,7 @@
 """Batches that depend on the seed and the step alone."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -304,6 +305,24 @@ def test_a_vanished_file_gives_way_too(tmp_path, warned):
     reader = data._Reader(source, np.arange(12), data._Tally(), 16)
     assert reader[11][1] == 0
     assert '11.png' in warned[0]
+
+
+@pytest.mark.parametrize(
+    'error',
+    [MemoryError(), OSError(errno.EMFILE, 'Too many open files'), OSError(errno.ESTALE, '')],
+)
+def test_what_the_machine_lacks_is_no_damage(tmp_path, monkeypatch, warned, error):
+    reader = data._Reader(damaged_source(tmp_path, 12, []), np.arange(12), data._Tally(), 16)
+
+    def fail(*args, **options):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images.Image, 'open', fail)
+        with pytest.raises(sources.DataError, match='may be whole'):
+            _ = reader[3]
+    assert reader[3][1] == 3
+    assert not warned
 
 
 def test_the_replacement_stays_in_its_part_of_the_split(tmp_path, styles, warned):

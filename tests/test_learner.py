@@ -352,6 +352,11 @@ def test_rates_move_as_many_times_faster_as_told():
     [
         ({'outer_optimizer': 'lion'}, "outer.optimizer='lion'"),
         ({'inner_order': 'reptile', 'inner_learn_rates': True}, 'learns no rates'),
+        ({'inner_order': 'reptile', 'inner_steps': 0}, 'goes the way of the inner loop'),
+        (
+            {'outer_norms_rate': 0.01, 'inner_steps': 0, 'inner_learn_rates': True},
+            'trains without an inner loop',
+        ),
     ],
 )
 def test_what_no_training_can_work_with_is_refused(change, message):

@@ -32,6 +32,7 @@ from metastyle_jax import (
     transformer,
     types,
     vgg,
+    workdir,
 )
 
 # ml_collections loads configuration files by a deprecated method of importlib.
@@ -309,6 +310,39 @@ def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
         manager.save(3, state, data_state={})
     found = train.starting_point(config, tmp_path)
     assert predict.hidden(found.predictor) == 3
+
+
+def test_what_a_run_is_resumed_with_may_differ_where_that_changes_no_number(tmp_path):
+    config = runpy.run_path(f'{ROOT}/configs/pretrained.py')['get_config']('tiny')
+    config.outer.schedule = 'inverse'
+    train.open_checkpoints(config, tmp_path).close()
+    with checkpoint.Manager(tmp_path / 'checkpoints') as manager:
+        manager.save(1, {'params': np.zeros(2)}, data_state={})
+
+    def opened(**changes):
+        changed = config.copy_and_resolve_references()
+        changed.update(**changes)
+        train.open_checkpoints(changed, tmp_path).close()
+
+    opened(steps=99, data={'workers': 1})
+    with pytest.raises(types.UserError, match='data.keep_grams: 0.0 -> 1.0'):
+        opened(data={'keep_grams': 1.0})
+    config.data.keep_grams = 1.0
+    config.outer.schedule = 'cosine'
+    workdir.write_config(tmp_path, config.to_dict(), may_differ=('data', 'outer', 'steps'))
+    opened(data={'keep_grams': 0.5})
+    with pytest.raises(types.UserError, match=r'\(steps: \d+ -> 98\)'):  # the cosine's end
+        opened(steps=98)
+
+
+@pytest.mark.parametrize(('word', 'code'), [('', 0), ('x', 2)])
+def test_numbers_of_processes_in_the_environment_are_checked(monkeypatch, capsys, word, code):
+    monkeypatch.setenv('METASTYLE_PROCESSES', word)
+    monkeypatch.setattr(sys, 'argv', ['train', '--help'])
+    assert train.run() == code
+    told = capsys.readouterr()
+    assert 'Traceback' not in told.err
+    assert ('METASTYLE_PROCESSES=x in the environment' in told.err) == bool(code)
 
 
 # Refusals before any work, in this process. -------------------------------------------------------
