@@ -5,12 +5,12 @@ import os
 import shutil
 import tempfile
 
+import compiling
+
 # Eight virtual devices let the sharding tests run anywhere. Compilation, not arithmetic, is what
 # the suite spends its time on, so XLA's costly optimizations are off: they change no meaning.
 os.environ['XLA_FLAGS'] = (
-    os.environ.get('XLA_FLAGS', '')
-    + ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
-    + ' --xla_llvm_disable_expensive_passes=true'
+    os.environ.get('XLA_FLAGS', '') + f' --xla_force_host_platform_device_count=8 {compiling.FLAGS}'
 )
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Commands keep compiled programs: not among the user's, and not those of earlier runs. Workers of

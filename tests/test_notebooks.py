@@ -6,6 +6,7 @@ import re
 import sysconfig
 import zipfile
 
+import compiling
 import helpers
 import jax
 import nbclient
@@ -31,13 +32,12 @@ def run(name, folder, monkeypatch, **parameters):
     for key, value in parameters.items():
         cell.source, count = re.subn(rf'(?m)^{key} = .*$', f'{key} = {value!r}', cell.source)
         assert count == 1, key
-    flags = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
     for key, value in {
         'COLAB': folder.parent,
         'PATH': sysconfig.get_path('scripts') + os.pathsep + os.environ['PATH'],
         'PYTHONPATH': f'{helpers.ROOT}/tests/colab{os.pathsep}{helpers.ROOT}',
         'JAX_PLATFORMS': 'cpu',
-        'XLA_FLAGS': flags,
+        'XLA_FLAGS': compiling.FLAGS,
         'JAX_COMPILATION_CACHE_DIR': folder.parent / 'xla',
     }.items():
         monkeypatch.setenv(key, str(value))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import compiling
 import helpers
 import jax
 import numpy as np
@@ -49,7 +50,7 @@ def start(folder, cache, *flags, processes=1, devices=4, own=()):
         'NPROC': '4',  # XLA shares a convolution out over threads: as many in any process
         'PYTHONPATH': str(helpers.ROOT),
         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices // processes}'
-        ' --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
+        f' {compiling.FLAGS}',
     }
     port, started = free_port(), []
     for process in range(processes):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import compiling
 import helpers
 import jax
 import numpy as np
@@ -50,8 +51,8 @@ def cache(tmp_path_factory):
 
 
 def start(folder, cache, *changes):
-    flags = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-    environment = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(cache), 'XLA_FLAGS': flags}
+    own = {'JAX_COMPILATION_CACHE_DIR': str(cache), 'XLA_FLAGS': compiling.FLAGS}
+    environment = os.environ | own
     return subprocess.Popen(
         [sys.executable, '-m', 'metastyle_jax.train', *TINY, f'--workdir={folder}', *changes],
         cwd=ROOT,

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+import compiling
 import jax
 
 from metastyle_jax import checkpoint, train, types, vgg
@@ -53,7 +54,8 @@ class Server:
         self._context.set_forkserver_preload(['fault_runs'])
         self.cache = folder / 'xla'
         self.has_clock = _compile_clock(folder / 'clock.so')
-        paths = os.pathsep.join(map(str, (pathlib.Path(__file__).parent, ROOT)))
+        faults = pathlib.Path(__file__).parent
+        paths = os.pathsep.join(map(str, (faults, faults.parent, ROOT)))
         preload = {'LD_PRELOAD': str(folder / 'clock.so')} if self.has_clock else {}
         with mock.patch.dict(os.environ, {'PYTHONPATH': paths, **preload}):
             multiprocessing.forkserver.ensure_running()
@@ -225,10 +227,7 @@ def _child(
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ['JAX_COMPILATION_CACHE_DIR'] = str(cache)
-    os.environ['XLA_FLAGS'] = (
-        '--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0'
-        ' --xla_llvm_disable_expensive_passes=true'
-    )
+    os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count=1 {compiling.FLAGS}'
     jax.config.update('jax_compilation_cache_dir', str(cache))
     narrow_loss_network()
     if hook is not None:

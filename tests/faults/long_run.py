@@ -18,7 +18,7 @@ import time
 from typing import Any, NamedTuple
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-sys.path[:0] = [str(pathlib.Path(__file__).parents[2])]
+sys.path[:0] = map(str, pathlib.Path(__file__).resolve().parents[1:3])
 
 import fault_runs  # noqa: E402
 import jax  # noqa: E402

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 
+import compiling
 import fault_runs
 import helpers
 import jax
@@ -356,8 +357,8 @@ def test_without_its_tensorboard_folder_a_run_goes_on(server, undisturbed, tmp_p
 
 def test_nothing_is_compiled_after_the_first_steps_and_checkpoints_keep_to_their_space(server):
     command = [sys.executable, long_run.__file__, f'--steps={2000 if FULL else 60}', *PLAIN]
-    flags = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-    env = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(server.cache), 'XLA_FLAGS': flags}
+    own = {'JAX_COMPILATION_CACHE_DIR': str(server.cache), 'XLA_FLAGS': compiling.FLAGS}
+    env = os.environ | own
     result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads(result.stdout)
