@@ -132,7 +132,7 @@ class Loop:
             log.flush(done)
         finally:
             log.close()
-        if done == config.steps:
+        if done >= config.steps:
             logging.info('trained %d steps; θ is in %s', done, self._folder)
             return 0
         if number == _FAILED:

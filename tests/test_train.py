@@ -248,6 +248,12 @@ def test_a_stopped_run_ranks_its_checkpoints_as_one_that_was_not(tmp_path, monke
         assert ranks[0] == ranks[1]
 
 
+def test_a_run_that_has_more_steps_than_asked_for_is_done(tmp_path, monkeypatch):
+    for steps in (4, 3):
+        assert run_loop(tmp_path, monkeypatch, steps=steps, every=2, found=lambda step: 1.0) == 0
+    assert saved(tmp_path)[0] == [2, 4]
+
+
 def test_steps_outlive_a_log_that_cannot_be_written(tmp_path, monkeypatch):
     def fail(self, step):
         raise types.UserError('no log')
