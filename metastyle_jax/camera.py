@@ -67,4 +67,7 @@ def opened(
             'plugged in, free, and able to do --frame_size and --frame_rate?'
         ) from error
     with container:
-        yield video.Clip(container, f'{PREFIX}{name}', max_size=max_size, again=False)
+        # What is not compressed has no tag, and is BT.601 by the USB standard.
+        yield video.Clip(
+            container, f'{PREFIX}{name}', max_size=max_size, again=False, matrix='ITU601'
+        )

@@ -1,4 +1,7 @@
-"""Draws one picture of a style at work: painting, photograph, before and after adaptation."""
+"""Draws one picture of a style at work: painting, photograph, before and after adaptation.
+
+Where the painting was given a photograph's colours, it is not known what was before.
+"""
 
 import functools
 import sys

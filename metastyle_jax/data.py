@@ -6,7 +6,6 @@ so the sequence is the same for any number of workers, and the step alone resume
 
 import atexit
 import dataclasses
-import errno
 import functools
 import math
 import threading
@@ -24,8 +23,6 @@ BatchT = TypeVar('BatchT')
 
 _ENOUGH = 200  # a share of fewer images than this, or than the source has, would be chance
 _STEPS = 2**40  # length of an endless stream: Grain zips streams of equal, finite length
-# Too many open files, a network's folder that is gone for a while, no memory.
-_PASSING = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM)
 _LOCK = threading.Lock()  # guards every tally; a lock inside one could not be pickled
 
 
@@ -320,11 +317,7 @@ class _Reader:
             try:
                 image = self._source.decode(index, self._min_side)
             except images.ImageError as error:
-                if _passes(error.__cause__):
-                    raise sources.DataError(
-                        f'{error}. It may be whole: start again, on a machine with free memory and '
-                        'files that answer'
-                    ) from error
+                sources.check_machine(error)
                 self._tally.note(self._source, index, error)
                 continue
             self._tally.note(self._source, index, None)
@@ -333,11 +326,6 @@ class _Reader:
             f'{self._source.word}: all of the {len(self)} images to choose from are damaged. '
             'Repair or replace them.'
         )
-
-
-def _passes(cause: BaseException | None) -> bool:
-    """Whether what failed was the machine's fault, not the image's."""
-    return isinstance(cause, MemoryError) or getattr(cause, 'errno', None) in _PASSING
 
 
 def _crop(

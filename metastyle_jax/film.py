@@ -200,6 +200,8 @@ def _check(values: flags.FlagValues, live: bool) -> None:
     if values.pixel_format not in rawframes.FORMATS:
         known = ' or '.join(rawframes.FORMATS)
         raise UserError(f'--pixel_format={values.pixel_format}: it must be {known}')
+    if values['pixel_format'].present and '-' not in (values.input, values.output):
+        raise UserError('--pixel_format is for --input=- and --output=-: leave it out')
     raw = values.input == '-' and values.pixel_format == 'rgb24'
     if raw and values.frame_size is None:
         raise UserError('--input=- needs --frame_size=WIDTHxHEIGHT, or --pixel_format=y4m')

@@ -6,6 +6,7 @@ image type) or ``tfds:NAME[/CONFIG][:SPLIT]`` (prepared as ArrayRecord, read wit
 
 import abc
 import concurrent.futures
+import errno
 import functools
 import hashlib
 import importlib.util
@@ -31,6 +32,8 @@ _PHOTOGRAPHS = {
                 'motorcycle_right.png', 'rocket.jpg'),
     'sklearn': ('datasets/images', 'china.jpg', 'flower.jpg'),
 }  # fmt: skip
+# Too many open files, a network's folder that is gone for a while, no memory.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM)
 
 
 class DataError(types.UserError):
@@ -387,8 +390,19 @@ def _header_problem(path: Path) -> str | None:
     try:
         images.probe(path)
     except images.ImageError as error:
+        check_machine(error)
         return str(error)
     return None
+
+
+def check_machine(error: images.ImageError) -> None:
+    """Raises DataError where what failed was the machine's fault, not the image's."""
+    cause = error.__cause__
+    if isinstance(cause, MemoryError) or getattr(cause, 'errno', None) in _PASSING:
+        raise DataError(
+            f'{error}. It may be whole: start again, on a machine with free memory and files that '
+            'answer'
+        ) from error
 
 
 def _prepared_folder(word: str, name: str, data_dir: str | os.PathLike | None) -> Path:

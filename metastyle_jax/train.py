@@ -1,6 +1,4 @@
-"""Meta-trains θ: configuration, data, state, restore, step, log, save.
-
-Everything that can be tested apart lives elsewhere; this loop reads from top to bottom.
+"""Meta-trains θ: configuration, data, state, restore, then the steps of `loop`.
 
 Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
@@ -177,10 +175,10 @@ def _restore(
     try:
         restored = manager.restore(state)
     except tensors.CheckpointError as error:
-        if not own:
+        if not own or 'has the shape' not in str(error):
             raise
         raise tensors.CheckpointError(
-            f'{error}. The run has norms for each style image, of which there are now '
+            f'{error} The run has norms for each style image, of which there are now '
             f'{batches.get_state()["styles"]}: are they those that it began with?'
         ) from error
     names = batches.get_state()['style_names']
@@ -196,7 +194,7 @@ def starting_point(config: Any, folder: pathlib.Path) -> checkpoint.Theta | None
     """θ that the configuration starts from; None for a random one.
 
     A run that has checkpoints needs it no more: where it is gone, it is the run's own θ, of which
-    the sizes alone count.
+    the sizes alone count; None where that cannot be read before damage is put aside.
 
     Raises:
         UserError: it cannot be read, or is of a network of another size.
@@ -208,7 +206,10 @@ def starting_point(config: Any, folder: pathlib.Path) -> checkpoint.Theta | None
     except UserError:
         if not any(path.name.isdigit() for path in (folder / 'checkpoints').glob('*')):
             raise
-        theta = checkpoint.load_theta(folder)
+        try:
+            theta = checkpoint.load_theta(folder)
+        except UserError:
+            return None
     transformer.check(theta.params)
     found = transformer.size(theta.params)
     if found != (config.model.width, config.model.blocks):

@@ -224,6 +224,8 @@ class Clip:
         name: for messages.
         max_size: reduces the longer side.
         again: whether it can be opened once more; a pipe and a camera cannot.
+        matrix: PyAV's name of the colours of frames that tell nothing; None for those that players
+            suppose, see `segments.matrix`.
 
     Attributes:
         size: height and width of the frames that come out.
@@ -237,10 +239,16 @@ class Clip:
     """
 
     def __init__(
-        self, container: Any, name: str, *, max_size: int | None = None, again: bool = True
+        self,
+        container: Any,
+        name: str,
+        *,
+        max_size: int | None = None,
+        again: bool = True,
+        matrix: str | None = None,
     ) -> None:
         self.container, self.name, self.again = container, name, again
-        self.max_size = max_size
+        self.max_size, self._matrix = max_size, matrix
         self._damage: list[float] = []
         self._packets_read = 0
         self._begin: int | None = None if not again else 0  # a camera's clock began long ago
@@ -310,8 +318,8 @@ class Clip:
     def _pixels(self, frame: Any) -> np.ndarray:
         """`[H, W, 3] uint8`, turned as the file says."""
         tagged = frame.colorspace != _UNSPECIFIED
-        matrix = None if tagged else segments.matrix(frame.height, frame.width)
-        pixels = frame.to_ndarray(format='rgb24', src_colorspace=matrix)
+        matrix = self._matrix or segments.matrix(frame.height, frame.width)
+        pixels = frame.to_ndarray(format='rgb24', src_colorspace=None if tagged else matrix)
         turned = np.ascontiguousarray(np.rot90(pixels, _quarters(frame)))
         return rawframes.reduced(turned, self.max_size)
 

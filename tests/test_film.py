@@ -369,6 +369,7 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path, clip, command):
         (f'--input={clip}', f'--output={out}', '--frame_size=9x9'): 'is for raw frames',
         (f'--input={clip}', '--output=-', '--pixel_format=bgr'): '--pixel_format=bgr',
         (f'--input={clip}', f'--output={out}', '--steady=1.5'): '--steady=1.5',
+        (f'--input={clip}', f'--output={out}', '--pixel_format=y4m'): '--pixel_format is for',
         (f'--input={clip}', f'--output={out}', '--tile=always'): '--tile=always is for pictures',
         (f'--input={clip}', f'--output={out}', '--resume', '--overwrite'): 'give one of them',
         (f'--input={clip}', f'--output={tmp_path}/out.avi'): 'must end in one of',

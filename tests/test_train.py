@@ -317,6 +317,8 @@ def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
         manager.save(3, state, data_state={})
     found = train.starting_point(config, tmp_path)
     assert predict.hidden(found.predictor) == 3
+    (tmp_path / 'checkpoints' / '3' / 'state' / '_METADATA').unlink()
+    assert train.starting_point(config, tmp_path) is None  # what is damaged is put aside later
 
 
 def test_what_a_run_is_resumed_with_may_differ_where_that_changes_no_number(tmp_path):
