@@ -26,6 +26,9 @@ def render(
         pixels: the picture.
         tile: one of `TILE`; see `stylize.stylize`.
         progress: whether to show how far the strips are.
+
+    Raises:
+        UserError: there is no such `tile`.
     """
     check_tile(tile)
     params = looks.network(look)
@@ -37,7 +40,7 @@ def render(
 
 
 def render_batch(look: looks.Look, pixels: np.ndarray) -> np.ndarray:
-    """`[N, H, W, 3]` float32 in 0..1 to the same, in one forward pass."""
+    """As `render`, of several in one forward pass: `[N, H, W, 3]` float32 in 0..1 to the same."""
     made = np.asarray(_forward(looks.network(look), pixels))
     return np.stack([_finish(look, *pair) for pair in zip(made, pixels, strict=True)])
 
@@ -52,11 +55,51 @@ def render_regions(
         shares: of `mixing.regions`.
         pixels: `[H, W, 3]` float32 in 0..1.
         **how: of `render`.
+
+    Returns:
+        `[H, W, 3]` float32 in 0..1.
     """
     result = np.zeros_like(pixels)
     for look, share in zip(several, shares, strict=True):
         result += share[..., None] * render(look, pixels, **how)
     return result
+
+
+def fit(pixels: np.ndarray, max_size: int | None, name: str) -> np.ndarray:
+    """Reduces an image until its longer side has at most `max_size` pixels.
+
+    Args:
+        pixels: `[H, W, 3]` float32 in 0..1.
+        max_size: None to leave it as it is.
+        name: what errors call it.
+
+    Raises:
+        images.ImageError: its shorter side would be too small for the network.
+    """
+    if max_size is None:
+        return pixels
+    pixels = images.fit(pixels, max_size)
+    if min(pixels.shape[:2]) < transformer.MIN_SIDE:
+        raise images.ImageError(
+            f'{name} would be {pixels.shape[1]} x {pixels.shape[0]} pixels: raise --max_size, '
+            f'which is {max_size}, until both sides have {transformer.MIN_SIDE}'
+        )
+    return pixels
+
+
+def check_max_size(max_size: int) -> None:
+    """Raises UserError if nothing that the network takes could be so small."""
+    if max_size < transformer.MIN_SIDE:
+        raise UserError(f'max_size={max_size}: it must be at least {transformer.MIN_SIDE}')
+
+
+def check_tile(tile: str) -> None:
+    """Raises UserError unless it is one of `TILE`."""
+    if tile not in TILE:
+        raise UserError(f'tile={tile!r}: it must be one of {", ".join(TILE)}')
+
+
+_forward = jax.jit(transformer.apply)
 
 
 def _finish(look: looks.Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -80,31 +123,3 @@ def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray
             bar.update(done - bar.n)
 
         return tiles.apply(params, pixels, progress=tell)
-
-
-def check_tile(tile: str) -> None:
-    """Raises UserError unless it is one of `TILE`."""
-    if tile not in TILE:
-        raise UserError(f'tile={tile!r}: it must be one of {", ".join(TILE)}')
-
-
-_forward = jax.jit(transformer.apply)
-
-
-def fit(pixels: np.ndarray, max_size: int | None, name: str) -> np.ndarray:
-    """Reduces an image, unless its shorter side would become too small for the network."""
-    if max_size is None:
-        return pixels
-    pixels = images.fit(pixels, max_size)
-    if min(pixels.shape[:2]) < transformer.MIN_SIDE:
-        raise images.ImageError(
-            f'{name} would be {pixels.shape[1]} x {pixels.shape[0]} pixels: raise --max_size, '
-            f'which is {max_size}, until both sides have {transformer.MIN_SIDE}'
-        )
-    return pixels
-
-
-def check_max_size(max_size: int) -> None:
-    """Raises UserError if nothing that the network takes could be so small."""
-    if max_size < transformer.MIN_SIDE:
-        raise UserError(f'max_size={max_size}: it must be at least {transformer.MIN_SIDE}')
