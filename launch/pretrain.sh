@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Trains the θ that ships, in the six stages of configs/pretrained.py, and writes it to
 # RUN/theta.safetensors. The same command resumes. The fifth stage wants a GPU; the environment
-# METASTYLE_EXTRAS=samples,cuda12 installs JAX for it. Usage:
-#   bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS [RUN]
+# METASTYLE_EXTRAS=samples,cuda12 installs JAX for it. What follows RUN goes to every stage, as
+# --config.steps=2 --config.model.width=8 for a trial. Usage:
+#   bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS [RUN [--config.NAME=VALUE ...]]
 set -euo pipefail
-if [ $# -lt 2 ] || [ $# -gt 3 ]; then
-  sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}" >&2
+if [ $# -lt 2 ]; then
+  sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
 for folder in "$1" "$2"; do
@@ -15,6 +16,7 @@ for folder in "$1" "$2"; do
   fi
 done
 photographs=$(realpath "$1") paintings=$(realpath "$2") run=$(realpath -m "${3:-runs/pretrained}")
+more=("${@:4}")
 extras=${METASTYLE_EXTRAS:-samples}
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -25,7 +27,7 @@ train() { # NAME CONFIG WHAT: one stage, from where the one before it ended
   number=$((number + 1))
   echo "$number/7 $3"
   "$venv/bin/python" -m metastyle_jax.train --config="configs/pretrained.py$2" \
-    --workdir="$run/$1" "${init[@]}" "${data[@]}"
+    --workdir="$run/$1" "${init[@]}" "${data[@]}" "${more[@]}"
   last=$(basename -a "$run/$1"/checkpoints/[0-9]* | grep -x '[0-9]*' | sort -n | tail -1)
   init=(--config.model.init="$run/$1/checkpoints/$last")
 }
