@@ -11,6 +11,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +107,7 @@ def adapt(
     at 512². The defaults are smaller, for a minute on two CPU cores.
     """
     palette, palette_name = adaptation.read_palette(match_colours)
-    settings = {
+    settings: dict[str, Any] = {
         'content': content, 'content_exclude': list(content_exclude),
         'steps': steps, 'begin': begin,
         'inner_steps': inner_steps, 'rate': rate, 'schedule': schedule,
@@ -114,10 +115,12 @@ def adapt(
         'match_colours': palette_name, 'params': params,
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
-    adaptation.check_settings(settings)
+    settings = adaptation.check_settings(settings)
     if not isinstance(theta, checkpoint.Theta):
         theta = checkpoint.load_theta(theta)
     transformer.check(theta.params)
+    if inner_steps and theta.rates is None:
+        raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
     picture, name, digest = adaptation.read_style(style, style_size)
     if palette is not None:
         picture = colours.match(picture, palette)
@@ -126,13 +129,12 @@ def adapt(
     if content_exclude:
         contents = sources.without(contents, content_exclude)
     grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
-    if inner_steps and theta.rates is None:
-        raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
-    settings['rate'] = rate = adaptation.rate_from(theta, begin, params) if rate is None else rate
+    if settings['rate'] is None:
+        settings['rate'] = adaptation.rate_from(theta, begin, params)
     inner = adaptation.learned(theta, steps=inner_steps)
     first = adaptation.begin(theta, grams, begin)
     state, fixed, plan = adaptation.start(first, params, inner, schedule=schedule)
-    weights = adaptation.Weights(rate, content_weight, style_weight)
+    weights = adaptation.Weights(settings['rate'], content_weight, style_weight)
     history: list[losses.Loss] = []
     with (
         data.content_batches(contents, batch=batch, size=size, seed=seed) as batches,

@@ -5,6 +5,8 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 
 import functools
 import hashlib
+import math
+import numbers
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -250,6 +252,8 @@ def start(
 def read_style(style: images.ImageLike, size: int) -> tuple[np.ndarray, str, str]:
     """Reads a style image at the area of `size`²; returns it with its name and SHA-256.
 
+    The hash is that of the file or its bytes; of an array or a Pillow image, of its float32 pixels.
+
     Args:
         style: see `images.take`.
         size: see `fit_style`.
@@ -258,9 +262,10 @@ def read_style(style: images.ImageLike, size: int) -> tuple[np.ndarray, str, str
         UserError: it is no picture.
     """
     picture = images.take(style, name='style')
-    data = picture.tobytes()
     if isinstance(style, str | os.PathLike):
         data = pathlib.Path(style).read_bytes()
+    else:  # a file's bytes have the hash of the file
+        data = style if isinstance(style, bytes) else picture.tobytes()
     return fit_style(picture, size), _name_of(style), hashlib.sha256(data).hexdigest()
 
 
@@ -290,11 +295,17 @@ def _name_of(image: images.ImageLike) -> str:
     return pathlib.Path(image).name if isinstance(image, str | os.PathLike) else 'array'
 
 
-def check_settings(settings: dict[str, Any]) -> None:
-    """Raises UserError for values that no adaptation can work with; see `adapt.adapt`.
+def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Checks that an adaptation can work with some settings.
 
     Args:
         settings: arguments of `adapt.adapt`.
+
+    Returns:
+        The same, numbers of NumPy as Python's, so that JSON holds them.
+
+    Raises:
+        UserError: a value is not usable.
     """
     transformer.adapted(settings['params'])
     adam(1.0, settings['schedule'])
@@ -303,13 +314,25 @@ def check_settings(settings: dict[str, Any]) -> None:
     least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
     for name, least in least_of.items():
         value = settings[name]
-        if not isinstance(value, int) or value < least:
-            raise UserError(f'{name}={value}: it must be a whole number of at least {least}')
-    if settings['rate'] is not None and not 0 < settings['rate'] < float('inf'):
-        raise UserError(f'rate={settings["rate"]}: it must be above zero')
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+            raise UserError(f'{name}={value!r}: it must be a whole number of at least {least}')
+    rate = settings['rate']
+    if rate is not None and not (_is_number(rate) and rate > 0):
+        raise UserError(f'rate={rate!r}: it must be a number above zero')
     for name in ('content_weight', 'style_weight'):
-        if not 0 <= settings[name] < float('inf'):
-            raise UserError(f'{name}={settings[name]}: it must not be negative')
+        value = settings[name]
+        if not (_is_number(value) and value >= 0):
+            raise UserError(f'{name}={value!r}: it must be a number, not below zero')
+    data.check_seed(settings['seed'])
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in settings.items()
+    }
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_finite(loss: losses.Loss, step: int, weights: Weights) -> None:

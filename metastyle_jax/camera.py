@@ -24,13 +24,13 @@ def device(name: str) -> tuple[str, str]:
     if sys.platform == 'darwin':
         return 'avfoundation', name
     if sys.platform == 'win32':
-        if name.isdigit():
+        if name.isdecimal():
             raise video.VideoError(
                 f'--input=camera:{name}: on Windows name the camera, as camera:Integrated Camera; '
                 "'ffmpeg -list_devices true -f dshow -i dummy' lists them"
             )
         return 'dshow', f'video={name}'
-    return 'v4l2', f'/dev/video{name}' if name.isdigit() else name
+    return 'v4l2', f'/dev/video{name}' if name.isdecimal() else name
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ class Manager:
         self._caller = futures.ThreadPoolExecutor(1, 'checkpoint')
         with self._errors('open'):
             damaged = _without_rank(self.folder)
-            if damaged and len(damaged) == sum(x.name.isdigit() for x in self.folder.iterdir()):
+            if damaged and len(damaged) == sum(x.name.isdecimal() for x in self.folder.iterdir()):
                 raise _none_whole(self.folder, damaged)
             self._rename(damaged)
             self._manager = _open(self.folder, keep=keep)
@@ -295,7 +295,7 @@ def _without_rank(folder: pathlib.Path) -> list[int]:
     damaged: list[int] = []
     if not isinstance(folder, pathlib.Path):  # a bucket, which writes a file whole or not at all
         return damaged
-    for path in sorted(path for path in folder.glob('*') if path.name.isdigit()):
+    for path in sorted(path for path in folder.glob('*') if path.name.isdecimal()):
         try:
             _metric(_rank(path) or {'metric': np.nan})  # it may have been saved without
         except (
@@ -660,7 +660,7 @@ def _opened(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
 
 def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathlib.Path]:
     """Finds and reads θ in a run's folder or in one of its checkpoints."""
-    if folder.name.isdigit() and not (folder / 'checkpoints').is_dir():
+    if folder.name.isdecimal() and not (folder / 'checkpoints').is_dir():
         run, step = folder.parent.parent, int(folder.name)
     else:
         run, step = (folder.parent if folder.name == 'checkpoints' else folder), None

@@ -110,7 +110,8 @@ def main(values: flags.FlagValues) -> None:
         raise UserError('--input must be given: see --help')
     if values.cell < 32:
         raise UserError(f'--cell={values.cell}: it must be at least 32')
-    images.check_output(values.output, overwrite=values.overwrite)
+    for source in (values.painting, *values.input):
+        images.check_output(values.output, overwrite=values.overwrite, source=source)
     picture = compare(
         values.painting,
         values.input,

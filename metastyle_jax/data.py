@@ -57,7 +57,7 @@ def split(count: int, *, val_fraction: float, seed: int) -> tuple[np.ndarray, np
         )
     if not 0 < val_fraction < 1:
         raise sources.DataError(f'val_fraction is {val_fraction}. Give a number between 0 and 1.')
-    _check_seed(seed)
+    check_seed(seed)
     held_out = min(max(round(count * val_fraction), 1), count - 1)
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
@@ -380,7 +380,7 @@ def _stream(
     share: tuple[int, int] = (0, 1),
 ) -> grain.MapDataset:
     """Shuffles, repeats, transforms and batches (image, index) pairs; of each batch, a share."""
-    _check_seed(seed[0])
+    check_seed(seed[0])
     own_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     # Without a number of epochs the length is sys.maxsize, which some batch sizes overflow.
     epochs = math.ceil(_STEPS * batch / len(reader))
@@ -407,6 +407,7 @@ def _check_int(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def _check_seed(seed: Any) -> None:
+def check_seed(seed: Any) -> None:
+    """Raises sources.DataError for what is no seed: a whole number from 0 to 2**32 - 1."""
     if _check_int('seed', seed, 0) >= 2**32:
         raise sources.DataError(f'seed is {seed}. Give a whole number below 2**32.')

@@ -50,6 +50,7 @@ ours=runs/coco,other=theta.safetensors. A random initialization, which is to tra
 one style, is always among them. The same command goes on after a stop, and with more --styles.
 """
 RANDOM = 'random'
+_NAME = r'[\w.+-]+'
 _PARTS = ('total', 'content', 'style')
 _features = jax.jit(vgg.features)
 
@@ -292,11 +293,12 @@ def parse_thetas(words: Sequence[str]) -> dict[str, checkpoint.Theta]:
     """
     found: dict[str, checkpoint.Theta] = {}
     for word in words:
-        name, _, path = word.rpartition('=')
-        name = name or pathlib.PurePath(path).stem
-        if not re.fullmatch(r'[\w.+-]+', name):
+        given = re.fullmatch(f'({_NAME})=(.+)', word)  # a path may hold '=' too
+        name, path = given.groups() if given else (pathlib.PurePath(word).stem, word)
+        if not re.fullmatch(_NAME, name):
             raise UserError(
-                f'--theta={word}: {name!r} is no name: use letters, digits, . _ + and -'
+                f'--theta={word}: {name!r} is no name: write NAME=PATH, the name of letters, '
+                'digits, . _ + and -'
             )
         if name in found or name == RANDOM:
             raise UserError(f'--theta={word}: the name {name!r} is taken; write NAME={path}')
@@ -359,6 +361,7 @@ def check(settings: trial.Settings) -> None:
     for name, bound in least.items():
         if getattr(settings, name) < bound:
             raise UserError(f'--{name}={getattr(settings, name)}: it must be at least {bound}')
+    data.check_seed(settings.seed)
     if settings.rate is not None and not 0 < settings.rate < float('inf'):
         raise UserError(f'--rate={settings.rate}: it must be above zero')
 
@@ -388,7 +391,7 @@ def main(values: flags.FlagValues) -> None:
         vgg_params=vgg.load(values.vgg),
     )  # fmt: skip
     print(curves.table(found))
-    logging.info('wrote results.json, results.md, curves.png and contact sheets to %s', folder)
+    logging.info('results.json, results.md, curves.png and contact sheets are in %s', folder)
 
 
 def run() -> int:

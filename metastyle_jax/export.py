@@ -93,7 +93,8 @@ def export_style(
 
     Raises:
         UserError: a file or an option is not usable, an extra is missing, styles and θ do not
-            belong together, or the program differs from JAX by more than 1e-4.
+            belong together, or the program differs from JAX by more than 1e-4 (with 'uint8' by
+            more than that and one level, 1/255).
     """
     out = pathlib.Path(out)
     format = _check(out, format, pixels, overwrite=overwrite)  # noqa: A001

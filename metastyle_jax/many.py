@@ -145,21 +145,24 @@ def adapt_many(
             settings, or not one style could be made.
     """
     palette, palette_name = adaptation.read_palette(match_colours)
-    settings = {
+    settings: dict[str, Any] = {
         'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
         'begin': begin, 'inner_steps': inner_steps,
         'rate': rate, 'schedule': schedule, 'batch': batch, 'size': size, 'style_size': style_size,
         'match_colours': palette_name, 'params': 'norm',
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
-    _check(settings, styles_at_once)
+    settings = adaptation.check_settings(settings)
+    if not isinstance(styles_at_once, int) or styles_at_once < 1:
+        raise UserError(f'styles_at_once={styles_at_once}: it must be a whole number of at least 1')
     devices = parallel.count(devices, name='devices')
     if not isinstance(theta, checkpoint.Theta):
         theta = checkpoint.load_theta(theta)
     transformer.check(theta.params)
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
-    settings['rate'] = rate = adaptation.rate_from(theta, begin, 'norm') if rate is None else rate
+    if settings['rate'] is None:
+        settings['rate'] = adaptation.rate_from(theta, begin, 'norm')
     vgg_params = vgg.load(vgg_file)
     settings['vgg'] = vgg.digest(vgg_params)
     found = _begin(out, theta, settings, overwrite)
@@ -169,7 +172,7 @@ def adapt_many(
     todo = _todo(source, found, failed)
     paintings = _paintings(source, todo, vgg_params, style_size, palette, failed)
     count = -(-max(1, min(styles_at_once, len(todo))) // devices) * devices
-    weights = adaptation.Weights(rate, content_weight, style_weight)
+    weights = adaptation.Weights(settings['rate'], content_weight, style_weight)
     inner = adaptation.learned(theta, steps=inner_steps)
     with data.content_batches(contents, batch=batch, size=size, seed=seed) as batches:
         made = _adapt_all(
@@ -187,13 +190,6 @@ def adapt_many(
         name, reason = next(iter(failed.items()))
         raise UserError(f'none of {len(failed)} pictures became a style; {name}: {reason}')
     return made
-
-
-def _check(settings: dict[str, Any], styles_at_once: int) -> None:
-    """Raises UserError for values that no adaptation to many styles can work with."""
-    adaptation.check_settings(settings)
-    if not isinstance(styles_at_once, int) or styles_at_once < 1:
-        raise UserError(f'styles_at_once={styles_at_once}: it must be a whole number of at least 1')
 
 
 def _adapt_all(

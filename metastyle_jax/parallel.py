@@ -383,7 +383,7 @@ def _initialize(place: Place) -> None:
                 f'--process={place.process}: with --processes={place.processes} it must be from 0 '
                 f'to {place.processes - 1}'
             )
-        if not place.coordinator.rpartition(':')[2].isdigit():
+        if not place.coordinator.rpartition(':')[2].isdecimal():
             raise UserError(
                 f'--coordinator={place.coordinator}: write HOST:PORT of the first process'
             )

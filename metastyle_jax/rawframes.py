@@ -212,7 +212,7 @@ def check_input() -> None:
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width of `WIDTHxHEIGHT`."""
     width, _, height = text.lower().partition('x')
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise VideoError(f'--frame_size={text}: write WIDTHxHEIGHT, as 1280x720')
     return int(height), int(width)
 

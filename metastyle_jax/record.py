@@ -17,6 +17,10 @@ MOST_COLUMNS = 3  # contents that it shows
 CELL = 128  # pixels
 _RESULTS = 'results.json'
 _CELLS = 'cells.safetensors'
+_UNUSABLE = (
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError),
+    safetensors.SafetensorError,
+)
 
 
 class Record:
@@ -96,8 +100,9 @@ class Record:
             found = json.loads(path.read_text('utf-8'))
             cells = safetensors.numpy.load((self._folder / _CELLS).read_bytes())
             styles = list(found['styles'])
+            curves.table({**found, 'styles': styles})
             _ = [style['name'] for style in styles]
-        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        except _UNUSABLE as error:
             raise UserError(f'{path} holds no results to go on from ({error}): {remedy}') from error
         now, then = (_flat(json.loads(json.dumps(part))) for part in (facts, found))
         for name, value in now.items():

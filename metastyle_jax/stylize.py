@@ -126,7 +126,7 @@ def _regions(
         else:
             name = str(mask) if isinstance(mask, str | os.PathLike) else f'mask {i + 1}'
             grey = images.take(mask, name=name).mean(-1)
-        if grey.ndim != 2 or not (np.isfinite(grey).all() and 0 <= grey.min() <= grey.max() <= 1):
+        if grey.ndim != 2 or not np.all((grey >= 0) & (grey <= 1)):
             raise UserError(f'{name} is no mask: [H, W] in 0..1 is needed')
         if grey.shape != size:
             raise UserError(

@@ -197,7 +197,7 @@ def check_output(path: pathlib.Path, fmt: Format, *, overwrite: bool) -> None:
         fmt.error: if the suffix is another, the file exists and may not be replaced, or its
             folder is missing or not writable.
     """
-    if path.suffix != '.safetensors':
+    if path.suffix.lower() != '.safetensors':
         raise fmt.error(f'The name of {path} must end in .safetensors.')
     check_target(path, fmt.error, overwrite=overwrite)
 

@@ -204,7 +204,7 @@ def starting_point(config: Any, folder: pathlib.Path) -> checkpoint.Theta | None
     try:
         theta = checkpoint.load_theta(config.model.init)
     except UserError:
-        if not any(path.name.isdigit() for path in (folder / 'checkpoints').glob('*')):
+        if not any(path.name.isdecimal() for path in (folder / 'checkpoints').glob('*')):
             raise
         try:
             theta = checkpoint.load_theta(folder)

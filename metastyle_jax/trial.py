@@ -152,7 +152,7 @@ def adaptation_curve(
         batches: of `[N, H, W, 3] uint8`, or a pool to draw them from.
         held_out: `[M, H, W, 3] uint8`, contents that no batch holds.
         settings: see `Settings`.
-        keep: milestones at which to keep outputs.
+        keep: steps at which to keep outputs; they are in the curve too.
         rolled: whether all steps between two milestones are one program, which takes a pool;
             None: with a pool, unless this is a CPU, whose loops are slow.
 
@@ -175,7 +175,7 @@ def adaptation_curve(
     advance = (_rolled if rolled else _one_by_one)(state, batches, rest, plan=plan, shape=shape)
     contents = jnp.asarray(data.as_float(held_out))
     curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
-    wanted = milestones(settings.steps)
+    wanted = sorted({*milestones(settings.steps), *(s for s in keep if s <= settings.steps)})
     for step, following in itertools.zip_longest(wanted, wanted[1:]):
         params = meta.combine(theta.params, state.fast, fixed.slow)
         loss = jax.device_get(loss_of(params, vgg_params, contents, grams, weights))
@@ -220,6 +220,8 @@ def _one_by_one(
     """Step after step, each compiled program called anew; compiled on return."""
     batch = jax.ShapeDtypeStruct(shape, np.uint8)
     compiled = adaptation.adapt_step.lower(state, *rest.around(batch), plan=plan).compile()
+    if isinstance(batches, Pool):
+        _draw(batches, state.step, batch=shape[0])
 
     def advance(state: adaptation.State, count: int) -> adaptation.State:
         for _ in range(count):

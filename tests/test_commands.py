@@ -1,5 +1,6 @@
 """Adapting and stylizing as a user does, from the command line and from Python."""
 
+import hashlib
 import importlib
 import pathlib
 import subprocess
@@ -124,6 +125,38 @@ def test_arrays_are_taken_as_styles(theta):
     picture = np.random.default_rng(0).uniform(size=(40, 30, 3)).astype(np.float32)
     style = metastyle_jax.adapt(picture, theta, **{**FAST, 'steps': 1})
     assert style.style_name == 'array'
+
+
+def test_a_style_is_known_by_the_hash_of_its_file_or_its_bytes(theta, painting, style):
+    data = pathlib.Path(painting).read_bytes()
+    found = metastyle_jax.adapt(data, theta, **{**FAST, 'steps': 1})
+    assert found.style_sha256 == style.style_sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_numbers_of_numpy_are_numbers(theta, painting, tmp_path):
+    given = {'steps': np.int64(1), 'rate': np.float32(0.5), 'style_weight': np.float64(2)}
+    style = metastyle_jax.adapt(painting, theta, **{**FAST, **given})
+    styles.save_style(tmp_path / 'style.safetensors', style)
+    found = styles.load_style(tmp_path / 'style.safetensors').settings
+    assert [found[name] for name in given] == [1, 0.5, 2]
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'steps': True}, 'steps=True: it must be a whole number'),
+        ({'steps': 2.0}, r'steps=2\.0: it must be a whole number'),
+        ({'rate': 'a'}, "rate='a': it must be a number above zero"),
+        ({'rate': float('inf')}, 'rate=inf: it must be a number'),
+        ({'style_weight': float('nan')}, 'style_weight=nan: it must be a number'),
+        ({'content_weight': float('inf')}, 'content_weight=inf: it must be a number'),
+        ({'seed': 2**32}, 'seed is 4294967296'),
+        ({'seed': 1.5}, r'seed is 1\.5'),
+    ],
+)
+def test_senseless_settings_are_refused_before_any_work(theta, change, message):
+    with pytest.raises(metastyle_jax.UserError, match=message):
+        metastyle_jax.adapt('nowhere.jpg', theta, **{**FAST, **change})
 
 
 def test_the_adapt_command_writes_a_style(theta, painting, tmp_path, monkeypatch, capsys):
@@ -359,6 +392,7 @@ def test_the_comparison_shows_four_pictures_a_row(
         f'--input={photo},{photo}', f'--output={out}', '--cell=64',
     ]  # fmt: skip
     assert command('compare', monkeypatch, *flags) == 0
+    assert command('compare', monkeypatch, *flags, f'--output={photo}', '--overwrite') == 2
     with Image.open(out) as image:
         assert image.width > 4 * 64
         assert image.height > 2 * 64

@@ -115,15 +115,24 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
 def test_steps_in_one_program_are_those_taken_one_by_one(network):
     settings = dataclasses.replace(SETTINGS, steps=5)
     pool = trial.Pool(jnp.asarray(bytes_of(4, 7)), jax.random.key(2))
+    keep = (4, 9)  # none of them a milestone
     rolled, singly = (
         trial.adaptation_curve(
-            theta(0), grams(network), network, pool, bytes_of(5), settings=settings, rolled=rolled
+            theta(0),
+            grams(network),
+            network,
+            pool,
+            bytes_of(5),
+            settings=settings,
+            keep=keep,
+            rolled=rolled,
         )
         for rolled in (True, False)
     )
-    assert rolled[0].steps == singly[0].steps == [0, 1, 2, 5]
+    assert rolled[0].steps == singly[0].steps == [0, 1, 2, 4, 5]
+    assert list(rolled[1].by_step) == list(singly[1].by_step) == [4]
     np.testing.assert_allclose(rolled[0].total, singly[0].total, rtol=1e-3)
-    assert len(set(rolled[0].total)) == 4
+    assert len(set(rolled[0].total)) == 5
     with pytest.raises(ValueError, match='need a pool'):
         trial.adaptation_curve(
             theta(0), grams(network), network, iter([]), bytes_of(5), settings=settings, rolled=True
@@ -247,6 +256,7 @@ def test_results_of_another_evaluation_are_refused_and_kept(again, network, chan
         ('results.json', b'[]'),
         ('results.json', b'{"styles": 3}'),
         ('results.json', b'{"styles": [{}]}'),
+        ('results.json', b'{"styles": [{"name": "a"}]}'),
         ('cells.safetensors', b'x'),
         ('cells.safetensors', None),
     ],
@@ -399,6 +409,10 @@ def test_missing_matching_package_is_named_with_its_extra(monkeypatch):
         (['--workdir=x', '--steps=0'], '--steps=0'),
         (['--workdir=x', '--params=some'], "'some'"),
         (['--workdir=x', '--styles=-1'], '--styles=-1'),
+        (['--workdir=x', '--pool=-1'], '--pool=-1'),
+        (['--workdir=x', '--seed=-1'], 'seed is -1'),
+        (['--workdir=x', '--theta=runs/lr=1e-3'], "'lr=1e-3' is no name: write NAME=PATH"),
+        (['--workdir=x', '--theta=a=runs/lr=1e-3'], 'no θ at runs/lr=1e-3'),
     ],
 )
 def test_senseless_flags_are_refused(words, message, monkeypatch, capsys, tmp_path):

@@ -363,6 +363,7 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path, clip, command):
     for words, message in {
         ('--input=-', f'--output={out}'): 'needs --frame_size',
         ('--input=-', f'--output={out}', '--frame_size=48'): 'write WIDTHxHEIGHT',
+        ('--input=-', f'--output={out}', '--frame_size=²x16'): 'write WIDTHxHEIGHT',
         ('--input=-', f'--output={out}', '--frame_size=9x9', '--frame_rate=x'): '--frame_rate=x',
         ('--input=camera:0', f'--output={out}', '--resume'): '--resume needs a file',
         (f'--input={clip}', '--output=-', '--resume'): '--resume needs a file',

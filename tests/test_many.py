@@ -402,6 +402,21 @@ def test_files_of_all_styles_stay_in_their_folder():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['What?.jpg', 'What:.jpg', 'What*.jpg'],
+        ['a.jpg', 'a.png', 'a.jpg.png'],
+        ['A.jpg', 'a.jpg'],
+        ['x.jpg', 'X.png', 'x_2.jpg', 'x.jpg_2.png'],
+        ['deep/?.jpg', 'deep/_.jpg', '..', '.'],
+    ],
+)
+def test_no_two_styles_share_a_file_even_where_case_does_not_count(names):
+    files = library.file_names(make_library(names))
+    assert len({name.casefold() for name in files}) == len(names)
+
+
 # Stylizing. ---------------------------------------------------------------------------------------
 
 

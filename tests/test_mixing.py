@@ -195,6 +195,8 @@ def test_pillow_images_are_taken_and_given(pixels):
         ([np.full((20, 24), 0.4)] * 2, 'gap of 100.0 %'),
         ([np.full((20, 24), 0.6)] * 2, 'overlap: their sum is up to 1.20'),
         ([np.full((20, 24), 2.0)], 'mask 1 is no mask'),
+        ([np.full((20, 24), np.nan)], 'mask 1 is no mask'),
+        ([np.zeros((0, 0))], '0 x 0 pixels and the image 24 x 20'),
     ],
 )
 def test_masks_that_do_not_divide_are_refused(pixels, masks, message):

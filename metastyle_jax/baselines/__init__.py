@@ -1,1 +1,4 @@
-"""What MetaStyle is compared with: `gatys` optimizes an image, `johnson` trains from scratch."""
+"""What MetaStyle is compared with.
+
+`gatys` optimizes an image, `johnson` trains from scratch, `matching` matches features.
+"""

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from absl import flags, logging
 
-from metastyle_jax import adaptation, cli, images, losses, memory, metrics, vgg
+from metastyle_jax import adaptation, cli, data, images, losses, memory, metrics, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 USAGE = """Stylizes one photograph by optimizing its pixels (Gatys et al.), with L-BFGS.
@@ -160,6 +160,7 @@ def stylize(
     if isinstance(start, str):
         if start not in STARTS:
             raise UserError(f'start={start!r}: it must be an image or one of {", ".join(STARTS)}')
+        data.check_seed(seed)
         noise = np.random.default_rng(seed).uniform(size=pixels.shape).astype(np.float32)
         start = noise if start == 'noise' else pixels
     vgg_params = vgg.load(vgg_file)
@@ -194,7 +195,8 @@ def main(values: flags.FlagValues) -> None:
             raise UserError(
                 f'--{name}={getattr(values, name)}: it must be at least {images.MIN_SIDE}'
             )
-    images.check_output(values.output, overwrite=values.overwrite)
+    for source in (values.input, values.style):
+        images.check_output(values.output, overwrite=values.overwrite, source=source)
     start = values.start if values.start in STARTS else images.read(values.start).rgb
     found = stylize(
         values.style,
