@@ -19,7 +19,7 @@ import optax
 from ml_collections import config_dict
 
 from benchmarks import inputs, tasks
-from metastyle_jax import data, learner, losses, meta, parallel, transformer, vgg
+from metastyle_jax import data, learner, losses, meta, parallel, transformer, trees, vgg
 from metastyle_jax.adaptation import Weights, adapt_step, start
 from metastyle_jax.types import Params, PyTree
 
@@ -46,7 +46,7 @@ def initial_weights(network: tasks.Network) -> tuple[inputs.Arrays, inputs.Array
 def by_name(tree: PyTree) -> inputs.Arrays:
     """Leaves of a pytree by name, as float32."""
     leaves = (np.asarray(leaf).astype(np.float32) for leaf in jax.tree.leaves(tree))
-    return dict(zip(meta.names(tree), leaves, strict=True))
+    return dict(zip(trees.names(tree), leaves, strict=True))
 
 
 def from_names(arrays: inputs.Arrays) -> Params:

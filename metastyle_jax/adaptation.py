@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax import checkpoint, data, images, losses, meta, predict, transformer, vgg
+from metastyle_jax import checkpoint, data, images, losses, predict, transformer, trees, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 # Of Adam, by where adaptation begins and what is adapted. Norms that fit already are lost in steps
@@ -236,7 +236,7 @@ def start(
     Raises:
         UserError: `params`, the schedule or the name of the inner optimizer is unknown.
     """
-    fast, slow = meta.partition(theta, transformer.adapted(params))
+    fast, slow = trees.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
     opt_state = adam(1.0, schedule).init(fast)
     zero = jnp.zeros((), jnp.int32)
@@ -389,7 +389,7 @@ def adapt_step(
     skeleton = jax.tree.unflatten(plan.like, range(plan.like.num_leaves))
 
     def total(fast):
-        params = meta.combine(skeleton, fast, fixed.slow)
+        params = trees.combine(skeleton, fast, fixed.slow)
         loss = content_and_style(params, vgg_params, contents, grams, weights)
         return loss.total, loss
 

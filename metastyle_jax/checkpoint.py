@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from orbax import checkpoint as ocp
 
-from metastyle_jax import hub, predict, tensors, transformer, types, workdir
+from metastyle_jax import hub, predict, tensors, transformer, trees, types, workdir
 
 _FORMAT = tensors.Format(
     name='metastyle_jax.theta',
@@ -137,9 +137,9 @@ class Manager:
         meta = {
             'sha256': tensors.sha256(flat),
             'keys': {
-                tensors.leaf_name(path): str(jax.random.key_impl(leaf))
+                trees.leaf_name(path): str(jax.random.key_impl(leaf))
                 for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-                if tensors.is_key(leaf)
+                if trees.is_key(leaf)
             },
             'data_state': _to_json(data_state),
             'metrics': metrics,
@@ -451,12 +451,12 @@ def _restore_leaves(
 ) -> types.PyTree:
     """Gives the arrays of a checkpoint the structure and kinds of an abstract state."""
     shapes = jax.tree.map(
-        lambda x: jax.eval_shape(jax.random.key_data, x) if tensors.is_key(x) else x, abstract
+        lambda x: jax.eval_shape(jax.random.key_data, x) if trees.is_key(x) else x, abstract
     )
     tensors.fill(shapes, flat, source=str(source), error=tensors.CheckpointError)
 
     def restore(path: Any, leaf: Any) -> Any:
-        name = tensors.leaf_name(path)
+        name = trees.leaf_name(path)
         array: Any = flat[name]
         if name in keys:
             array = jax.random.wrap_key_data(jnp.asarray(array), impl=keys[name])

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax import losses, meta, transformer, vgg
+from metastyle_jax import losses, meta, transformer, trees, vgg
 from metastyle_jax.types import Array, Params
 
 _DECAYS = 0.9, 0.99  # of both moments: a style comes by only some tens of times
@@ -61,7 +61,7 @@ def create(theta: Params, styles: int) -> Table:
         theta: of the transformer.
         styles: K.
     """
-    norms, _ = meta.partition(theta, transformer.adapted('norm'))
+    norms, _ = trees.partition(theta, transformer.adapted('norm'))
     center = jax.tree.map(jnp.zeros_like, norms)
     zeros = {name: jnp.zeros((styles, *leaf.shape)) for name, leaf in norms.items()}
     return Table(zeros, center, zeros, zeros, jnp.zeros((styles,), jnp.int32))
@@ -111,9 +111,9 @@ def gradients(
         )
 
     def objective(theta: Params, own: dict[str, Array]) -> tuple[Array, losses.Loss]:
-        norms, rest = meta.partition(theta, transformer.adapted('norm'))
+        norms, rest = trees.partition(theta, transformer.adapted('norm'))
         images = {name: jnp.repeat(norms[name][None] + own[name], each, axis=0) for name in norms}
-        made = transformer.apply(meta.combine(theta, images, rest), flat)
+        made = transformer.apply(trees.combine(theta, images, rest), flat)
         loss = jax.vmap(compare)([by_style(m) for m in vgg.features(vgg_params, made)], targets)
         value = jnp.log(loss.total) if log_loss else loss.total
         return jnp.mean(value), loss
@@ -169,7 +169,7 @@ def update(
     offsets, center, first, second = (
         {name: leaves[i] for name, leaves in found.items()} for i in range(4)
     )
-    norms, rest = meta.partition(theta, transformer.adapted('norm'))
+    norms, rest = trees.partition(theta, transformer.adapted('norm'))
     shifted = {name: leaf + center[name] - table.center[name] for name, leaf in norms.items()}
     after = Table(offsets, center, first, second, table.visits.at[index].add(1))
-    return meta.combine(theta, shifted, rest), after
+    return trees.combine(theta, shifted, rest), after

@@ -21,6 +21,7 @@ from metastyle_jax import (
     parallel,
     predict,
     transformer,
+    trees,
     vgg,
 )
 from metastyle_jax.types import Array, Params, PyTree, UserError
@@ -411,7 +412,7 @@ def keep_norms(params: Params, before: Params) -> Params:
     """
 
     def scale(path, after, before):
-        if not jax.tree_util.keystr(path, simple=True, separator='/').endswith('/conv/kernel'):
+        if not trees.leaf_name(path).endswith('/conv/kernel'):
             return after
         return after * (optax.tree.norm(before) / optax.tree.norm(after))
 

@@ -8,8 +8,7 @@ batches `b_1 … b_T` and an outer batch `b'`,
 where U is an optax transformation (`-δ·g` for SGD), r are optional learned inner rates, one for
 each tensor (Meta-SGD), and the result is dF/d(θ, r) with every second derivative in it.
 
-Sources: MAML, Finn et al. 2017, arXiv 1703.03400; Meta-SGD, Li et al. 2017, arXiv 1707.09835;
-mixed-mode differentiation, Kemaev et al. 2025, arXiv 2505.00793.
+Sources: MAML, Finn et al. 2017, arXiv 1703.03400; Meta-SGD, Li et al. 2017, arXiv 1707.09835.
 """
 
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metastyle_jax import mixed, trees
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 LossFn = Callable[[Params, PyTree], Any]
@@ -71,38 +71,9 @@ class MetaGradient(NamedTuple):
     aux: Any
 
 
-def names(tree: PyTree) -> list[str]:
-    """Names of the leaves of a pytree, in its order: 'down1/norm/scale'."""
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths]
-
-
-def partition(
-    tree: PyTree, predicate: Callable[[str], bool]
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Leaves for whose names the predicate holds, and the others, by name.
-
-    Raises:
-        UserError: the predicate holds for no leaf, or two leaves have one name.
-    """
-    leaves = dict(zip(names(tree), jax.tree.leaves(tree), strict=True))
-    if len(leaves) < len(names(tree)):
-        raise UserError(f'two parameters share a name: rename one of {", ".join(names(tree))}')
-    chosen = {name: leaf for name, leaf in leaves.items() if predicate(name)}
-    if not chosen:
-        raise UserError(f'no parameter is adapted: none of {", ".join(leaves)} is chosen')
-    return chosen, {name: leaf for name, leaf in leaves.items() if name not in chosen}
-
-
-def combine(tree: PyTree, *parts: dict[str, Array]) -> PyTree:
-    """Inverse of `partition`: leaves by name, put into the structure of `tree`."""
-    leaves = {name: leaf for part in parts for name, leaf in part.items()}
-    return jax.tree.unflatten(jax.tree.structure(tree), [leaves[name] for name in names(tree)])
-
-
 def initial_rates(theta: Params, rate: float, adapted: Callable[[str], bool]) -> dict[str, Array]:
     """Equal learned inner rates, one scalar for each adapted tensor of θ."""
-    chosen, _ = partition(theta, adapted)
+    chosen, _ = trees.partition(theta, adapted)
     return {name: jnp.full((), rate, leaf.dtype) for name, leaf in chosen.items()}
 
 
@@ -148,7 +119,7 @@ def inner_loop(
     """
     if order not in ORDERS or mode not in MODES:
         raise UserError(f'order {order!r}, mode {mode!r}: they must be of {ORDERS} and of {MODES}')
-    fast, slow = partition(meta.theta, adapted)
+    fast, slow = trees.partition(meta.theta, adapted)
     if meta.rates is not None and set(meta.rates) != set(fast):
         wrong = ', '.join(sorted(set(meta.rates) ^ set(fast)))
         raise UserError(f'learned rates and adapted parameters differ in {wrong}')
@@ -162,11 +133,11 @@ def inner_loop(
         optimizer = optax.sgd(1e-4 if meta.rates is None else 1.0)
 
     def by_parts(fast, slow, batch):
-        return loss(combine(meta.theta, fast, slow), batch)
+        return loss(trees.combine(meta.theta, fast, slow), batch)
 
     if mode == 'mixed':
         first = jax.tree.map(lambda leaf: leaf[0], batches)
-        gradient = _mixed_gradient(by_parts, fast, slow, first, remat=remat)
+        gradient = mixed.value_and_grad(by_parts, fast, slow, first, remat=remat)
     else:
         gradient = jax.value_and_grad(by_parts)
 
@@ -183,7 +154,7 @@ def inner_loop(
     step = jax.checkpoint(step) if remat and mode == 'reverse' else step
     carry = (fast, optimizer.init(fast))
     (fast, _), losses = jax.lax.scan(step, carry, batches, unroll=unroll)
-    return Inner(combine(meta.theta, fast, slow), losses)
+    return Inner(trees.combine(meta.theta, fast, slow), losses)
 
 
 def meta_gradient(
@@ -351,76 +322,3 @@ def _leading_axis(batches: PyTree, *, least: int = 1) -> int:
             f'size, at least {least}, in front'
         )
     return sizes.pop()[0]
-
-
-def _mixed_gradient(
-    loss: Callable[..., Array], *example: PyTree, remat: bool
-) -> Callable[..., tuple[Array, dict[str, Array]]]:
-    """`value_and_grad(loss)` in its first argument, whose own derivative is forward over reverse.
-
-    For a cotangent v of ∇_w L the symmetry of second derivatives gives both vᵀ∂²L/∂w² and
-    vᵀ∂²L/∂w∂η as one directional derivative of ∇_{(w,η)} L along (v, 0), for any other input η:
-    parameters that stay, the batch, and arrays that the loss closes over. Without `remat` it is
-    linearized where the gradient itself is computed, and nothing is computed twice.
-    """
-    # Traced once, so that arrays which the loss closes over become inputs like the others.
-    # `jax.closure_convert` does the same, but keeps every array it has seen alive in a cache.
-    closed = jax.make_jaxpr(loss)(*example)
-
-    def value(fast, *others):
-        leaves = [*jax.tree.leaves(fast), *others[len(closed.consts) :]]
-        return jax.core.eval_jaxpr(closed.jaxpr, others[: len(closed.consts)], *leaves)[0]
-
-    def gradients(chosen, rest):
-        """`fast -> (L, ∇L)`, the gradient also in the other inputs that are chosen by place."""
-
-        def by_parts(fast, chosen):
-            others = chosen | rest
-            return value(fast, *(others[i] for i in range(len(others))))
-
-        return lambda fast: jax.value_and_grad(by_parts, argnums=(0, 1))(fast, chosen)
-
-    @jax.custom_vjp
-    def gradient(fast, others):
-        return jax.value_and_grad(value)(fast, *others)
-
-    def forward(fast, others):
-        fast = {name: leaf.value for name, leaf in fast.items()}
-        # Nothing is computed for inputs in which nobody differentiates, such as frozen weights.
-        wanted = [leaf.perturbed and _is_smooth(leaf.value) for leaf in others]
-        chosen = {i: leaf.value for i, leaf in enumerate(others) if wanted[i]}
-        rest = {i: leaf.value for i, leaf in enumerate(others) if not wanted[i]}
-        if remat:
-            return gradient(fast, [leaf.value for leaf in others]), (fast, chosen, rest)
-        (value, grads), product = jax.linearize(gradients(chosen, rest), fast)
-        return (value, grads[0]), (grads, product, dict.fromkeys(rest))
-
-    def backward(saved, cotangents):
-        value_bar, v = jax.tree.map(_instantiate, cotangents)
-        if remat:
-            fast, chosen, rest = saved
-            (_, grads), (_, products) = jax.jvp(gradients(chosen, rest), (fast,), (v,))
-        else:
-            grads, product, rest = saved
-            _, products = product(v)
-        fast_bar, chosen_bar = jax.tree.map(
-            lambda g, product: value_bar * g + product, grads, products
-        )
-        return fast_bar, [chosen_bar.get(i) for i in range(len(chosen_bar) + len(rest))]
-
-    gradient.defvjp(forward, backward, symbolic_zeros=True)
-    return lambda fast, slow, batch: gradient(
-        fast, [*closed.consts, *jax.tree.leaves((slow, batch))]
-    )
-
-
-def _is_smooth(x: Array) -> bool:
-    """Whether an array can have a derivative: integers and keys have none."""
-    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-
-
-def _instantiate(cotangent: Any) -> Array:
-    """Zeros for a cotangent that JAX knows to be zero, which it marks instead of making."""
-    if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
-        return jnp.zeros(cotangent.shape, cotangent.dtype)
-    return cotangent

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax import meta, transformer, vgg
+from metastyle_jax import transformer, trees, vgg
 from metastyle_jax.types import Array, Params, PyTree
 
 WIDTH = 64  # of the hidden layer
@@ -88,7 +88,7 @@ def create(rng: Array, theta: Params, count: int, *, hidden: int = WIDTH) -> Pre
         count: F.
         hidden: R.
     """
-    norms, _ = meta.partition(theta, transformer.adapted('norm'))
+    norms, _ = trees.partition(theta, transformer.adapted('norm'))
     kernel = jax.random.normal(rng, (count, hidden)) / count**0.5
     return Predictor(
         kernel,
@@ -123,9 +123,9 @@ def begin(theta: Params, predictor: Predictor | None, grams: tuple[Array, ...]) 
     """
     if predictor is None:
         return theta
-    norms, rest = meta.partition(theta, transformer.adapted('norm'))
+    norms, rest = trees.partition(theta, transformer.adapted('norm'))
     added = offsets(predictor, grams)
-    return meta.combine(theta, {name: norms[name] + added[name] for name in norms}, rest)
+    return trees.combine(theta, {name: norms[name] + added[name] for name in norms}, rest)
 
 
 def centered(
@@ -142,14 +142,14 @@ def centered(
         predictor: φ.
         mean: by name `[C]`, of `offsets` over the styles.
     """
-    norms, rest = meta.partition(theta, transformer.adapted('norm'))
+    norms, rest = trees.partition(theta, transformer.adapted('norm'))
     moved = {name: leaf + mean[name] for name, leaf in norms.items()}
     added = Predictor(
         jnp.pad(predictor.kernel, ((0, 0), (0, 1))),
         jnp.pad(predictor.bias, (0, 1), constant_values=1.0),
         {name: jnp.concatenate([leaf, -mean[name][None]]) for name, leaf in predictor.out.items()},
     )
-    return meta.combine(theta, moved, rest), added
+    return trees.combine(theta, moved, rest), added
 
 
 def start(predictor: Predictor) -> Training:

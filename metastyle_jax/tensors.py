@@ -20,7 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from metastyle_jax import types
+from metastyle_jax import trees, types
 
 Flat: TypeAlias = dict[str, np.ndarray]  # name -> array
 
@@ -41,9 +41,9 @@ def flatten(tree: types.PyTree) -> Flat:
     Returns:
         Name -> array, in the tree's order; the arrays share no memory with the tree's.
     """
-    data = jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+    data = jax.tree.map(lambda x: jax.random.key_data(x) if trees.is_key(x) else x, tree)
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(data))
-    return {leaf_name(path): np.array(leaf) for path, leaf in leaves}
+    return {trees.leaf_name(path): np.array(leaf) for path, leaf in leaves}
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,16 +94,6 @@ def sha256(flat: Mapping[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def leaf_name(path: Any) -> str:
-    """Spells the path of a leaf, as jax's `..._with_path` functions give it: ``res1/conv1``."""
-    return jax.tree_util.keystr(path, simple=True, separator='/')
-
-
-def is_key(leaf: Any) -> bool:
-    """Tells typed PRNG keys, abstract ones included, from other leaves."""
-    return hasattr(leaf, 'dtype') and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def fill(
     template: types.PyTree, flat: Mapping[str, np.ndarray], *, source: str, error: type[Exception]
 ) -> types.PyTree:
@@ -122,7 +112,7 @@ def fill(
         error: if a tensor is missing, unknown or of another shape.
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
-    names = [leaf_name(path) for path, _ in leaves]
+    names = [trees.leaf_name(path) for path, _ in leaves]
     for name in sorted({*flat, *names}):
         if name not in flat or name not in names:
             what = 'lacks the tensor' if name not in flat else 'has an unknown tensor'

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax import adaptation, data, losses, meta, parallel, transformer, vgg
+from metastyle_jax import adaptation, data, losses, parallel, transformer, trees, vgg
 from metastyle_jax.types import Array, Params
 
 _CANVAS = 64  # sides of the canvases of paintings are multiples of this: few sizes to compile
@@ -79,7 +79,7 @@ def step(
 
     def total(fast: dict[str, Array]) -> tuple[Array, losses.Loss]:
         images = {name: jnp.repeat(leaf, len(contents), axis=0) for name, leaf in fast.items()}
-        params = meta.combine(skeleton, images, shared.fixed.slow)
+        params = trees.combine(skeleton, images, shared.fixed.slow)
         loss = perceptual_losses(params, shared.vgg, contents, features, grams, shared.weights)
         return jnp.sum(loss.total), loss
 

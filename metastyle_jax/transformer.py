@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metastyle_jax import layers
+from metastyle_jax import layers, trees
 from metastyle_jax.types import Array, Params, UserError
 
 MIN_SIDE = 16
@@ -243,4 +243,4 @@ def _of_one_block(width: int) -> dict[str, tuple[int, ...]]:
 def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
     """Shapes by name."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator='/'): x.shape for path, x in leaves}
+    return {trees.leaf_name(path): x.shape for path, x in leaves}

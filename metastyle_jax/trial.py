@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax import adaptation, checkpoint, data, losses, meta, sources, transformer
+from metastyle_jax import adaptation, checkpoint, data, losses, sources, transformer, trees
 from metastyle_jax.types import Array, Params, UserError
 
 
@@ -177,7 +177,7 @@ def adaptation_curve(
     curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
     wanted = sorted({*milestones(settings.steps), *(s for s in keep if s <= settings.steps)})
     for step, following in itertools.zip_longest(wanted, wanted[1:]):
-        params = meta.combine(theta.params, state.fast, fixed.slow)
+        params = trees.combine(theta.params, state.fast, fixed.slow)
         loss = jax.device_get(loss_of(params, vgg_params, contents, grams, weights))
         values = (step, spent, *map(float, loss[:3]), loss.style_layers.tolist())
         for name, value in zip(Curve._fields, values, strict=True):

@@ -16,9 +16,9 @@ from metastyle_jax import (
     grams,
     learner,
     losses,
-    meta,
     parallel,
     transformer,
+    trees,
     vgg,
 )
 
@@ -47,7 +47,7 @@ def table(theta):
 
 def norms_of(theta, table, style):
     """Norms that a style has in all."""
-    norms, _ = meta.partition(theta, IS_NORM)
+    norms, _ = trees.partition(theta, IS_NORM)
     return {
         name: leaf + table.offsets[name][style] - table.center[name] for name, leaf in norms.items()
     }
@@ -70,11 +70,11 @@ def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
 
     def mean_loss(theta, own):
         total = 0.0
-        _, rest = meta.partition(theta, IS_NORM)
+        _, rest = trees.partition(theta, IS_NORM)
         for i in range(3):
             norms = norms_of(theta, table, index[i])
             norms = {name: leaf + own[name][i] for name, leaf in norms.items()}
-            params = meta.combine(theta, norms, rest)
+            params = trees.combine(theta, norms, rest)
             loss = losses.perceptual_loss(
                 lambda x: vgg.features(network, x),
                 transformer.apply(params, outer[i]),
@@ -124,7 +124,7 @@ def test_theta_has_the_mean_of_all_norms(theta, table):
     theta, table = conditional.update(theta, table, index, gradients, rate=0.1)
     means = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0),
                          *(norms_of(theta, table, i) for i in range(STYLES)))  # fmt: skip
-    norms, _ = meta.partition(theta, IS_NORM)
+    norms, _ = trees.partition(theta, IS_NORM)
     np.testing.assert_allclose(test_learner.flat(means), test_learner.flat(norms), atol=1e-5)
 
 
@@ -142,7 +142,7 @@ def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(disagreement, tm
         return step(*parallel.replicate((start, network), devices), batch)
 
     def parts(theta, table):
-        norms, rest = meta.partition(theta, IS_NORM)
+        norms, rest = trees.partition(theta, IS_NORM)
         return {name: norms[name] - table.center[name] for name in norms}, rest, table.first
 
     (one, metrics), (eight, _) = run(1), run(8)

@@ -9,7 +9,18 @@ import optax
 import pytest
 from ml_collections import config_dict
 
-from metastyle_jax import data, grams, learner, losses, meta, parallel, transformer, types, vgg
+from metastyle_jax import (
+    data,
+    grams,
+    learner,
+    losses,
+    meta,
+    parallel,
+    transformer,
+    trees,
+    types,
+    vgg,
+)
 
 
 def make_config(**changes):
@@ -133,7 +144,7 @@ def test_a_step_moves_every_parameter_and_counts():
     before, after, metrics = one_step()
     assert after.step == 1
     leaves = zip(*map(jax.tree.leaves, (before.params, after.params)), strict=True)
-    for name, (a, b) in zip(meta.names(before.params), leaves, strict=True):
+    for name, (a, b) in zip(trees.names(before.params), leaves, strict=True):
         # Of the others no output depends on them, see tests/test_networks.py.
         assert bool(jnp.any(a != b)) != name.endswith(('conv/bias', 'second/norm/bias')), name
     assert metrics.second_order_norm > 0
@@ -167,7 +178,7 @@ def test_only_norms_move_in_the_inner_loop_of_norm(network):
         **learner.inner_options(config, 0),
     )  # fmt: skip
     for name, before, after in zip(
-        meta.names(state.params), jax.tree.leaves(state.params), jax.tree.leaves(result.params),
+        trees.names(state.params), jax.tree.leaves(state.params), jax.tree.leaves(result.params),
         strict=True,
     ):  # fmt: skip
         moves = 'norm' in name and not name.endswith('second/norm/bias')  # which changes no output

@@ -12,7 +12,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from metastyle_jax import losses, meta, transformer, types, vgg
+from metastyle_jax import losses, meta, transformer, trees, types, vgg
 
 pytestmark = pytest.mark.usefixtures('x64')
 
@@ -71,7 +71,7 @@ def closed_form(theta, rates, steps):
     """Gradient in θ and rates: z_t = z_{t−1} − P MᵀA(M z_{t−1} − b_t), so J_t = (I − P MᵀAM) J."""
     m, a, targets, outer_target, _, _ = quadratic_problem(steps)
     z = np.asarray(ravel_pytree(theta)[0])
-    names = meta.names(theta)
+    names = trees.names(theta)
     sizes = [leaf.size for leaf in jax.tree.leaves(theta)]
     owner = np.repeat(np.arange(len(names)), sizes)
     scale = np.array([float(rates.get(name, 0.0)) for name in names])[owner]
@@ -147,7 +147,7 @@ def looped(meta_params, inner, outer, *, optimizer, which):
     """The same objective as a plain loop; nothing of the package but the two predicates."""
     chosen = transformer.adapted(which)
     leaves, treedef = jax.tree.flatten(meta_params.theta)
-    names = meta.names(meta_params.theta)
+    names = trees.names(meta_params.theta)
     state = optimizer.init({n: x for n, x in zip(names, leaves, strict=True) if chosen(n)})
     for t in range(len(inner[0])):
         batch = (inner[0][t], inner[1][t])

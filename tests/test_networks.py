@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from metastyle_jax import layers, losses, meta, tensors, transformer, types
+from metastyle_jax import layers, losses, tensors, transformer, trees, types
 
 
 def uniform(seed, *shape):
@@ -128,10 +128,10 @@ def test_gram_equals_its_definition():
 
 def test_parameter_counts_are_those_of_the_paper():
     params = jax.eval_shape(lambda: transformer.init(jax.random.key(0)))
-    norm, rest = meta.partition(params, transformer.adapted('norm'))
+    norm, rest = trees.partition(params, transformer.adapted('norm'))
     count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
     assert (count(params), count(norm), count(rest)) == (1_679_235, 3_200, 1_676_035)
-    every, none = meta.partition(params, transformer.adapted('all'))
+    every, none = trees.partition(params, transformer.adapted('all'))
     assert count(every) == 1_679_235
     assert not none
 

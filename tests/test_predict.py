@@ -19,11 +19,11 @@ from metastyle_jax import (
     learner,
     losses,
     many,
-    meta,
     parallel,
     predict,
     tensors,
     transformer,
+    trees,
     vgg,
 )
 from metastyle_jax.types import UserError
@@ -327,5 +327,5 @@ def test_the_shipped_loss_network_has_as_many_features_as_its_channels():
     network = jax.eval_shape(lambda: vgg.random(jax.random.key(0)))
     assert predict.features(network) == 64 + 128 + 256 + 512 + 4
     theta = transformer.init(jax.random.key(0))
-    norms, _ = meta.partition(theta, IS_NORM)
+    norms, _ = trees.partition(theta, IS_NORM)
     assert predict.create(jax.random.key(0), theta, 964).out.keys() == norms.keys()

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastyle_jax import tensors, types
+from metastyle_jax import tensors, trees, types
 
 FORMAT = tensors.Format(
     name='metastyle_jax.test',
@@ -70,9 +70,9 @@ def test_fill_gives_the_structure_of_the_template():
 
 def test_keys_are_told_from_other_leaves():
     key = jax.random.key(0)
-    assert tensors.is_key(key)
-    assert tensors.is_key(jax.eval_shape(lambda: key))
-    assert not any(map(tensors.is_key, (jnp.ones(2), np.ones(2), 1, jax.random.key_data(key))))
+    assert trees.is_key(key)
+    assert trees.is_key(jax.eval_shape(lambda: key))
+    assert not any(map(trees.is_key, (jnp.ones(2), np.ones(2), 1, jax.random.key_data(key))))
 
 
 def test_written_tensors_are_read_back_with_their_metadata(tmp_path):
