@@ -20,7 +20,6 @@ from PIL import Image
 
 import metastyle_jax
 from metastyle_jax import (
-    adaptation,
     checkpoint,
     images,
     library,
@@ -28,6 +27,7 @@ from metastyle_jax import (
     many,
     memory,
     sources,
+    style_image,
     styles,
     transformer,
     vgg,
@@ -91,7 +91,7 @@ def main() -> None:
                 begun = time.perf_counter()
                 single = metastyle_jax.adapt(file, params='norm')
                 alone.append(time.perf_counter() - begun)
-                painting = jnp.asarray(adaptation.fit_style(images.read(file).rgb, 256))
+                painting = jnp.asarray(style_image.fit(images.read(file).rgb, 256))
                 grams = losses.style_grams(vgg.features(vgg.load(None), painting[None]))
                 ours = library.pick(done.library, file.name)
                 quality.append(

@@ -19,7 +19,7 @@ import optax
 from ml_collections import config_dict
 
 from benchmarks import inputs, tasks
-from metastyle_jax import data, learner, losses, meta, parallel, transformer, trees, vgg
+from metastyle_jax import data, learner, losses, meta, optimizers, parallel, transformer, trees, vgg
 from metastyle_jax.adaptation import Weights, adapt_step, start
 from metastyle_jax.types import Params, PyTree
 
@@ -136,7 +136,7 @@ class MetaStep:
         self, task: tasks.Task, theta: Params, loss_network: Params, variant: str = 'ours'
     ) -> None:
         config = meta_config(task, variant)
-        optimizer = learner.outer_optimizer(config)
+        optimizer = optimizers.outer(config)
         zero = jnp.zeros((), jnp.int32)
         opt_state = optimizer.init(meta.Meta(theta))
         state = learner.TrainState(zero, theta, None, opt_state, jax.random.key(0))

@@ -30,6 +30,7 @@ from metastyle_jax import (
     memory,
     metrics,
     sources,
+    style_image,
     styles,
     transformer,
     vgg,
@@ -85,7 +86,7 @@ def adapt(
         rate: of Adam; if None that of `adaptation.RATES`: from predicted norms 2e-4, or 4e-4 where
             they alone are adapted; from θ 1.5e-3.
         schedule: 'falling' for steps that warm up and then shorten, longer ones for instance
-            norms; 'constant' for plain Adam. See `adaptation.adam`.
+            norms; 'constant' for plain Adam. See `optimizers.adam`.
         batch: photographs a step.
         size: pixels of their sides.
         style_size: the style image is resized to the area of a square of this side.
@@ -106,7 +107,7 @@ def adapt(
     Source: Zhang et al. 2019, section 3: Adam at 1e-3, batch 4, 100 to 200 steps at 256², the style
     at 512². The defaults are smaller, for a minute on two CPU cores.
     """
-    palette, palette_name = adaptation.read_palette(match_colours)
+    palette, palette_name = style_image.read_palette(match_colours)
     settings: dict[str, Any] = {
         'content': content, 'content_exclude': list(content_exclude),
         'steps': steps, 'begin': begin,
@@ -121,14 +122,14 @@ def adapt(
     transformer.check(theta.params)
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
-    picture, name, digest = adaptation.read_style(style, style_size)
+    picture, name, digest = style_image.read(style, style_size)
     if palette is not None:
         picture = colours.match(picture, palette)
     vgg_params = vgg.load(vgg_file)
     contents = sources.open_source(content, kind='content')
     if content_exclude:
         contents = sources.without(contents, content_exclude)
-    grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, picture[None]))
+    grams = style_image.grams(vgg_params, picture)
     if settings['rate'] is None:
         settings['rate'] = adaptation.rate_from(theta, begin, params)
     inner = adaptation.learned(theta, steps=inner_steps)

@@ -4,11 +4,8 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
 
 import functools
-import hashlib
 import math
 import numbers
-import os
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax import checkpoint, data, images, losses, predict, transformer, trees, vgg
+from metastyle_jax import checkpoint, data, losses, optimizers, predict, transformer, trees, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 # Of Adam, by where adaptation begins and what is adapted. Norms that fit already are lost in steps
@@ -25,12 +22,10 @@ RATES = {
     'predicted': {'all': 2e-4, 'norm': 4e-4},
     'theta': {'all': 1.5e-3, 'norm': 1.5e-3},
 }
-SCHEDULES = ('falling', 'constant')
 BEGIN = ('predicted', 'theta')
 # Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
 # largest where they are all that moves.
 NORM_FACTORS = {'all': 10.0, 'norm': 60.0}
-INNER_OPTIMIZERS = ('sgd', 'momentum', 'adam')
 
 
 class InnerLoop(NamedTuple):
@@ -38,7 +33,7 @@ class InnerLoop(NamedTuple):
 
     Attributes:
         steps: how many, T.
-        optimizer: see `inner_optimizer`.
+        optimizer: see `optimizers.inner`.
         log_loss: whether it descends the logarithm of the loss.
         eps_root: of Adam.
     """
@@ -104,7 +99,7 @@ class Plan(NamedTuple):
     Attributes:
         like: the structure of θ.
         loop: the learned inner loop that it begins with; None for Adam alone.
-        schedule: of Adam, see `adam`.
+        schedule: of Adam, see `optimizers.adam`.
         norm_factor: how many times longer Adam's steps are for instance norms; 1 with 'constant'.
     """
 
@@ -112,64 +107,6 @@ class Plan(NamedTuple):
     loop: InnerLoop | None
     schedule: str
     norm_factor: float
-
-
-def inner_optimizer(name: str, rate: Any, eps_root: float) -> optax.GradientTransformation:
-    """An optimizer that the inner loop can be differentiated through.
-
-    Args:
-        name: 'sgd', 'momentum' or 'adam'.
-        rate: a number or scalar array.
-        eps_root: of Adam.
-
-    Raises:
-        UserError: unknown name.
-    """
-    if name == 'sgd':
-        return optax.sgd(rate)
-    if name == 'momentum':
-        return optax.sgd(rate, momentum=0.9)
-    if name == 'adam':
-        # Without eps_root the second derivative at a zero gradient is not a number.
-        return optax.adam(rate, eps_root=eps_root)
-    raise UserError(f'inner.optimizer {name!r}: it must be one of {", ".join(INNER_OPTIMIZERS)}')
-
-
-def momentum(step: Array) -> Array:
-    """Adam's β₁ at a step, counted from 0: it builds up from 1/4 to 0.9, at step 26.
-
-    The loss falls fastest in the first steps, so that old gradients mislead there.
-    """
-    return jnp.minimum(0.9, (step + 1) / (step + 4))
-
-
-def warm_and_fall(step: Array) -> Array:
-    """Factor of the rate at a step, counted from 0: up in three steps, then 1 / (1 + step/50).
-
-    Adam's first steps are of the full rate in every tensor, whatever the gradient; at full length
-    they overshoot.
-    """
-    return jnp.minimum(1.0, (step + 1) / 3) / (1 + step / 50)
-
-
-def adam(rate: Any, schedule: str) -> optax.GradientTransformation:
-    """Adam by the name of its schedule.
-
-    Args:
-        rate: a number or scalar array.
-        schedule: 'constant' for plain Adam at this rate; 'falling' for `warm_and_fall` and
-            `momentum`, made for starts that are good already.
-
-    Raises:
-        UserError: unknown name.
-    """
-    if schedule == 'constant':
-        return optax.adam(rate)
-    if schedule == 'falling':
-        return optax.inject_hyperparams(optax.adam)(
-            learning_rate=lambda step: rate * warm_and_fall(step), b1=momentum
-        )
-    raise UserError(f'schedule {schedule!r}: it must be one of {", ".join(SCHEDULES)}')
 
 
 def learned(theta: checkpoint.Theta, *, steps: int | None = None) -> Learned | None:
@@ -228,7 +165,7 @@ def start(
         theta: the initialization; it is copied, since a step reuses the buffers of a state.
         params: 'all' or 'norm'.
         inner: the learned inner loop to begin with; Adam alone if None.
-        schedule: of Adam, see `adam`.
+        schedule: of Adam, see `optimizers.adam`.
 
     Returns:
         The state, what stays, and the plan.
@@ -238,61 +175,15 @@ def start(
     """
     fast, slow = trees.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
-    opt_state = adam(1.0, schedule).init(fast)
+    opt_state = optimizers.adam(1.0, schedule).init(fast)
     zero = jnp.zeros((), jnp.int32)
     factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
     plan = Plan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
     if inner is None:
         return State(zero, fast, opt_state, None), Fixed(slow, {}), plan
     rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
-    inner_state = inner_optimizer(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
+    inner_state = optimizers.inner(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
     return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
-
-
-def read_style(style: images.ImageLike, size: int) -> tuple[np.ndarray, str, str]:
-    """Reads a style image at the area of `size`²; returns it with its name and SHA-256.
-
-    The hash is that of the file or its bytes; of an array or a Pillow image, of its float32 pixels.
-
-    Args:
-        style: see `images.take`.
-        size: see `fit_style`.
-
-    Raises:
-        UserError: it is no picture.
-    """
-    picture = images.take(style, name='style')
-    if isinstance(style, str | os.PathLike):
-        data = pathlib.Path(style).read_bytes()
-    else:  # a file's bytes have the hash of the file
-        data = style if isinstance(style, bytes) else picture.tobytes()
-    return fit_style(picture, size), _name_of(style), hashlib.sha256(data).hexdigest()
-
-
-def read_palette(
-    image: images.ImageLike | None,
-) -> tuple[np.ndarray | None, str | None]:
-    """Reads the photograph whose colours a painting is to get.
-
-    Args:
-        image: in any form of `images.take`; None for none.
-
-    Returns:
-        `[H, W, 3]` float32 in 0..1, and what a style file calls it: the file's name, where it is
-        one, and a hash of the pixels. Both None for None.
-
-    Raises:
-        images.ImageError: it cannot be read.
-    """
-    if image is None:
-        return None, None
-    palette = images.take(image, name='match_colours')
-    return palette, f'{_name_of(image)} {hashlib.sha256(palette.tobytes()).hexdigest()[:16]}'
-
-
-def _name_of(image: images.ImageLike) -> str:
-    """What a style file calls a picture: the file's name, where it is one."""
-    return pathlib.Path(image).name if isinstance(image, str | os.PathLike) else 'array'
 
 
 def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -308,7 +199,7 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
         UserError: a value is not usable.
     """
     transformer.adapted(settings['params'])
-    adam(1.0, settings['schedule'])
+    optimizers.adam(1.0, settings['schedule'])
     if settings['begin'] not in BEGIN:
         raise UserError(f'begin={settings["begin"]!r}: it must be one of {", ".join(BEGIN)}')
     least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
@@ -342,22 +233,6 @@ def check_finite(loss: losses.Loss, step: int, weights: Weights) -> None:
             f'the loss is {loss.total} at step {step + 1}: lower --rate (it is {weights.rate}) '
             f'or --style_weight (it is {weights.style})'
         )
-
-
-def fit_style(picture: np.ndarray, size: int) -> np.ndarray:
-    """Resizes a style image to the area of `size`², at its own proportions, for a known cost.
-
-    Args:
-        picture: `[H, W, 3]` float32 in 0..1.
-        size: side of the square of that area.
-
-    Returns:
-        `[H', W', 3]` float32 in 0..1.
-    """
-    height, width = picture.shape[:2]
-    scale = size / (height * width) ** 0.5
-    sides = [max(images.MIN_SIDE, round(side * scale)) for side in (height, width)]
-    return images.resize(picture, *sides)
 
 
 @functools.partial(jax.jit, static_argnames='plan', donate_argnames='state')
@@ -417,7 +292,7 @@ def update(
         weights: for Adam's rate.
         plan: see `start`.
     """
-    updates, opt_state = adam(weights.rate, plan.schedule).update(grads, state.adam)
+    updates, opt_state = optimizers.adam(weights.rate, plan.schedule).update(grads, state.adam)
     is_norm = transformer.adapted('norm')
     updates = {
         name: update * (plan.norm_factor if is_norm(name) else 1.0)
@@ -430,7 +305,7 @@ def update(
                 lambda leaf: leaf / total.reshape(total.shape + (1,) * (leaf.ndim - total.ndim)),
                 grads,
             )
-        optimizer = inner_optimizer(plan.loop.optimizer, 1.0, plan.loop.eps_root)
+        optimizer = optimizers.inner(plan.loop.optimizer, 1.0, plan.loop.eps_root)
         first, inner = optimizer.update(grads, inner, state.fast)
         first = {name: fixed.rates[name] * update for name, update in first.items()}
         early = state.step < plan.loop.steps

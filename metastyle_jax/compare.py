@@ -6,7 +6,6 @@ Where the painting was given a photograph's colours, it is not known what was be
 import functools
 import sys
 
-import jax
 import numpy as np
 from absl import flags, logging
 
@@ -16,8 +15,8 @@ from metastyle_jax import (
     checkpoint,
     cli,
     images,
-    losses,
     sheet,
+    style_image,
     styles,
     tensors,
     transformer,
@@ -82,8 +81,8 @@ def _before(
     where = style.settings.get('begin', 'theta')
     if where == 'theta' or theta.predictor is None:
         return style._replace(params={}, adapted='norm')
-    picture, _, _ = adaptation.read_style(painting, style.settings['style_size'])
-    grams = losses.style_grams(jax.jit(vgg.features)(vgg.load(vgg_file), picture[None]))
+    picture, _, _ = style_image.read(painting, style.settings['style_size'])
+    grams = style_image.grams(vgg.load(vgg_file), picture)
     begun = tensors.flatten(adaptation.begin(theta, grams, where))
     is_norm = transformer.adapted('norm')
     norms = {name: leaf for name, leaf in begun.items() if is_norm(name)}

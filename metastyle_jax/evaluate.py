@@ -29,9 +29,11 @@ from metastyle_jax import (
     losses,
     memory,
     metrics,
+    optimizers,
     quality,
     record,
     sources,
+    style_image,
     transformer,
     trial,
     vgg,
@@ -52,7 +54,6 @@ one style, is always among them. The same command goes on after a stop, and with
 RANDOM = 'random'
 _NAME = r'[\w.+-]+'
 _PARTS = ('total', 'content', 'style')
-_features = jax.jit(vgg.features)
 
 
 def open_held_out(
@@ -153,7 +154,7 @@ def evaluate(
     means = _prepare(starts, contents, held_out, settings, vgg_params)
     for index in metrics.progress(missing, description='evaluating', unit='style'):
         painting = data.as_float(paintings.decode(index, settings.style_size))
-        painting = adaptation.fit_style(painting, settings.style_size)
+        painting = style_image.fit(painting, settings.style_size)
         entry, outputs = _measure(means, painting)
         found.add({'name': paintings.name(index), **entry}, painting, outputs, means.squares)
     return found.results
@@ -231,7 +232,7 @@ def _measure(
 ) -> tuple[dict[str, Any], dict[str, dict[int, np.ndarray]]]:
     """What `results.json` says of one style, and outputs of each initialization by step."""
     settings = means.settings
-    grams = losses.style_grams(_features(means.vgg_params, painting[None]))
+    grams = style_image.grams(means.vgg_params, painting)
     shown = sorted({0, min(50, settings.steps), settings.steps})
     entry: dict[str, Any] = {'curves': {}}
     made: dict[str, trial.Outputs] = {}
@@ -351,7 +352,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def check(settings: trial.Settings) -> None:
     """Raises UserError for values that nothing can be measured with."""
     transformer.adapted(settings.params)
-    adaptation.adam(1.0, settings.schedule)
+    optimizers.adam(1.0, settings.schedule)
     if settings.begin not in adaptation.BEGIN:
         raise UserError(
             f'--begin={settings.begin}: it must be one of {", ".join(adaptation.BEGIN)}'

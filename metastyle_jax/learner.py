@@ -3,7 +3,6 @@
 Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,23 +11,20 @@ import numpy as np
 import optax
 
 from metastyle_jax import (
-    adaptation,
     conditional,
     data,
     grams,
     losses,
     meta,
+    objective,
+    optimizers,
     parallel,
     predict,
     transformer,
     trees,
     vgg,
 )
-from metastyle_jax.types import Array, Params, PyTree, UserError
-
-OUTER_OPTIMIZERS = ('adam', 'sgd')
-SCHEDULES = ('inverse', 'cosine')
-ORDERS = (*meta.ORDERS, 'reptile')
+from metastyle_jax.types import Array, Params, PyTree
 
 
 class TrainState(NamedTuple):
@@ -66,78 +62,6 @@ class Metrics(NamedTuple):
     second_order_norm: Array
 
 
-class Task(NamedTuple):
-    """A batch of one style: contents `[N, H, W, 3]` and what their losses compare with."""
-
-    contents: Array
-    targets: losses.Targets
-
-
-def decay(config: Any, step: Array) -> Array:
-    """Factor of both rates at an outer step.
-
-    `1 / (1 + decay·step)`, or half a cosine from 1 to 1/20 over all steps.
-
-    Raises:
-        UserError: unknown schedule.
-    """
-    if config.outer.schedule == 'cosine':
-        share = jnp.minimum(1.0, step / config.steps)
-        return 0.05 + 0.95 * (1 + jnp.cos(jnp.pi * share)) / 2
-    if config.outer.schedule != 'inverse':
-        raise UserError(
-            f'config.outer.schedule={config.outer.schedule!r}: it must be one of '
-            f'{", ".join(SCHEDULES)}'
-        )
-    return 1.0 / (1.0 + config.outer.decay * step)
-
-
-def inner_optimizer(config: Any, step: Array) -> optax.GradientTransformation:
-    """The optimizer of the inner loop at an outer step.
-
-    With learned rates it has unit rate: the rates multiply its updates.
-
-    Raises:
-        UserError: unknown name.
-    """
-    rate = 1.0 if config.inner.learn_rates else config.inner.rate * decay(config, step)
-    return adaptation.inner_optimizer(config.inner.optimizer, rate, config.inner.eps_root)
-
-
-def outer_optimizer(config: Any) -> optax.GradientTransformation:
-    """Adam or SGD with warm-up and decay, after clipping by norm (0 switches either off).
-
-    Raises:
-        UserError: unknown name.
-    """
-    name = config.outer.optimizer
-    if name not in OUTER_OPTIMIZERS:
-        raise UserError(
-            f'config.outer.optimizer={name!r}: it must be one of {", ".join(OUTER_OPTIMIZERS)}'
-        )
-
-    def rate(step):
-        warm = jnp.minimum(1.0, (step + 1) / max(1, config.outer.warmup))
-        return config.outer.rate * warm * decay(config, step)
-
-    def clip(updates, params):
-        del params
-        # Each part by itself: gradients of rates can be far larger than those of θ.
-        transform = optax.clip_by_global_norm(config.outer.clip)
-        return meta.Meta(*(transform.update(part, optax.EmptyState())[0] for part in updates))
-
-    def speed(updates, params):
-        del params
-        factor = config.outer.rates_speed
-        return updates._replace(rates=jax.tree.map(lambda x: factor * x, updates.rates))
-
-    return optax.chain(
-        optax.stateless(clip) if config.outer.clip else optax.identity(),
-        optax.adam(rate) if name == 'adam' else optax.sgd(rate),
-        optax.stateless(speed),
-    )
-
-
 def create(
     config: Any,
     rng: Array,
@@ -159,7 +83,7 @@ def create(
         features: of a style, see `predict.features`; needed where a predictor is made.
         hidden: width of the hidden layer of a predictor that is made.
     """
-    init_rng, rng = jax.random.split(rng)
+    init_rng, rng, predictor_rng = jax.random.split(rng, 3)
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
     if theta is not None:
         params = jax.tree.map(jnp.asarray, theta)
@@ -167,10 +91,10 @@ def create(
     if config.inner.learn_rates:
         adapted = transformer.adapted(config.inner.params)
         log_rates = meta.initial_rates(params, np.log(config.inner.rate), adapted)
-    opt_state = outer_optimizer(config).init(meta.Meta(params, log_rates))
+    opt_state = optimizers.outer(config).init(meta.Meta(params, log_rates))
     table = conditional.create(params, styles) if config.outer.norms_rate else None
     if config.model.predictor and predictor is None:
-        predictor = predict.create(init_rng, params, features, hidden=hidden)
+        predictor = predict.create(predictor_rng, params, features, hidden=hidden)
     return TrainState(
         jnp.zeros((), jnp.int32),
         params,
@@ -187,84 +111,16 @@ def learned(state: TrainState) -> meta.Meta:
     return meta.Meta(state.params, jax.tree.map(jnp.exp, state.log_rates))
 
 
-def begin(state: TrainState, grams: tuple[Array, ...]) -> meta.Meta:
+def begin(state: TrainState, targets: tuple[Array, ...]) -> meta.Meta:
     """What the inner loop of a style starts from.
 
     Args:
         state: of the run.
-        grams: L arrays `[C, C]`, of the style.
+        targets: L arrays `[C, C]`, Gram matrices of the style.
     """
     predictor = state.predictor and state.predictor.params
     start = learned(state)
-    return start._replace(theta=predict.begin(start.theta, predictor, grams))
-
-
-def tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) -> Task:
-    """Targets of one style for any number of batches; nothing here is differentiated.
-
-    Args:
-        vgg_params: weights of the loss network.
-        contents: `[T, N, H, W, 3]` in 0..1.
-        grams: L arrays `[C, C]`, Gram matrices of the style.
-
-    Returns:
-        A `Task` whose leaves have a leading axis of T.
-    """
-    steps, count = contents.shape[:2]
-    flat = vgg.content_features(vgg_params, contents.reshape(steps * count, *contents.shape[2:]))
-    return Task(
-        contents,
-        losses.Targets(
-            flat.reshape(steps, count, *flat.shape[1:]),
-            tuple(jnp.broadcast_to(gram[None], (steps, *gram.shape)) for gram in grams),
-        ),
-    )
-
-
-def style_grams(vgg_params: Params, batch: data.MetaBatch | grams.Batch) -> tuple[Array, ...]:
-    """Gram matrices of the styles of a batch, L arrays `[S, C, C]`."""
-    if isinstance(batch, grams.Batch):
-        return tuple(map(jnp.asarray, batch.grams))
-    return grams.of_styles(vgg_params, data.as_float(batch.style))
-
-
-def loss(vgg_params: Params, config: Any) -> Callable[[Params, Task], losses.Loss]:
-    """The perceptual loss of a transformer's outputs on a `Task`."""
-
-    def evaluate(params: Params, task: Task) -> losses.Loss:
-        return losses.perceptual_loss(
-            lambda images: vgg.features(vgg_params, images),
-            transformer.apply(params, task.contents),
-            task.targets,
-            content_weight=config.loss.content_weight,
-            style_weight=config.loss.style_weight,
-        )
-
-    return evaluate
-
-
-def inner_loss(
-    evaluate: Callable[[Params, Task], losses.Loss], config: Any
-) -> Callable[[Params, Task], Array]:
-    """What the inner loop minimizes: the total loss, or its logarithm."""
-
-    def value(params: Params, task: Task) -> Array:
-        total = evaluate(params, task).total
-        return jnp.log(total) if config.inner.log_loss else total
-
-    return value
-
-
-def inner_options(config: Any, step: Array) -> dict[str, Any]:
-    """Keyword arguments of `meta.inner_loop` for a configuration at an outer step."""
-    return {
-        'optimizer': inner_optimizer(config, step),
-        'adapted': transformer.adapted(config.inner.params),
-        'order': config.inner.order,
-        'mode': config.inner.mode,
-        'remat': config.inner.remat,
-        'unroll': config.inner.unroll or None,
-    }
+    return start._replace(theta=predict.begin(start.theta, predictor, targets))
 
 
 def train_step(
@@ -284,7 +140,7 @@ def train_step(
     """
     if config.outer.norms_rate or config.outer.predictor_rate:
         return _conditional_step(state, vgg_params, batch, config=config)
-    evaluate = loss(vgg_params, config)
+    evaluate = objective.loss(vgg_params, config)
 
     def outer_loss(params, task):
         value = evaluate(params, task)
@@ -293,8 +149,8 @@ def train_step(
 
     def one_style(inner, outer_and_style):
         outer, targets = outer_and_style
-        every = tasks(vgg_params, jnp.concatenate([inner, outer[None]]), targets)
-        gradient, options = meta.meta_gradient, inner_options(config, state.step)
+        every = objective.tasks(vgg_params, jnp.concatenate([inner, outer[None]]), targets)
+        gradient, options = meta.meta_gradient, objective.inner_options(config, state.step)
         if options['order'] == 'reptile':
             gradient = meta.reptile_gradient
         # A predictor is not trained here: what it adds to θ does not depend on θ.
@@ -302,14 +158,14 @@ def train_step(
             begin(state, targets),
             jax.tree.map(lambda leaf: leaf[:-1], every),
             jax.tree.map(lambda leaf: leaf[-1], every),
-            inner_loss=inner_loss(evaluate, config),
+            inner_loss=objective.inner_loss(evaluate, config),
             outer_loss=outer_loss,
             has_aux=True,
             **options,
         )
 
     inner, outer = map(data.as_float, (batch.inner, batch.outer))
-    targets = style_grams(vgg_params, batch)
+    targets = objective.style_grams(vgg_params, batch)
     found = parallel.mean(meta.mean_over_tasks(one_style, inner, (outer, targets)))
     return advance(state, found, config=config)
 
@@ -322,7 +178,7 @@ def _conditional_step(
     config: Any,
 ) -> tuple[TrainState, Metrics]:
     """`train_step` where each style has norms of its own: from a table, predicted, or both."""
-    index, targets = jnp.asarray(batch.style_index), style_grams(vgg_params, batch)
+    index, targets = jnp.asarray(batch.style_index), objective.style_grams(vgg_params, batch)
     table, predictor = state.table, state.predictor
     parts: list[dict[str, Array]] = []
     if table is not None:
@@ -341,7 +197,7 @@ def _conditional_step(
         style_weight=config.loss.style_weight,
     )
     after, metrics = advance(state, parallel.mean(conditional.as_meta(found)), config=config)
-    factor = decay(config, state.step)
+    factor = optimizers.decay(config, state.step)
     if table is not None:
         index, own = parallel.gather((index, found.own))
         rate = config.outer.norms_rate * factor
@@ -372,7 +228,7 @@ def advance(
     if gradient.rates is not None:  # by the chain rule, for the logarithms
         gradient = gradient._replace(rates=jax.tree.map(jnp.multiply, gradient.rates, start.rates))
     before = meta.Meta(state.params, state.log_rates)
-    updates, opt_state = outer_optimizer(config).update(gradient, state.opt_state, before)
+    updates, opt_state = optimizers.outer(config).update(gradient, state.opt_state, before)
     after = optax.apply_updates(before, updates)
     if config.outer.keep_norms:
         after = after._replace(theta=keep_norms(after.theta, before.theta))
@@ -439,57 +295,12 @@ def preview(
     before = transformer.apply(start.theta, contents)
     if not config.inner.steps:
         return before, before
-    evaluate = loss(vgg_params, config)
+    evaluate = objective.loss(vgg_params, config)
     repeated = jnp.broadcast_to(contents[None], (config.inner.steps, *contents.shape))
     found = meta.inner_loop(
         start,
-        tasks(vgg_params, repeated, targets),
-        loss=inner_loss(evaluate, config),
-        **{**inner_options(config, state.step), 'order': 'first'},
+        objective.tasks(vgg_params, repeated, targets),
+        loss=objective.inner_loss(evaluate, config),
+        **{**objective.inner_options(config, state.step), 'order': 'first'},
     )
     return before, transformer.apply(found.params, contents)
-
-
-def check_inner(config: Any) -> None:
-    """Raises UserError for settings that the inner loop cannot work with."""
-    inner_optimizer(config, jnp.zeros((), jnp.int32))
-    inner = config.inner
-    if inner.optimizer == 'adam' and not inner.eps_root > 0:
-        raise UserError('config.inner.eps_root=0: second derivatives of Adam need it above zero')
-    if inner.learn_rates and not inner.rate <= inner.max_rate:
-        raise UserError(
-            f'config.inner.rate={inner.rate} is above its bound, config.inner.max_rate='
-            f'{inner.max_rate}'
-        )
-    outer_optimizer(config)
-    decay(config, jnp.zeros((), jnp.int32))
-    for name in ('norms_rate', 'predictor_rate'):
-        if config.outer[name] and inner.steps:
-            raise UserError(
-                f'config.outer.{name}={config.outer[name]} gives each style norms of its own '
-                f'instead of an inner loop, and config.inner.steps is {inner.steps}: set one to 0'
-            )
-        if config.outer[name] and inner.learn_rates:
-            raise UserError(
-                f'config.outer.{name}={config.outer[name]} trains without an inner loop, which '
-                'config.inner.learn_rates=True would learn rates for: set it to False'
-            )
-    if config.outer.predictor_rate and not config.model.predictor:
-        raise UserError(
-            f'config.outer.predictor_rate={config.outer.predictor_rate} trains a predictor, and '
-            'there is none: set config.model.predictor=True'
-        )
-    if inner.order == 'reptile' and not inner.steps:
-        raise UserError(
-            "config.inner.order='reptile' goes the way of the inner loop, and config.inner.steps=0 "
-            'leaves none: set it to 1 or more'
-        )
-    if inner.order == 'reptile' and inner.learn_rates:
-        raise UserError(
-            "config.inner.order='reptile' learns no rates: set config.inner.learn_rates=False"
-        )
-    for name, known in {'order': ORDERS, 'mode': meta.MODES}.items():
-        if config.inner[name] not in known:
-            raise UserError(
-                f'config.inner.{name}={config.inner[name]!r}: it must be one of {", ".join(known)}'
-            )

@@ -28,6 +28,7 @@ from metastyle_jax import (
     metrics,
     parallel,
     sources,
+    style_image,
     tensors,
     together,
     transformer,
@@ -144,7 +145,7 @@ def adapt_many(
         UserError: a setting or a file is not usable, `out` holds a library of another θ or other
             settings, or not one style could be made.
     """
-    palette, palette_name = adaptation.read_palette(match_colours)
+    palette, palette_name = style_image.read_palette(match_colours)
     settings: dict[str, Any] = {
         'content': content, 'content_exclude': list(content_exclude), 'steps': steps,
         'begin': begin, 'inner_steps': inner_steps,
@@ -293,7 +294,7 @@ def _paintings(
     for i, digest in todo:
         name = source.name(i)
         try:
-            picture = adaptation.fit_style(images.read(source[i], name=name).rgb, size)
+            picture = style_image.fit(images.read(source[i], name=name).rgb, size)
         except images.ImageError as error:
             failed[name] = str(error)
             logging.warning('left out: %s', error)

@@ -4,7 +4,6 @@ Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
 
 import contextlib
-import functools
 import os
 import pathlib
 import sys
@@ -17,6 +16,7 @@ from ml_collections import config_dict, config_flags
 from metastyle_jax import (
     checkpoint,
     cli,
+    configuration,
     data,
     learner,
     loop,
@@ -42,52 +42,6 @@ Any entry of the configuration can be set by --config.NAME=VALUE. The same comma
 that was stopped; SIGTERM and Ctrl-C save first.
 """
 
-# A run may be resumed with other values of these; all else would make it another run.
-MAY_DIFFER = ('steps', 'log', 'checkpoint', 'data.workers', 'data.tfds_dir', 'outer.devices')
-
-# Least value of each number in a configuration.
-LEAST = {
-    **dict.fromkeys(('outer.styles', 'outer.contents', 'steps'), 1),
-    **dict.fromkeys(('model.width', 'model.blocks'), 1),
-    **dict.fromkeys(('log.every', 'checkpoint.every', 'checkpoint.keep'), 1),
-    **dict.fromkeys(('data.size', 'data.style_size'), 16),
-    **dict.fromkeys(
-        (
-            'outer.rate',
-            'outer.decay',
-            'outer.clip',
-            'outer.devices',
-            'outer.warmup',
-            'outer.rates_speed',
-            'outer.norms_rate',
-            'outer.predictor_rate',
-            'data.keep_grams',
-        ),
-        0,
-    ),
-    **dict.fromkeys(
-        ('inner.steps', 'inner.rate', 'inner.unroll', 'inner.max_rate', 'inner.eps_root'), 0
-    ),
-    **dict.fromkeys(('loss.content_weight', 'loss.style_weight'), 0),
-    **dict.fromkeys(('data.workers', 'log.pictures', 'seed'), 0),
-}
-MOST = {'model.blocks': 1000}  # more would be traced for hours
-# What else an entry must be. A command line is held to the types of the file, a file to nothing.
-_WHOLE = (
-    *('seed', 'steps', 'model.width', 'model.blocks', 'data.size', 'data.style_size'),
-    *('data.workers', 'inner.steps', 'inner.unroll', 'outer.devices', 'outer.styles'),
-    *('outer.contents', 'log.every', 'log.pictures', 'checkpoint.every', 'checkpoint.keep'),
-)
-_TEXTS = (
-    *('model.init', 'data.content', 'data.style', 'data.tfds_dir', 'data.style_fit'),
-    *('inner.optimizer', 'inner.params', 'inner.order', 'inner.mode', 'outer.optimizer'),
-    'outer.schedule',
-)
-_SWITCHES = (
-    *('model.predictor', 'data.hold_out', 'inner.log_loss', 'inner.learn_rates'),
-    *('outer.log_loss', 'outer.keep_norms'),
-)
-
 
 def train(
     config: config_dict.ConfigDict, folder: pathlib.Path, *, vgg_file: str | None = None
@@ -108,7 +62,7 @@ def train(
     Raises:
         UserError: configuration, data, folder or loss are not usable.
     """
-    check_config(config)
+    configuration.check(config)
     devices = parallel.count(config.outer.devices)
     parallel.check_divisible(config.outer.styles, devices)
     first = parallel.is_first()
@@ -243,22 +197,13 @@ def open_checkpoints(config: Any, folder: pathlib.Path) -> checkpoint.Manager:
     if manager.latest_step() is None:  # nothing to be true to yet
         (folder / 'config.json').unlink(missing_ok=True)
     try:
-        workdir.write_config(folder, config.to_dict(), may_differ=_may_differ(config, folder))
+        workdir.write_config(
+            folder, config.to_dict(), may_differ=configuration.may_differ(config, folder)
+        )
     except UserError:
         manager.close()
         raise
     return manager
-
-
-def _may_differ(config: Any, folder: pathlib.Path) -> tuple[str, ...]:
-    """Entries that may be other ones than those that the run in a folder began with."""
-    known = set(MAY_DIFFER)
-    if config.outer.schedule == 'cosine':  # which ends at the last step
-        known.remove('steps')
-    before = (workdir.read_config(folder) or {}).get('data', {})
-    if config.data.keep_grams and isinstance(before, dict) and before.get('keep_grams'):
-        known.add('data.keep_grams')  # how much is kept changes no number
-    return tuple(sorted(known))
 
 
 def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) -> data.Batches:
@@ -277,51 +222,6 @@ def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) 
         workers=config.data.workers,
         share=parallel.share(),
     )
-
-
-def check_config(config: Any) -> None:
-    """Raises UserError for values that no training can work with."""
-    for name, least in LEAST.items():
-        value = _entry(config, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        # A whole number may exceed all floats.
-        if not (number and least <= value <= sys.float_info.max):
-            raise UserError(f'config.{name}={value}: it must be at least {least}, and finite')
-        if value > (most := MOST.get(name, value)):
-            raise UserError(f'config.{name}={value}: it must be at most {most}')
-    for names, kind, noun in (
-        (_WHOLE, int, 'a whole number'),
-        (_TEXTS, str, 'a text'),
-        (_SWITCHES, bool, 'True or False'),
-        (('data.val_fraction',), int | float, 'a number'),
-        (('inner.remat',), bool | None, 'True, False or None'),
-    ):
-        for name in names:
-            if not isinstance(value := _entry(config, name), kind):
-                raise UserError(f'config.{name}={value!r}: it must be {noun}')
-    for name in ('data.content_exclude', 'data.style_exclude'):
-        value = _entry(config, name)
-        if not isinstance(value, tuple | list) or not all(isinstance(x, str) for x in value):
-            raise UserError(f'config.{name}={value!r}: it must be a tuple of texts')
-    for name in ('inner.rate', 'outer.rate'):
-        if not _entry(config, name) > 0:
-            raise UserError(f'config.{name} is zero: it must be above zero')
-    transformer.adapted(config.inner.params)
-    learner.check_inner(config)
-    if config.data.keep_grams and config.data.style_fit != 'squash':
-        raise UserError(
-            f'config.data.keep_grams={config.data.keep_grams} keeps what belongs to the pixels of '
-            f'a style, and config.data.style_fit={config.data.style_fit!r} cuts others each time: '
-            "set config.data.style_fit='squash', or keep_grams=0"
-        )
-
-
-def _entry(config: Any, name: str) -> Any:
-    """An entry of a configuration by its dotted name."""
-    try:
-        return functools.reduce(getattr, name.split('.'), config)
-    except AttributeError as error:
-        raise UserError(f'the configuration has no entry {name}: see configs/coco.py') from error
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -45,6 +45,7 @@ from PIL import Image  # noqa: E402
 
 from metastyle_jax import (  # noqa: E402
     checkpoint,
+    configuration,
     images,
     learner,
     parallel,
@@ -508,7 +509,7 @@ class World:
 
 def prepare(config: Any, folder: pathlib.Path) -> None:
     """All that `train` does before its first step but reading weights and making folders."""
-    train.check_config(config)
+    configuration.check(config)
     devices = parallel.count(config.outer.devices)
     parallel.check_divisible(config.outer.styles, devices)
     contents, painted = train.open_sources(config)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-from metastyle_jax import learner, losses, meta, vgg
+from metastyle_jax import losses, meta, objective, vgg
 
 sys.path.insert(0, str(ROOT))
 
@@ -168,16 +168,16 @@ def test_peer_computes_the_same_meta_gradient_in_float64(weights, params, disagr
 
     network = ours.from_names(loss_network)
     config = ours.meta_config(task)
-    evaluate = learner.loss(network, config)
+    evaluate = objective.loss(network, config)
     targets = losses.style_grams(vgg.features(network, style))
-    every = learner.tasks(network, np.concatenate([inner[0], outer]), targets)
+    every = objective.tasks(network, np.concatenate([inner[0], outer]), targets)
     found = jax.jit(
         lambda theta: meta.meta_gradient(
             meta.Meta(theta),
             jax.tree.map(lambda leaf: leaf[:-1], every),
             jax.tree.map(lambda leaf: leaf[-1], every),
             inner_loss=lambda params, task: evaluate(params, task).total,
-            **learner.inner_options(config, 0),
+            **objective.inner_options(config, 0),
         )
     )(ours.from_names(theta)).gradient.theta
 

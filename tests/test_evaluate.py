@@ -19,6 +19,7 @@ from metastyle_jax import (
     data,
     evaluate,
     losses,
+    optimizers,
     sources,
     tensors,
     transformer,
@@ -455,7 +456,7 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
     begin = {name: jnp.asarray(leaf) for name, leaf in tensors.flatten(plain.params).items()}
     moved = gradient(begin, log=True)
     first = {name: leaf - rates.get(name, 0.0) * moved[name] for name, leaf in begin.items()}
-    adam = adaptation.adam(1e-2, 'constant')
+    adam = optimizers.adam(1e-2, 'constant')
     _, opt_state = adam.update(gradient(begin, log=False), adam.init(begin))
     updates, _ = adam.update(gradient(first, log=False), opt_state)
     second = optax.apply_updates(first, updates)
@@ -480,20 +481,20 @@ def test_inner_steps_of_theta_can_be_left_out():
 
 
 def test_momentum_builds_up_and_the_rate_warms_and_falls():
-    found = [float(adaptation.momentum(jnp.asarray(step))) for step in (0, 2, 26, 1000)]
+    found = [float(optimizers.momentum(jnp.asarray(step))) for step in (0, 2, 26, 1000)]
     assert found == pytest.approx([0.25, 0.5, 0.9, 0.9])
-    found = [float(adaptation.warm_and_fall(jnp.asarray(step))) for step in (0, 2, 50)]
+    found = [float(optimizers.warm_and_fall(jnp.asarray(step))) for step in (0, 2, 50)]
     assert found == pytest.approx([1 / 3, 1 / 1.04, 0.5])
     gradient = {'x': jnp.ones(())}
-    optimizer = adaptation.adam(0.1, 'falling')
+    optimizer = optimizers.adam(0.1, 'falling')
     state, moved = optimizer.init(gradient), []
     for _ in range(3):  # of a constant gradient Adam makes steps of its rate
         update, state = optimizer.update(gradient, state)
         moved.append(float(update['x']))
-    expected = [-0.1 * float(adaptation.warm_and_fall(jnp.asarray(step))) for step in range(3)]
+    expected = [-0.1 * float(optimizers.warm_and_fall(jnp.asarray(step))) for step in range(3)]
     assert moved == pytest.approx(expected, rel=0.2)
     with pytest.raises(types.UserError, match="'rising'"):
-        adaptation.adam(0.1, 'rising')
+        optimizers.adam(0.1, 'rising')
 
 
 @pytest.mark.parametrize(('params', 'factor'), [('all', 10), ('norm', 60)])

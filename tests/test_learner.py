@@ -10,11 +10,14 @@ import pytest
 from ml_collections import config_dict
 
 from metastyle_jax import (
+    configuration,
     data,
     grams,
     learner,
     losses,
     meta,
+    objective,
+    optimizers,
     parallel,
     transformer,
     trees,
@@ -91,17 +94,17 @@ def test_gradients_on_one_and_eight_devices_agree(network, disagreement):
     config, batch = make_config(), make_batch(8)
     double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
     network, theta = double(network), double(learner.create(config, jax.random.key(0)).params)
-    evaluate = learner.loss(network, config)
+    evaluate = objective.loss(network, config)
 
     def gradient(theta, batch):
         def one_style(inner, rest):
             contents = jnp.concatenate([inner, rest[0][None]])
-            tasks = learner.tasks(network, contents, grams_of(network, rest[1]))
+            tasks = objective.tasks(network, contents, grams_of(network, rest[1]))
             first, last = (jax.tree.map(lambda x, i=i: x[i], tasks) for i in (slice(1), -1))
             return meta.meta_gradient(
                 meta.Meta(theta), first, last,
                 inner_loss=lambda params, task: evaluate(params, task).total,
-                **learner.inner_options(config, 0),
+                **objective.inner_options(config, 0),
             )  # fmt: skip
 
         inner, outer, style = (
@@ -169,13 +172,13 @@ def test_first_order_has_no_second_order_part():
 def test_only_norms_move_in_the_inner_loop_of_norm(network):
     config = make_config(inner_params='norm')
     state = learner.create(config, jax.random.key(0))
-    evaluate = learner.loss(network, config)
+    evaluate = objective.loss(network, config)
     contents = np.random.default_rng(0).uniform(size=(1, 1, 16, 16, 3)).astype(np.float32)
-    tasks = learner.tasks(network, contents, grams_of(network, contents[0, 0]))
+    tasks = objective.tasks(network, contents, grams_of(network, contents[0, 0]))
     result = meta.inner_loop(
         meta.Meta(state.params), tasks,
         loss=lambda params, task: evaluate(params, task).total,
-        **learner.inner_options(config, 0),
+        **objective.inner_options(config, 0),
     )  # fmt: skip
     for name, before, after in zip(
         trees.names(state.params), jax.tree.leaves(state.params), jax.tree.leaves(result.params),
@@ -226,7 +229,7 @@ def test_grams_are_kept_within_the_memory_that_there_is(network):
 
 def test_tasks_hold_the_targets_of_every_batch(network):
     contents = np.random.default_rng(0).uniform(size=(3, 2, 16, 16, 3)).astype(np.float32)
-    tasks = learner.tasks(network, contents, grams_of(network, contents[0, 0]))
+    tasks = objective.tasks(network, contents, grams_of(network, contents[0, 0]))
     for t in range(3):
         expected = vgg.content_features(network, contents[t])
         np.testing.assert_allclose(tasks.targets.content[t], expected, atol=1e-5)
@@ -237,21 +240,21 @@ def test_tasks_hold_the_targets_of_every_batch(network):
 
 def test_rates_decay_as_the_paper_says():
     config = make_config(outer_decay=2.5e-5)
-    np.testing.assert_allclose(learner.decay(config, 40_000), 0.5)
-    optimizer = learner.inner_optimizer(config, 40_000)
+    np.testing.assert_allclose(optimizers.decay(config, 40_000), 0.5)
+    optimizer = optimizers.inner_of(config, 40_000)
     updates, _ = optimizer.update({'w': jnp.ones(())}, optimizer.init({'w': jnp.ones(())}))
     np.testing.assert_allclose(updates['w'], -0.005, rtol=1e-6)
 
 
 def test_the_cosine_goes_from_one_to_a_twentieth():
     config = make_config(outer_schedule='cosine')
-    factors = [float(learner.decay(config, step)) for step in (0, 5, 10, 20)]
+    factors = [float(optimizers.decay(config, step)) for step in (0, 5, 10, 20)]
     np.testing.assert_allclose(factors, [1, 0.525, 0.05, 0.05], rtol=1e-5)
 
 
 def test_outer_gradients_are_clipped():
     config = make_config(outer_clip=1.0, outer_warmup=0)
-    optimizer = learner.outer_optimizer(config)
+    optimizer = optimizers.outer(config)
     big = meta.Meta({'w': jnp.full((4,), 100.0)}, {'w': jnp.full((), 1e6)})
     _, state = optimizer.update(big, optimizer.init(big))
     moment = optax.tree.get(state, 'mu')  # θ and rates are clipped each by itself
@@ -277,7 +280,7 @@ def test_unknown_names_of_the_inner_loop_are_refused():
         ({'outer_predictor_rate': 0.01, 'inner_steps': 0}, 'config.model.predictor=True'),
     ):
         with pytest.raises(types.UserError, match=word):
-            learner.check_inner(make_config(**change))
+            configuration.check_inner(make_config(**change))
 
 
 def test_logarithms_divide_each_gradient_by_its_loss(disagreement):
@@ -306,11 +309,11 @@ def test_no_inner_step_is_plain_training(network):
     assert found.second_order_norm == 0
 
     def loss(params):
-        evaluate = learner.loss(network, config)
+        evaluate = objective.loss(network, config)
         total = 0.0
         for style, outer in zip(batch.style, batch.outer, strict=True):
             targets = grams_of(network, data.as_float(style))
-            task = learner.tasks(network, data.as_float(outer)[None], targets)
+            task = objective.tasks(network, data.as_float(outer)[None], targets)
             total += evaluate(params, jax.tree.map(lambda leaf: leaf[0], task)).total
         return total / 2
 
@@ -334,13 +337,13 @@ def test_reptile_goes_towards_where_the_inner_loop_ends(network):
     batch = make_batch(1, steps=2)
     state = learner.create(config, jax.random.key(0))
     after, _ = run(config, network, batch, 1)
-    evaluate = learner.loss(network, config)
+    evaluate = objective.loss(network, config)
     targets = grams_of(network, data.as_float(batch.style[0]))
-    task = learner.tasks(network, data.as_float(batch.inner[0]), targets)
+    task = objective.tasks(network, data.as_float(batch.inner[0]), targets)
     ended = meta.inner_loop(
         meta.Meta(state.params),
         task,
-        loss=learner.inner_loss(evaluate, config),
+        loss=objective.inner_loss(evaluate, config),
         optimizer=optax.sgd(config.inner.rate),
     ).params
     expected = jax.tree.map(lambda a, b: (a + b) / 2, state.params, ended)
@@ -351,7 +354,7 @@ def test_rates_move_as_many_times_faster_as_told():
     gradient = meta.Meta({'w': jnp.array([1.0, -2.0])}, {'w': jnp.array(3.0)})
     moved = {}
     for speed in (1.0, 10.0):
-        optimizer = learner.outer_optimizer(make_config(outer_rates_speed=speed))
+        optimizer = optimizers.outer(make_config(outer_rates_speed=speed))
         moved[speed], _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
     np.testing.assert_array_equal(moved[10.0].theta['w'], moved[1.0].theta['w'])
     np.testing.assert_allclose(moved[10.0].rates['w'], 10 * moved[1.0].rates['w'], rtol=1e-6)
@@ -372,4 +375,4 @@ def test_rates_move_as_many_times_faster_as_told():
 )
 def test_what_no_training_can_work_with_is_refused(change, message):
     with pytest.raises(types.UserError, match=message):
-        learner.check_inner(make_config(**change))
+        configuration.check_inner(make_config(**change))

@@ -19,6 +19,7 @@ from metastyle_jax import (
     learner,
     losses,
     many,
+    objective,
     parallel,
     predict,
     tensors,
@@ -155,10 +156,10 @@ def test_gradients_are_those_of_styles_one_by_one(
         for i in range(2):
             targets = tuple(gram[i] for gram in each)
             params = predict.begin(theta, predictor, targets)
-            task = learner.Task(
+            task = objective.Task(
                 outer[i], losses.Targets(vgg.content_features(network, outer[i]), targets)
             )
-            total += jnp.log(learner.loss(network, config)(params, task).total)
+            total += jnp.log(objective.loss(network, config)(params, task).total)
         return total / 2
 
     of_theta, of_predictor = jax.jit(jax.grad(mean_loss, argnums=(0, 1)))(theta, predictor)
@@ -215,14 +216,14 @@ def test_exact_meta_gradients_go_through_an_inner_loop_from_predicted_norms(
     batch = test_learner.make_batch(1)
     after, _ = one_step(make_state(config, theta, predictor), network, batch, config=config)
     helpers.assert_identical(after.predictor.params, predictor)  # stays as it is
-    evaluate = learner.loss(network, config)
+    evaluate = objective.loss(network, config)
     each = grams.of_styles(network, data.as_float(batch.style))
 
     def one(theta):
         targets = tuple(gram[0] for gram in each)
         contents = data.as_float(np.stack([batch.inner[0, 0], batch.outer[0]]))
         inner, outer = (
-            jax.tree.map(lambda leaf, j=j: leaf[j], learner.tasks(network, contents, targets))
+            jax.tree.map(lambda leaf, j=j: leaf[j], objective.tasks(network, contents, targets))
             for j in range(2)
         )
         start = predict.begin(theta, predictor, targets)

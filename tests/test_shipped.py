@@ -14,6 +14,7 @@ from metastyle_jax import (
     images,
     losses,
     sources,
+    style_image,
     transformer,
     vgg,
 )
@@ -72,7 +73,7 @@ def test_style_loss_falls_steadily_with_strength(found):
         images.read(sources.sample_files('content')['chelsea']).rgb, OPTIONS['size']
     )
     features = jax.jit(functools.partial(vgg.features, vgg.load(None)))
-    painting = adaptation.fit_style(images.read(PAINTING).rgb, OPTIONS['style_size'])
+    painting = style_image.fit(images.read(PAINTING).rgb, OPTIONS['style_size'])
     grams = losses.style_grams(features(painting[None]))
 
     def style_loss(strength):

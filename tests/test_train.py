@@ -22,6 +22,7 @@ from ml_collections import config_dict
 from metastyle_jax import (
     checkpoint,
     cli,
+    configuration,
     data,
     learner,
     loop,
@@ -367,7 +368,7 @@ def test_numbers_of_processes_in_the_environment_are_checked(monkeypatch, capsys
         (['--config.outer.contents=0'], 'config.outer.contents=0'),
         (['--config.data.size=8'], 'config.data.size=8: it must be at least 16'),
         (['--config.inner.rate=-1.0'], 'config.inner.rate=-1.0'),
-        (['--config.outer.rate=0.0'], 'config.outer.rate is zero'),
+        (['--config.outer.rate=0.0'], 'config.outer.rate=0.0: it must be above zero'),
         (['--config.outer.rate=nan'], 'config.outer.rate=nan'),
         (['--config.inner.params=some'], "'some'"),
         (['--config.inner.mode=forward'], 'forward'),
@@ -428,7 +429,7 @@ def test_missing_flags_and_files_are_named(monkeypatch, capsys, arguments, messa
         (
             'from ml_collections import config_dict\n'
             'def get_config(arg=""): return config_dict.create(steps=1)',
-            'no entry outer.styles',
+            'no entry seed',
         ),
     ],
 )
@@ -463,12 +464,11 @@ def test_bad_configuration_files_are_named(tmp_path, monkeypatch, capsys, text, 
     ],
 )
 def test_values_of_other_types_in_a_configuration_file_are_named(name, value, message):
-    train = importlib.import_module('metastyle_jax.train')
     config = runpy.run_path(str(ROOT / 'configs' / 'coco.py'))['get_config']('tiny').to_dict()
     *section, last = name.split('.')
     (config[section[0]] if section else config)[last] = value
     with pytest.raises(types.UserError, match=message):
-        train.check_config(config_dict.ConfigDict(config))
+        configuration.check(config_dict.ConfigDict(config))
 
 
 @pytest.mark.parametrize(
@@ -479,9 +479,15 @@ def test_values_of_other_types_in_a_configuration_file_are_named(name, value, me
     ],
 )
 def test_every_configuration_passes_its_checks(name, argument):
-    train = importlib.import_module('metastyle_jax.train')
     config = runpy.run_path(str(ROOT / 'configs' / f'{name}.py'))['get_config'](argument)
-    train.check_config(config)
+    configuration.check(config)
+
+
+def test_every_entry_of_a_configuration_is_checked():
+    config = runpy.run_path(str(ROOT / 'configs' / 'coco.py'))['get_config']().to_dict()
+    sections = {name: part for name, part in config.items() if isinstance(part, dict)}
+    names = {f'{name}.{entry}' for name, part in sections.items() for entry in part}
+    assert names | (config.keys() - sections) == set(configuration.ENTRIES)
 
 
 def test_training_leaves_out_what_is_held_out_for_evaluation(tmp_path):

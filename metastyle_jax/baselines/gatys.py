@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from absl import flags, logging
 
-from metastyle_jax import adaptation, cli, data, images, losses, memory, metrics, vgg
+from metastyle_jax import adaptation, cli, data, images, losses, memory, metrics, style_image, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 USAGE = """Stylizes one photograph by optimizing its pixels (Gatys et al.), with L-BFGS.
@@ -156,7 +156,7 @@ def stylize(
         UserError: a file or an option is not usable.
     """
     pixels = images.fit(images.take(content, name='content'), max_size)
-    painting = adaptation.fit_style(images.take(style, name='style'), style_size)
+    painting = style_image.fit(images.take(style, name='style'), style_size)
     if isinstance(start, str):
         if start not in STARTS:
             raise UserError(f'start={start!r}: it must be an image or one of {", ".join(STARTS)}')
@@ -164,7 +164,7 @@ def stylize(
         noise = np.random.default_rng(seed).uniform(size=pixels.shape).astype(np.float32)
         start = noise if start == 'noise' else pixels
     vgg_params = vgg.load(vgg_file)
-    grams = losses.style_grams(jax.jit(vgg.features)(vgg_params, painting[None]))
+    grams = style_image.grams(vgg_params, painting)
     return optimize(pixels, grams, vgg_params, start=start, **options)
 
 

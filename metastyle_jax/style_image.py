@@ -1,0 +1,88 @@
+"""Style images: as they are read, sized, named and compared with."""
+
+import hashlib
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from metastyle_jax import images, losses, vgg
+from metastyle_jax.types import Array, Params
+
+_features = jax.jit(vgg.features)
+
+
+def read(style: images.ImageLike, size: int) -> tuple[np.ndarray, str, str]:
+    """Reads a style image at the area of `size`²; returns it with its name and SHA-256.
+
+    The hash is that of the file or its bytes; of an array or a Pillow image, of its float32 pixels.
+
+    Args:
+        style: see `images.take`.
+        size: see `fit`.
+
+    Raises:
+        UserError: it is no picture.
+    """
+    picture = images.take(style, name='style')
+    if isinstance(style, str | os.PathLike):
+        data = pathlib.Path(style).read_bytes()
+    else:  # a file's bytes have the hash of the file
+        data = style if isinstance(style, bytes) else picture.tobytes()
+    return fit(picture, size), _name_of(style), hashlib.sha256(data).hexdigest()
+
+
+def read_palette(
+    image: images.ImageLike | None,
+) -> tuple[np.ndarray | None, str | None]:
+    """Reads the photograph whose colours a painting is to get.
+
+    Args:
+        image: in any form of `images.take`; None for none.
+
+    Returns:
+        `[H, W, 3]` float32 in 0..1, and what a style file calls it: the file's name, where it is
+        one, and a hash of the pixels. Both None for None.
+
+    Raises:
+        images.ImageError: it cannot be read.
+    """
+    if image is None:
+        return None, None
+    palette = images.take(image, name='match_colours')
+    return palette, f'{_name_of(image)} {hashlib.sha256(palette.tobytes()).hexdigest()[:16]}'
+
+
+def _name_of(image: images.ImageLike) -> str:
+    """What a style file calls a picture: the file's name, where it is one."""
+    return pathlib.Path(image).name if isinstance(image, str | os.PathLike) else 'array'
+
+
+def fit(picture: np.ndarray, size: int) -> np.ndarray:
+    """Resizes a style image to the area of `size`², at its own proportions, for a known cost.
+
+    Args:
+        picture: `[H, W, 3]` float32 in 0..1.
+        size: side of the square of that area.
+
+    Returns:
+        `[H', W', 3]` float32 in 0..1.
+    """
+    height, width = picture.shape[:2]
+    scale = size / (height * width) ** 0.5
+    sides = [max(images.MIN_SIDE, round(side * scale)) for side in (height, width)]
+    return images.resize(picture, *sides)
+
+
+def grams(vgg_params: Params, painting: np.ndarray) -> tuple[Array, ...]:
+    """Gram matrices of a style image.
+
+    Args:
+        vgg_params: weights of the loss network.
+        painting: `[H, W, 3]` float32 in 0..1.
+
+    Returns:
+        L arrays `[C, C]`, see `losses.style_grams`.
+    """
+    return losses.style_grams(_features(vgg_params, painting[None]))
