@@ -21,8 +21,11 @@ _EXPORTS = {
     'adapt': 'adapt',
     'adapt_many': 'many',
     'export_style': 'export',
+    'initial_rates': 'meta',
     'inner_loop': 'meta',
+    'mean_over_tasks': 'meta',
     'meta_gradient': 'meta',
+    'reptile_gradient': 'meta',
     'stylize': 'stylize',
     'stylize_batch': 'stylize',
 }

@@ -11,6 +11,7 @@ each tensor (Meta-SGD), and the result is dF/d(θ, r) with every second derivati
 Sources: MAML, Finn et al. 2017, arXiv 1703.03400; Meta-SGD, Li et al. 2017, arXiv 1707.09835.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax import mixed, trees
+from metastyle_jax import arguments, mixed, trees, varying
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 LossFn = Callable[[Params, PyTree], Any]
@@ -32,7 +33,8 @@ class Meta(NamedTuple):
     Attributes:
         theta: the initialization, any pytree of arrays.
         rates: dict from the name of each adapted tensor to a scalar that multiplies its inner
-            updates (use `optax.sgd(1.0)` inside and these are its learning rates), or None.
+            updates (use `optax.sgd(1.0)` inside and these are its learning rates), or to an
+            array of the tensor's shape; or None.
     """
 
     theta: Params
@@ -59,7 +61,8 @@ class MetaGradient(NamedTuple):
         outer_loss: scalar, `L'(w_T, b')`.
         inner_losses: `[T]`, the loss before each inner step.
         first_order_norm: norm of `∇L'` at `w_T`, the gradient that first-order MAML would use.
-        second_order_norm: norm of what exactness adds to it: zero with `order='first'`.
+        second_order_norm: norm of what exactness adds to it: zero with `order='first'`, unless
+            the optimizer itself depends on θ, as weight decay does.
         aux: what the outer loss returned beside its value, or None.
     """
 
@@ -72,7 +75,19 @@ class MetaGradient(NamedTuple):
 
 
 def initial_rates(theta: Params, rate: float, adapted: Callable[[str], bool]) -> dict[str, Array]:
-    """Equal learned inner rates, one scalar for each adapted tensor of θ."""
+    """Equal learned inner rates, one scalar for each adapted tensor of θ.
+
+    Args:
+        theta: the initialization.
+        rate: of all.
+        adapted: predicate on names of tensors, see `inner_loop`.
+
+    Returns:
+        For `Meta.rates`.
+
+    Raises:
+        UserError: no tensor is adapted.
+    """
     chosen, _ = trees.partition(theta, adapted)
     return {name: jnp.full((), rate, leaf.dtype) for name, leaf in chosen.items()}
 
@@ -88,6 +103,7 @@ def inner_loop(
     mode: str = 'reverse',
     remat: bool | None = None,
     unroll: int | None = None,
+    trust_rules: bool = False,
 ) -> Inner:
     """T steps of the inner optimizer in one `lax.scan`, differentiable in `meta`.
 
@@ -96,48 +112,75 @@ def inner_loop(
         batches: pytree whose leaves have a leading axis of T, one slice for each step. With
             T = 0 nothing moves, and a meta-gradient is the gradient of the outer loss at θ.
         loss: `(params, batch) -> scalar`.
-        optimizer: U above, for a dict of the adapted tensors by name. None: `optax.sgd(1e-4)`,
-            or `optax.sgd(1.0)` if rates are learned. Give Adam an `eps_root`: without it the
-            second derivative at a zero gradient is not a number.
+        optimizer: U above. It sees a flat dict of the adapted tensors by name, so masks and
+            labels for parts of them are functions of that dict. It is handed the loss too, as
+            `value`, where it takes that. None: `optax.sgd(1e-4)`, or `optax.sgd(1.0)`
+            if rates are learned. Give Adam an `eps_root`: without it the second derivative at a
+            zero gradient is not a number.
         adapted: predicate on names ('down1/norm/scale') of the tensors that move.
         order: 'exact', or 'first' for gradients that are constants to the outer derivative.
         mode: 'reverse' differentiates the inner gradient in reverse mode; 'mixed' takes its
-            Hessian-vector products forward over reverse; the result can then be differentiated
-            in reverse mode only.
+            Hessian-vector products forward over reverse, which is faster; the result can then be
+            differentiated in reverse mode only. That needs derivatives that are symmetric: where
+            the loss has a rule of its own (`jax.custom_vjp`, `jax.custom_jvp`), 'reverse' takes
+            its place, with a warning.
         remat: recompute each step in the backward pass instead of keeping its intermediates, so
             that memory hardly grows with T, for up to a quarter more arithmetic. None: in mixed
             mode, where a loop remains; in unrolled steps it saves nothing on CPU.
         unroll: steps for each iteration of the compiled loop. None: one, except on CPU, where up
             to eight are unrolled, which takes a seventh less time.
+        trust_rules: whether all rules of the loss give true derivatives, so that mixed mode may
+            be used with them; they must not need a `jax.custom_vjp` within.
 
     Returns:
         An `Inner`.
 
+    Inside `jax.shard_map` each device has its own w_t where its loss is its own, although θ is
+    the same on all.
+
     Raises:
-        UserError: unknown order or mode, no tensor adapted, rates of other names, or batches
+        UserError: unknown order or mode, no tensor adapted, rates of other names or shapes, a
+            tensor to adapt that is not of floats, an inner loss that is not a scalar, or batches
             without a common leading axis.
     """
+    _check(meta)
     if order not in ORDERS or mode not in MODES:
         raise UserError(f'order {order!r}, mode {mode!r}: they must be of {ORDERS} and of {MODES}')
+    if not callable(adapted):
+        raise UserError(f'adapted={adapted!r}: it must be a function of the name of a tensor')
+    if optimizer is None:
+        optimizer = optax.sgd(1e-4 if meta.rates is None else 1.0)
+    optimizer = arguments.check_optimizer(optimizer)
     fast, slow = trees.partition(meta.theta, adapted)
-    if meta.rates is not None and set(meta.rates) != set(fast):
-        wrong = ', '.join(sorted(set(meta.rates) ^ set(fast)))
-        raise UserError(f'learned rates and adapted parameters differ in {wrong}')
-    steps = _leading_axis(batches, least=0)
+    arguments.check_floats(fast)
+    arguments.check_rates(meta.rates, fast)
+    steps = arguments.leading_axis(batches, least=0)
     if not steps:
         return Inner(meta.theta, jnp.zeros((0,)))
     unroll = unroll or _unroll(steps)
-    if remat is None:
-        remat = mode == 'mixed' and unroll < steps
-    if optimizer is None:
-        optimizer = optax.sgd(1e-4 if meta.rates is None else 1.0)
 
     def by_parts(fast, slow, batch):
         return loss(trees.combine(meta.theta, fast, slow), batch)
 
+    # Traced once, so that arrays which the loss closes over become inputs like the others.
+    # `jax.closure_convert` does the same, but keeps every array it has seen alive in a cache.
+    first = jax.tree.map(lambda leaf: leaf[0], batches)
+    closed = mixed.trace(by_parts, fast, slow, first)
+    if axes := varying.axes(closed.out_avals) - varying.axes(fast):
+        fast = varying.vary(fast, axes)
+        closed = mixed.trace(by_parts, fast, slow, first)
+    if mode == 'mixed' and not trust_rules and (rules := list(mixed.own_rules(closed.jaxpr))):
+        warnings.warn(
+            "mode='mixed' needs true derivatives, and the inner loss has rules of its own, of "
+            f"{'; '.join(rules)}: mode='reverse' takes its place. If they give true derivatives, "
+            'pass trust_rules=True',
+            stacklevel=2,
+        )
+        mode = 'reverse'
+    if remat is None:
+        remat = mode == 'mixed' and unroll < steps
     if mode == 'mixed':
-        first = jax.tree.map(lambda leaf: leaf[0], batches)
-        gradient = mixed.value_and_grad(by_parts, fast, slow, first, remat=remat)
+        gradient = mixed.value_and_grad(closed, remat=remat)
     else:
         gradient = jax.value_and_grad(by_parts)
 
@@ -146,13 +189,13 @@ def inner_loop(
         value, grads = gradient(fast, slow, batch)
         if order == 'first':
             grads = jax.lax.stop_gradient(grads)
-        updates, opt_state = optimizer.update(grads, opt_state, fast)
+        updates, opt_state = optimizer.update(grads, opt_state, fast, value=value)
         if meta.rates is not None:
             updates = {name: meta.rates[name] * update for name, update in updates.items()}
         return (optax.apply_updates(fast, updates), opt_state), value
 
     step = jax.checkpoint(step) if remat and mode == 'reverse' else step
-    carry = (fast, optimizer.init(fast))
+    carry = (fast, varying.vary(optimizer.init(fast), axes))
     (fast, _), losses = jax.lax.scan(step, carry, batches, unroll=unroll)
     return Inner(trees.combine(meta.theta, fast, slow), losses)
 
@@ -171,6 +214,7 @@ def meta_gradient(
     mode: str = 'reverse',
     remat: bool | None = None,
     unroll: int | None = None,
+    trust_rules: bool = False,
 ) -> MetaGradient:
     """Gradient of the outer loss through the inner loop, for one task.
 
@@ -188,12 +232,14 @@ def meta_gradient(
         mode: 'reverse' or 'mixed'.
         remat: recompute inner steps in the backward pass, or not.
         unroll: inner steps for each iteration of the compiled loop.
+        trust_rules: as in `inner_loop`.
 
     Returns:
-        A `MetaGradient`.
+        A `MetaGradient`; inside `jax.shard_map` each device has that of its own task, for
+        `jax.lax.pmean`.
 
     Raises:
-        UserError: as `inner_loop`.
+        UserError: as `inner_loop`; and θ holds something that has no derivative.
 
     Example:
         >>> loss = lambda w, b: 0.5 * jnp.sum((w - b) ** 2)
@@ -215,20 +261,25 @@ def meta_gradient(
             mode=mode,
             remat=remat,
             unroll=unroll,
+            trust_rules=trust_rules,
         )
         # An offset of zero on w_T: its gradient is the first-order part, at no extra pass.
         value = outer(jax.tree.map(jnp.add, result.params, offset), outer_batch)
-        value, aux = value if has_aux else (value, None)
+        value, aux = arguments.value_and_aux(value, has_aux)
         return value, (aux, result.losses)
 
+    _check(meta)
+    arguments.check_floats(meta.theta)
     offset = jax.tree.map(jnp.zeros_like, meta.theta)
+    if axes := varying.axes((inner_batches, outer_batch)) - varying.axes(meta):
+        # Of a θ that is the same on all devices, JAX would sum the gradients of their tasks.
+        axes &= varying.axes(jax.eval_shape(objective, meta, offset)[0])
+        meta, offset = varying.vary((meta, offset), axes)
     (value, (aux, losses)), (gradient, first) = jax.value_and_grad(
         objective, argnums=(0, 1), has_aux=True
     )(meta, offset)
     second = jax.tree.map(jnp.subtract, gradient.theta, first)
-    return MetaGradient(
-        gradient, value, losses, optax.tree.norm(first), optax.tree.norm(second), aux
-    )
+    return MetaGradient(gradient, value, losses, _norm(first), _norm(second), aux)
 
 
 def reptile_gradient(
@@ -259,9 +310,9 @@ def reptile_gradient(
     """
     result = inner_loop(meta, inner_batches, loss=inner_loss, **{**options, 'order': 'first'})
     value = (outer_loss or inner_loss)(result.params, outer_batch)
-    value, aux = value if has_aux else (value, None)
+    value, aux = arguments.value_and_aux(value, has_aux)
     direction = jax.tree.map(jnp.subtract, meta.theta, result.params)
-    norm = optax.tree.norm(direction)
+    norm = _norm(direction)
     return MetaGradient(
         Meta(direction, jax.tree.map(jnp.zeros_like, meta.rates)),
         value,
@@ -292,15 +343,27 @@ def mean_over_tasks(
         unroll: tasks for each iteration of the compiled loop; None as in `inner_loop`.
 
     Returns:
-        A `MetaGradient`, each leaf the mean over the S tasks.
+        A `MetaGradient`, each leaf the mean over the S tasks; of whole numbers and truth values
+        too, as floats.
+
+    Raises:
+        UserError: batches without a common leading axis, of at least one task.
     """
-    tasks = _leading_axis((inner_batches, outer_batches))
+    tasks = arguments.leading_axis((inner_batches, outer_batches))
+
+    def one_task(*batches):
+        return jax.tree.map(
+            lambda x: x if arguments.is_float(x) else x.astype(float), gradient(*batches)
+        )
 
     def add(total, batches):
-        return jax.tree.map(jnp.add, total, gradient(*batches)), None
+        return jax.tree.map(jnp.add, total, one_task(*batches)), None
 
     one = jax.tree.map(lambda leaf: leaf[0], (inner_batches, outer_batches))
-    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(gradient, *one))
+    zero = jax.tree.map(
+        lambda a: varying.vary(jnp.zeros(a.shape, a.dtype), varying.axes(a)),
+        jax.eval_shape(one_task, *one),
+    )
     total, _ = jax.lax.scan(
         add, zero, (inner_batches, outer_batches), unroll=unroll or _unroll(tasks)
     )
@@ -313,12 +376,14 @@ def _unroll(length: int) -> int:
     return min(max(length, 2), 8) if jax.default_backend() == 'cpu' else 1
 
 
-def _leading_axis(batches: PyTree, *, least: int = 1) -> int:
-    """The size of the first axis that all leaves share."""
-    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batches)}
-    if len(sizes) != 1 or () in sizes or min(sizes)[0] < least:
-        raise UserError(
-            f'batches have leading axes {sorted(sizes)}: each array needs one axis of the same '
-            f'size, at least {least}, in front'
-        )
-    return sizes.pop()[0]
+def _check(meta: Meta) -> None:
+    """Raises UserError for what is no `Meta`."""
+    if not isinstance(meta, Meta):
+        raise UserError(f'meta is of {type(meta).__name__}: give Meta(theta)')
+
+
+def _norm(tree: PyTree) -> Array:
+    """Norm of all leaves together; short floats would overflow."""
+    return optax.tree.norm(
+        jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
+    )

@@ -8,26 +8,71 @@ that stay, the batch, and arrays that the loss closes over. By the symmetry of s
 are both the directional derivative of ∇_{(w,η)} L along (v, 0): one `jax.jvp` of a gradient in
 place of the reverse pass through one.
 
+What `jax.custom_vjp` and `jax.custom_jvp` call a derivative need not be one (reversed or clipped
+gradients, straight-through estimators), and then nothing is symmetric: `own_rules` finds such.
+
 Source: Kemaev et al. 2025, arXiv 2505.00793.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from metastyle_jax.types import Array, PyTree
+from metastyle_jax.types import Array, PyTree, UserError
+
+_JAX = os.path.dirname(jax.__file__)
+# `jax.custom_gradient` makes a rule of its own there of whatever its user wrote.
+_OF_USERS = os.path.join(_JAX, '_src', 'custom_derivatives.py')
 
 
-def value_and_grad(
-    loss: Callable[..., Array], *example: PyTree, remat: bool
-) -> Callable[..., tuple[Array, dict[str, Array]]]:
-    """`jax.value_and_grad(loss)`, whose own derivative is forward over reverse.
+def trace(loss: Callable[..., Array], *example: PyTree) -> Any:
+    """The jaxpr of a loss.
 
     Args:
         loss: `(fast, slow, batch) -> scalar`.
         *example: arguments of it, of which shapes and types are used.
+
+    Returns:
+        A closed jaxpr of the leaves of all arguments.
+
+    Raises:
+        UserError: the loss gives something else than one real number.
+    """
+    closed, shape = jax.make_jaxpr(loss, return_shape=True)(*example)
+    if getattr(shape, 'shape', None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
+        raise UserError(f'the inner loss gives {shape}: it must give one real number, a scalar')
+    return closed
+
+
+def own_rules(jaxpr: Any) -> Iterator[str]:
+    """Names and places of functions with derivative rules that JAX did not bring.
+
+    Args:
+        jaxpr: not differentiated yet.
+    """
+    for equation in jaxpr.eqns:
+        if equation.primitive.name.startswith(('custom_jvp_call', 'custom_vjp_call')):
+            info = getattr(equation.params.get('call_jaxpr'), 'debug_info', None)
+            where = getattr(info, 'func_src_info', None) or 'a function'
+            file = where.rpartition(' at ')[2].rpartition(':')[0]
+            if not file.startswith(_JAX) or file == _OF_USERS:
+                yield where
+            continue  # what it calls has its derivative from this rule
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(part, 'jaxpr', part)
+                if hasattr(inner, 'eqns'):
+                    yield from own_rules(inner)
+
+
+def value_and_grad(closed: Any, *, remat: bool) -> Callable[..., tuple[Array, dict[str, Array]]]:
+    """`jax.value_and_grad` of a loss, whose own derivative is forward over reverse.
+
+    Args:
+        closed: the loss, of `trace`.
         remat: whether the derivative computes the gradient again. If not, the gradient is
             linearized where it is computed, and nothing is computed twice, but memory holds it.
 
@@ -35,9 +80,6 @@ def value_and_grad(
         `(fast, slow, batch) -> (L, dL/dfast)`, differentiable once, in reverse mode, in all of
         its arguments and in what the loss closes over.
     """
-    # Traced once, so that arrays which the loss closes over become inputs like the others.
-    # `jax.closure_convert` does the same, but keeps every array it has seen alive in a cache.
-    closed = jax.make_jaxpr(loss)(*example)
 
     def value(fast, *others):
         leaves = [*jax.tree.leaves(fast), *others[len(closed.consts) :]]
@@ -68,16 +110,17 @@ def value_and_grad(
         return (value, grads[0]), (grads, product, dict.fromkeys(rest))
 
     def backward(saved, cotangents):
-        value_bar, v = jax.tree.map(_instantiate, cotangents)
+        value_bar, v = cotangents
+        v = jax.tree.map(_instantiate, v)
         if remat:
             fast, chosen, rest = saved
             (_, grads), (_, products) = jax.jvp(gradients(chosen, rest), (fast,), (v,))
         else:
             grads, product, rest = saved
             _, products = product(v)
-        fast_bar, chosen_bar = jax.tree.map(
-            lambda g, product: value_bar * g + product, grads, products
-        )
+        if not isinstance(value_bar, jax.custom_derivatives.SymbolicZero):
+            products = jax.tree.map(lambda g, x: _times(value_bar, g) + x, grads, products)
+        fast_bar, chosen_bar = products
         return fast_bar, [chosen_bar.get(i) for i in range(len(chosen_bar) + len(rest))]
 
     gradient.defvjp(forward, backward, symbolic_zeros=True)
@@ -89,6 +132,13 @@ def value_and_grad(
 def _is_smooth(x: Array) -> bool:
     """Whether an array can have a derivative: integers and keys have none."""
     return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+
+
+def _times(factor: Array, x: Array) -> Array:
+    """A product of the type of `x`; zero, where the factor is, whatever `x` is."""
+    wide = jnp.promote_types(factor.dtype, x.dtype)
+    product = (factor.astype(wide) * x.astype(wide)).astype(x.dtype)
+    return jnp.where(factor == 0, jnp.zeros_like(product), product)
 
 
 def _instantiate(cotangent: Any) -> Array:
