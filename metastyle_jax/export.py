@@ -246,6 +246,9 @@ def architecture(params: Params) -> dict[str, Any]:
     layers.append(layer('out', 9, norm=False, relu=False, sigmoid=True))
     return {
         'input': 'RGB in 0..1; height and width at least 16',
+        'margin': transformer.MARGIN,
+        'margins': 'the input is extended by reflection, without the border pixel, by so many '
+        'pixels on each side, which are cut off the output: borders would show lines',
         'tensors': 'NAME/conv/kernel [height, width, in, out], NAME/conv/bias, NAME/norm/scale, '
         'NAME/norm/bias; of the layer out NAME/kernel and NAME/bias',
         'convolution': 'cross-correlation; extended by reflection, without the border pixel, by '

@@ -55,7 +55,7 @@ def reflect_conv(
             f"formulation 'blocked' at stride {stride} on {x.shape[1]} x {x.shape[2]} pixels: "
             'it is for stride 1 and even sizes'
         )
-    x = _extend(x, size // 2)
+    x = reflect(x, size // 2)
     if formulation == 'blocked':
         y = _unfold(convolution.convolve(_fold(x), _fold_kernel(kernel)))
     elif formulation == 'cropped':
@@ -139,8 +139,16 @@ def upsample_conv(
     return jnp.stack(rows, 2).reshape(n, height, width, -1) + bias[None, None, None]
 
 
-def _extend(x: Array, pad: int) -> Array:
-    """Reflects `pad` pixels at each border; the gradient is faster than that of `jnp.pad`."""
+def reflect(x: Array, pad: int) -> Array:
+    """Extends images by reflection; the gradient is faster than that of `jnp.pad`.
+
+    Args:
+        x: `[N, H, W, C]`.
+        pad: pixels on each side, fewer than H and W.
+
+    Returns:
+        `[N, H + 2·pad, W + 2·pad, C]`.
+    """
     for axis in (1, 2):
         size = x.shape[axis]
         before = jax.lax.slice_in_dim(x, 1, pad + 1, axis=axis)

@@ -54,7 +54,7 @@ def function(
 
     def stylized(images: Array) -> Array:
         photos = images.astype(jnp.float32) / 255 if pixels == 'uint8' else images
-        made = transformer.apply(params, photos, formulation=formulation)
+        made = transformer.apply_with_margin(params, photos, formulation=formulation)
         if look.strength < 1:
             made = photos + np.float32(look.strength) * (made - photos)
         if look.keep_colours:

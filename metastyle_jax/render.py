@@ -99,7 +99,7 @@ def check_tile(tile: str) -> None:
         raise UserError(f'tile={tile!r}: it must be one of {", ".join(TILE)}')
 
 
-_forward = jax.jit(transformer.apply)
+_forward = jax.jit(transformer.apply_with_margin)
 
 
 def _finish(look: looks.Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -110,7 +110,8 @@ def _finish(look: looks.Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarra
 
 
 def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray:
-    """`tiles.apply` with a note and a bar."""
+    """As `_forward`, of one picture, by `tiles`; with a note and a bar."""
+    margin = transformer.MARGIN
     height, width = pixels.shape[:2]
     if progress:
         logging.info('%d x %d pixels: in strips, so that memory suffices', width, height)
@@ -122,4 +123,5 @@ def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray
             bar.total = total
             bar.update(done - bar.n)
 
-        return tiles.apply(params, pixels, progress=tell)
+        wide = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode='reflect')
+        return tiles.apply(params, wide, progress=tell)[margin:-margin, margin:-margin]

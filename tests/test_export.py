@@ -116,6 +116,8 @@ def in_torch(flat, architecture, images):
     """Builds the network from nothing but an exported file."""
     weights = {name: torch.tensor(array) for name, array in flat.items()}
     x, inputs, outputs = torch.tensor(images).permute(0, 3, 1, 2), {}, {}
+    margin = architecture['margin']
+    x = F.pad(x, [margin] * 4, 'reflect')
     for layer in architecture['layers']:
         name, pad = layer['name'], [layer['size'] // 2] * 4
         inputs[name] = x
@@ -135,7 +137,7 @@ def in_torch(flat, architecture, images):
         x = torch.relu(x) if layer['relu'] else x
         x = torch.sigmoid(x) if layer.get('sigmoid') else x
         outputs[name] = x
-    return x.permute(0, 2, 3, 1).numpy()
+    return x.permute(0, 2, 3, 1)[:, margin:-margin, margin:-margin].numpy()
 
 
 def test_tensors_and_their_metadata_are_enough_for_another_framework(

@@ -159,8 +159,20 @@ def test_images_do_not_mix_within_a_batch():
 @pytest.mark.parametrize('shape', [(1, 15, 16, 3), (1, 16, 15, 3), (16, 16, 3), (1, 16, 16, 4)])
 def test_images_of_a_wrong_shape_are_refused(shape):
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
-    with pytest.raises(types.UserError, match='at least 16'):
-        transformer.apply(params, jnp.zeros(shape))
+    for apply in (transformer.apply, transformer.apply_with_margin):
+        with pytest.raises(types.UserError, match='at least 16'):
+            apply(params, jnp.zeros(shape))
+
+
+@pytest.mark.parametrize('shape', [(16, 19), (20, 24)])
+def test_a_margin_is_what_reflection_shows_and_is_cut_off(shape):
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    images = uniform(0, 2, *shape, 3).astype(np.float32)
+    sides = (transformer.MARGIN,) * 2
+    wide = transformer.apply(params, np.pad(images, ((0, 0), sides, sides, (0, 0)), 'reflect'))
+    middle = slice(transformer.MARGIN, -transformer.MARGIN)
+    found = transformer.apply_with_margin(params, images)
+    np.testing.assert_allclose(found, wide[:, middle, middle], atol=1e-6)
 
 
 def test_parameters_of_another_network_are_refused_by_name():
