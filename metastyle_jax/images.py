@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
+from absl import logging
 from PIL import Image, UnidentifiedImageError
 
 from metastyle_jax import pixels, types
@@ -26,6 +27,8 @@ SUFFIXES_IN = (
     *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff'),
     *('.ppm', '.pgm', '.pbm', '.pnm', '.pfm', '.avif', '.jp2'),
 )
+# Pictures that people have in their folders.
+_NOT_READ = ('.heic', '.heif', '.jxl', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.psd', '.svg')
 MIN_SIDE = 16
 MAX_PIXELS = 200_000_000
 _STRIP = 256  # rows at a time
@@ -117,6 +120,20 @@ def read_uint8(
         opacity = None if alpha is None else alpha[rows]
         result[rows] = _to_uint8(_to_picture(colour[rows], opacity).rgb)
     return result
+
+
+def frames(path: str | os.PathLike[str]) -> int:
+    """Counts the frames of an animation or the pages of a file, of which `read` takes the first.
+
+    Args:
+        path: the picture's file.
+
+    Raises:
+        ImageError: as `read`.
+    """
+    with _opened(path, None) as (image, _, _):
+        # A JPEG may hold a second picture, of depth or a preview, that nobody means to see.
+        return 1 if image.format in ('JPEG', 'MPO') else getattr(image, 'n_frames', 1)
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -265,6 +282,11 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
 
 
 def take(image: ImageLike, *, name: str) -> np.ndarray:
+    """As `take_picture`, on white where it is transparent: `[H, W, 3]` float32 in 0..1."""
+    return take_picture(image, name=name).rgb
+
+
+def take_picture(image: ImageLike, *, name: str) -> Picture:
     """Takes a picture in whatever form it is given.
 
     Args:
@@ -274,27 +296,42 @@ def take(image: ImageLike, *, name: str) -> np.ndarray:
         name: what to call it in errors, unless it is a file.
 
     Returns:
-        `[H, W, 3]` float32 in 0..1.
+        The picture; of an array without transparency.
 
     Raises:
         ImageError: a file as `read`; an array of another shape or type, or with values outside
             0..1; a Pillow image that cannot be loaded.
     """
     if isinstance(image, str | os.PathLike | bytes):
-        return read(image, name=name if isinstance(image, bytes) else None).rgb
+        return read(image, name=name if isinstance(image, bytes) else None)
     if not isinstance(image, Image.Image):
-        return _from_array(image, name=name)
+        return Picture(_from_array(image, name=name), None)
     with _as_image_errors(name), pixels.quiet():
         _check_size(image.height, image.width, name)
         # Of a file, Pillow may have turned it or forgotten its turn: what it shows is what counts.
         turn = image.getexif().get(0x0112, 1)
         turned = pixels.upright(image, turn if turn in range(1, 9) else 1)
-        return _to_picture(*pixels.channels(turned)).rgb
+        return _to_picture(*pixels.channels(turned))
 
 
-def give(image: np.ndarray, like: ImageLike) -> np.ndarray | Image.Image:
-    """Gives a picture in the form of another: a Pillow image for one, else the array as it is."""
-    return Image.fromarray(_to_uint8(image)) if isinstance(like, Image.Image) else image
+def give(
+    image: np.ndarray, like: ImageLike, alpha: np.ndarray | None = None
+) -> np.ndarray | Image.Image:
+    """Gives a picture in the form of another.
+
+    Args:
+        image: `[H, W, 3]` float32 in 0..1.
+        like: the other.
+        alpha: `[H, W]` float32 in 0..1, for Pillow images; None if all is opaque.
+
+    Returns:
+        A Pillow image for one, else the array as it is.
+    """
+    if not isinstance(like, Image.Image):
+        return image
+    if alpha is not None:
+        image = np.dstack([image, alpha])
+    return Image.fromarray(_to_uint8(image))
 
 
 def _from_array(array: Any, *, name: str) -> np.ndarray:
@@ -378,7 +415,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         folder: where to look; links to folders are followed, each folder is visited once.
 
     Returns:
-        Files with one of `SUFFIXES_IN`, in any case, sorted by their path below the folder.
+        Files with one of `SUFFIXES_IN`, in any case, sorted by their path below the folder; that
+        pictures of other kinds are passed over is logged.
 
     Raises:
         ImageError: the folder is missing, not a folder, unreadable, or has no picture.
@@ -392,7 +430,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     def fail(error: OSError) -> None:
         raise ImageError(f'{error.filename}: cannot be listed: {_reason(error)}') from error
 
-    found, visited = [], set()
+    found, others, visited = [], [], set()
     for root, folders, files in os.walk(top, onerror=fail, followlinks=True):
         real = os.path.realpath(root)
         if real in visited:  # a link back to where we came from
@@ -400,8 +438,17 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(entry for entry in folders if not entry.startswith('.'))
-        paths = (Path(root, entry) for entry in files if not entry.startswith('.'))
+        paths = [Path(root, entry) for entry in files if not entry.startswith('.')]
         found += [path for path in paths if path.suffix.lower() in SUFFIXES_IN]
+        others += [path for path in paths if path.suffix.lower() in _NOT_READ]
+    if others:
+        kinds = ', '.join(sorted({path.suffix.lower() for path in others}))
+        logging.warning(
+            '%s: passed over %d pictures that are not read (%s): convert them to .png or .jpg',
+            top,
+            len(others),
+            kinds,
+        )
     if not found:
         raise ImageError(f'{top}: holds no pictures; these are accepted: {known}')
     return sorted(found, key=lambda path: path.relative_to(top).as_posix())

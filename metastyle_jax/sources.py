@@ -183,6 +183,7 @@ def open_source(
     kind: Kind,
     data_dir: str | os.PathLike | None = None,
     probe: bool = True,
+    bad_share: float = BAD_SHARE,
 ) -> Source:
     """Opens a data source.
 
@@ -193,6 +194,7 @@ def open_source(
             `~/tensorflow_datasets`.
         probe: whether images of a folder whose headers cannot be read are left out; otherwise
             they are found when they are decoded.
+        bad_share: of the images, that may be left out so.
 
     Returns:
         The source, of at least one image.
@@ -204,7 +206,7 @@ def open_source(
     if form == 'sample' and not rest and ':' in word:
         return FileSource(word, sample_files(kind))
     if form == 'folder' and rest:
-        return _open_folder(word, Path(rest).expanduser(), probe)
+        return _open_folder(word, Path(rest).expanduser(), probe, bad_share)
     if form == 'tfds' and rest:
         name, _, split_name = rest.partition(':')
         return TfdsSource(word, _prepared_folder(word, name, data_dir), split_name or 'train')
@@ -360,7 +362,7 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _open_folder(word: str, folder: Path, probe: bool) -> FileSource:
+def _open_folder(word: str, folder: Path, probe: bool, bad_share: float) -> FileSource:
     """Opens the images of a folder; where probed, those alone whose headers can be read."""
     try:
         paths = images.list_images(folder)
@@ -379,7 +381,7 @@ def _open_folder(word: str, folder: Path, probe: bool) -> FileSource:
     named = ', '.join(bad_names[:NAMES]) + (', ...' if len(bad_names) > NAMES else '')
     first = next(filter(None, problems))
     found = f'{word}: {len(bad_names)} of {len(paths)} images cannot be read: {named}'
-    if len(bad_names) > BAD_SHARE * len(paths):
+    if not files or len(bad_names) > bad_share * len(paths):
         raise DataError(f'{found}. Repair or remove them. The first one: {first}')
     logging.warning('%s. They are skipped.', found)
     return FileSource(word, files)

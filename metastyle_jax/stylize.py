@@ -86,12 +86,12 @@ def stylize(
         progress: whether to show how far the strips are.
 
     Returns:
-        `[H, W, 3]` float32 in 0..1; a Pillow image if `image` is one.
+        `[H, W, 3]` float32 in 0..1; a Pillow image if `image` is one, as transparent as it.
 
     Raises:
         UserError: a file or a number is not usable, or styles and θ do not belong together.
     """
-    pixels = images.take(image, name='image')
+    pixels, alpha = images.take_picture(image, name='image')
     options: dict[str, Any] = {
         'strength': strength, 'keep_colours': keep_colours, 'theta': theta
     }  # fmt: skip
@@ -99,16 +99,18 @@ def stylize(
     if max_size is not None:
         render.check_max_size(max_size)
         pixels = render.fit(pixels, max_size, 'The image')
+        alpha = None if alpha is None else images.fit(alpha, max_size)
     how: dict[str, Any] = {'tile': tile, 'progress': progress}
     if masks is None:
         made = render.render(looks.load(style, weights=weights, **options), pixels, **how)
-        return images.give(made, image)
+        return images.give(made, image, alpha)
     if weights is not None:
         raise UserError('weights blend and masks divide: give one of them')
     several = looks.open_styles(style)
     shares = _regions(masks, len(several), feather, size, pixels.shape[:2])
     several_looks = [looks.load(one, **options) for one in several]
-    return images.give(render.render_regions(several_looks, shares, pixels, **how), image)
+    made = render.render_regions(several_looks, shares, pixels, **how)
+    return images.give(made, image, alpha)
 
 
 def _regions(
@@ -190,8 +192,8 @@ def plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> list
         One `Job` for each picture.
 
     Raises:
-        UserError: a file is missing or unusable, more than a tenth of a folder is unreadable, two
-            pictures would get one name, or a target exists.
+        UserError: a file is missing or unusable, nothing in a folder can be read, two pictures
+            would get one name, or a target exists.
     """
     if not source.is_dir():
         images.probe(source)
@@ -203,7 +205,7 @@ def plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> list
             raise UserError(f'--input={source} is a folder, so --output={target} must be one too')
         if target.resolve().is_relative_to(source.resolve()):
             raise UserError(f'--output={target} is inside --input={source}: choose another folder')
-        found = sources.open_source(f'folder:{source}', kind='content')
+        found = sources.open_source(f'folder:{source}', kind='content', bad_share=1.0)
         jobs = [
             Job(pathlib.Path(str(found[i])), target / _writable_name(found.name(i)))
             for i in range(len(found))
@@ -343,20 +345,20 @@ def main(values: flags.FlagValues) -> int:
         for job in bar:
             try:
                 picture = drawings.read(job.source, values.max_size)
+                count = images.frames(job.source)
             except images.ImageError as error:
                 if not source.is_dir():
                     raise
                 failed += 1
-                logging.warning('skipped: %s', error)
+                logging.warning('left out: %s', error)
                 continue
+            if count > 1:
+                logging.warning('%s: the first of its %d frames is taken', job.source, count)
             result = render.render(look, picture.rgb, tile=values.tile, progress=True)
             images.write(job.target, result, alpha=picture.alpha, overwrite=values.overwrite)
     logging.info('wrote %d of %d pictures to %s', len(jobs) - failed, len(jobs), target)
-    if failed > sources.BAD_SHARE * len(jobs):
-        raise UserError(
-            f'{failed} of {len(jobs)} pictures could not be stylized; they are named above: '
-            'repair or remove them'
-        )
+    if failed == len(jobs):
+        raise UserError(f'none of {failed} pictures could be stylized; they are named above')
     return 0
 
 

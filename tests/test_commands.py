@@ -323,16 +323,42 @@ def test_a_panorama_that_gets_too_small_is_skipped_by_name(
     assert 'is inside' in capfd.readouterr().err
 
 
-def test_a_folder_with_many_broken_pictures_is_refused(style_file, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_stylized_in_a_folder_is_left_out_by_name(
+    style_file, tmp_path, monkeypatch, caplog, capsys
+):
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     photos.mkdir()
-    for i in range(4):
-        Image.new('RGB', (16, 16)).save(photos / f'{i}.png')
+    Image.new('RGB', (5, 5)).save(photos / 'tiny.png')
     (photos / 'broken.png').write_bytes(b'no picture')
     flags = [f'--style={style_file}', f'--input={photos}', f'--output={out}']
     assert command('stylize', monkeypatch, *flags) == 2
-    assert 'broken.png' in capsys.readouterr().err
+    assert '2 of 2 images cannot be read: broken.png, tiny.png' in capsys.readouterr().err
     assert not out.exists()
+    Image.effect_noise((64, 64), 50).save(photos / 'short.png')
+    whole = (photos / 'short.png').read_bytes()
+    (photos / 'short.png').write_bytes(whole[: len(whole) // 2])
+    (photos / 'phone.HEIC').write_bytes(b'not read')
+    frames = [Image.new('RGB', (16, 16), colour) for colour in ('red', 'blue', 'green')]
+    frames[0].save(photos / 'moving.gif', save_all=True, append_images=frames[1:])
+    assert command('stylize', monkeypatch, *flags) == 0
+    assert [path.name for path in out.iterdir()] == ['moving.png']
+    for told in (
+        'broken.png, tiny.png', 'left out: ' + str(photos / 'short.png'),
+        'passed over 1 pictures that are not read (.heic)', 'the first of its 3 frames',
+    ):  # fmt: skip
+        assert told in caplog.text
+
+
+def test_a_pillow_image_keeps_its_transparency(style_file):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    made = metastyle_jax.stylize(style_file, Image.fromarray(pixels))
+    assert made.mode == 'RGBA'
+    np.testing.assert_array_equal(np.asarray(made)[..., 3], pixels[..., 3])
+    masked = metastyle_jax.stylize(
+        [style_file] * 2, Image.fromarray(pixels), masks=[np.ones((20, 30))], max_size=24
+    )
+    assert (masked.mode, masked.size) == ('RGBA', (24, 16))
+    assert metastyle_jax.stylize(style_file, Image.fromarray(pixels[..., :3])).mode == 'RGB'
 
 
 @pytest.mark.parametrize(
