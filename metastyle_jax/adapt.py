@@ -233,6 +233,9 @@ def main(values: flags.FlagValues) -> int:
     cli.require(values, 'style', 'out')
     if many.is_many(values.style):
         return _adapt_many(values)
+    for name in ('styles_at_once', 'devices'):
+        if values[name].present:
+            raise UserError(f'--{name} is for a folder of styles: leave it out')
     styles.check_output(values.out, overwrite=values.overwrite)
     options = {
         name: getattr(values, name)
@@ -270,6 +273,8 @@ def _adapt_many(values: flags.FlagValues) -> int:
         '%d styles new, %d in all, %d pictures left out: %s',
         made.done, len(made.library.entries), len(made.failed), values.out,
     )  # fmt: skip
+    if made.stopped:
+        logging.info('stopped before all were done: the same command goes on')
     return 128 + stop.signal if made.stopped and stop.signal else 0
 
 

@@ -23,6 +23,7 @@ RATES = {
     'theta': {'all': 1.5e-3, 'norm': 1.5e-3},
 }
 BEGIN = ('predicted', 'theta')
+MOST = 1024  # photographs a step
 # Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
 # largest where they are all that moves.
 NORM_FACTORS = {'all': 10.0, 'norm': 60.0}
@@ -207,6 +208,13 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
         value = settings[name]
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
             raise UserError(f'{name}={value!r}: it must be a whole number of at least {least}')
+    if settings['batch'] > MOST:
+        raise UserError(f'batch={settings["batch"]}: it must be at most {MOST}')
+    if settings['inner_steps'] > settings['steps']:
+        raise UserError(
+            f'inner_steps={settings["inner_steps"]} is more than steps={settings["steps"]}, of '
+            'which they are the first'
+        )
     rate = settings['rate']
     if rate is not None and not (_is_number(rate) and rate > 0):
         raise UserError(f'rate={rate!r}: it must be a number above zero')

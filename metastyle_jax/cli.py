@@ -9,6 +9,7 @@ import errno
 import logging as std_logging
 import os
 import pathlib
+import re
 import signal
 import sys
 import textwrap
@@ -121,10 +122,30 @@ def _parse(values: flags.FlagValues) -> None:
         rest = values(sys.argv)[1:]
     except Exception as error:
         # A configuration file is executed while flags are parsed, and can raise anything.
-        text = ' '.join(str(error).split()) or type(error).__name__
-        raise UserError(f'{text} (see --help)') from error
+        raise UserError(f'{_complaint(error)} (see --help)') from error
     if rest:
         raise UserError(f'{" ".join(rest)!r} is no flag: write --name=value (see --help)')
+
+
+_NEEDED = {
+    'invalid literal for int()': 'a whole number is needed',
+    'could not convert string to float': 'a number is needed',
+    "('Non-boolean argument": 'true or false is needed',
+}
+
+
+def _complaint(error: Exception) -> str:
+    """What absl or ml_collections complains of, in the words of a user."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError | AttributeError):
+        found = re.fullmatch(r'\W*(\w+?)\W*(?:nDid you mean "(\w+)".*)?', text)
+        if found:
+            meant = f'; is {found[2]!r} meant?' if found[2] else ''
+            return f'the configuration has no entry {found[1]!r}{meant}'
+    for python, needed in _NEEDED.items():
+        flag, found, _ = text.partition(python)
+        text = flag + needed if found else text
+    return text
 
 
 def _help(values: flags.FlagValues, names: list[str], usage: str) -> str:

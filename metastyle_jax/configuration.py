@@ -148,6 +148,11 @@ def check_inner(config: Any) -> None:
         )
     optimizers.outer(config)
     optimizers.decay(config, jnp.zeros((), jnp.int32))
+    if inner.learn_rates and not inner.steps:
+        raise UserError(
+            'config.inner.learn_rates=True learns rates of inner steps, and config.inner.steps=0 '
+            'leaves none: set it to 1 or more, or learn_rates to False'
+        )
     for name in ('norms_rate', 'predictor_rate'):
         if config.outer[name] and inner.steps:
             raise UserError(

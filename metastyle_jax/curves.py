@@ -204,6 +204,8 @@ def plot(results: dict[str, Any]) -> bytes:
                 ax.plot(x, middle, color=colour, label=name, marker='o', markersize=3)
                 ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
             ax.set_xscale('symlog', linthresh=1)
+            ax.set_xlim(left=0)
+            ax.xaxis.set_major_formatter('{x:g}')
             ax.set_yscale('log')
             ax.set_xlabel(label)
             ax.set_ylabel(f'{part} loss, median and quartiles')

@@ -310,7 +310,12 @@ def parse_thetas(words: Sequence[str]) -> dict[str, checkpoint.Theta]:
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
     text = functools.partial(flags.DEFINE_string, flag_values=values)
-    flags.DEFINE_list('theta', [], 'Initializations, [NAME=]PATH.', flag_values=values)
+    flags.DEFINE_list(
+        'theta',
+        [],
+        'Initializations, [NAME=]PATH (default: the one that comes with the package).',
+        flag_values=values,
+    )
     text('content', 'sample:', 'Photographs: sample:, folder:PATH or tfds:NAME.')
     text('style', 'sample:', 'Style images: the same.')
     text('workdir', None, 'Folder for the results.')
@@ -376,7 +381,8 @@ def main(values: flags.FlagValues) -> None:
     curves.require()
     if values.styles < 0:
         raise UserError(f'--styles={values.styles}: it must be at least 0')
-    starts = {**parse_thetas(values.theta), RANDOM: johnson.initial(settings.seed)}
+    thetas = parse_thetas(values.theta) or {'theta': checkpoint.load_theta()}
+    starts = {**thetas, RANDOM: johnson.initial(settings.seed)}
     contents = sources.open_source(values.content, kind='content')
     paintings = sources.open_source(values.style, kind='style')
     if values.held_out:

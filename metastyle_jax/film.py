@@ -122,6 +122,8 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
                 except BrokenPipeError:
                     return cli.EXIT_BROKEN_PIPE
     logging.info('%d frames are in %s', done, values.output)
+    if stop.signal is not None and descriptor is None and not live:
+        logging.info('stopped before the end: the same command with --resume goes on')
     if rest := getattr(clip, 'rest', 0):
         raise UserError(
             f'standard input ended with {rest} bytes of a frame: is --frame_size='

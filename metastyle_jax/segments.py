@@ -232,7 +232,9 @@ class Segments:
         odd = form.height % 2 or form.width % 2
         self._stream.pix_fmt = 'yuv444p' if odd else 'yuv420p'
         context = self._stream.codec_context
-        context.time_base = form.time_base
+        # Times are set when segments are joined. From its time base x264 derives the rate that the
+        # stream declares, which is to be that of the frames.
+        context.time_base = 1 / form.rate
         context.sample_aspect_ratio = form.aspect
         # Untagged, players take large frames for BT.709 and small ones for BT.601.
         context.color_primaries = context.color_trc = context.colorspace = BT709
@@ -244,7 +246,7 @@ class Segments:
 
         picture = av.VideoFrame.from_ndarray(frame.pixels, format='rgb24')
         picture = picture.reformat(format=self._stream.pix_fmt, dst_colorspace='ITU709')
-        picture.pts, picture.time_base = frame.pts, self._form.time_base
+        picture.pts, picture.time_base = self._count, 1 / self._form.rate
         return picture
 
     def _close(self) -> None:

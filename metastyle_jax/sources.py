@@ -210,7 +210,8 @@ def open_source(
     if form == 'tfds' and rest:
         name, _, split_name = rest.partition(':')
         return TfdsSource(word, _prepared_folder(word, name, data_dir), split_name or 'train')
-    raise DataError(f'{word!r} is no data source. Give {_FORMS}.')
+    meant = f' Is folder:{word} meant?' if Path(word).is_dir() else ''
+    raise DataError(f'{word!r} is no data source. Give {_FORMS}.{meant}')
 
 
 def without(source: Source, words: Collection[str]) -> Source:

@@ -235,7 +235,7 @@ def adapted(which: str) -> Callable[[str], bool]:
         return lambda name: True
     if which == 'norm':
         return lambda name: 'norm' in name.split('/')
-    raise UserError(f"inner parameters {which!r}: it must be 'all' or 'norm'")
+    raise UserError(f"params={which!r}: it must be 'all' or 'norm'")
 
 
 def check(params: Params) -> None:

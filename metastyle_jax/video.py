@@ -208,10 +208,15 @@ def opened(
 
     again = isinstance(source, pathlib.Path)
     name = str(source) if again else 'standard input'
+    if isinstance(source, pathlib.Path) and not source.exists():
+        raise VideoError(f'{name}: there is no such file')
     try:
         container = av.open(str(source) if again else source, format=kind)
     except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(f'{name} is no video that can be read ({error})') from error
+        raise VideoError(
+            f'{name} is no video that can be read, or is cut short ({error}): save or download it '
+            'again'
+        ) from error
     with container:
         yield Clip(container, name, max_size=max_size, again=again)
 

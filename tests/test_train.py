@@ -361,8 +361,12 @@ def test_numbers_of_processes_in_the_environment_are_checked(monkeypatch, capsys
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (['--config.inner.stepps=2'], 'stepps'),
-        (['--config.inner.steps=many'], 'many'),
+        (['--config.inner.stepps=2'], "no entry 'stepps'; is 'steps' meant"),
+        (
+            ['--config.inner.steps=0', '--config.inner.learn_rates=True'],
+            'config.inner.steps=0 leaves none',
+        ),
+        (['--config.inner.steps=many'], 'steps=many: a whole number is needed'),
         (['--config.steps=0'], 'config.steps=0: it must be at least 1'),
         (['--config.inner.steps=-1'], 'config.inner.steps=-1'),
         (['--config.outer.contents=0'], 'config.outer.contents=0'),

@@ -76,6 +76,16 @@ def test_frames_times_size_and_sound_are_kept(tmp_path, suffix, size):
         assert (again.size, again.aspect, len(again.sound)) == (size, 1, 1)
 
 
+@pytest.mark.parametrize('suffix', ['.mp4', '.mkv'])
+def test_the_rate_that_is_declared_is_that_of_the_frames(tmp_path, suffix):
+    clip = make_clip(tmp_path / 'clip.mp4', times=range(0, 320, 40), sound=False)
+    video.convert(clip, tmp_path / f'out{suffix}', invert)
+    with av.open(str(clip)) as before, av.open(str(tmp_path / f'out{suffix}')) as after:
+        for name in ('average_rate', 'base_rate', 'guessed_rate'):
+            rates = [getattr(file.streams.video[0], name) for file in (before, after)]
+            assert rates[0] == rates[1], name
+
+
 def make_frame(pixels, matrix):
     frame = av.VideoFrame.from_ndarray(pixels, format='rgb24')
     frame = frame.reformat(format='yuv444p', dst_colorspace=matrix)
@@ -177,7 +187,7 @@ def test_what_is_no_video_is_named(tmp_path):
         container.mux(tone.encode())
     for name, message in {
         'text.mp4': 'no video that can be read',
-        'missing.mp4': 'no video that can be read',
+        'missing.mp4': 'there is no such file',
         'sound.mp4': 'only sound',
     }.items():
         with pytest.raises(video.VideoError, match=f'{name}.*{message}'):
