@@ -20,7 +20,6 @@ from PIL import Image
 
 import metastyle_jax
 from metastyle_jax import (
-    checkpoint,
     images,
     library,
     losses,
@@ -29,6 +28,7 @@ from metastyle_jax import (
     sources,
     style_image,
     styles,
+    thetas,
     transformer,
     vgg,
 )
@@ -38,7 +38,7 @@ SIZE = 128  # pixels of what they are compared on
 
 def total_loss(style: styles.Style, grams: tuple[jax.Array, ...], contents: jax.Array) -> float:
     """Perceptual loss of a style on photographs."""
-    params = styles.merge_style(style, checkpoint.load_theta())
+    params = styles.merge_style(style, thetas.load_theta())
     loss_network = vgg.load(None)
     targets = losses.Targets(vgg.content_features(loss_network, contents), grams)
     features = lambda x: vgg.features(loss_network, x)

@@ -45,12 +45,12 @@ import sys
 import jax
 import numpy as np
 
-from metastyle_jax import checkpoint, data, grams, images, predict, sources, vgg
+from metastyle_jax import data, grams, images, predict, sources, thetas, vgg
 
 run, paintings = map(pathlib.Path, sys.argv[1:])
 steps = [path for path in (run / 'last' / 'checkpoints').iterdir() if path.name.isdigit()]
 last = max(steps, key=lambda path: int(path.name))
-theta = checkpoint.load_theta(last)
+theta = thetas.load_theta(last)
 
 # θ's norms become the mean over training styles.
 source = sources.held_out(sources.open_source(f'folder:{paintings}', kind='style'), inside=False)
@@ -62,7 +62,7 @@ for i in np.linspace(0, len(source) - 1, min(256, len(source))).astype(int):
 mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=(0, 1)), *found)
 params, predictor = predict.centered(theta.params, theta.predictor, mean)
 
-checkpoint.save_theta(
+thetas.save_theta(
     run / 'theta.safetensors', params,
     settings=theta.settings, rates=theta.rates, predictor=predictor, dtype='float16',
     overwrite=True,

@@ -20,7 +20,6 @@ from absl import flags, logging
 
 from metastyle_jax import (
     adaptation,
-    checkpoint,
     cli,
     colours,
     data,
@@ -32,6 +31,7 @@ from metastyle_jax import (
     sources,
     style_image,
     styles,
+    thetas,
     transformer,
     vgg,
 )
@@ -48,7 +48,7 @@ USAGE = """Adapts a meta-trained network to one style image.
 
 def adapt(
     style: images.ImageLike,
-    theta: str | os.PathLike | checkpoint.Theta | None = None,
+    theta: str | os.PathLike | thetas.Theta | None = None,
     *,
     content: str = 'sample:',
     content_exclude: Sequence[str] = (),
@@ -73,7 +73,7 @@ def adapt(
     Args:
         style: a painting: a file, a Pillow image or an array, see `images.take`.
         theta: a training run's folder, one checkpoint of it, a `.safetensors` file,
-            `hf://OWNER/NAME[@REVISION]`, or what `checkpoint.load_theta` returned; the one that
+            `hf://OWNER/NAME[@REVISION]`, or what `thetas.load_theta` returned; the one that
             comes with the package if None.
         content: data source of the photographs to adapt on, see `sources.open_source`.
         content_exclude: leaves out photographs whose names contain one of these words.
@@ -117,8 +117,8 @@ def adapt(
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
     settings = adaptation.check_settings(settings)
-    if not isinstance(theta, checkpoint.Theta):
-        theta = checkpoint.load_theta(theta)
+    if not isinstance(theta, thetas.Theta):
+        theta = thetas.load_theta(theta)
     transformer.check(theta.params)
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax import checkpoint, data, losses, optimizers, predict, transformer, trees, vgg
+from metastyle_jax import data, losses, optimizers, predict, thetas, transformer, trees, vgg
 from metastyle_jax.types import Array, Params, PyTree, UserError
 
 # Of Adam, by where adaptation begins and what is adapted. Norms that fit already are lost in steps
@@ -110,11 +110,11 @@ class Plan(NamedTuple):
     norm_factor: float
 
 
-def learned(theta: checkpoint.Theta, *, steps: int | None = None) -> Learned | None:
+def learned(theta: thetas.Theta, *, steps: int | None = None) -> Learned | None:
     """The inner loop of a θ that was trained with learned rates, else None.
 
     Args:
-        theta: of `checkpoint.load_theta`.
+        theta: of `thetas.load_theta`.
         steps: T; None for as many as it was trained for.
     """
     if theta.rates is None:
@@ -126,11 +126,11 @@ def learned(theta: checkpoint.Theta, *, steps: int | None = None) -> Learned | N
     return Learned(loop, theta.rates) if loop.steps else None
 
 
-def begin(theta: checkpoint.Theta, grams: tuple[Array, ...], where: str) -> Params:
+def begin(theta: thetas.Theta, grams: tuple[Array, ...], where: str) -> Params:
     """Where adaptation to a style begins.
 
     Args:
-        theta: of `checkpoint.load_theta`.
+        theta: of `thetas.load_theta`.
         grams: L arrays `[C, C]` of the style image.
         where: 'predicted' for θ with the norms that its predictor gives, if it has one; 'theta' for
             θ itself.
@@ -152,7 +152,7 @@ def begin(theta: checkpoint.Theta, grams: tuple[Array, ...], where: str) -> Para
     return predict.begin(theta.params, theta.predictor, grams)
 
 
-def rate_from(theta: checkpoint.Theta, where: str, params: str) -> float:
+def rate_from(theta: thetas.Theta, where: str, params: str) -> float:
     """Adam's rate where none is given, for what `begin` begins with."""
     return RATES['theta' if theta.predictor is None else where][params]
 

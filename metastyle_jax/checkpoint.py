@@ -1,70 +1,34 @@
-"""Checkpoints of training, and θ: of a run, of one of its checkpoints, or of a file.
+"""Checkpoints of training: those of Orbax, which this module alone imports.
 
-Checkpoints are Orbax's, which this module alone imports; a θ file is one ``.safetensors``. A
-checkpoint too is checked, when it is read back, against a SHA-256 taken when it was written.
+A checkpoint is checked, when it is read back, against a SHA-256 taken when it was written.
 """
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import logging
 import os
 import pathlib
 import re
-import sys
-import traceback
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from orbax import checkpoint as ocp
 
-from metastyle_jax import hub, predict, tensors, transformer, trees, types, workdir
+from metastyle_jax import hush, snapshots, tensors, types, workdir
 
-_FORMAT = tensors.Format(
-    name='metastyle_jax.theta',
-    version=1,
-    noun='θ file',
-    remedy='give it to metastyle-stylize as --style',
-    keys=('settings',),
-    error=tensors.CheckpointError,
-)
 # Orbax gives the errors of its C++ parts as ValueError; these tell nothing about the file.
 _NO_DAMAGE = re.compile(
     r'^(ABORTED|CANCELLED|DEADLINE_EXCEEDED|PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE)'
 )
-SHIPPED = pathlib.Path(__file__).with_name('theta.safetensors')  # see docs/MODEL_CARD.md
-_META_1 = {'sha256', 'keys', 'data_state'}  # what checkpoints of version 0.1 say of themselves
-_PREDICTOR = 'predictor/'  # before those of a predictor's tensors
-_RATES = 'rates/'  # before the names of learned rates in a θ file
 # Seconds to wait for a save. Tensorstore starts its threads by the calendar's clock: set back, it
 # can make a save wait until it has caught up, and Orbax, whose own limit is by it too, as long.
 _LIMIT = 600
 _log = logging.getLogger(__name__)
 _abandoned: list[pathlib.Path] = []  # folders of saves that did not end
-
-
-# Checkpoints of training.
-
-
-class Restored(NamedTuple):
-    """A checkpoint, read back.
-
-    Attributes:
-        step: its step.
-        state: the state as it was, bit for bit, in the structure asked for.
-        data_state: the state of the data iterator.
-    """
-
-    step: int
-    state: types.PyTree
-    data_state: dict[str, Any]
 
 
 class Manager:
@@ -134,17 +98,7 @@ class Manager:
         flat = tensors.flatten(state)
         usable = metric is not None and np.isfinite(metric)
         metrics = {'metric': float(metric)} if usable else None  # type: ignore[arg-type]
-        meta = {
-            'sha256': tensors.sha256(flat),
-            'keys': {
-                trees.leaf_name(path): str(jax.random.key_impl(leaf))
-                for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-                if trees.is_key(leaf)
-            },
-            'data_state': _to_json(data_state),
-            'metrics': metrics,
-        }
-        meta['meta_sha256'] = _meta_sha256(meta)
+        meta = snapshots.describe(state, flat, data_state, metrics)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(tensors.unflatten(flat)), meta=ocp.args.JsonSave(meta)
         )
@@ -152,7 +106,7 @@ class Manager:
             save = functools.partial(self._manager.save, step, args=args, metrics=metrics)
             return bool(self._call(functools.partial(save, force=True)))
 
-    def restore(self, abstract_state: types.PyTree) -> Restored | None:
+    def restore(self, abstract_state: types.PyTree) -> snapshots.Restored | None:
         """Reads the latest whole checkpoint back.
 
         Damaged ones after it are logged and renamed to ``STEP.damaged``. Where one cannot be read
@@ -180,11 +134,11 @@ class Manager:
                 damaged.append(step)
                 _log.warning('The checkpoint %s is damaged: %s', path, error)
                 continue
-            state = _restore_leaves(abstract_state, flat, meta['keys'], path)
+            state = snapshots.restore_leaves(abstract_state, flat, meta['keys'], path)
             self._rename(damaged)
             if damaged:
                 self._manager.reload()
-            return Restored(step, state, json.loads(meta['data_state']))
+            return snapshots.Restored(step, state, json.loads(meta['data_state']))
         if damaged:
             raise _none_whole(self.folder, damaged)
         return None
@@ -265,7 +219,7 @@ class Elsewhere:
         """Saves nothing."""
         return False
 
-    def restore(self, abstract_state: types.PyTree) -> Restored | None:
+    def restore(self, abstract_state: types.PyTree) -> snapshots.Restored | None:
         """Reads nothing."""
         return None
 
@@ -329,8 +283,8 @@ def _open(folder: pathlib.Path, keep: int | None = None) -> ocp.CheckpointManage
     The state is the same in all processes, so Orbax is to wait for no other than the first.
     """
     # Orbax reports every step of its work, and logs each exception several times.
-    logging.getLogger('absl').addFilter(_is_not_chatter)
-    _hush_late_writes()
+    logging.getLogger('absl').addFilter(hush.is_not_chatter)
+    hush.late_writes()
     policies = ocp.checkpoint_managers
     best = policies.BestN(
         get_metric_fn=_metric, reverse=True, n=1, keep_checkpoints_without_metrics=False
@@ -358,41 +312,6 @@ def _metric(metrics: Mapping[str, float]) -> float:
     return float(metrics['metric'])
 
 
-def _meta_sha256(meta: Mapping[str, Any]) -> str:
-    """Hashes all of a checkpoint but its tensors, whose hash it holds."""
-    rest = {name: value for name, value in meta.items() if name != 'meta_sha256'}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _is_not_chatter(record: logging.LogRecord) -> bool:
-    """Lets pass all log records but Orbax's reports and tracebacks."""
-    if '/orbax/' not in pathlib.PurePath(record.pathname).as_posix():
-        return True
-    if record.exc_info:  # is raised as well, and so becomes a CheckpointError
-        _log.debug('Orbax: %s', record.getMessage(), exc_info=record.exc_info)
-    return record.levelno >= logging.ERROR and not record.exc_info
-
-
-def _hush_late_writes() -> None:
-    """Keeps silent what tensorstore says of reads and writes that outlive one that failed.
-
-    It is dozens of tracebacks, among which the error itself would be lost.
-    """
-    tell = sys.unraisablehook
-    if getattr(tell, 'hushes_late_writes', False):
-        return
-
-    def hook(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if isinstance(error, RuntimeError) and str(error) == 'Event loop is closed':
-            _log.debug('tensorstore: %s', error)
-        else:
-            tell(unraisable)
-
-    hook.hushes_late_writes = True  # type: ignore[attr-defined]
-    sys.unraisablehook = hook
-
-
 class _DamagedError(Exception):
     """A checkpoint that is not what was saved."""
 
@@ -410,16 +329,14 @@ def _read(
     try:
         restored = manager.restore(int(path.name), args=args)
         flat, meta = tensors.flatten(restored['state']), restored['meta']
-        # Those of older versions have no hash of what stands beside the tensors.
-        complete = meta.keys() == _META_1 or meta.get('meta_sha256') == _meta_sha256(meta)
-        if not complete or tensors.sha256(flat) != meta['sha256']:
+        if not snapshots.is_whole(flat, meta):
             raise _DamagedError('its contents are not those that were saved')
         if 'metrics' in meta and _rank(path) != meta['metrics']:
             raise _DamagedError('its metric is not the one that was saved')
     except _DamagedError:
         raise
     except Exception as error:  # a damaged file can lead to any
-        _forget(error)
+        hush.forget(error)
         line = tensors.first_line(error)
         missing = isinstance(error, FileNotFoundError)
         if (isinstance(error, OSError | MemoryError) and not missing) or _NO_DAMAGE.match(line):
@@ -431,212 +348,12 @@ def _read(
     return flat, meta
 
 
-def _forget(error: Exception) -> None:
-    """Frees what Orbax held when it failed; Python would complain of coroutines it never ran."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
-        traceback.clear_frames(error.__traceback__)
-
-
 def _rank(path: pathlib.Path) -> dict[str, float] | None:
     """The metrics beside a checkpoint, as Orbax keeps them; None if there are none."""
     try:
         return json.loads((path / 'metrics' / 'metrics').read_text())
     except FileNotFoundError:
         return None
-
-
-def _restore_leaves(
-    abstract: types.PyTree, flat: tensors.Flat, keys: Mapping[str, str], source: pathlib.Path
-) -> types.PyTree:
-    """Gives the arrays of a checkpoint the structure and kinds of an abstract state."""
-    shapes = jax.tree.map(
-        lambda x: jax.eval_shape(jax.random.key_data, x) if trees.is_key(x) else x, abstract
-    )
-    tensors.fill(shapes, flat, source=str(source), error=tensors.CheckpointError)
-
-    def restore(path: Any, leaf: Any) -> Any:
-        name = trees.leaf_name(path)
-        array: Any = flat[name]
-        if name in keys:
-            array = jax.random.wrap_key_data(jnp.asarray(array), impl=keys[name])
-        if not hasattr(leaf, 'dtype'):
-            return type(leaf)(array)
-        if array.dtype in (np.int64, np.float64) and not array.ndim and leaf.dtype.itemsize == 4:
-            array = _narrow(array, leaf.dtype)
-        if leaf.dtype != array.dtype:
-            raise tensors.CheckpointError(
-                f'{name} in {source} is {array.dtype}, expected {leaf.dtype}: it was saved with '
-                'another configuration. Choose another --workdir, or the old configuration.'
-            )
-        return array if isinstance(leaf, np.ndarray | np.generic) else jnp.asarray(array)
-
-    return jax.tree_util.tree_map_with_path(restore, abstract)
-
-
-def _narrow(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Gives a Python number, which is saved with 64 bits, jax's 32 if they hold it."""
-    narrow = array.astype(dtype)
-    return narrow if narrow.dtype.kind == array.dtype.kind and narrow == array else array
-
-
-def _to_json(value: Any) -> str:
-    """Writes JSON; numpy's scalars are admitted."""
-
-    def encode(x: Any) -> Any:
-        if isinstance(x, np.generic | np.ndarray):
-            return x.tolist()
-        raise tensors.CheckpointError(f'{x!r} in the state of the data cannot be saved as JSON.')
-
-    return json.dumps(value, default=encode)
-
-
-# θ: of a training run, of one of its checkpoints, or of a file.
-
-
-class Theta(NamedTuple):
-    """The initialization that styles are adapted from.
-
-    Attributes:
-        params: float32, nested dicts.
-        fingerprint: `tensors.fingerprint` of the params.
-        settings: the configuration it was trained with, empty if unknown.
-        rates: learned inner rates, name of a parameter -> scalar, or None; see `meta.Meta`.
-        predictor: of the norms that a style begins with, or None.
-    """
-
-    params: types.Params
-    fingerprint: str
-    settings: dict[str, Any]
-    rates: dict[str, Any] | None = None
-    predictor: predict.Predictor | None = None
-
-
-def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
-    """Reads θ; logs which step of a run it is, where the path does not say.
-
-    Args:
-        path: the folder of a training run (its best checkpoint, or the latest where none has a
-            metric), one checkpoint of it (``RUN/checkpoints/1200``), a ``.safetensors`` file
-            of float32 or float16, or ``hf://OWNER/NAME[@REVISION]``; None for the one that comes
-            with the package.
-
-    Returns:
-        `Theta`.
-
-    Raises:
-        UserError: if there is no such thing, or it cannot be read, is damaged, no θ, or not
-            finite.
-    """
-    if path is None:
-        path = SHIPPED
-    elif not str(path):
-        raise tensors.CheckpointError('--theta is empty: give a path, or leave it out.')
-    elif str(path).startswith(hub.SCHEME):
-        path = hub.fetch(str(path))
-    path = workdir.place(path)
-    try:
-        found = path.exists()
-    except OSError as error:
-        raise tensors.CheckpointError(
-            f'{path} cannot be read ({error.strerror or error}): make it readable.'
-        ) from error
-    if not found:
-        raise tensors.CheckpointError(
-            f'There is no θ at {path}: name the folder of a training run, one of its checkpoints '
-            'or a .safetensors file.'
-        )
-    if path.is_dir():
-        flat, settings, path = _read_run(workdir.absolute(path))
-    else:
-        flat, metadata = tensors.read(path, _FORMAT)
-        settings = tensors.read_json(metadata, 'settings', path, tensors.CheckpointError)
-    flat = {name: array.astype(np.float32) for name, array in flat.items()}
-    tensors.check_finite(flat, path, tensors.CheckpointError)
-    rates, flat = _split(flat, _RATES)
-    predictor, flat = _split(flat, _PREDICTOR)
-    _check_rates(rates, flat, path)
-    params = jax.tree.map(jnp.asarray, tensors.unflatten(flat))
-    return Theta(
-        params, tensors.sha256(flat), settings, rates or None, _predictor(predictor, flat, path)
-    )
-
-
-def _predictor(
-    found: tensors.Flat, flat: tensors.Flat, path: pathlib.Path
-) -> predict.Predictor | None:
-    """The predictor of a file; raises CheckpointError unless it is one for this θ."""
-    if not found:
-        return None
-    out, rest = _split(found, 'out/')
-    norms = {name: array.shape for name, array in flat.items() if transformer.adapted('norm')(name)}
-    width = rest['bias'].shape if 'bias' in rest else ()
-    expected = {name: (*width, *shape) for name, shape in norms.items()}
-    if (
-        rest.keys() != {'kernel', 'bias'}
-        or rest['kernel'].ndim != 2
-        or rest['kernel'].shape[1:] != width
-        or {name: array.shape for name, array in out.items()} != expected
-    ):
-        raise tensors.CheckpointError(
-            f'{path} has a predictor that does not belong to its θ. Make the file again.'
-        )
-    kernel, bias, out = jax.tree.map(jnp.asarray, (rest['kernel'], rest['bias'], out))
-    return predict.Predictor(kernel, bias, out)
-
-
-def _split(flat: tensors.Flat, prefix: str) -> tuple[tensors.Flat, tensors.Flat]:
-    """Tensors whose names begin so, without that beginning, and the others."""
-    chosen = {
-        name.removeprefix(prefix): array for name, array in flat.items() if name.startswith(prefix)
-    }
-    return chosen, {name: array for name, array in flat.items() if not name.startswith(prefix)}
-
-
-def _check_rates(rates: tensors.Flat, flat: tensors.Flat, path: pathlib.Path) -> None:
-    """Raises CheckpointError unless each rate is a positive number for a tensor that is there."""
-    for name, rate in rates.items():
-        if name not in flat or rate.shape or not rate > 0:
-            raise tensors.CheckpointError(
-                f'{path} has {rate} as the learned rate of {name}: it must be one positive number '
-                'for a parameter of θ. Make the file again.'
-            )
-
-
-def save_theta(
-    path: str | os.PathLike[str],
-    params: types.Params,
-    *,
-    settings: Mapping[str, Any],
-    rates: Mapping[str, Any] | None = None,
-    predictor: predict.Predictor | None = None,
-    dtype: str = 'float32',
-    overwrite: bool = False,
-) -> None:
-    """Writes θ to one ``.safetensors`` file.
-
-    Args:
-        path: the file.
-        params: a pytree of float arrays.
-        settings: the configuration it was trained with, JSON types.
-        rates: learned inner rates, if there are any; they are kept as float32.
-        predictor: of the norms that a style begins with, if there is one.
-        dtype: 'float32', or 'float16' for half the size and another fingerprint.
-        overwrite: whether an existing file may be replaced.
-
-    Raises:
-        tensors.CheckpointError: if the file exists or cannot be written, or values are not finite.
-    """
-    if dtype not in ('float16', 'float32'):
-        raise tensors.CheckpointError(f"θ is kept as 'float32' or 'float16', not {dtype!r}.")
-    with np.errstate(over='ignore'):  # what float16 cannot hold becomes infinite, and is refused
-        flat = {name: array.astype(dtype) for name, array in tensors.flatten(params).items()}
-        for name, array in tensors.flatten(predictor and predictor._asdict()).items():
-            flat[_PREDICTOR + name] = array.astype(dtype)
-    for name, rate in (rates or {}).items():
-        flat[_RATES + name] = np.asarray(rate, np.float32)
-    metadata = {'settings': json.dumps(dict(settings), default=str)}
-    tensors.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
 
 
 @contextlib.contextmanager
@@ -658,45 +375,49 @@ def _opened(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
         yield manager
 
 
-def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathlib.Path]:
-    """Finds and reads θ in a run's folder or in one of its checkpoints."""
-    if folder.name.isdecimal() and not (folder / 'checkpoints').is_dir():
-        run, step = folder.parent.parent, int(folder.name)
-    else:
-        run, step = (folder.parent if folder.name == 'checkpoints' else folder), None
-    checkpoints = folder.parent if step is not None else run / 'checkpoints'
-    if not checkpoints.is_dir():
-        raise tensors.CheckpointError(
-            f'{folder} is no training run: it has no folder checkpoints. Name the --workdir of one.'
-        )
-    with _opened(checkpoints) as manager:
+class Found(NamedTuple):
+    """A checkpoint as it was read for its θ.
+
+    Attributes:
+        step: its step.
+        flat: name -> array, of the whole state.
+        chosen: by what it was chosen, 'best' or 'latest'; None where the step was given.
+        total: of checkpoints in the folder.
+    """
+
+    step: int
+    flat: tensors.Flat
+    chosen: str | None
+    total: int
+
+
+def read(folder: pathlib.Path, step: int | None = None) -> Found:
+    """Reads one checkpoint as it is, whatever its structure.
+
+    Args:
+        folder: of the checkpoints.
+        step: which one; the best if None, or the latest where none has a metric.
+
+    Raises:
+        tensors.CheckpointError: there is none, it cannot be read, or is damaged.
+    """
+    with _opened(folder) as manager:
         steps = manager.all_steps()
         if not steps or (step is not None and step not in steps):
             raise tensors.CheckpointError(
-                f'There is no checkpoint yet in {folder}: wait for the first, or name another.'
+                f'There is no checkpoint {"yet" if step is None else step} in {folder}: wait for '
+                'the first, or name another.'
             )
+        chosen = None
         if step is None:
             best = manager.best_step()
             step = best if best is not None else max(steps)
             chosen = 'latest' if best is None else 'best'
-            _log.info('θ: step %d of %s (%s of %d)', step, run, chosen, len(steps))
-        path = checkpoints / str(step)
+        path = folder / str(step)
         try:
             flat, _ = _read(manager, path)
         except _DamagedError as error:
             raise tensors.CheckpointError(
                 f'The checkpoint {path} is damaged ({error}): name another step of {sorted(steps)}.'
             ) from error
-    params, flat = _split(flat, 'params/')
-    if not params:
-        raise tensors.CheckpointError(
-            f'The checkpoint {path} holds no params: it is of another program.'
-        )
-    log_rates, flat = _split(flat, 'log_rates/')
-    predictor, _ = _split(flat, 'predictor/params/')
-    flat = (
-        params
-        | {_RATES + name: np.exp(array) for name, array in log_rates.items()}
-        | {_PREDICTOR + name: array for name, array in predictor.items()}
-    )
-    return flat, workdir.read_config(run) or {}, path
+    return Found(step, flat, chosen, len(steps))

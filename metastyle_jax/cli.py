@@ -138,10 +138,10 @@ def _complaint(error: Exception) -> str:
     """What absl or ml_collections complains of, in the words of a user."""
     text = ' '.join(str(error).split()) or type(error).__name__
     if isinstance(error, KeyError | AttributeError):
-        found = re.fullmatch(r'\W*(\w+?)\W*(?:nDid you mean "(\w+)".*)?', text)
-        if found:
-            meant = f'; is {found[2]!r} meant?' if found[2] else ''
-            return f'the configuration has no entry {found[1]!r}{meant}'
+        entry = re.fullmatch(r'\W*(\w+?)\W*(?:nDid you mean "(\w+)".*)?', text)
+        if entry:
+            meant = f'; is {entry[2]!r} meant?' if entry[2] else ''
+            return f'the configuration has no entry {entry[1]!r}{meant}'
     for python, needed in _NEEDED.items():
         flag, found, _ = text.partition(python)
         text = flag + needed if found else text

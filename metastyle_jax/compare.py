@@ -12,13 +12,13 @@ from absl import flags, logging
 import metastyle_jax
 from metastyle_jax import (
     adaptation,
-    checkpoint,
     cli,
     images,
     sheet,
     style_image,
     styles,
     tensors,
+    thetas,
     transformer,
     vgg,
 )
@@ -37,7 +37,7 @@ def compare(
     photographs: list[str],
     *,
     style: str | styles.Style,
-    theta: str | checkpoint.Theta | None = None,
+    theta: str | thetas.Theta | None = None,
     cell: int = 384,
     vgg_file: str | None = None,
 ) -> np.ndarray:
@@ -57,8 +57,8 @@ def compare(
     Raises:
         UserError: a file is not usable, or style and θ do not belong together.
     """
-    if not isinstance(theta, checkpoint.Theta):
-        theta = checkpoint.load_theta(theta)
+    if not isinstance(theta, thetas.Theta):
+        theta = thetas.load_theta(theta)
     if not isinstance(style, styles.Style):
         style = styles.load_style(style)
     looks = {f'after {style.settings.get("steps")} steps': style}
@@ -75,7 +75,7 @@ def compare(
 
 
 def _before(
-    painting: str, style: styles.Style, theta: checkpoint.Theta, vgg_file: str | None
+    painting: str, style: styles.Style, theta: thetas.Theta, vgg_file: str | None
 ) -> styles.Style:
     """Where the adaptation to a painting began: θ, with the norms that it predicts, if it does."""
     where = style.settings.get('begin', 'theta')

@@ -21,7 +21,6 @@ from absl import flags, logging
 
 from metastyle_jax import (
     adaptation,
-    checkpoint,
     cli,
     curves,
     data,
@@ -34,6 +33,7 @@ from metastyle_jax import (
     record,
     sources,
     style_image,
+    thetas,
     transformer,
     trial,
     vgg,
@@ -98,7 +98,7 @@ class _Means(NamedTuple):
         matcher: the any-style network, and those set aside at its size; or None.
     """
 
-    starts: dict[str, checkpoint.Theta]
+    starts: dict[str, thetas.Theta]
     settings: trial.Settings
     vgg_params: Params
     rest: sources.Source
@@ -109,7 +109,7 @@ class _Means(NamedTuple):
 
 
 def evaluate(
-    starts: dict[str, checkpoint.Theta],
+    starts: dict[str, thetas.Theta],
     contents: sources.Source,
     paintings: sources.Source,
     *,
@@ -161,7 +161,7 @@ def evaluate(
 
 
 def _facts(
-    starts: dict[str, checkpoint.Theta],
+    starts: dict[str, thetas.Theta],
     contents: sources.Source,
     paintings: sources.Source,
     held_out: int,
@@ -196,7 +196,7 @@ def _settings_of(name: str, settings: trial.Settings) -> trial.Settings:
 
 
 def _prepare(
-    starts: dict[str, checkpoint.Theta],
+    starts: dict[str, thetas.Theta],
     contents: sources.Source,
     held_out: int,
     settings: trial.Settings,
@@ -286,13 +286,13 @@ def _gatys(
     return found
 
 
-def parse_thetas(words: Sequence[str]) -> dict[str, checkpoint.Theta]:
+def parse_thetas(words: Sequence[str]) -> dict[str, thetas.Theta]:
     """Reads `[NAME=]PATH` words.
 
     Raises:
         UserError: a name occurs twice or is taken, or a file is not usable.
     """
-    found: dict[str, checkpoint.Theta] = {}
+    found: dict[str, thetas.Theta] = {}
     for word in words:
         given = re.fullmatch(f'({_NAME})=(.+)', word)  # a path may hold '=' too
         name, path = given.groups() if given else (pathlib.PurePath(word).stem, word)
@@ -303,7 +303,7 @@ def parse_thetas(words: Sequence[str]) -> dict[str, checkpoint.Theta]:
             )
         if name in found or name == RANDOM:
             raise UserError(f'--theta={word}: the name {name!r} is taken; write NAME={path}')
-        found[name] = checkpoint.load_theta(path)
+        found[name] = thetas.load_theta(path)
     return found
 
 
@@ -381,8 +381,8 @@ def main(values: flags.FlagValues) -> None:
     curves.require()
     if values.styles < 0:
         raise UserError(f'--styles={values.styles}: it must be at least 0')
-    thetas = parse_thetas(values.theta) or {'theta': checkpoint.load_theta()}
-    starts = {**thetas, RANDOM: johnson.initial(settings.seed)}
+    given = parse_thetas(values.theta) or {'theta': thetas.load_theta()}
+    starts = {**given, RANDOM: johnson.initial(settings.seed)}
     contents = sources.open_source(values.content, kind='content')
     paintings = sources.open_source(values.style, kind='style')
     if values.held_out:

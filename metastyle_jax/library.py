@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 
-from metastyle_jax import checkpoint, images, styles, tensors, transformer, types
+from metastyle_jax import images, styles, tensors, thetas, transformer, types
 
 SHOWN = 10  # names that one message holds
 _FORMAT = tensors.Format(
@@ -269,9 +269,7 @@ def file_names(library: Library) -> list[str]:
     return found
 
 
-def own_theta(
-    library: Library, theta: str | os.PathLike | checkpoint.Theta | None
-) -> checkpoint.Theta:
+def own_theta(library: Library, theta: str | os.PathLike | thetas.Theta | None) -> thetas.Theta:
     """The θ that a library was adapted from.
 
     Args:
@@ -282,8 +280,8 @@ def own_theta(
         types.UserError: it cannot be read, or is another.
     """
     given = theta
-    if not isinstance(theta, checkpoint.Theta):
-        theta = checkpoint.load_theta(theta)
+    if not isinstance(theta, thetas.Theta):
+        theta = thetas.load_theta(theta)
     if theta.fingerprint != library.theta_sha256:
         what = 'the one that comes with the package' if given is None else '--theta'
         raise styles.StyleFileError(
@@ -294,7 +292,7 @@ def own_theta(
 
 
 def stack(
-    library: Library, names: Sequence[str], theta: checkpoint.Theta
+    library: Library, names: Sequence[str], theta: thetas.Theta
 ) -> tuple[types.Params, types.Params]:
     """Parameters with which each image of a batch gets a style of its own.
 

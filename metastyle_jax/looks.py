@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from metastyle_jax import checkpoint, library, mixing, styles, transformer
+from metastyle_jax import library, mixing, styles, thetas, transformer
 from metastyle_jax.types import Params, UserError
 
 StyleLike: TypeAlias = str | os.PathLike | styles.Style
@@ -35,7 +35,7 @@ def load(
     weights: Sequence[float] | None = None,
     strength: float = 1.0,
     keep_colours: bool = False,
-    theta: str | os.PathLike | checkpoint.Theta | None = None,
+    theta: str | os.PathLike | thetas.Theta | None = None,
 ) -> Look:
     """What a style or a blend is to look like; see `stylize.stylize` for the arguments."""
     _check_strength(strength)
@@ -49,10 +49,10 @@ def load(
                 f'the styles {found[0].style_name!r} and {other.style_name!r} were adapted from '
                 'different θ, so they cannot be blended: adapt both from one'
             )
-    if theta is not None and not isinstance(theta, checkpoint.Theta):
-        theta = checkpoint.load_theta(theta)
+    if theta is not None and not isinstance(theta, thetas.Theta):
+        theta = thetas.load_theta(theta)
     if theta is None and (strength < 1 or any(one.adapted != 'all' for one in found)):
-        shipped = checkpoint.load_theta()
+        shipped = thetas.load_theta()
         theta = shipped if shipped.fingerprint == found[0].theta_sha256 else None
     if theta is None and strength < 1:
         raise UserError(
@@ -72,7 +72,7 @@ def load_batch(
     *,
     strength: float = 1.0,
     keep_colours: bool = False,
-    theta: str | os.PathLike | checkpoint.Theta | None = None,
+    theta: str | os.PathLike | thetas.Theta | None = None,
 ) -> Look:
     """What gives each of N pictures of a batch a style of its own."""
     _check_strength(strength)

@@ -19,7 +19,6 @@ from absl import logging
 
 from metastyle_jax import (
     adaptation,
-    checkpoint,
     colours,
     data,
     images,
@@ -30,6 +29,7 @@ from metastyle_jax import (
     sources,
     style_image,
     tensors,
+    thetas,
     together,
     transformer,
     vgg,
@@ -81,7 +81,7 @@ def is_many(style: str | os.PathLike) -> bool:
 
 def adapt_many(
     pictures: str | os.PathLike,
-    theta: str | os.PathLike | checkpoint.Theta | None = None,
+    theta: str | os.PathLike | thetas.Theta | None = None,
     *,
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
@@ -157,8 +157,8 @@ def adapt_many(
     if not isinstance(styles_at_once, int) or styles_at_once < 1:
         raise UserError(f'styles_at_once={styles_at_once}: it must be a whole number of at least 1')
     devices = parallel.count(devices, name='devices')
-    if not isinstance(theta, checkpoint.Theta):
-        theta = checkpoint.load_theta(theta)
+    if not isinstance(theta, thetas.Theta):
+        theta = thetas.load_theta(theta)
     transformer.check(theta.params)
     if inner_steps and theta.rates is None:
         raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
@@ -230,7 +230,7 @@ def _word(pictures: str | os.PathLike) -> str:
 
 def _begin(
     out: str | os.PathLike | None,
-    theta: checkpoint.Theta,
+    theta: thetas.Theta,
     settings: dict[str, Any],
     overwrite: bool,
 ) -> library.Library:
@@ -330,7 +330,7 @@ class _Group:
 
     def __init__(
         self,
-        theta: checkpoint.Theta,
+        theta: thetas.Theta,
         vgg_params: Params,
         weights: adaptation.Weights,
         inner: adaptation.Learned | None,

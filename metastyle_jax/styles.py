@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax import checkpoint, tensors, types
+from metastyle_jax import tensors, thetas, types
 
 FORMAT_VERSION = 1
 
@@ -104,7 +104,7 @@ def load_style(path: str | os.PathLike[str]) -> Style:
     return Style(flat, **texts, **jsons)  # type: ignore[arg-type]
 
 
-def merge_style(style: Style, theta: checkpoint.Theta | None = None) -> types.Params:
+def merge_style(style: Style, theta: thetas.Theta | None = None) -> types.Params:
     """Makes the full parameters of the network from a style.
 
     Args:

@@ -15,7 +15,6 @@ import numpy as np
 from absl import flags, logging
 
 from metastyle_jax import (
-    checkpoint,
     cli,
     drawings,
     film,
@@ -28,6 +27,7 @@ from metastyle_jax import (
     render,
     sources,
     tensors,
+    thetas,
 )
 from metastyle_jax.types import UserError
 
@@ -58,7 +58,7 @@ def stylize(
     feather: float = FEATHER,
     strength: float = 1.0,
     keep_colours: bool = False,
-    theta: str | os.PathLike | checkpoint.Theta | None = None,
+    theta: str | os.PathLike | thetas.Theta | None = None,
     max_size: int | None = None,
     tile: str = 'auto',
     progress: bool = False,
@@ -146,7 +146,7 @@ def stylize_batch(
     *,
     strength: float = 1.0,
     keep_colours: bool = False,
-    theta: str | os.PathLike | checkpoint.Theta | None = None,
+    theta: str | os.PathLike | thetas.Theta | None = None,
 ) -> np.ndarray:
     """Stylizes a batch in which each picture has another style, in one forward pass.
 

@@ -23,8 +23,10 @@ from metastyle_jax import (
     memory,
     parallel,
     predict,
+    snapshots,
     sources,
     tensors,
+    thetas,
     transformer,
     vgg,
     workdir,
@@ -119,7 +121,7 @@ def _restore(
     state: learner.TrainState,
     batches: data.Batches,
     config: Any,
-) -> checkpoint.Restored | None:
+) -> snapshots.Restored | None:
     """What the last whole checkpoint holds, if there is one.
 
     Raises:
@@ -144,7 +146,7 @@ def _restore(
     return restored
 
 
-def starting_point(config: Any, folder: pathlib.Path) -> checkpoint.Theta | None:
+def starting_point(config: Any, folder: pathlib.Path) -> thetas.Theta | None:
     """θ that the configuration starts from; None for a random one.
 
     A run that has checkpoints needs it no more: where it is gone, it is the run's own θ, of which
@@ -156,12 +158,12 @@ def starting_point(config: Any, folder: pathlib.Path) -> checkpoint.Theta | None
     if not config.model.init:
         return None
     try:
-        theta = checkpoint.load_theta(config.model.init)
+        theta = thetas.load_theta(config.model.init)
     except UserError:
         if not any(path.name.isdecimal() for path in (folder / 'checkpoints').glob('*')):
             raise
         try:
-            theta = checkpoint.load_theta(folder)
+            theta = thetas.load_theta(folder)
         except UserError:
             return None
     transformer.check(theta.params)

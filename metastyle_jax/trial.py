@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax import adaptation, checkpoint, data, losses, sources, transformer, trees
+from metastyle_jax import adaptation, data, losses, sources, thetas, transformer, trees
 from metastyle_jax.types import Array, Params, UserError
 
 
@@ -108,7 +108,7 @@ def milestones(steps: int) -> list[int]:
     return sorted(step for step in found if step <= steps)
 
 
-def rate_of(theta: checkpoint.Theta, settings: Settings) -> float:
+def rate_of(theta: thetas.Theta, settings: Settings) -> float:
     """Adam's rate for an initialization."""
     if settings.rate is not None:
         return settings.rate
@@ -133,7 +133,7 @@ def read_pool(contents: sources.Source, *, count: int, size: int, seed: int) -> 
 
 
 def adaptation_curve(
-    theta: checkpoint.Theta,
+    theta: thetas.Theta,
     grams: tuple[Array, ...],
     vgg_params: Params,
     batches: Batches,

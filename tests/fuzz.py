@@ -51,6 +51,7 @@ from metastyle_jax import (  # noqa: E402
     parallel,
     styles,
     tensors,
+    thetas,
     transformer,
     types,
     vgg,
@@ -320,9 +321,9 @@ class World:
         self.settings = {'steps': 1}
         self._seeds: dict[str, Any] = {}
         theta = folder / 'theta.safetensors'
-        checkpoint.save_theta(theta, self.theta, settings=self.settings, overwrite=True)
+        thetas.save_theta(theta, self.theta, settings=self.settings, overwrite=True)
         self.theta_file = theta
-        self.loaded = checkpoint.load_theta(theta)
+        self.loaded = thetas.load_theta(theta)
         style = styles.Style(
             params=tensors.flatten(self.theta), adapted='all', style_name='x', style_sha256='0',
             theta_sha256=self.loaded.fingerprint, settings={'a': 1}, losses={'total': [1.0]},
@@ -382,7 +383,7 @@ class World:
             json.dumps(found.settings)
             stylize.stylize(found, self.photo, theta=rng.choice((None, self.loaded)))
         else:
-            theta = checkpoint.load_theta(file)
+            theta = thetas.load_theta(file)
             transformer.check(theta.params)
 
     def vgg(self, kind: str, rng: random.Random) -> None:
@@ -483,7 +484,7 @@ class World:
             file.write_bytes(mutate(data, rng, [data]))
         problems = []
         try:
-            transformer.check(checkpoint.load_theta(folder).params)
+            transformer.check(thetas.load_theta(folder).params)
         except types.UserError as error:
             problems.append(error)
         with checkpoint.Manager(folder / 'checkpoints') as manager:

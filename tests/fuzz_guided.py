@@ -22,7 +22,7 @@ import fuzz  # noqa: E402
 with atheris.instrument_imports(include=['metastyle_jax']):
     for name in [name for name in sys.modules if name.startswith('metastyle_jax')]:
         del sys.modules[name]  # those that fuzz has imported are not instrumented
-    from metastyle_jax import checkpoint, images, styles, types
+    from metastyle_jax import images, styles, thetas, types
 
 
 def target(kind: str, folder: pathlib.Path):
@@ -33,7 +33,7 @@ def target(kind: str, folder: pathlib.Path):
         try:
             if kind in ('style', 'theta'):
                 file.write_bytes(data)
-                (styles.load_style if kind == 'style' else checkpoint.load_theta)(file)
+                (styles.load_style if kind == 'style' else thetas.load_theta)(file)
             else:
                 images.read_uint8(data, min_side=16)
                 images.read(data)

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 from orbax import checkpoint as ocp
 
-from metastyle_jax import checkpoint, styles, tensors, workdir
+from metastyle_jax import checkpoint, styles, tensors, thetas, workdir
 
 
 class State(NamedTuple):
@@ -102,7 +102,7 @@ def test_a_checkpoint_opens_on_another_number_of_devices(tmp_path):
         tmp_path / 'checkpoints',
         xla_flags='--xla_force_host_platform_device_count=3 --xla_backend_optimization_level=0',
     )
-    expected = checkpoint.load_theta(tmp_path).fingerprint
+    expected = thetas.load_theta(tmp_path).fingerprint
     assert result.stdout.strip() == expected, result.stderr
 
 
@@ -236,7 +236,7 @@ def test_a_file_among_checkpoints_is_put_aside_and_one_that_is_locked_is_named(t
     save_steps(tmp_path / 'checkpoints', 1, metric=1.5)
     (tmp_path / 'checkpoints' / '5').write_text('')
     with pytest.raises(tensors.CheckpointError, match=r'checkpoints \[5\] in .* move these away'):
-        checkpoint.load_theta(tmp_path)
+        thetas.load_theta(tmp_path)
     with checkpoint.Manager(tmp_path / 'checkpoints') as manager:
         assert manager.latest_step() == 1
     assert (tmp_path / 'checkpoints' / '5.damaged').is_file()
@@ -244,7 +244,7 @@ def test_a_file_among_checkpoints_is_put_aside_and_one_that_is_locked_is_named(t
     metric.unlink()
     metric.mkdir()  # the system's word for it is another error than a damaged file's
     for call in (
-        lambda: checkpoint.load_theta(tmp_path),
+        lambda: thetas.load_theta(tmp_path),
         lambda: checkpoint.Manager(tmp_path / 'checkpoints'),
     ):
         with pytest.raises(tensors.CheckpointError, match='metric of the checkpoint .* be whole'):
@@ -255,11 +255,11 @@ def test_a_metric_that_cannot_be_read_spoils_no_other_checkpoint(tmp_path, caplo
     save_steps(tmp_path / 'checkpoints', 1, 2, metric=1.5)
     cut_the_metric(tmp_path / 'checkpoints' / '1')
     with pytest.raises(tensors.CheckpointError, match=r'checkpoints \[1\] in .* move these away'):
-        checkpoint.load_theta(tmp_path)  # which leaves a folder as it is
+        thetas.load_theta(tmp_path)  # which leaves a folder as it is
     with caplog.at_level(logging.WARNING, 'metastyle_jax.checkpoint'):
         checkpoint.Manager(tmp_path / 'checkpoints').close()
     assert '1 is damaged: its metric' in caplog.text
-    helpers.assert_identical(checkpoint.load_theta(tmp_path).params, make_state(2).params)
+    helpers.assert_identical(thetas.load_theta(tmp_path).params, make_state(2).params)
     (tmp_path / 'checkpoints' / '1.damaged').rename(tmp_path / 'checkpoints' / '1')
     cut_the_metric(tmp_path / 'checkpoints' / '2')
     with pytest.raises(tensors.CheckpointError, match=r'whole \(tried \[1, 2\]'):
@@ -295,7 +295,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_left_alone(tmp_path, monkeypatc
         monkeypatch.setattr(ocp.CheckpointManager, 'restore', fail)
         for read in (
             lambda: manager.restore(make_state()),
-            lambda: checkpoint.load_theta(tmp_path),
+            lambda: thetas.load_theta(tmp_path),
         ):
             with pytest.raises(tensors.CheckpointError, match=r'/2 cannot be read \(.*be whole'):
                 read()
@@ -435,7 +435,7 @@ def test_orbax_keeps_silent_when_all_is_well(tmp_path):
         logging.use_absl_handler()
         logging.set_verbosity(logging.INFO)
         test_checkpoint.save_steps(sys.argv[1] + '/checkpoints', 1, 2)
-        test_checkpoint.checkpoint.load_theta(sys.argv[1])
+        test_checkpoint.thetas.load_theta(sys.argv[1])
         logging.info('spoken')
         """,
         tmp_path,
@@ -464,8 +464,8 @@ def run_folder(tmp_path):
 )
 def test_theta_of_a_run_is_the_best_unless_a_step_is_named(run_folder, caplog, where, step):
     before = sorted(run_folder.rglob('*'))
-    with caplog.at_level(logging.INFO, 'metastyle_jax.checkpoint'):
-        theta = checkpoint.load_theta(run_folder / where)
+    with caplog.at_level(logging.INFO, 'metastyle_jax.thetas'):
+        theta = thetas.load_theta(run_folder / where)
     picked = not where.endswith(str(step))
     assert (f'θ: step {step} of {run_folder} (best of 3)' in caplog.text) == picked
     helpers.assert_identical(theta.params, make_state(step).params)
@@ -476,7 +476,7 @@ def test_theta_of_a_run_is_the_best_unless_a_step_is_named(run_folder, caplog, w
 
 def test_theta_of_a_run_without_metrics_is_the_latest(tmp_path):
     save_steps(tmp_path / '2024' / 'checkpoints', 1, 2)
-    theta = checkpoint.load_theta(tmp_path / '2024')
+    theta = thetas.load_theta(tmp_path / '2024')
     helpers.assert_identical(theta.params, make_state(2).params)
     assert theta.settings == {}
 
@@ -484,8 +484,8 @@ def test_theta_of_a_run_without_metrics_is_the_latest(tmp_path):
 @pytest.mark.parametrize('dtype', ['float32', 'float16'])
 def test_theta_file_round_trip(tmp_path, dtype):
     params = helpers.make_params()
-    checkpoint.save_theta(tmp_path / 'a.safetensors', params, settings={'x': [1]}, dtype=dtype)
-    theta = checkpoint.load_theta(tmp_path / 'a.safetensors')
+    thetas.save_theta(tmp_path / 'a.safetensors', params, settings={'x': [1]}, dtype=dtype)
+    theta = thetas.load_theta(tmp_path / 'a.safetensors')
     expected = jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params)
     helpers.assert_identical(theta.params, expected)
     assert theta.fingerprint == tensors.fingerprint(expected)
@@ -494,9 +494,9 @@ def test_theta_file_round_trip(tmp_path, dtype):
 
 
 def test_theta_is_the_same_from_checkpoint_and_file(run_folder, tmp_path):
-    theta = checkpoint.load_theta(run_folder)
-    checkpoint.save_theta(tmp_path / 'a.safetensors', theta.params, settings=theta.settings)
-    again = checkpoint.load_theta(tmp_path / 'a.safetensors')
+    theta = thetas.load_theta(run_folder)
+    thetas.save_theta(tmp_path / 'a.safetensors', theta.params, settings=theta.settings)
+    again = thetas.load_theta(tmp_path / 'a.safetensors')
     assert (again.fingerprint, again.settings) == (theta.fingerprint, theta.settings)
 
 
@@ -525,14 +525,14 @@ def test_what_is_no_theta_is_refused_with_a_remedy(tmp_path, run_folder):
         'plain.safetensors': 'its format is None: check the name',
     }.items():
         with pytest.raises(tensors.CheckpointError, match=message):
-            checkpoint.load_theta(tmp_path / name)
+            thetas.load_theta(tmp_path / name)
 
 
 def test_a_checkpoint_without_params_is_no_theta(tmp_path):
     with checkpoint.Manager(tmp_path / 'checkpoints') as manager:
         manager.save(1, {'weights': jnp.ones(2)}, data_state={})
     with pytest.raises(tensors.CheckpointError, match='holds no params'):
-        checkpoint.load_theta(tmp_path)
+        thetas.load_theta(tmp_path)
 
 
 def test_checkpoints_that_cannot_be_opened_are_named(run_folder, monkeypatch):
@@ -541,36 +541,36 @@ def test_checkpoints_that_cannot_be_opened_are_named(run_folder, monkeypatch):
 
     monkeypatch.setattr(ocp, 'CheckpointManager', fail)
     with pytest.raises(tensors.CheckpointError, match=r'run/checkpoints cannot be read .*denied'):
-        checkpoint.load_theta(run_folder)
+        thetas.load_theta(run_folder)
 
 
 def test_theta_must_be_finite(tmp_path):
     for value, dtype in ((np.nan, 'float32'), (1e6, 'float16')):
         with pytest.raises(tensors.CheckpointError, match='x in .*b.safetensors is not finite'):
-            checkpoint.save_theta(
+            thetas.save_theta(
                 tmp_path / 'b.safetensors', {'x': jnp.array([value])}, settings={}, dtype=dtype
             )
     with pytest.raises(tensors.CheckpointError, match="not 'int8'"):
-        checkpoint.save_theta(tmp_path / 'b.safetensors', {}, settings={}, dtype='int8')
+        thetas.save_theta(tmp_path / 'b.safetensors', {}, settings={}, dtype='int8')
     save_steps_of_nan = {'params': {'x': jnp.array([np.nan])}}
     with checkpoint.Manager(tmp_path / 'run' / 'checkpoints') as manager:
         manager.save(1, save_steps_of_nan, data_state={})
     with pytest.raises(tensors.CheckpointError, match='x in .*1 is not finite'):
-        checkpoint.load_theta(tmp_path / 'run')
+        thetas.load_theta(tmp_path / 'run')
 
 
 def test_learned_rates_are_kept_with_theta(tmp_path):
     params = {'conv': {'kernel': jnp.ones((2, 2))}, 'norm': {'scale': jnp.ones(2)}}
     rates = {'conv/kernel': np.float32(3e-4), 'norm/scale': np.float32(1e-6)}
     path = tmp_path / 'theta.safetensors'
-    checkpoint.save_theta(path, params, settings={}, rates=rates, dtype='float16')
-    found = checkpoint.load_theta(path)
+    thetas.save_theta(path, params, settings={}, rates=rates, dtype='float16')
+    found = thetas.load_theta(path)
     assert found.rates == rates  # float32, where float16 would round them
     assert found.fingerprint == tensors.fingerprint(params)
     with checkpoint.Manager(tmp_path / 'run' / 'checkpoints') as manager:
         state = {'params': params, 'log_rates': {name: jnp.log(r) for name, r in rates.items()}}
         manager.save(1, state, data_state={})
-    found = checkpoint.load_theta(tmp_path / 'run')
+    found = thetas.load_theta(tmp_path / 'run')
     assert found.rates == pytest.approx(rates)
     assert found.fingerprint == tensors.fingerprint(params)
 
@@ -580,6 +580,6 @@ def test_learned_rates_are_kept_with_theta(tmp_path):
 )
 def test_rates_that_are_none_are_refused(tmp_path, rates):
     path = tmp_path / 'theta.safetensors'
-    checkpoint.save_theta(path, {'x': jnp.ones(2)}, settings={}, rates=rates)
+    thetas.save_theta(path, {'x': jnp.ones(2)}, settings={}, rates=rates)
     with pytest.raises(tensors.CheckpointError, match='learned rate of'):
-        checkpoint.load_theta(path)
+        thetas.load_theta(path)

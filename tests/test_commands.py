@@ -14,7 +14,7 @@ from absl import flags
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax import checkpoint, sources, styles, transformer
+from metastyle_jax import sources, styles, thetas, transformer
 
 FAST = {'steps': 3, 'batch': 1, 'size': 32, 'style_size': 32}
 FAST_FLAGS = [f'--{name}={value}' for name, value in FAST.items()]
@@ -30,7 +30,7 @@ def command(name, monkeypatch, *arguments):
 def theta(tmp_path_factory):
     path = tmp_path_factory.mktemp('theta') / 'theta.safetensors'
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
-    checkpoint.save_theta(path, params, settings={})
+    thetas.save_theta(path, params, settings={})
     return path
 
 
@@ -65,7 +65,7 @@ def photo(tmp_path):
 def test_a_style_file_tells_where_it_comes_from(theta, painting, style, style_file):
     loaded = styles.load_style(style_file)
     assert loaded.style_name == painting.name
-    assert loaded.theta_sha256 == checkpoint.load_theta(theta).fingerprint
+    assert loaded.theta_sha256 == thetas.load_theta(theta).fingerprint
     assert loaded.settings['steps'] == 3
     assert loaded.adapted == 'all'
     assert [len(loaded.losses[part]) for part in ('total', 'content', 'style')] == [3, 3, 3]
@@ -95,7 +95,7 @@ def test_norm_adaptation_moves_and_keeps_norms_only(theta, painting, tmp_path):
 
 
 def test_one_theta_serves_any_number_of_adaptations(theta, painting):
-    loaded = checkpoint.load_theta(theta)
+    loaded = thetas.load_theta(theta)
     one, two = (metastyle_jax.adapt(painting, loaded, **FAST) for _ in range(2))
     for name, value in one.params.items():
         np.testing.assert_array_equal(two.params[name], value)
@@ -411,7 +411,7 @@ def test_a_style_of_another_theta_is_refused(theta, painting, photo, tmp_path):
     style = metastyle_jax.adapt(painting, theta, params='norm', **{**FAST, 'steps': 1})
     other = tmp_path / 'other.safetensors'
     params = transformer.init(jax.random.key(7), width=2, blocks=1)
-    checkpoint.save_theta(other, params, settings={})
+    thetas.save_theta(other, params, settings={})
     with pytest.raises(metastyle_jax.UserError, match='adapted from the θ'):
         metastyle_jax.stylize(style, photo, theta=other)
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 from metastyle_jax import (
     adaptation,
-    checkpoint,
     curves,
     data,
     evaluate,
@@ -22,6 +21,7 @@ from metastyle_jax import (
     optimizers,
     sources,
     tensors,
+    thetas,
     transformer,
     trial,
     types,
@@ -41,7 +41,7 @@ def network():
 
 def theta(seed):
     params = transformer.init(jax.random.key(seed), width=4, blocks=1)
-    return checkpoint.Theta(params, tensors.fingerprint(params), {})
+    return thetas.Theta(params, tensors.fingerprint(params), {})
 
 
 def grams(network):

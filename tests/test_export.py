@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 
 import metastyle_jax
-from metastyle_jax import checkpoint, looks, programs, styles, tensors, transformer
+from metastyle_jax import looks, programs, styles, tensors, thetas, transformer
 
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
 torch = pytest.importorskip('torch', reason='needs the extra bench')
@@ -36,18 +36,18 @@ def make_style(theta, seed, adapted='all'):
 def theta(tmp_path_factory):
     params = transformer.init(jax.random.key(0), width=4, blocks=1)
     path = tmp_path_factory.mktemp('theta') / 'theta.safetensors'
-    checkpoint.save_theta(path, params, settings={})
+    thetas.save_theta(path, params, settings={})
     return path
 
 
 @pytest.fixture(scope='module')
 def style(theta):
-    return make_style(checkpoint.load_theta(theta), 1)
+    return make_style(thetas.load_theta(theta), 1)
 
 
 @pytest.fixture(scope='module')
 def other(theta):
-    return make_style(checkpoint.load_theta(theta), 2, 'norm')
+    return make_style(thetas.load_theta(theta), 2, 'norm')
 
 
 def noise(size):

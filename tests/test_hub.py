@@ -7,7 +7,7 @@ import threading
 import jax
 import pytest
 
-from metastyle_jax import checkpoint, hub, transformer
+from metastyle_jax import hub, thetas, transformer
 from metastyle_jax.types import UserError
 
 COMMIT = '0123456789abcdef0123456789abcdef01234567'
@@ -65,7 +65,7 @@ def params():
 def server(tmp_path, monkeypatch, params):
     """A hub, and the client's settings that lead to it with an empty cache."""
     constants = pytest.importorskip('huggingface_hub.constants')
-    checkpoint.save_theta(tmp_path / hub.FILE, params, settings={}, dtype='float16')
+    thetas.save_theta(tmp_path / hub.FILE, params, settings={}, dtype='float16')
     with Hub((tmp_path / hub.FILE).read_bytes()) as served:
         address = f'http://127.0.0.1:{served.server_port}'
         for name, value in {
@@ -85,7 +85,7 @@ def server(tmp_path, monkeypatch, params):
 
 @pytest.mark.parametrize('word', ['hf://someone/theta', 'hf://someone/theta@v1'])
 def test_theta_comes_from_the_hub(server, params, word):
-    found = checkpoint.load_theta(word)
+    found = thetas.load_theta(word)
     half = jax.tree.map(lambda leaf: leaf.astype('float16').astype('float32'), params)
     assert all(
         map(lambda a, b: (a == b).all(), jax.tree.leaves(half), jax.tree.leaves(found.params))
@@ -96,12 +96,12 @@ def test_theta_comes_from_the_hub(server, params, word):
 
 def test_cache_serves_when_offline(server, monkeypatch):
     constants = pytest.importorskip('huggingface_hub.constants')
-    first = checkpoint.load_theta('hf://someone/theta')
+    first = thetas.load_theta('hf://someone/theta')
     asked = len(server.asked)
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
-    assert checkpoint.load_theta('hf://someone/theta').fingerprint == first.fingerprint
+    assert thetas.load_theta('hf://someone/theta').fingerprint == first.fingerprint
     with pytest.raises(UserError, match='not in the cache.*HF_HUB_OFFLINE'):
-        checkpoint.load_theta('hf://someone/other')
+        thetas.load_theta('hf://someone/other')
     assert len(server.asked) == asked
 
 
@@ -117,7 +117,7 @@ def test_cache_serves_when_offline(server, monkeypatch):
 )
 def test_what_the_hub_does_not_have(server, word, said):
     with pytest.raises(UserError, match=said):
-        checkpoint.load_theta(word)
+        thetas.load_theta(word)
 
 
 def test_hub_without_the_file(server, monkeypatch):
@@ -129,7 +129,7 @@ def test_hub_without_the_file(server, monkeypatch):
 def test_damaged_download_is_refused(server):
     server.content = server.content[:-1] + bytes([server.content[-1] ^ 1])
     with pytest.raises(UserError, match='damaged'):
-        checkpoint.load_theta('hf://someone/theta')
+        thetas.load_theta('hf://someone/theta')
 
 
 def test_missing_extra_is_named(monkeypatch):

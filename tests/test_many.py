@@ -18,13 +18,13 @@ from PIL import Image
 import metastyle_jax
 from metastyle_jax import (
     adaptation,
-    checkpoint,
     library,
     losses,
     many,
     parallel,
     styles,
     tensors,
+    thetas,
     together,
     transformer,
     vgg,
@@ -64,7 +64,7 @@ def make_library(names, theta=THETA, seed=0):
 
 @pytest.fixture(scope='module')
 def theta():
-    return checkpoint.Theta(THETA, tensors.fingerprint(THETA), {})
+    return thetas.Theta(THETA, tensors.fingerprint(THETA), {})
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -78,7 +78,7 @@ def small_vgg():
 @pytest.fixture
 def theta_file(tmp_path):
     path = tmp_path / 'theta.safetensors'
-    checkpoint.save_theta(path, THETA, settings={})
+    thetas.save_theta(path, THETA, settings={})
     return path
 
 
@@ -243,7 +243,7 @@ def test_a_stopped_library_goes_on_and_ends_as_one_that_was_not(theta, paintings
     with pytest.raises(UserError, match=r"match_colours was 'photo.png \w+', is 'photo.png"):
         many.adapt_many(paintings, theta, out=tmp_path / 'matched.safetensors', **matched)
     other = transformer.init(jax.random.key(5), width=2, blocks=1)
-    other = checkpoint.Theta(other, tensors.fingerprint(other), {})
+    other = thetas.Theta(other, tensors.fingerprint(other), {})
     with pytest.raises(UserError, match=f'{theta.fingerprint}, and this one is'):
         many.adapt_many(paintings, other, out=out, **FAST)
 

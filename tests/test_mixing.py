@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax import checkpoint, colours, mixing, render, styles, tensors, tiles, transformer
+from metastyle_jax import colours, mixing, render, styles, tensors, thetas, tiles, transformer
 from metastyle_jax.types import UserError
 
 
@@ -34,7 +34,7 @@ def make_style(seed, theta=THETA):
 
 @pytest.fixture(scope='module')
 def theta():
-    return checkpoint.Theta(THETA, tensors.fingerprint(THETA), {})
+    return thetas.Theta(THETA, tensors.fingerprint(THETA), {})
 
 
 @pytest.fixture(scope='module')

@@ -23,6 +23,7 @@ from metastyle_jax import (
     parallel,
     predict,
     tensors,
+    thetas,
     transformer,
     trees,
     vgg,
@@ -57,7 +58,7 @@ def predictor(network, theta):
 
 @pytest.fixture(scope='module')
 def whole(theta, predictor):
-    return checkpoint.Theta(theta, tensors.fingerprint(theta), {}, None, predictor)
+    return thetas.Theta(theta, tensors.fingerprint(theta), {}, None, predictor)
 
 
 def style_grams(network, seed=0):
@@ -191,7 +192,7 @@ def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(
         manager.save(1, one, data_state={})
         restored = manager.restore(start)
     helpers.assert_identical(restored.state.predictor, one.predictor)
-    helpers.assert_identical(checkpoint.load_theta(tmp_path).predictor, one.predictor.params)
+    helpers.assert_identical(thetas.load_theta(tmp_path).predictor, one.predictor.params)
 
 
 def test_training_a_predictor_alone_lowers_the_loss_of_each_style(network, theta):
@@ -243,8 +244,8 @@ def test_a_predictor_is_kept_with_theta_and_leaves_its_fingerprint(
     whole, predictor, tmp_path, dtype
 ):
     path = tmp_path / 'theta.safetensors'
-    checkpoint.save_theta(path, whole.params, settings={}, predictor=predictor, dtype=dtype)
-    found = checkpoint.load_theta(path)
+    thetas.save_theta(path, whole.params, settings={}, predictor=predictor, dtype=dtype)
+    found = thetas.load_theta(path)
     rounded = jax.tree.map(lambda leaf: leaf.astype(dtype).astype(jnp.float32), predictor)
     helpers.assert_identical(found.predictor, rounded)
     if dtype == 'float32':
@@ -260,9 +261,9 @@ def test_a_predictor_of_another_theta_is_refused(theta, predictor, tmp_path, bro
         'name': predictor._replace(out={**predictor.out, name: jnp.zeros((64, 99))}),
     }
     path = tmp_path / 'theta.safetensors'
-    checkpoint.save_theta(path, theta, settings={}, predictor=others[broken])
+    thetas.save_theta(path, theta, settings={}, predictor=others[broken])
     with pytest.raises(tensors.CheckpointError, match=r'theta\.safetensors has a predictor'):
-        checkpoint.load_theta(path)
+        thetas.load_theta(path)
 
 
 # Adaptation. --------------------------------------------------------------------------------------

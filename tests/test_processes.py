@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metastyle_jax import checkpoint, watch
+from metastyle_jax import thetas, watch
 
 TRAIN = """
 import jax, sys
@@ -79,7 +79,7 @@ def finish(started):
 
 
 def theta_of(folder, steps):
-    theta = checkpoint.load_theta(folder / 'checkpoints' / str(steps))
+    theta = thetas.load_theta(folder / 'checkpoints' / str(steps))
     return np.concatenate([np.ravel(x) for x in jax.tree.leaves(theta.params)])
 
 

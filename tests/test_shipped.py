@@ -10,23 +10,23 @@ import pytest
 import metastyle_jax
 from metastyle_jax import (
     adaptation,
-    checkpoint,
     images,
     looks,
     losses,
     sources,
     style_image,
+    thetas,
     transformer,
     vgg,
 )
 from metastyle_jax.baselines import johnson
 
-CARD = checkpoint.SHIPPED.parents[1] / 'docs' / 'MODEL_CARD.md'
+CARD = thetas.SHIPPED.parents[1] / 'docs' / 'MODEL_CARD.md'
 
 
 @pytest.fixture(scope='module')
 def theta():
-    return checkpoint.load_theta()
+    return thetas.load_theta()
 
 
 def test_it_is_a_transformer_of_the_standard_size_in_half_precision(theta):
@@ -35,7 +35,7 @@ def test_it_is_a_transformer_of_the_standard_size_in_half_precision(theta):
     assert theta.predictor is not None
     # Two bytes for each number: 3.36 MB of θ, 0.46 MB of its predictor; and names.
     numbers = sum(leaf.size for leaf in jax.tree.leaves((theta.params, theta.predictor)))
-    assert checkpoint.SHIPPED.stat().st_size < 2 * numbers + 5e4
+    assert thetas.SHIPPED.stat().st_size < 2 * numbers + 5e4
 
 
 def test_it_never_saw_what_it_is_evaluated_on(theta):

@@ -6,7 +6,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from metastyle_jax import checkpoint, styles, tensors, types
+from metastyle_jax import styles, tensors, thetas, types
 
 
 def make_style(adapted='all', theta=None, **changes):
@@ -28,7 +28,7 @@ def make_style(adapted='all', theta=None, **changes):
 @pytest.fixture
 def theta():
     params = helpers.make_params()
-    return checkpoint.Theta(params, tensors.fingerprint(params), {})
+    return thetas.Theta(params, tensors.fingerprint(params), {})
 
 
 def test_style_file_round_trip(tmp_path):
@@ -113,7 +113,7 @@ def test_values_that_are_not_finite_are_refused_even_under_a_right_sum(tmp_path)
 
 
 def test_what_is_no_style_file_is_refused(tmp_path):
-    checkpoint.save_theta(tmp_path / 'theta.safetensors', helpers.make_params(), settings={})
+    thetas.save_theta(tmp_path / 'theta.safetensors', helpers.make_params(), settings={})
     styles.save_style(tmp_path / 'whole.safetensors', make_style())
     data = (tmp_path / 'whole.safetensors').read_bytes()
     for name, content in {'empty': b'', 'cut': data[:-5], 'head': data[:50], 'text': b'hi'}.items():

@@ -30,6 +30,7 @@ from metastyle_jax import (
     parallel,
     predict,
     sources,
+    thetas,
     train,
     transformer,
     types,
@@ -79,7 +80,7 @@ def undisturbed(tmp_path_factory, cache):
 
 def theta_of(folder, steps=STEPS):
     """θ after so many steps, as bytes."""
-    theta = checkpoint.load_theta(folder / 'checkpoints' / str(steps))
+    theta = thetas.load_theta(folder / 'checkpoints' / str(steps))
     return [np.asarray(x).tobytes() for x in jax.tree.leaves(theta.params)]
 
 
@@ -298,7 +299,7 @@ def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
     train = importlib.import_module('metastyle_jax.train')
     params = transformer.init(jax.random.key(7), width=8, blocks=1)
     path = tmp_path / 'theta.safetensors'
-    checkpoint.save_theta(path, params, settings={})
+    thetas.save_theta(path, params, settings={})
     config = runpy.run_path(f'{ROOT}/configs/pretrained.py')['get_config']('tiny')
     assert train.starting_point(config, tmp_path) is None
     config.model.init = str(path)

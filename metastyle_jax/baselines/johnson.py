@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags, logging
 
 import metastyle_jax
-from metastyle_jax import checkpoint, cli, memory, styles, tensors, transformer
+from metastyle_jax import cli, memory, styles, tensors, thetas, transformer
 from metastyle_jax.types import UserError
 
 RATE = 1e-3  # of Adam, constant
@@ -27,7 +27,7 @@ USAGE = """Trains a network for one style from scratch (Johnson et al.).
 
 def initial(
     seed: int = 0, *, width: int = transformer.WIDTH, blocks: int = transformer.BLOCKS
-) -> checkpoint.Theta:
+) -> thetas.Theta:
     """A random initialization, to be used wherever θ is.
 
     Args:
@@ -36,7 +36,7 @@ def initial(
         blocks: residual blocks.
     """
     params = transformer.init(jax.random.key(seed), width=width, blocks=blocks)
-    return checkpoint.Theta(params, tensors.fingerprint(params), {'random': seed})
+    return thetas.Theta(params, tensors.fingerprint(params), {'random': seed})
 
 
 def train(

@@ -24,7 +24,7 @@ from unittest import mock
 import compiling
 import jax
 
-from metastyle_jax import checkpoint, train, types, vgg
+from metastyle_jax import checkpoint, thetas, train, types, vgg
 
 ROOT = pathlib.Path(types.__file__).parents[1]
 CONFIG = (
@@ -131,7 +131,7 @@ def half_written(folder: pathlib.Path) -> list[str]:
 
 def fingerprint(folder: pathlib.Path, step: int) -> str:
     """Of θ at a step of a run."""
-    return checkpoint.load_theta(folder / 'checkpoints' / str(step)).fingerprint
+    return thetas.load_theta(folder / 'checkpoints' / str(step)).fingerprint
 
 
 def digest(folder: pathlib.Path) -> dict[str, str]:

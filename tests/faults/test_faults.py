@@ -25,7 +25,7 @@ import jax
 import long_run
 import pytest
 
-from metastyle_jax import checkpoint, learner, sources
+from metastyle_jax import checkpoint, learner, sources, thetas
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs processes that are forked')
 FULL = os.environ.get('FAULTS') == 'full'
@@ -96,7 +96,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
             while_writing += bool(fault_runs.half_written(folder))
             assert max(fault_runs.steps(folder), default=0) >= before, 'a checkpoint was lost'
             if fault_runs.steps(folder):
-                checkpoint.load_theta(folder)  # what there is can be used at once
+                thetas.load_theta(folder)  # what there is can be used at once
         else:
             assert code == 0, log
             assert_undisturbed(folder, undisturbed)
@@ -214,7 +214,7 @@ def test_a_full_disk_is_told_and_with_more_space_the_run_goes_on(server, undistu
         assert 'ree some space' in log.splitlines()[-1]
         filler.unlink()
         if fault_runs.steps(folder):
-            checkpoint.load_theta(folder)
+            thetas.load_theta(folder)
         subprocess.run(['mount', '-o', f'remount,size={4 * needed}', filler.parent], check=True)
         code, log = server.train(folder, *TRAIN)
         assert code == 0, log

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import test_processes
 
-from metastyle_jax import checkpoint, predict, transformer, vgg, watch
+from metastyle_jax import predict, thetas, transformer, vgg, watch
 
 pytestmark = pytest.mark.skipif(os.environ.get('FAULTS') != 'full', reason='FAULTS=full runs them')
 
@@ -79,7 +79,7 @@ def test_a_starting_point_with_a_predictor_of_any_width_serves_all_processes(tmp
     network = vgg.random(jax.random.key(1), width=2)
     predictor = predict.create(jax.random.key(4), params, predict.features(network), hidden=65)
     theta = tmp_path / 'theta.safetensors'
-    checkpoint.save_theta(theta, params, settings={}, predictor=predictor)
+    thetas.save_theta(theta, params, settings={}, predictor=predictor)
     flags = [f'--config.model.init={theta}', '--config.model.predictor=True', '--config.steps=2']
     codes, logs = test_processes.finish(
         test_processes.start(tmp_path / 'run', cache, *flags, processes=2)
@@ -90,7 +90,7 @@ def test_a_starting_point_with_a_predictor_of_any_width_serves_all_processes(tmp
         test_processes.start(tmp_path / 'run', cache, *flags, '--config.steps=3', processes=2)
     )
     assert codes == [0, 0], logs
-    assert predict.hidden(checkpoint.load_theta(tmp_path / 'run').predictor) == 65
+    assert predict.hidden(thetas.load_theta(tmp_path / 'run').predictor) == 65
 
 
 def test_a_run_goes_on_with_other_devices_under_adam(tmp_path, cache):
