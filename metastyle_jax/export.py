@@ -1,6 +1,5 @@
 """Writes a style as a file that runs without this package: ONNX, StableHLO, or plain tensors."""
 
-import functools
 import json
 import os
 import pathlib
@@ -264,35 +263,28 @@ def architecture(params: Params) -> dict[str, Any]:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    text = functools.partial(flags.DEFINE_string, flag_values=values)
-    switch = functools.partial(flags.DEFINE_bool, flag_values=values)
-    flags.DEFINE_multi_string(
-        'style',
-        None,
-        'A style file that metastyle-adapt wrote; give it several times for a blend.',
-        flag_values=values,
+    add = cli.Flags(values)
+    add.several(
+        'style', None, 'A style file that metastyle-adapt wrote; give it several times for a blend.'
     )
-    text('out', None, 'The file to write: .onnx, .stablehlo or .safetensors.')
-    text('format', None, "'onnx', 'stablehlo' or 'safetensors' (default: that of --out).")
-    text('pixels', 'float32', "Of input and output: 'float32' in 0..1, or 'uint8'.")
-    flags.DEFINE_list(
+    add.text('out', None, 'The file to write: .onnx, .stablehlo or .safetensors.')
+    add.text('format', None, "'onnx', 'stablehlo' or 'safetensors' (default: that of --out).")
+    add.text('pixels', 'float32', "Of input and output: 'float32' in 0..1, or 'uint8'.")
+    add.words(
         'weights',
         None,
         'Of a blend: 0.3,0.7 for two styles, not negative, of the sum 1 (default: equal ones).',
-        flag_values=values,
     )
-    flags.DEFINE_float(
-        'strength', 1.0, 'From 0, the photograph, to 1, the full style.', flag_values=values
-    )
-    switch('keep_colours', False, "Keep the photograph's colours.")
-    text(
+    add.real('strength', 1.0, 'From 0, the photograph, to 1, the full style.')
+    add.switch('keep_colours', False, "Keep the photograph's colours.")
+    add.text(
         'theta',
         None,
         "What the style was adapted from; needed for styles of 'norm' and for --strength, where it "
         'is not the one that comes with the package.',
     )
-    switch('check', True, 'Run the program beside JAX before it is written.')
-    switch('overwrite', False, 'Replace an existing file.')
+    add.switch('check', True, 'Run the program beside JAX before it is written.')
+    add.switch('overwrite', False, 'Replace an existing file.')
 
 
 def main(values: flags.FlagValues) -> int:

@@ -31,39 +31,31 @@ Prepare = Callable[[int], tuple[pipeline.Render, dict[str, Any]]]
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of moving pictures."""
-    flags.DEFINE_integer(
+    add = cli.Flags(values)
+    add.number(
         'batch',
         None,
         f'Frames, or styles of --all, at once (default: {BATCH}; of frames on CPU 1).',
-        flag_values=values,
     )
-    flags.DEFINE_bool(
-        'resume', False, 'Go on with the video that a stopped run has begun.', flag_values=values
+    add.switch('resume', False, 'Go on with the video that a stopped run has begun.')
+    add.real(
+        'steady', 0.0, 'Against flicker, 0 to below 1: how much of a frame goes over into the next.'
     )
-    flags.DEFINE_float(
-        'steady',
-        0.0,
-        'Against flicker, 0 to below 1: how much of a frame goes over into the next.',
-        flag_values=values,
-    )
-    flags.DEFINE_string(
+    add.text(
         'frame_size',
         None,
         'WIDTHxHEIGHT of raw frames on the standard input, or to ask a camera for.',
-        flag_values=values,
     )
-    flags.DEFINE_string(
+    add.text(
         'frame_rate',
         None,
         'Of raw frames on the standard input (25 if not given), or to ask a camera for.',
-        flag_values=values,
     )
-    flags.DEFINE_string(
+    add.text(
         'pixel_format',
         'rgb24',
         "Of --input=- and --output=-: raw frames, 'rgb24', or 'y4m' (YUV4MPEG2), which tells size "
         'and rate.',
-        flag_values=values,
     )
 
 

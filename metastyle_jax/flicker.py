@@ -101,9 +101,10 @@ def flicker(frames_in: Iterable[np.ndarray], frames_out: Iterable[np.ndarray]) -
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    flags.DEFINE_string('input', None, 'The original video.', flag_values=values)
-    flags.DEFINE_string('output', None, 'The stylized one.', flag_values=values)
-    flags.DEFINE_integer('frames', 100, 'At most so many frames.', flag_values=values)
+    add = cli.Flags(values)
+    add.text('input', None, 'The original video.')
+    add.text('output', None, 'The stylized one.')
+    add.number('frames', 100, 'At most so many frames.')
 
 
 def main(values: flags.FlagValues) -> int:

@@ -3,7 +3,6 @@
 One forward pass of the transformer of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
 
-import functools
 import os
 import pathlib
 import sys
@@ -229,85 +228,55 @@ def _writable_name(name: str) -> str:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    text = functools.partial(flags.DEFINE_string, flag_values=values)
-    flags.DEFINE_multi_string(
-        'style',
-        None,
-        'A style file, or LIBRARY.safetensors:NAME; several for a blend.',
-        flag_values=values,
+    add = cli.Flags(values)
+    add.several('style', None, 'A style file, or LIBRARY.safetensors:NAME; several for a blend.')
+    add.words('weights', None, 'Of a blend: 0.3,0.7 for two styles (default: equal ones).')
+    add.several(
+        'mask', None, 'Grey, white where a style goes: for each --style, or all but the first.'
     )
-    flags.DEFINE_list(
-        'weights',
-        None,
-        'Of a blend: 0.3,0.7 for two styles (default: equal ones).',
-        flag_values=values,
-    )
-    flags.DEFINE_multi_string(
-        'mask',
-        None,
-        'Grey, white where a style goes: for each --style, or all but the first.',
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        'feather',
-        FEATHER,
-        "Softness of the masks' edges, as a share of the shorter side.",
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        'strength', 1.0, 'From 0, the photograph, to 1, the full style.', flag_values=values
-    )
-    flags.DEFINE_bool(
+    add.real('feather', FEATHER, "Softness of the masks' edges, as a share of the shorter side.")
+    add.real('strength', 1.0, 'From 0, the photograph, to 1, the full style.')
+    add.switch(
         'keep_colours',
         False,
         "Keep the photograph's colours; the style gives the brightness alone.",
-        flag_values=values,
     )
-    flags.DEFINE_integer(
-        'grid',
-        None,
-        'Draw a strip of so many between two styles, or a square between four.',
-        flag_values=values,
+    add.number(
+        'grid', None, 'Draw a strip of so many between two styles, or a square between four.'
     )
-    flags.DEFINE_integer(
+    add.number(
         'animate',
         None,
         'Write a moving picture (.webp, .gif, .png) of so many frames between styles.',
-        flag_values=values,
     )
-    flags.DEFINE_integer(
-        'milliseconds', 100, 'That a frame of --animate is shown.', flag_values=values
-    )
-    flags.DEFINE_bool(
+    add.number('milliseconds', 100, 'That a frame of --animate is shown.')
+    add.switch(
         'all',
         False,
         'Render one picture in every style of a library: into a folder, or, where --output is a '
         'picture, as a contact sheet.',
-        flag_values=values,
     )
-    text(
+    add.text(
         'input',
         None,
         'A picture, a folder of them, searched with its sub-folders, a video, camera:0, or - for '
         'frames on the standard input.',
     )
-    text(
+    add.text(
         'output',
         None,
         'The picture (.png, .jpg, .webp), folder or video (.mp4, .mkv) to write, or - for frames '
         'on the standard output.',
     )
-    text(
+    add.text(
         'theta',
         None,
         "What the style was adapted from; needed for styles of 'norm' and for --strength, where it "
         'is not the one that comes with the package.',
     )
-    flags.DEFINE_integer(
-        'max_size', None, 'Reduce the longer side to this many pixels.', flag_values=values
-    )
-    text('tile', 'auto', "Work in strips: 'auto' for large pictures, 'always', 'never'.")
-    flags.DEFINE_bool('overwrite', False, 'Replace existing files.', flag_values=values)
+    add.number('max_size', None, 'Reduce the longer side to this many pixels.')
+    add.text('tile', 'auto', "Work in strips: 'auto' for large pictures, 'always', 'never'.")
+    add.switch('overwrite', False, 'Replace existing files.')
     film.define_flags(values)
 
 

