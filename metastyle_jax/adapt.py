@@ -159,7 +159,7 @@ def adapt(
         settings={**settings, 'vgg': vgg.digest(vgg_params)},
         losses={
             part: [round(float(getattr(loss, part)), 5) for loss in history]
-            for part in ('total', 'content', 'style')
+            for part in losses.PARTS
         },
     )
 

@@ -53,7 +53,6 @@ one style, is always among them. The same command goes on after a stop, and with
 """
 RANDOM = 'random'
 _NAME = r'[\w.+-]+'
-_PARTS = ('total', 'content', 'style')
 
 
 def open_held_out(
@@ -252,7 +251,7 @@ def _measure(
         engine, large = means.matcher
         outputs = matching.stylize(engine, large, painting, size=settings.size)
         loss = _picture_loss(outputs, means.vgg_params, data.as_float(means.squares), grams)
-        entry['matching'] = {part: float(getattr(loss, part)) for part in _PARTS}
+        entry['matching'] = {part: float(getattr(loss, part)) for part in losses.PARTS}
     if settings.gatys:
         params = made[next(iter(means.starts))].params
         entry['gatys'] = _gatys(means.squares[0], grams, means.vgg_params, params, settings)

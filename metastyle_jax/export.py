@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from metastyle_jax import cli, library, looks, programs, styles, tensors, transformer
+from metastyle_jax import cli, layers, library, looks, programs, styles, tensors, transformer
 from metastyle_jax._version import __version__
 from metastyle_jax.types import Params, UserError
 
@@ -237,12 +237,12 @@ def architecture(params: Params) -> dict[str, Any]:
     layer = lambda name, size=3, stride=1, **more: {
         'name': name, 'size': size, 'stride': stride, 'norm': True, 'relu': True, **more
     }  # fmt: skip
-    layers = [layer('down1', 9), layer('down2', stride=2), layer('down3', stride=2)]
+    order = [layer('down1', 9), layer('down2', stride=2), layer('down3', stride=2)]
     for i in range(blocks):
         first, second = (f'block{i + 1}/{part}' for part in ('first', 'second'))
-        layers += [layer(first), layer(second, relu=False, add_input_of=first)]
-    layers += [layer('up1', upsample_to='down2'), layer('up2', upsample_to='down1')]
-    layers.append(layer('out', 9, norm=False, relu=False, sigmoid=True))
+        order += [layer(first), layer(second, relu=False, add_input_of=first)]
+    order += [layer('up1', upsample_to='down2'), layer('up2', upsample_to='down1')]
+    order.append(layer('out', 9, norm=False, relu=False, sigmoid=True))
     return {
         'input': 'RGB in 0..1; height and width at least 16',
         'margin': transformer.MARGIN,
@@ -253,11 +253,11 @@ def architecture(params: Params) -> dict[str, Any]:
         'convolution': 'cross-correlation; extended by reflection, without the border pixel, by '
         'size // 2 pixels on each side; [ceil(height / stride), ceil(width / stride)]',
         'norm': 'of each channel of each image over its pixels, biased variance',
-        'epsilon': 1e-5,
+        'epsilon': layers.EPSILON,
         'upsample_to': 'before the convolution: nearest neighbour by two, cropped at the end to '
         'the size of the layer named',
         'add_input_of': 'after the norm: the input of the layer named is added',
-        'layers': layers,
+        'layers': order,
     }
 
 

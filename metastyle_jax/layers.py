@@ -15,6 +15,7 @@ import numpy as np
 from metastyle_jax import convolution
 from metastyle_jax.types import Array, UserError
 
+EPSILON = 1e-5  # of instance norm
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # Rows of kernel weights that each of the two phases of an upsampled image sees of the original:
 # `_PHASES[phase, tap of two, tap of three]`.
@@ -185,7 +186,7 @@ def _fold_kernel(kernel: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames='epsilon', inline=True)
-def instance_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5) -> Array:
+def instance_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = EPSILON) -> Array:
     """Normalizes each channel of each image over its pixels, then scales and shifts it.
 
     `x·rsqrt(var + ε)` keeps the gradient finite on constant channels, which `x/(std + ε)` does not.

@@ -130,7 +130,8 @@ def merge(one: Library, other: Library) -> Library:
         return one
     entries = one.entries | other.entries
     names = [*one.entries, *other.entries]
-    rows = [len(names) - 1 - names[::-1].index(name) for name in sorted(entries)]
+    place = {name: row for row, name in enumerate(names)}  # the last of those with one name
+    rows = [place[name] for name in sorted(entries)]
 
     def join(first: np.ndarray | None, second: np.ndarray) -> np.ndarray:
         return (np.concatenate([first, second]) if one.entries else second)[rows]

@@ -16,6 +16,7 @@ from metastyle_jax.types import Array
 
 CONTENT_WEIGHT = 1.0
 STYLE_WEIGHT = 1e5
+PARTS = ('total', 'content', 'style')  # of a `Loss`, those that are one number
 CONTENT_LAYER = 1  # relu2_2, the second of the style layers relu1_2, relu2_2, relu3_3, relu4_3
 
 

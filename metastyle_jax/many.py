@@ -38,7 +38,6 @@ from metastyle_jax.types import Params, UserError
 
 AT_ONCE = 8
 _KEPT = 2**29  # bytes of photographs that are kept for the next styles instead of decoded anew
-_PARTS = ('total', 'content', 'style')
 
 
 class Adapted(NamedTuple):
@@ -356,7 +355,9 @@ class _Group:
     ) -> _Made | None:
         """Adapted norms of the paintings, or None where it was stopped."""
         filled = [*chosen, *[chosen[-1]] * (self.count - len(chosen))]
-        grams = tuple(np.stack(layers) for layers in zip(*(one.grams for one in filled)))  # noqa: B905
+        grams = tuple(
+            np.stack(layers) for layers in zip(*(one.grams for one in filled), strict=True)
+        )
         state, _, _ = self._start()
         starts = [tensors.flatten(self._begin(one.grams)) for one in filled]
         fast = {name: jnp.stack([each[name] for each in starts]) for name in state.fast}
@@ -392,7 +393,7 @@ def _finite(
             chosen[i].sha256,
             {
                 part: [round(float(getattr(loss, part)[i]), 5) for loss in (made.first, made.last)]
-                for part in _PARTS
+                for part in losses.PARTS
             },
         )
         for i in rows

@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax import convolution
+from metastyle_jax import convolution, layers
 from metastyle_jax.types import Array, Params
 
 STRIP = 2**18  # pixels of the largest layer that a strip has
 BYTES_PER_PIXEL = 400  # of temporaries of one pass over a whole picture, by XLA's count on CPU
 ONE_PASS = 2 * 2**30  # bytes that one pass may take
-EPSILON = 1e-5  # of instance norm
 
 
 class _Map(NamedTuple):
@@ -135,7 +134,7 @@ def _layer(
         tick()
     if last:
         return _Map(out, x.scale, x.shift, relu=False)
-    scale = np.asarray(params['norm']['scale']) / np.sqrt(spread / count + EPSILON)
+    scale = np.asarray(params['norm']['scale']) / np.sqrt(spread / count + layers.EPSILON)
     shift = np.asarray(params['norm']['bias']) - mean * scale
     return _Map(out, scale.astype(np.float32), shift.astype(np.float32), relu=True)
 

@@ -7,7 +7,7 @@ Shapes in docstrings use these letters:
     H, W  height and width in pixels     L  style layers of the loss network
 
 Inside the package an image is RGB, float32 in 0..1, channels last: ``[N, H, W, 3]``. Unsigned
-bytes occur in `images`, `sources` and `data` only.
+bytes occur where pictures are read and written, and in batches until a step takes them.
 """
 
 from typing import Any, TypeAlias
