@@ -232,14 +232,15 @@ def _measure(
     """What `results.json` says of one style, and outputs of each initialization by step."""
     settings = means.settings
     grams = style_image.grams(means.vgg_params, painting)
-    shown = sorted({0, min(50, settings.steps), settings.steps})
+    shown = {0, min(50, settings.steps), settings.steps}
     entry: dict[str, Any] = {'curves': {}}
     made: dict[str, trial.Outputs] = {}
     for name, theta in means.starts.items():
+        own = _settings_of(name, settings)
         with _batches(means) as batches:
             curve, made[name] = trial.adaptation_curve(
                 theta, grams, means.vgg_params, batches, means.squares,
-                settings=_settings_of(name, settings), keep=shown,
+                settings=own, keep=sorted({*shown, own.steps}),
             )  # fmt: skip
         entry['curves'][name] = curve._asdict()
         if means.judge is not None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 from metastyle_jax import (
@@ -315,6 +316,13 @@ def test_plot_and_sheet_are_pictures(evaluated):
     for name in ('curves.png', 'sheet_ours.png', 'sheet_random.png'):
         with Image.open(folder / name) as picture:
             assert np.asarray(picture.convert('RGB')).std() > 5
+
+
+def test_sheets_show_the_last_step_of_each_initialization(evaluated):
+    folder, _ = evaluated
+    cells = safetensors.numpy.load_file(folder / 'cells.safetensors')
+    steps = {tuple(key.split('/')[::2]) for key in cells if not key.startswith('style')}
+    assert steps == {('ours', '0'), ('ours', '3'), ('random', '0'), ('random', '2')}
 
 
 def test_set_aside_contents_are_not_adapted_on(tmp_path):
