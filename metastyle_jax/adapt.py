@@ -9,7 +9,7 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -31,10 +31,9 @@ from metastyle_jax import (
     style_image,
     styles,
     thetas,
-    transformer,
     vgg,
 )
-from metastyle_jax.types import UserError
+from metastyle_jax.types import Array, Params, UserError
 
 USAGE = """Adapts a meta-trained network to one style image.
 
@@ -115,12 +114,7 @@ def adapt(
         'match_colours': palette_name, 'params': params,
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
-    settings = adaptation.check_settings(settings)
-    if not isinstance(theta, thetas.Theta):
-        theta = thetas.load_theta(theta)
-    transformer.check(theta.params)
-    if inner_steps and theta.rates is None:
-        raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
+    settings, theta = adaptation.settle(settings, theta)
     picture, name, digest = style_image.read(style, style_size)
     if palette is not None:
         picture = colours.match(picture, palette)
@@ -129,29 +123,10 @@ def adapt(
     if content_exclude:
         contents = sources.without(contents, content_exclude)
     grams = style_image.grams(vgg_params, picture)
-    if settings['rate'] is None:
-        settings['rate'] = adaptation.rate_from(theta, begin, params)
-    inner = adaptation.learned(theta, steps=inner_steps)
-    first = adaptation.begin(theta, grams, begin)
-    state, fixed, plan = adaptation.start(first, params, inner, schedule=schedule)
-    weights = adaptation.Weights(settings['rate'], content_weight, style_weight)
-    history: list[losses.Loss] = []
-    with (
-        data.content_batches(contents, batch=batch, size=size, seed=seed) as batches,
-        metrics.progress(
-            range(steps), description='adapting', unit='step', disable=not progress
-        ) as bar,
-    ):
-        for step in bar:
-            contents_now = jnp.asarray(next(batches))
-            state, loss = adaptation.adapt_step(
-                state, fixed, vgg_params, contents_now, grams, weights, plan=plan
-            )
-            history.append(jax.device_get(loss))
-            adaptation.check_finite(history[-1], step, weights)
-            bar.set_postfix(total=f'{history[-1].total:.4g}', refresh=False)
+    with data.content_batches(contents, batch=batch, size=size, seed=seed) as batches:
+        found, history = _descend(theta, grams, vgg_params, batches, settings, progress=progress)
     return styles.Style(
-        params={key: np.asarray(leaf) for key, leaf in state.fast.items()},
+        params=found,
         adapted=params,
         style_name=name,
         style_sha256=digest,
@@ -162,6 +137,40 @@ def adapt(
             for part in losses.PARTS
         },
     )
+
+
+def _descend(
+    theta: thetas.Theta,
+    grams: tuple[Array, ...],
+    vgg_params: Params,
+    batches: Iterator[np.ndarray],
+    settings: dict[str, Any],
+    *,
+    progress: bool,
+) -> tuple[dict[str, np.ndarray], list[losses.Loss]]:
+    """All steps of an adaptation: the adapted tensors by name, and the loss before each step."""
+    state, fixed, plan = adaptation.start(
+        adaptation.begin(theta, grams, settings['begin']),
+        settings['params'],
+        adaptation.learned(theta, steps=settings['inner_steps']),
+        schedule=settings['schedule'],
+    )
+    weights = adaptation.Weights(
+        *(settings[name] for name in ('rate', 'content_weight', 'style_weight'))
+    )
+    history: list[losses.Loss] = []
+    with metrics.progress(
+        range(settings['steps']), description='adapting', unit='step', disable=not progress
+    ) as bar:
+        for step in bar:
+            contents = jnp.asarray(next(batches))
+            state, loss = adaptation.adapt_step(
+                state, fixed, vgg_params, contents, grams, weights, plan=plan
+            )
+            history.append(jax.device_get(loss))
+            adaptation.check_finite(history[-1], step, weights)
+            bar.set_postfix(total=f'{history[-1].total:.4g}', refresh=False)
+    return {name: np.asarray(leaf) for name, leaf in state.fast.items()}, history
 
 
 def define_flags(values: flags.FlagValues) -> None:

@@ -6,6 +6,7 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 import functools
 import math
 import numbers
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -185,6 +186,34 @@ def start(
     rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
     inner_state = optimizers.inner(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
     return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
+
+
+def settle(
+    settings: dict[str, Any], theta: str | os.PathLike | thetas.Theta | None
+) -> tuple[dict[str, Any], thetas.Theta]:
+    """Checks the settings of an adaptation, reads θ, and fills in the rate.
+
+    Args:
+        settings: arguments of `adapt.adapt`.
+        theta: what to adapt, or where it is, see `thetas.load_theta`.
+
+    Returns:
+        The settings, and θ.
+
+    Raises:
+        UserError: a value or θ is not usable, or θ has no inner loop that is asked for.
+    """
+    settings = check_settings(settings)
+    if not isinstance(theta, thetas.Theta):
+        theta = thetas.load_theta(theta)
+    transformer.check(theta.params)
+    if settings['inner_steps'] and theta.rates is None:
+        raise UserError(
+            f'inner_steps={settings["inner_steps"]}: this θ has no learned rates, leave it out'
+        )
+    if settings['rate'] is None:
+        settings['rate'] = rate_from(theta, settings['begin'], settings['params'])
+    return settings, theta
 
 
 def check_settings(settings: dict[str, Any]) -> dict[str, Any]:

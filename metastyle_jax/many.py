@@ -31,7 +31,6 @@ from metastyle_jax import (
     tensors,
     thetas,
     together,
-    transformer,
     vgg,
 )
 from metastyle_jax.types import Params, UserError
@@ -152,17 +151,10 @@ def adapt_many(
         'match_colours': palette_name, 'params': 'norm',
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
-    settings = adaptation.check_settings(settings)
+    settings, theta = adaptation.settle(settings, theta)
     if not isinstance(styles_at_once, int) or styles_at_once < 1:
         raise UserError(f'styles_at_once={styles_at_once}: it must be a whole number of at least 1')
     devices = parallel.count(devices, name='devices')
-    if not isinstance(theta, thetas.Theta):
-        theta = thetas.load_theta(theta)
-    transformer.check(theta.params)
-    if inner_steps and theta.rates is None:
-        raise UserError(f'inner_steps={inner_steps}: this θ has no learned rates, leave it out')
-    if settings['rate'] is None:
-        settings['rate'] = adaptation.rate_from(theta, begin, 'norm')
     vgg_params = vgg.load(vgg_file)
     settings['vgg'] = vgg.digest(vgg_params)
     found = _begin(out, theta, settings, overwrite)
