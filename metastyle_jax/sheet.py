@@ -20,7 +20,8 @@ def contact_sheet(
     """Lays pictures out in a grid on white, each with its caption beneath.
 
     Args:
-        rows: pictures, `[H, W, 3]` float32 in 0..1 of any size, downscaled to fit their cell.
+        rows: pictures, `[H, W, 3]` float32 in 0..1 of any size, downscaled to fit their cell; a row
+            is as high as its tallest picture.
         captions: one a picture, shortened to the cell's width; '' for none.
         cell: side of the square that holds a picture, in pixels.
 
@@ -40,18 +41,21 @@ def contact_sheet(
     font = ImageFont.load_default(size=max(10, cell // 14))
     strip = math.ceil(font.getbbox('Ag')[3]) + 2 if any(any(row) for row in captions) else 0
     gap = max(4, cell // 32)
-    pitch_y, pitch_x = cell + strip + gap, cell + gap
-    sheet = np.ones((len(rows) * pitch_y + gap, max(layout) * pitch_x + gap, 3), np.float32)
-    for i, (row, words) in enumerate(zip(rows, captions, strict=True)):
-        for j, (image, caption) in enumerate(zip(row, words, strict=True)):
-            y, x = gap + i * pitch_y, gap + j * pitch_x
-            small = images.fit(image, cell)
+    smalls = [[images.fit(image, cell) for image in row] for row in rows]
+    heights = [max((len(image) for image in row), default=0) for row in smalls]
+    pitch = cell + gap
+    shape = (sum(heights) + len(rows) * (strip + gap) + gap, max(layout) * pitch + gap, 3)
+    sheet, y = np.ones(shape, np.float32), gap
+    for row, words, tallest in zip(smalls, captions, heights, strict=True):
+        for j, (small, caption) in enumerate(zip(row, words, strict=True)):
+            x = gap + j * pitch
             height, width = small.shape[:2]
-            top, left = y + (cell - height) // 2, x + (cell - width) // 2
+            top, left = y + (tallest - height) // 2, x + (cell - width) // 2
             sheet[top : top + height, left : left + width] = small
             if caption:
                 below = _caption(caption, font, cell, strip)
-                sheet[y + cell : y + cell + strip, x : x + cell] = below[..., np.newaxis]
+                sheet[y + tallest : y + tallest + strip, x : x + cell] = below[..., np.newaxis]
+        y += tallest + strip + gap
     return sheet
 
 

@@ -11,7 +11,7 @@ def test_contact_sheet_places_pictures_and_captions():
     red[..., 0] = 1
     tiny = np.zeros((4, 4, 3), np.float32)
     plain = sheet.contact_sheet([[red, tiny], [tiny]], captions=[['', ''], ['']], cell=64)
-    assert plain.shape == (4 + 2 * 68, 4 + 2 * 68, 3)
+    assert plain.shape == (4 + 68 + 8, 4 + 2 * 68, 3)  # rows of 64 and 4, and gaps of 4
     assert plain.dtype == np.float32
     np.testing.assert_allclose(plain[36, 36], [1, 0, 0], atol=1e-5)
     assert (plain[72:, 72:] == 1).all()  # the short row is padded with white
