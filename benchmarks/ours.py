@@ -89,7 +89,7 @@ class Stylize:
 
 
 class Adapt:
-    """`adapt.adapt_step`, from the bytes of a batch on."""
+    """`adaptation.adapt_step`, from the bytes of a batch on."""
 
     def __init__(self, task: tasks.Task, theta: Params, loss_network: Params) -> None:
         style = data.as_float(inputs.images(1, task.size, seed=3))

@@ -9,6 +9,10 @@ if [ $# -lt 2 ]; then
   sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
+if [[ ${3:-} == -* ]]; then
+  echo "$3 comes before RUN: name the folder of the run first" >&2
+  exit 2
+fi
 for folder in "$1" "$2"; do
   if [ ! -d "$folder" ]; then
     echo "$folder is no folder: give one of photographs and one of paintings" >&2

@@ -260,7 +260,12 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     """Whether a value is a finite number."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number may exceed all floats
+        return False
 
 
 def check_finite(loss: losses.Loss, step: int, weights: Weights) -> None:

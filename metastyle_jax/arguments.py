@@ -44,12 +44,19 @@ def is_float(leaf: Any) -> bool:
     )
 
 
-def check_rates(rates: dict[str, Array] | None, fast: dict[str, Array]) -> None:
-    """Raises UserError unless there is a rate for each adapted tensor, of a shape for it."""
+def check_rates(rates: Any) -> None:
+    """Raises UserError unless learned rates are a dict of floats, or None."""
     if rates is None:
         return
     if not isinstance(rates, dict):
         raise UserError(f'learned rates are of {type(rates).__name__}: give a dict by name')
+    for name, rate in rates.items():
+        if not is_float(rate):
+            raise UserError(f'the learned rate of {name!r} is {rate!r}: give a float, as 0.1')
+
+
+def check_shapes(rates: dict[str, Array], fast: dict[str, Array]) -> None:
+    """Raises UserError unless there is a rate for each adapted tensor, of a shape for it."""
     if set(rates) != set(fast):
         wrong = ', '.join(sorted(set(rates) ^ set(fast)))
         raise UserError(f'learned rates and adapted parameters differ in {wrong}')

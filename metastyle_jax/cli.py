@@ -160,7 +160,8 @@ _NEEDED = {
 def _complaint(error: Exception) -> str:
     """What absl or ml_collections complains of, in the words of a user."""
     text = ' '.join(str(error).split()) or type(error).__name__
-    if isinstance(error, KeyError | AttributeError):
+    # Of an entry on the command line; a configuration file may raise such errors too.
+    if isinstance(error, KeyError | AttributeError) and any('--config.' in x for x in sys.argv):
         entry = re.fullmatch(r'\W*(\w+?)\W*(?:nDid you mean "(\w+)".*)?', text)
         if entry:
             meant = f'; is {entry[2]!r} meant?' if entry[2] else ''

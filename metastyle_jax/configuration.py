@@ -101,7 +101,10 @@ def check(config: Any) -> None:
     """
     for name, entry in ENTRIES.items():
         _check_entry(name, _value(config, name), entry)
-    transformer.adapted(config.inner.params)
+    try:
+        transformer.adapted(config.inner.params)
+    except UserError as error:
+        raise UserError(f'config.inner.{error}') from error
     check_inner(config)
     if config.data.keep_grams and config.data.style_fit != 'squash':
         raise UserError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from absl import flags, logging
 
-from metastyle_jax import film, images, library, looks, metrics, mixing, render, sheet, tiles
+from metastyle_jax import film, images, library, looks, metrics, mixing, render, sheet
 from metastyle_jax.types import UserError
 
 CELL = 256  # side of a picture in a contact sheet of all styles
@@ -140,7 +140,7 @@ def _in_all_styles(
     how = {**options(values), 'theta': theta}
     height, width = pixels.shape[:2]
     batch = 1 if values.tile == 'always' else min(values.batch or film.BATCH, len(found.entries))
-    while batch > 1 and not tiles.fits(batch * height, width):
+    while batch > 1 and not render.fits(batch, height, width):
         batch -= 1
     with metrics.progress(description='stylizing', unit='style', total=len(found.entries)) as bar:
         for begin in range(0, len(found.entries), batch):

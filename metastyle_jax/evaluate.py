@@ -33,6 +33,7 @@ from metastyle_jax import (
     record,
     sources,
     style_image,
+    tensors,
     thetas,
     transformer,
     trial,
@@ -144,7 +145,8 @@ def evaluate(
                 f'inner_steps={settings.inner_steps}: the θ {name!r} has no learned rates, leave '
                 'it out'
             )
-    found = record.Record(folder, _facts(starts, contents, paintings, held_out, settings))
+    facts = _facts(starts, contents, paintings, held_out, settings)
+    found = record.Record(folder, {**facts, 'vgg': vgg.digest(vgg_params)})
     order = np.random.default_rng(settings.seed).permutation(len(paintings))
     chosen = [int(i) for i in order[: styles or len(order)]]
     missing = [i for i in chosen if paintings.name(i) not in found]
@@ -170,6 +172,10 @@ def _facts(
     return {
         'settings': dataclasses.asdict(settings),
         'thetas': {name: theta.fingerprint for name, theta in starts.items()},
+        'with': {
+            name: tensors.fingerprint((theta.predictor, theta.rates))[:16]
+            for name, theta in starts.items()
+        },
         'rates': {
             name: trial.rate_of(theta, _settings_of(name, settings))
             for name, theta in starts.items()
@@ -362,6 +368,13 @@ def check(settings: trial.Settings) -> None:
         if getattr(settings, name) < bound:
             raise UserError(f'--{name}={getattr(settings, name)}: it must be at least {bound}')
     data.check_seed(settings.seed)
+    if settings.batch > adaptation.MOST:
+        raise UserError(f'--batch={settings.batch}: it must be at most {adaptation.MOST}')
+    if settings.inner_steps > settings.steps:
+        raise UserError(
+            f'--inner_steps={settings.inner_steps} is more than --steps={settings.steps}, of which '
+            'they are the first'
+        )
     if settings.rate is not None and not 0 < settings.rate < float('inf'):
         raise UserError(f'--rate={settings.rate}: it must be above zero')
 
@@ -381,6 +394,8 @@ def main(values: flags.FlagValues) -> None:
     paintings = sources.open_source(values.style, kind='style')
     if values.held_out:
         contents, paintings = (sources.held_out(source) for source in (contents, paintings))
+    if '://' in values.workdir:
+        raise UserError(f'--workdir={values.workdir}: name a folder of this machine, not a bucket')
     folder = pathlib.Path(values.workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -441,16 +441,17 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         paths = [Path(root, entry) for entry in files if not entry.startswith('.')]
         found += [path for path in paths if path.suffix.lower() in SUFFIXES_IN]
         others += [path for path in paths if path.suffix.lower() in _NOT_READ]
+    kinds = ', '.join(sorted({path.suffix.lower() for path in others}))
     if others:
-        kinds = ', '.join(sorted({path.suffix.lower() for path in others}))
         logging.warning(
-            '%s: passed over %d pictures that are not read (%s): convert them to .png or .jpg',
+            '%s: passed over what is not read (%d of %s): convert it to .png or .jpg',
             top,
             len(others),
             kinds,
         )
     if not found:
-        raise ImageError(f'{top}: holds no pictures; these are accepted: {known}')
+        instead = f' (but {len(others)} of {kinds})' if others else ''
+        raise ImageError(f'{top}: holds no pictures{instead}; these are accepted: {known}')
     return sorted(found, key=lambda path: path.relative_to(top).as_posix())
 
 

@@ -7,6 +7,7 @@ there. Where the adaptation itself is: `together`.
 import functools
 import hashlib
 import itertools
+import numbers
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -152,7 +153,7 @@ def adapt_many(
         'content_weight': content_weight, 'style_weight': style_weight, 'seed': seed,
     }  # fmt: skip
     settings, theta = adaptation.settle(settings, theta)
-    if not isinstance(styles_at_once, int) or styles_at_once < 1:
+    if not isinstance(styles_at_once, numbers.Integral) or styles_at_once < 1:
         raise UserError(f'styles_at_once={styles_at_once}: it must be a whole number of at least 1')
     devices = parallel.count(devices, name='devices')
     vgg_params = vgg.load(vgg_file)

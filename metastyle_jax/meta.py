@@ -89,7 +89,7 @@ def initial_rates(theta: Params, rate: float, adapted: Callable[[str], bool]) ->
         UserError: no tensor is adapted.
     """
     chosen, _ = trees.partition(theta, adapted)
-    return {name: jnp.full((), rate, leaf.dtype) for name, leaf in chosen.items()}
+    return {name: jnp.full((), rate, jnp.result_type(leaf)) for name, leaf in chosen.items()}
 
 
 def inner_loop(
@@ -153,7 +153,8 @@ def inner_loop(
     optimizer = arguments.check_optimizer(optimizer)
     fast, slow = trees.partition(meta.theta, adapted)
     arguments.check_floats(fast)
-    arguments.check_rates(meta.rates, fast)
+    if meta.rates is not None:
+        arguments.check_shapes(meta.rates, fast)
     steps = arguments.leading_axis(batches, least=0)
     if not steps:
         return Inner(meta.theta, jnp.zeros((0,)))
@@ -162,13 +163,18 @@ def inner_loop(
     def by_parts(fast, slow, batch):
         return loss(trees.combine(meta.theta, fast, slow), batch)
 
+    first = jax.tree.map(lambda leaf: leaf[0], batches)
+    if varying.told():
+        # Of parameters that are the same on all devices, JAX would sum the gradients of all.
+        value = jax.eval_shape(by_parts, fast, slow, first)
+        fast = varying.vary(fast, varying.axes((value, meta.rates, fast)))
+        update = lambda fast, value: optimizer.update(
+            fast, optimizer.init(fast), fast, value=value
+        )  # fmt: skip
+        fast = varying.vary(fast, varying.axes(jax.eval_shape(update, fast, value)))
     # Traced once, so that arrays which the loss closes over become inputs like the others.
     # `jax.closure_convert` does the same, but keeps every array it has seen alive in a cache.
-    first = jax.tree.map(lambda leaf: leaf[0], batches)
     closed = mixed.trace(by_parts, fast, slow, first)
-    if axes := varying.axes(closed.out_avals) - varying.axes(fast):
-        fast = varying.vary(fast, axes)
-        closed = mixed.trace(by_parts, fast, slow, first)
     if mode == 'mixed' and not trust_rules and (rules := list(mixed.own_rules(closed.jaxpr))):
         warnings.warn(
             "mode='mixed' needs true derivatives, and the inner loss has rules of its own, of "
@@ -187,15 +193,16 @@ def inner_loop(
     def step(carry, batch):
         fast, opt_state = carry
         value, grads = gradient(fast, slow, batch)
+        told = (grads, value)
         if order == 'first':
-            grads = jax.lax.stop_gradient(grads)
-        updates, opt_state = optimizer.update(grads, opt_state, fast, value=value)
+            told = jax.lax.stop_gradient(told)
+        updates, opt_state = optimizer.update(told[0], opt_state, fast, value=told[1])
         if meta.rates is not None:
             updates = {name: meta.rates[name] * update for name, update in updates.items()}
         return (optax.apply_updates(fast, updates), opt_state), value
 
     step = jax.checkpoint(step) if remat and mode == 'reverse' else step
-    carry = (fast, varying.vary(optimizer.init(fast), axes))
+    carry = (fast, varying.vary(optimizer.init(fast), varying.axes(fast)))
     (fast, _), losses = jax.lax.scan(step, carry, batches, unroll=unroll)
     return Inner(trees.combine(meta.theta, fast, slow), losses)
 
@@ -271,9 +278,8 @@ def meta_gradient(
     _check(meta)
     arguments.check_floats(meta.theta)
     offset = jax.tree.map(jnp.zeros_like, meta.theta)
-    if axes := varying.axes((inner_batches, outer_batch)) - varying.axes(meta):
-        # Of a θ that is the same on all devices, JAX would sum the gradients of their tasks.
-        axes &= varying.axes(jax.eval_shape(objective, meta, offset)[0])
+    if varying.told():  # or the gradients of all devices' tasks would be summed
+        axes = varying.axes(jax.eval_shape(objective, meta, offset)[0])
         meta, offset = varying.vary((meta, offset), axes)
     (value, (aux, losses)), (gradient, first) = jax.value_and_grad(
         objective, argnums=(0, 1), has_aux=True
@@ -353,7 +359,7 @@ def mean_over_tasks(
 
     def one_task(*batches):
         return jax.tree.map(
-            lambda x: x if arguments.is_float(x) else x.astype(float), gradient(*batches)
+            lambda x: x if arguments.is_float(x) else jnp.asarray(x, float), gradient(*batches)
         )
 
     def add(total, batches):
@@ -377,9 +383,10 @@ def _unroll(length: int) -> int:
 
 
 def _check(meta: Meta) -> None:
-    """Raises UserError for what is no `Meta`."""
+    """Raises UserError for what is no `Meta`, or has rates of another kind."""
     if not isinstance(meta, Meta):
         raise UserError(f'meta is of {type(meta).__name__}: give Meta(theta)')
+    arguments.check_rates(meta.rates)
 
 
 def _norm(tree: PyTree) -> Array:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from metastyle_jax.types import Array, PyTree, UserError
 
-_JAX = os.path.dirname(jax.__file__)
+_JAX = os.path.dirname(jax.__file__) + os.sep
 # `jax.custom_gradient` makes a rule of its own there of whatever its user wrote.
 _OF_USERS = os.path.join(_JAX, '_src', 'custom_derivatives.py')
 
@@ -60,7 +60,7 @@ def own_rules(jaxpr: Any) -> Iterator[str]:
             file = where.rpartition(' at ')[2].rpartition(':')[0]
             if not file.startswith(_JAX) or file == _OF_USERS:
                 yield where
-            continue  # what it calls has its derivative from this rule
+                continue
         for value in equation.params.values():
             for part in value if isinstance(value, tuple | list) else (value,):
                 inner = getattr(part, 'jaxpr', part)

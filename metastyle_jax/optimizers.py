@@ -33,7 +33,7 @@ def inner(name: str, rate: Any, eps_root: float) -> optax.GradientTransformation
     if name == 'adam':
         # Without eps_root the second derivative at a zero gradient is not a number.
         return optax.adam(rate, eps_root=eps_root)
-    raise UserError(f'inner.optimizer {name!r}: it must be one of {", ".join(INNER)}')
+    raise UserError(f'config.inner.optimizer={name!r}: it must be one of {", ".join(INNER)}')
 
 
 def decay(config: Any, step: Array) -> Array:

@@ -18,7 +18,7 @@ CELL = 128  # pixels
 _RESULTS = 'results.json'
 _CELLS = 'cells.safetensors'
 _UNUSABLE = (
-    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError),
+    *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError),
     safetensors.SafetensorError,
 )
 
@@ -102,14 +102,16 @@ class Record:
             styles = list(found['styles'])
             curves.table({**found, 'styles': styles})
             _ = [style['name'] for style in styles]
+            _ = [cells[f'style/{row}'] for row in range(min(len(styles), MOST_ROWS))]
         except _UNUSABLE as error:
             raise UserError(f'{path} holds no results to go on from ({error}): {remedy}') from error
+        del found['styles']
         now, then = (_flat(json.loads(json.dumps(part))) for part in (facts, found))
-        for name, value in now.items():
-            if then.get(name) != value:
+        for name in sorted(now.keys() | then.keys()):
+            if then.get(name) != now.get(name):
                 raise UserError(
                     f'{path} is of another evaluation: its {name} is {then.get(name)}, and now '
-                    f'{value}: {remedy}'
+                    f'{now.get(name)}: {remedy}'
                 )
         self.results['styles'], self._cells = styles, cells
 

@@ -32,7 +32,7 @@ def render(
     """
     check_tile(tile)
     params = looks.network(look)
-    if tile == 'always' or (tile == 'auto' and not tiles.fits(*pixels.shape[:2])):
+    if tile == 'always' or (tile == 'auto' and not fits(1, *pixels.shape[:2])):
         result = _in_strips(params, pixels, progress)
     else:
         result = np.asarray(_forward(params, pixels[None])[0])
@@ -85,6 +85,12 @@ def fit(pixels: np.ndarray, max_size: int | None, name: str) -> np.ndarray:
             f'which is {max_size}, until both sides have {transformer.MIN_SIDE}'
         )
     return pixels
+
+
+def fits(count: int, height: int, width: int) -> bool:
+    """Whether one pass over so many pictures is within memory, see `tiles.fits`."""
+    height, width = (side + 2 * transformer.MARGIN for side in (height, width))
+    return tiles.fits(count * height, width)
 
 
 def check_max_size(max_size: int) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from metastyle_jax import pipeline, tensors, workdir
 from metastyle_jax.types import UserError
 
+ENCODING = 2  # counts changes of how frames are encoded
 FRAMES = 48  # of a segment: what a stop can cost
 # Of libx264. Without frames that are encoded out of order, a packet is a frame.
 OPTIONS = {'crf': '18', 'preset': 'medium', 'bf': '0'}
@@ -67,7 +68,7 @@ def folder_of(target: pathlib.Path) -> pathlib.Path:
 
 def settings_of(form: Form, length: int, **others: Any) -> dict[str, Any]:
     """All that a video depends on, JSON types; see `Segments`."""
-    return dict(others, length=length, form=[str(value) for value in form])
+    return dict(others, length=length, form=[str(value) for value in form], encoding=ENCODING)
 
 
 def mark(settings: dict[str, Any]) -> str:

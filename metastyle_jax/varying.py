@@ -14,6 +14,12 @@ def axes(tree: PyTree) -> frozenset[str]:
     return frozenset(found)
 
 
+def told() -> bool:
+    """Whether this is inside a `jax.shard_map` whose types tell what differs (`check_vma`)."""
+    names = jax.sharding.get_abstract_mesh().manual_axes
+    return bool(names) and bool(axes(jax.lax.axis_index(names[0])))
+
+
 def vary(tree: PyTree, along: frozenset[str]) -> PyTree:
     """The same pytree, which JAX takes to differ between devices along these mesh axes."""
 

@@ -242,6 +242,16 @@ def test_a_stop_between_files_loses_the_last_style_alone(evaluated, again, netwo
     [
         ({'seed': 1}, 'its settings.seed is 0, and now 1'),
         ({'starts': {'ours': theta(2), evaluate.RANDOM: theta(1)}}, 'its thetas.ours is'),
+        ({'starts': {evaluate.RANDOM: theta(1)}}, 'its rates.ours is 0.01, and now None'),
+        (
+            {
+                'starts': {
+                    'ours': theta(0)._replace(rates={'out/bias': np.float32(1)}),
+                    evaluate.RANDOM: theta(1),
+                }
+            },
+            'its with.ours is',
+        ),
     ],
 )
 def test_results_of_another_evaluation_are_refused_and_kept(again, network, change, message):
@@ -256,6 +266,8 @@ def test_results_of_another_evaluation_are_refused_and_kept(again, network, chan
     [
         ('results.json', b'{'),
         ('results.json', b'[]'),
+        ('results.json', b'[' * 100_000),
+        ('cells.safetensors', safetensors.numpy.save({'other': np.zeros(1)})),
         ('results.json', b'{"styles": 3}'),
         ('results.json', b'{"styles": [{}]}'),
         ('results.json', b'{"styles": [{"name": "a"}]}'),
@@ -419,6 +431,8 @@ def test_missing_matching_package_is_named_with_its_extra(monkeypatch):
         (['--workdir=x', '--params=some'], "'some'"),
         (['--workdir=x', '--styles=-1'], '--styles=-1'),
         (['--workdir=x', '--pool=-1'], '--pool=-1'),
+        (['--workdir=x', '--steps=3', '--inner_steps=4'], '--inner_steps=4 is more than'),
+        (['--workdir=gs://bucket/run'], 'not a bucket'),
         (['--workdir=x', '--seed=-1'], 'seed is -1'),
         (['--workdir=x', '--theta=runs/lr=1e-3'], "'lr=1e-3' is no name: write NAME=PATH"),
         (['--workdir=x', '--theta=a=runs/lr=1e-3'], 'no θ at runs/lr=1e-3'),

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from metastyle_jax import meta, types
+from metastyle_jax import meta, mixed, types
 
 every_mode = pytest.mark.parametrize('mode', meta.MODES)
 
@@ -127,6 +127,26 @@ def test_rules_of_jax_and_those_that_are_trusted_keep_the_mixed_mode():
             np.testing.assert_allclose(found.gradient.theta, expected, rtol=1e-12)
 
 
+def test_rules_within_those_of_jax_and_of_its_namesakes_are_found():
+    def solve(x):
+        return jax.lax.custom_root(
+            lambda y: reversed_gradient(y) - x, x, lambda f, y: y - f(y), lambda g, y: y / g(1.0)
+        )
+
+    assert any('reversed_gradient' in rule for rule in rules_of(solve, 1.0))
+    assert not list(rules_of(jax.nn.relu, 1.0))
+    text = (
+        'import jax\n@jax.custom_jvp\ndef f(x): return x\nf.defjvp(lambda p, t: (f(*p), 2 * t[0]))'
+    )
+    space: dict = {}
+    exec(compile(text, jax.__file__.replace('/jax/', '/jaxopt/'), 'exec'), space)  # noqa: S102
+    assert [rule.split()[0] for rule in rules_of(space['f'], 1.0)] == ['f']
+
+
+def rules_of(function, x):
+    return mixed.own_rules(jax.make_jaxpr(function)(x).jaxpr)
+
+
 # Types. -------------------------------------------------------------------------------------------
 
 
@@ -218,6 +238,7 @@ def test_parameters_without_a_derivative_are_named(leaf, kind):
         ({'optimizer': 0.1}, 'optimizer=0.1: it must be one of optax'),
         ({'optimizer': optax.sgd}, 'it must be one of optax'),
         ({'inner_batches': None}, 'leading axes of no array'),
+        ({'meta': meta.Meta({'w': jnp.ones(2)}, {'w': 1})}, "learned rate of 'w' is 1: give a"),
         ({'has_aux': True}, 'must give a pair'),
         ({'has_aux': True, 'outer_loss': lambda p, b: jnp.ones(2)}, 'must give a pair'),
     ],
@@ -246,6 +267,15 @@ def test_a_rate_may_be_of_each_element(mode):
     np.testing.assert_allclose(found.gradient.rates['w'], -(theta['w'] - 1) * left, rtol=1e-12)
 
 
+@every_mode
+def test_first_order_takes_the_loss_for_a_constant_too(mode):
+    found = meta.meta_gradient(
+        meta.Meta(jnp.array([3.0, -1.0])), jnp.ones((1, 2)), jnp.zeros(2), inner_loss=square,
+        optimizer=optax.polyak_sgd(max_learning_rate=10.0), order='first', mode=mode,
+    )  # fmt: skip
+    assert found.second_order_norm == 0
+
+
 @pytest.mark.usefixtures('x64')
 @every_mode
 def test_an_optimizer_may_ask_for_the_loss(mode):
@@ -263,11 +293,13 @@ def test_an_optimizer_may_ask_for_the_loss(mode):
 def test_a_mean_over_tasks_counts_what_is_true():
     gradient = lambda inner, outer: meta.meta_gradient(
         meta.Meta(jnp.ones(2)), inner, outer, inner_loss=square, has_aux=True,
-        outer_loss=lambda w, b: (square(w, b), {'hit': b[0] > 0, 'count': jnp.int32(3)}),
+        outer_loss=lambda w, b: (
+            square(w, b), {'hit': b[0] > 0, 'count': jnp.int32(3), 'n': 2, 'yes': True}
+        ),
     )  # fmt: skip
     outer = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
     found = meta.mean_over_tasks(gradient, jnp.ones((4, 1, 2)), outer)
-    assert found.aux == {'hit': 0.75, 'count': 3.0}
+    assert found.aux == {'hit': 0.75, 'count': 3.0, 'n': 2.0, 'yes': 1.0}
 
 
 # Tasks over devices. ------------------------------------------------------------------------------
@@ -317,6 +349,45 @@ def test_tasks_on_devices_of_a_shard_map_do_not_mix(mode, optimizer):
     two = jax.make_mesh((2,), ('tasks',), axis_types=(AxisType.Auto,))
     spread = jax.shard_map(several, mesh=two, in_specs=(P(), tasks, tasks), out_specs=P())
     np.testing.assert_allclose(jax.jit(spread)(theta, inner, outer), mean, rtol=1e-10)
+
+
+@pytest.mark.usefixtures('x64')
+@every_mode
+@pytest.mark.parametrize('differing', ['rates', 'part of theta', 'closure', 'optimizer', 'all'])
+def test_each_device_is_alone_whatever_it_is_that_differs(mode, differing):
+    mesh = jax.make_mesh((2,), ('d',), axis_types=(AxisType.Auto,))
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=2), rng.normal(size=(2, 2))
+    inner, outer, number = rng.normal(size=(3, 2)), rng.normal(size=2), np.array([0.1, 0.3])
+
+    def gradient(one, two, inner, outer, number):
+        optimizer = optax.chain(
+            optax.trace(0.5), optax.scale(-number if differing in ('optimizer', 'all') else -0.1)
+        )
+        rates = {'one': number, 'two': number} if differing in ('rates', 'all') else None
+        weight = number if differing in ('closure', 'all') else 1.0
+        loss = lambda p, b: weight * jnp.sum(jnp.square(jnp.sin(p['one']) + p['two'] - b))
+        arguments = meta.Meta({'one': one, 'two': two}, rates), inner
+        options = {'optimizer': optimizer, 'mode': mode}
+        found = meta.meta_gradient(*arguments, outer, inner_loss=loss, **options)
+        last = meta.inner_loop(*arguments, loss=loss, **options).params
+        return found.gradient.theta, last
+
+    theirs = differing in ('part of theta', 'all')
+    two = two if theirs else two[0]
+    alone = [gradient(one, two[i] if theirs else two, inner, outer, number[i]) for i in range(2)]
+
+    def each(one, two, inner, outer, number):
+        found = gradient(one, two[0] if theirs else two, inner, outer, number[0])
+        return jax.tree.map(lambda x: x[None], found)
+
+    specs = (P(), P('d') if theirs else P(), P(), P(), P('d'))
+    spread = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=P('d'))
+    found = jax.jit(spread)(one, two, inner, outer, number)
+    for i in range(2):
+        jax.tree.map(
+            lambda x, y, i=i: np.testing.assert_allclose(x[i], y, rtol=1e-10), found, alone[i]
+        )
 
 
 @pytest.mark.usefixtures('x64')
