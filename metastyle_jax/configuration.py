@@ -151,11 +151,6 @@ def check_inner(config: Any) -> None:
         )
     optimizers.outer(config)
     optimizers.decay(config, jnp.zeros((), jnp.int32))
-    if inner.learn_rates and not inner.steps:
-        raise UserError(
-            'config.inner.learn_rates=True learns rates of inner steps, and config.inner.steps=0 '
-            'leaves none: set it to 1 or more, or learn_rates to False'
-        )
     for name in ('norms_rate', 'predictor_rate'):
         if config.outer[name] and inner.steps:
             raise UserError(
@@ -167,6 +162,11 @@ def check_inner(config: Any) -> None:
                 f'config.outer.{name}={config.outer[name]} trains without an inner loop, which '
                 'config.inner.learn_rates=True would learn rates for: set it to False'
             )
+    if inner.learn_rates and not inner.steps:
+        raise UserError(
+            'config.inner.learn_rates=True learns rates of inner steps, and config.inner.steps=0 '
+            'leaves none: set it to 1 or more, or learn_rates to False'
+        )
     if config.outer.predictor_rate and not config.model.predictor:
         raise UserError(
             f'config.outer.predictor_rate={config.outer.predictor_rate} trains a predictor, and '

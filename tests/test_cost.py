@@ -12,10 +12,10 @@ SIZE = 32
 # (T, inner parameters, steps for each iteration of the loop) -> GFLOP and MiB of temporaries of the
 # whole outer step, by XLA's own count, with jax 0.10.2 on CPU. XLA counts a loop's body once.
 RECORDED = {
-    (1, 'all', 2): (0.2619, 3.468),
-    (1, 'norm', 2): (0.2323, 2.942),
-    (3, 'all', 3): (0.6236, 7.902),
-    (3, 'all', 1): (0.3386, 3.492),
+    (1, 'all', 2): (0.2613, 3.277),
+    (1, 'norm', 2): (0.2126, 2.755),
+    (3, 'all', 3): (0.6220, 7.302),
+    (3, 'all', 1): (0.3172, 3.206),
 }
 
 
@@ -72,8 +72,9 @@ def test_memory_hardly_grows_with_inner_steps_in_a_rolled_loop():
 
 def test_a_shared_forward_pass_saves_arithmetic():
     recomputed = cost(3, 'all', 3, remat=True)[0]
-    # From 0.12 on, XLA finds by itself what is computed twice in unrolled steps.
-    share = 0.85 if jax.__version_info__ < (0, 12) else 1 + 1e-9
+    # What is computed again is less since gradients are left out where inner losses are not
+    # differentiated; from 0.12 on, XLA finds by itself what is computed twice in unrolled steps.
+    share = 0.91 if jax.__version_info__ < (0, 12) else 1 + 1e-9
     assert cost(3, 'all', 3)[0] <= share * recomputed
     reverse = cost(3, 'all', 3, mode='reverse')[0]
     assert cost(3, 'all', 3)[0] == pytest.approx(reverse, rel=0.05)
