@@ -15,7 +15,7 @@ Source: Kemaev et al. 2025, arXiv 2505.00793.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -61,11 +61,20 @@ def own_rules(jaxpr: Any) -> Iterator[str]:
             if not file.startswith(_JAX) or file == _OF_USERS:
                 yield where
                 continue
-        for value in equation.params.values():
-            for part in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(part, 'jaxpr', part)
-                if hasattr(inner, 'eqns'):
-                    yield from own_rules(inner)
+        for inner in _within(equation.params.values()):
+            yield from own_rules(inner)
+
+
+def _within(values: Iterable[Any]) -> Iterator[Any]:
+    """Jaxprs among the parameters of an equation."""
+    for value in values:
+        inner = getattr(value, 'jaxpr', value)
+        if hasattr(inner, 'eqns'):
+            yield inner
+        elif isinstance(value, tuple | list):
+            yield from _within(value)
+        elif hasattr(value, 'in_avals'):  # from JAX 0.12 on, a primitive with some of its own
+            yield from _within(vars(value).values())
 
 
 def value_and_grad(closed: Any, *, remat: bool) -> Callable[..., tuple[Array, dict[str, Array]]]:

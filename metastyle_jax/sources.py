@@ -210,7 +210,7 @@ def open_source(
     if form == 'tfds' and rest:
         name, _, split_name = rest.partition(':')
         return TfdsSource(word, _prepared_folder(word, name, data_dir), split_name or 'train')
-    meant = f' Is folder:{word} meant?' if Path(word).is_dir() else ''
+    meant = f' Is folder:{word} meant?' if os.path.isdir(word) else ''
     raise DataError(f'{word!r} is no data source. Give {_FORMS}.{meant}')
 
 

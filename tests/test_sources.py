@@ -330,3 +330,10 @@ class TestTfds:
         shard.unlink()
         with pytest.raises(sources.DataError, match=shard.name):
             sources.open_source('tfds:coco/2017', kind='content', data_dir=tmp_path / 'data')
+
+
+def test_a_word_that_is_a_folder_is_told_apart_from_one_that_is_nothing(tmp_path):
+    with pytest.raises(sources.DataError, match=f'Is folder:{tmp_path} meant'):
+        sources.open_source(str(tmp_path), kind='content')
+    with pytest.raises(sources.DataError, match='is no data source. Give [^.]*.$'):
+        sources.open_source('a' * 5000, kind='content')  # too long for a file's name
