@@ -178,15 +178,15 @@ def _read_run(folder: pathlib.Path) -> tuple[tensors.Flat, dict[str, Any], pathl
         run, step = folder.parent.parent, int(folder.name)
     else:
         run, step = (folder.parent if folder.name == 'checkpoints' else folder), None
-    checkpoints = folder.parent if step is not None else run / 'checkpoints'
-    if not checkpoints.is_dir():
+    within = folder.parent if step is not None else run / 'checkpoints'
+    if not within.is_dir():
         raise tensors.CheckpointError(
             f'{folder} is no training run: it has no folder checkpoints. Name the --workdir of one.'
         )
-    found = checkpoint.read(checkpoints, step)
+    found = checkpoint.read(within, step)
     if found.chosen:
         _log.info('θ: step %d of %s (%s of %d)', found.step, run, found.chosen, found.total)
-    path, flat = checkpoints / str(found.step), found.flat
+    path, flat = within / str(found.step), found.flat
     params, flat = _split(flat, 'params/')
     if not params:
         raise tensors.CheckpointError(

@@ -450,7 +450,7 @@ def test_orbax_keeps_silent_when_all_is_well(tmp_path):
 
 
 @pytest.fixture
-def run_folder(tmp_path):
+def trained_run(tmp_path):
     """A training run of which step 2 is the best and step 3 the latest."""
     workdir.write_config(tmp_path / 'run', {'inner': {'steps': 3}})
     with checkpoint.Manager(tmp_path / 'run' / 'checkpoints') as manager:
@@ -462,16 +462,16 @@ def run_folder(tmp_path):
 @pytest.mark.parametrize(
     ('where', 'step'), [('', 2), ('checkpoints', 2), ('checkpoints/1', 1), ('checkpoints/3', 3)]
 )
-def test_theta_of_a_run_is_the_best_unless_a_step_is_named(run_folder, caplog, where, step):
-    before = sorted(run_folder.rglob('*'))
+def test_theta_of_a_run_is_the_best_unless_a_step_is_named(trained_run, caplog, where, step):
+    before = sorted(trained_run.rglob('*'))
     with caplog.at_level(logging.INFO, 'metastyle_jax.thetas'):
-        theta = thetas.load_theta(run_folder / where)
+        theta = thetas.load_theta(trained_run / where)
     picked = not where.endswith(str(step))
-    assert (f'θ: step {step} of {run_folder} (best of 3)' in caplog.text) == picked
+    assert (f'θ: step {step} of {trained_run} (best of 3)' in caplog.text) == picked
     helpers.assert_identical(theta.params, make_state(step).params)
     assert theta.fingerprint == tensors.fingerprint(make_state(step).params)
     assert theta.settings == {'inner': {'steps': 3}}
-    assert sorted(run_folder.rglob('*')) == before  # reading leaves a running run alone
+    assert sorted(trained_run.rglob('*')) == before  # reading leaves a running run alone
 
 
 def test_theta_of_a_run_without_metrics_is_the_latest(tmp_path):
@@ -493,14 +493,14 @@ def test_theta_file_round_trip(tmp_path, dtype):
     assert (theta.fingerprint == tensors.fingerprint(params)) == (dtype == 'float32')
 
 
-def test_theta_is_the_same_from_checkpoint_and_file(run_folder, tmp_path):
-    theta = thetas.load_theta(run_folder)
+def test_theta_is_the_same_from_checkpoint_and_file(trained_run, tmp_path):
+    theta = thetas.load_theta(trained_run)
     thetas.save_theta(tmp_path / 'a.safetensors', theta.params, settings=theta.settings)
     again = thetas.load_theta(tmp_path / 'a.safetensors')
     assert (again.fingerprint, again.settings) == (theta.fingerprint, theta.settings)
 
 
-def test_what_is_no_theta_is_refused_with_a_remedy(tmp_path, run_folder):
+def test_what_is_no_theta_is_refused_with_a_remedy(tmp_path, trained_run):
     (tmp_path / 'folder' / 'checkpoints').mkdir(parents=True)
     (tmp_path / 'other').mkdir()
     style = styles.Style(
@@ -514,7 +514,7 @@ def test_what_is_no_theta_is_refused_with_a_remedy(tmp_path, run_folder):
     )
     styles.save_style(tmp_path / 'style.safetensors', style)
     safetensors.numpy.save_file({'x': np.ones(1)}, tmp_path / 'plain.safetensors')
-    truncate(run_folder / 'checkpoints' / '3')
+    truncate(trained_run / 'checkpoints' / '3')
     for name, message in {
         'none': 'There is no θ at .*none',
         'folder': 'no checkpoint yet in .*folder',
@@ -535,13 +535,13 @@ def test_a_checkpoint_without_params_is_no_theta(tmp_path):
         thetas.load_theta(tmp_path)
 
 
-def test_checkpoints_that_cannot_be_opened_are_named(run_folder, monkeypatch):
+def test_checkpoints_that_cannot_be_opened_are_named(trained_run, monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, 'Permission denied')
 
     monkeypatch.setattr(ocp, 'CheckpointManager', fail)
     with pytest.raises(tensors.CheckpointError, match=r'run/checkpoints cannot be read .*denied'):
-        thetas.load_theta(run_folder)
+        thetas.load_theta(trained_run)
 
 
 def test_theta_must_be_finite(tmp_path):
