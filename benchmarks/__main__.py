@@ -10,8 +10,8 @@ from typing import Any
 from absl import flags, logging
 
 from benchmarks import harness, machine, report, tasks
-from metastyle_jax import cli
-from metastyle_jax.types import UserError
+from metastyle_jax.core import command_line
+from metastyle_jax.core.types import UserError
 
 USAGE = """Measures this package and a PyTorch peer side by side, on the machine at hand.
 
@@ -101,4 +101,4 @@ def main(values: flags.FlagValues) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(cli.run(main, define_flags, command='benchmarks', usage=USAGE))
+    sys.exit(command_line.run(main, define_flags, command='benchmarks', usage=USAGE))

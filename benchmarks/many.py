@@ -19,38 +19,32 @@ import numpy as np
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax import (
-    images,
-    library,
-    losses,
-    many,
-    memory,
-    sources,
-    style_image,
-    styles,
-    thetas,
-    transformer,
-    vgg,
-)
+from metastyle_jax.adaptation import adapt_folder, style_image
+from metastyle_jax.core import allocator
+from metastyle_jax.data import image_files, sources
+from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.storage import style_files, style_library, theta_files
 
 SIZE = 128  # pixels of what they are compared on
 
 
-def total_loss(style: styles.Style, grams: tuple[jax.Array, ...], contents: jax.Array) -> float:
+def total_loss(
+    style: style_files.Style, grams: tuple[jax.Array, ...], contents: jax.Array
+) -> float:
     """Perceptual loss of a style on photographs."""
-    params = styles.merge_style(style, thetas.load_theta())
+    params = style_files.merge_style(style, theta_files.load_theta())
     loss_network = vgg.load(None)
-    targets = losses.Targets(vgg.content_features(loss_network, contents), grams)
+    targets = perceptual_loss.Targets(vgg.content_features(loss_network, contents), grams)
     features = lambda x: vgg.features(loss_network, x)
     outputs = transformer.apply(params, contents)
-    return float(losses.perceptual_loss(features, outputs, targets).total)
+    return float(perceptual_loss.perceptual_loss(features, outputs, targets).total)
 
 
 def copy(source: sources.Source, indices: list[int], folder: pathlib.Path) -> None:
     """Puts pictures of a source into a folder."""
     folder.mkdir(exist_ok=True)
     for i in indices:
-        Image.fromarray(images.read_uint8(source[i])).save(folder / f'{i:05d}.png')
+        Image.fromarray(image_files.read_uint8(source[i])).save(folder / f'{i:05d}.png')
 
 
 def main() -> None:
@@ -61,15 +55,15 @@ def main() -> None:
     parser.add_argument('--groups', type=int, default=3, help='timed groups of eight styles')
     parser.add_argument('--singles', type=int, default=2, help='single ones after each group')
     options = parser.parse_args()
-    memory.keep()
+    allocator.keep()
     source = sources.open_source(options.style, kind='style')
     photographs = sources.open_source(options.content, kind='content')
     order = np.random.default_rng(0).permutation(len(source)).tolist()
-    group = many.AT_ONCE
+    group = adapt_folder.AT_ONCE
     chosen, rest = order[:group], order[group : group * (1 + options.groups)]
     contents = jnp.asarray(
         np.stack([
-            images.center_square(images.read(photographs[i]).rgb, SIZE)
+            image_files.center_square(image_files.read(photographs[i]).rgb, SIZE)
             for i in np.linspace(0, len(photographs) - 1, 8).astype(int)
         ])
     )  # fmt: skip
@@ -91,9 +85,9 @@ def main() -> None:
                 begun = time.perf_counter()
                 single = metastyle_jax.adapt(file, params='norm')
                 alone.append(time.perf_counter() - begun)
-                painting = jnp.asarray(style_image.fit(images.read(file).rgb, 256))
-                grams = losses.style_grams(vgg.features(vgg.load(None), painting[None]))
-                ours = library.pick(done.library, file.name)
+                painting = jnp.asarray(style_image.fit(image_files.read(file).rgb, 256))
+                grams = perceptual_loss.style_grams(vgg.features(vgg.load(None), painting[None]))
+                ours = style_library.pick(done.library, file.name)
                 quality.append(
                     total_loss(ours, grams, contents) / total_loss(single, grams, contents)
                 )

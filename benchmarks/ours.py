@@ -19,9 +19,13 @@ import optax
 from ml_collections import config_dict
 
 from benchmarks import inputs, tasks
-from metastyle_jax import data, learner, losses, meta, optimizers, parallel, transformer, trees, vgg
-from metastyle_jax.adaptation import Weights, adapt_step, start
-from metastyle_jax.types import Params, PyTree
+from metastyle_jax import meta
+from metastyle_jax.adaptation.adaptation_step import Weights, adapt_step, start
+from metastyle_jax.core import sharding, trees
+from metastyle_jax.core.types import Params, PyTree
+from metastyle_jax.data import batching
+from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.training import optimizers, outer_step
 
 ADAM = 0.9  # b1: the first moment after one step is (1 - b1) times the gradient
 CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'coco.py'
@@ -67,7 +71,7 @@ class Stylize:
         del loss_network
         cast = functools.partial(jax.tree.map, lambda leaf: leaf.astype(task.dtype))
         pixels = inputs.images(task.batch, task.size, seed=0)
-        self._args = cast(theta), cast(jnp.asarray(data.as_float(pixels)))
+        self._args = cast(theta), cast(jnp.asarray(batching.as_float(pixels)))
         self._step = jax.jit(transformer.apply)
         self._images: Any = None
 
@@ -89,14 +93,14 @@ class Stylize:
 
 
 class Adapt:
-    """`adaptation.adapt_step`, from the bytes of a batch on."""
+    """`adaptation_step.adapt_step`, from the bytes of a batch on."""
 
     def __init__(self, task: tasks.Task, theta: Params, loss_network: Params) -> None:
-        style = data.as_float(inputs.images(1, task.size, seed=3))
-        grams = losses.style_grams(jax.jit(vgg.features)(loss_network, style))
+        style = batching.as_float(inputs.images(1, task.size, seed=3))
+        grams = perceptual_loss.style_grams(jax.jit(vgg.features)(loss_network, style))
         self._state, fixed, self._plan = start(theta, 'all', schedule='constant')
         self._pixels = inputs.images(task.batch, task.size, seed=0)
-        weights = Weights(1e-3, losses.CONTENT_WEIGHT, losses.STYLE_WEIGHT)
+        weights = Weights(1e-3, perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT)
         self._rest = fixed, loss_network, grams, weights
 
     def _args(self) -> tuple:
@@ -123,7 +127,7 @@ class Adapt:
 
 
 class MetaStep:
-    """`learner.train_step` through `parallel.spread` on one device, from the bytes of a batch on.
+    """`outer_step.train_step` through `sharding.spread` on one device, from a batch of bytes on.
 
     Args:
         task: which step.
@@ -139,14 +143,14 @@ class MetaStep:
         optimizer = optimizers.outer(config)
         zero = jnp.zeros((), jnp.int32)
         opt_state = optimizer.init(meta.Meta(theta))
-        state = learner.TrainState(zero, theta, None, opt_state, jax.random.key(0))
-        self._state, self._vgg = parallel.replicate((state, loss_network), 1)
-        step = functools.partial(learner.train_step, config=config)
-        self._run = parallel.spread(step, shared=2, devices=1)
+        state = outer_step.TrainState(zero, theta, None, opt_state, jax.random.key(0))
+        self._state, self._vgg = sharding.replicate((state, loss_network), 1)
+        step = functools.partial(outer_step.train_step, config=config)
+        self._run = sharding.spread(step, shared=2, devices=1)
         self.batch = _meta_batch(task)
         self._metrics: Any = None
 
-    def call(self, batch: data.MetaBatch | None = None) -> None:
+    def call(self, batch: batching.MetaBatch | None = None) -> None:
         """Starts a step, on a batch of the same shapes if one is given."""
         batch = self.batch if batch is None else batch
         self._state, self._metrics = self._run(self._state, self._vgg, batch)
@@ -155,7 +159,7 @@ class MetaStep:
         """Blocks until all runs are done."""
         jax.block_until_ready((self._state, self._metrics))
 
-    def metrics(self) -> learner.Metrics:
+    def metrics(self) -> outer_step.Metrics:
         """The last step's numbers, on the host."""
         return jax.device_get(self._metrics)
 
@@ -228,10 +232,10 @@ def device_peak() -> int | None:
     return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
 
 
-def _meta_batch(task: tasks.Task) -> data.MetaBatch:
+def _meta_batch(task: tasks.Task) -> batching.MetaBatch:
     inner, outer, style = inputs.meta_batch(task)
     first, second, third = (np.zeros(a.shape[:-3], np.int32) for a in (inner, outer, style))
-    return data.MetaBatch(inner, outer, style, first, second, third)
+    return batching.MetaBatch(inner, outer, style, first, second, third)
 
 
 def _temporary(lower: Callable[..., Any], *args: PyTree) -> int | None:

@@ -1,6 +1,7 @@
 """The input pipeline alone, and what a training step waits for it.
 
-Photographs and paintings are generated JPEGs, decoded, cropped and batched by `data.meta_batches`.
+Photographs and paintings are generated JPEGs, which `batching.meta_batches` decodes, crops and
+batches.
 A step is what `loop.Loop` does: `next(batches)`, the compiled step, numbers to the host.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks import inputs, ours, tasks
-from metastyle_jax import data, sources
+from metastyle_jax.data import batching, sources
 
 PHOTOS, STYLES = 48, 16
 PAIRS = 10
@@ -62,8 +63,10 @@ def write_pictures(folder: pathlib.Path, count: int, *, seed: int) -> None:
         Image.fromarray(image[:360]).save(folder / f'{i:03d}.jpg', quality=90)
 
 
-def _batches(root: pathlib.Path, task: tasks.Task, workers: int) -> data.Batches[data.MetaBatch]:
-    return data.meta_batches(
+def _batches(
+    root: pathlib.Path, task: tasks.Task, workers: int
+) -> batching.Batches[batching.MetaBatch]:
+    return batching.meta_batches(
         sources.open_source(f'folder:{root / "photos"}', kind='content'),
         sources.open_source(f'folder:{root / "styles"}', kind='style'),
         styles_per_step=task.styles,
@@ -77,7 +80,7 @@ def _batches(root: pathlib.Path, task: tasks.Task, workers: int) -> data.Batches
     )
 
 
-def _alone(batches: data.Batches[data.MetaBatch], task: tasks.Task) -> dict[str, float]:
+def _alone(batches: batching.Batches[batching.MetaBatch], task: tasks.Task) -> dict[str, float]:
     """Batches and images a second, after what was read ahead before the clock started."""
     with batches:
         for _ in range(5):
@@ -92,11 +95,11 @@ def _alone(batches: data.Batches[data.MetaBatch], task: tasks.Task) -> dict[str,
 
 
 def _steps(
-    step: ours.MetaStep, batches: data.Batches[data.MetaBatch], workers: int, pairs: int
+    step: ours.MetaStep, batches: batching.Batches[batching.MetaBatch], workers: int, pairs: int
 ) -> tuple[list[float], list[float]]:
     """Seconds of fed steps and of steps on one batch, in turn."""
 
-    def timed(cached: data.MetaBatch | None) -> float:
+    def timed(cached: batching.MetaBatch | None) -> float:
         begun = time.perf_counter()
         step.call(next(batches) if cached is None else cached)
         step.metrics()

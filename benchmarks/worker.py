@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from benchmarks import inputs, tasks
-from metastyle_jax import memory
+from metastyle_jax.core import allocator
 
 
 class Runner(Protocol):
@@ -113,7 +113,7 @@ class Server:
         self._side.set_precision(job.precision)
         # As metastyle-adapt and metastyle-train do.
         if self._task.work != 'stylize' and job.variant in (*tasks.OURS, 'malloc'):
-            memory.keep()
+            allocator.keep()
         self._on_device = self._side.device_peak() is not None
         self._rate: Callable[[], float] | None = None
         self._release: Callable[[], None] = lambda: None

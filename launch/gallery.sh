@@ -12,7 +12,7 @@ cd runs/gallery
 
 # Photographs and paintings of the installed packages, under short names.
 python - <<'PY'
-from metastyle_jax import images, sources
+from metastyle_jax.data import image_files, sources
 
 paintings, photographs = (sources.sample_files(kind) for kind in ('style', 'content'))
 chosen = {
@@ -22,11 +22,11 @@ chosen = {
 }
 for name, number in chosen.items():
     (path,) = (path for title, path in paintings.items() if f'({number})' in title)
-    picture = images.read(path).rgb
-    images.write(f'paintings/{name}.png', picture, overwrite=True)
+    picture = image_files.read(path).rgb
+    image_files.write(f'paintings/{name}.png', picture, overwrite=True)
 for name, side in {'chelsea': 384, 'china': 384, 'flower': 384, 'coffee': 384}.items():
-    picture = images.fit(images.read(photographs[name]).rgb, side)
-    images.write(f'{name}.png', picture, overwrite=True)
+    picture = image_files.fit(image_files.read(photographs[name]).rgb, side)
+    image_files.write(f'{name}.png', picture, overwrite=True)
 PY
 
 adapt() { # NAME [FLAG ...]
@@ -42,13 +42,13 @@ sheet() {
   python - "$@" <<'PY'
 import sys
 
-from metastyle_jax import images, sheet
+from metastyle_jax.data import contact_sheet, image_files
 
 out, cell, *pairs = sys.argv[1:]
 captions, files = zip(*(pair.rsplit('=', 1) for pair in pairs))
-row = [images.read(file).rgb for file in files]
-drawn = sheet.contact_sheet([row], captions=[captions], cell=int(cell))
-images.write(out, drawn, overwrite=True, quality=85)
+row = [image_files.read(file).rgb for file in files]
+drawn = contact_sheet.contact_sheet([row], captions=[captions], cell=int(cell))
+image_files.write(out, drawn, overwrite=True, quality=85)
 PY
 }
 
@@ -81,12 +81,12 @@ echo "masks"
 python - <<'PY'
 import numpy as np
 
-from metastyle_jax import images
+from metastyle_jax.data import image_files
 
-height, width = images.read('china.png').rgb.shape[:2]
+height, width = image_files.read('china.png').rgb.shape[:2]
 y, x = np.mgrid[:height, :width]
 sky = (y < 0.42 * height + 0.05 * height * np.sin(x / 30)).astype(np.float32)
-images.write('sky.png', np.repeat(sky[..., None], 3, -1), overwrite=True)
+image_files.write('sky.png', np.repeat(sky[..., None], 3, -1), overwrite=True)
 PY
 stylize --style=seurat.safetensors --style=gogh.safetensors --mask=sky.png --input=china.png \
   --output=divided.png

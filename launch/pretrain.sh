@@ -49,24 +49,27 @@ import sys
 import jax
 import numpy as np
 
-from metastyle_jax import data, grams, images, predict, sources, thetas, vgg
+from metastyle_jax.data import batching, image_files, sources
+from metastyle_jax.models import norm_predictor, vgg
+from metastyle_jax.storage import theta_files
+from metastyle_jax.training import gram_cache
 
 run, paintings = map(pathlib.Path, sys.argv[1:])
 steps = [path for path in (run / 'last' / 'checkpoints').iterdir() if path.name.isdigit()]
 last = max(steps, key=lambda path: int(path.name))
-theta = thetas.load_theta(last)
+theta = theta_files.load_theta(last)
 
 # θ's norms become the mean over training styles.
 source = sources.held_out(sources.open_source(f'folder:{paintings}', kind='style'), inside=False)
-network, of_styles = vgg.load(), jax.jit(grams.of_styles)
+network, of_styles = vgg.load(), jax.jit(gram_cache.of_styles)
 found = []
 for i in np.linspace(0, len(source) - 1, min(256, len(source))).astype(int):
-    picture = images.resize(data.as_float(source.decode(int(i), 256)), 256, 256)
-    found.append(predict.offsets(theta.predictor, of_styles(network, picture[None])))
+    picture = image_files.resize(batching.as_float(source.decode(int(i), 256)), 256, 256)
+    found.append(norm_predictor.offsets(theta.predictor, of_styles(network, picture[None])))
 mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=(0, 1)), *found)
-params, predictor = predict.centered(theta.params, theta.predictor, mean)
+params, predictor = norm_predictor.centered(theta.params, theta.predictor, mean)
 
-thetas.save_theta(
+theta_files.save_theta(
     run / 'theta.safetensors', params,
     settings=theta.settings, rates=theta.rates, predictor=predictor, dtype='float16',
     overwrite=True,

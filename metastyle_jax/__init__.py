@@ -7,50 +7,65 @@ found = metastyle_jax.meta_gradient(meta, inner_batches, outer_batch, inner_loss
 """
 
 import importlib
-import sys
-import types as _types
+from typing import Any
 
 from metastyle_jax._version import __version__
 
-# Public name: module that defines it. Imported on first use, so that `python -m` of one of the
-# modules runs it once and starts quickly.
-_EXPORTS = {
+# Public name: module that defines it. Imported on first use, so that a command loads only what it
+# needs.
+_MODULES = {
+    'Inner': 'meta',
     'Meta': 'meta',
     'MetaGradient': 'meta',
-    'UserError': 'types',
-    'adapt': 'adapt',
-    'adapt_many': 'many',
-    'export_style': 'export',
+    'UserError': 'core.types',
+    'adapt': 'adaptation.adapt',
+    'adapt_many': 'adaptation.adapt_folder',
+    'export_style': 'stylization.export',
     'initial_rates': 'meta',
     'inner_loop': 'meta',
+    'load_onnx': 'stylization.programs',
+    'load_stablehlo': 'stylization.programs',
+    'load_style': 'storage.style_files',
+    'load_theta': 'storage.theta_files',
     'mean_over_tasks': 'meta',
     'meta_gradient': 'meta',
     'reptile_gradient': 'meta',
-    'stylize': 'stylize',
-    'stylize_batch': 'stylize',
+    'save_style': 'storage.style_files',
+    'save_theta': 'storage.theta_files',
+    'stylize': 'stylization.stylize',
+    'stylize_batch': 'stylization.stylize',
 }
 
-__all__ = ['__version__', *_EXPORTS]  # noqa: PLE0604
+__all__ = [
+    'Inner',
+    'Meta',
+    'MetaGradient',
+    'UserError',
+    '__version__',
+    'adapt',
+    'adapt_many',
+    'export_style',
+    'initial_rates',
+    'inner_loop',
+    'load_onnx',
+    'load_stablehlo',
+    'load_style',
+    'load_theta',
+    'mean_over_tasks',
+    'meta_gradient',
+    'reptile_gradient',
+    'save_style',
+    'save_theta',
+    'stylize',
+    'stylize_batch',
+]
 
 
-def __getattr__(name: str):
-    if name not in _EXPORTS:
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    module = importlib.import_module(f'{__name__}.{_EXPORTS[name]}')
-    return getattr(module, name)
+    return getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)
 
 
-def __dir__():
-    return sorted(__all__)
-
-
-class _Package(_types.ModuleType):
-    """Keeps `metastyle_jax.adapt` the function once the module of that name is imported."""
-
-    def __setattr__(self, name, value):
-        if _EXPORTS.get(name) == name and isinstance(value, _types.ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return list(__all__)

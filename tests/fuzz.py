@@ -16,7 +16,6 @@ import argparse
 import collections
 import contextlib
 import functools
-import importlib
 import io
 import json
 import os
@@ -36,32 +35,21 @@ from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parent)]
 
+import helpers  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import safetensors.numpy  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from metastyle_jax import (  # noqa: E402
-    checkpoint,
-    configuration,
-    images,
-    learner,
-    parallel,
-    styles,
-    tensors,
-    thetas,
-    transformer,
-    types,
-    vgg,
-    workdir,
-)
+from metastyle_jax.core import sharding, types  # noqa: E402
+from metastyle_jax.data import image_files  # noqa: E402
+from metastyle_jax.models import transformer, vgg  # noqa: E402
+from metastyle_jax.storage import checkpoints, run_folder, style_files, tensor_files, theta_files  # noqa: E402
+from metastyle_jax.training import configuration, outer_step  # noqa: E402
 
-# Modules that the package's functions of the same names hide.
-adapt, stylize, train = (
-    importlib.import_module(f'metastyle_jax.{name}') for name in ('adapt', 'stylize', 'train')
-)
+adapt, stylize, train = (helpers.command_module(name) for name in ('adapt', 'stylize', 'train'))
 
 SECONDS = 5  # of processor time for a case; 12 times that of the wall clock
 GIB = 2
@@ -216,7 +204,7 @@ def mutate_tensors(
         else:
             flat['down1/conv/kernel'] = np.ones((9, 9, 3, rng.choice((0, 1, 3, 5000))), np.float32)
     if rng.random() < 0.9:
-        metadata['sha256'] = tensors.sha256(flat)
+        metadata['sha256'] = tensor_files.sha256(flat)
     return safetensors.numpy.save(flat, metadata)
 
 
@@ -321,18 +309,19 @@ class World:
         self.settings = {'steps': 1}
         self._seeds: dict[str, Any] = {}
         theta = folder / 'theta.safetensors'
-        thetas.save_theta(theta, self.theta, settings=self.settings, overwrite=True)
+        theta_files.save_theta(theta, self.theta, settings=self.settings, overwrite=True)
         self.theta_file = theta
-        self.loaded = thetas.load_theta(theta)
-        style = styles.Style(
-            params=tensors.flatten(self.theta), adapted='all', style_name='x', style_sha256='0',
+        self.loaded = theta_files.load_theta(theta)
+        style = style_files.Style(
+            params=tensor_files.flatten(self.theta), adapted='all', style_name='x',
+            style_sha256='0',
             theta_sha256=self.loaded.fingerprint, settings={'a': 1}, losses={'total': [1.0]},
         )  # fmt: skip
         self.style = style
         self.style_file = folder / 'style.safetensors'
-        styles.save_style(self.style_file, style, overwrite=True)
+        style_files.save_style(self.style_file, style, overwrite=True)
         self.photo = folder / 'photo.png'
-        images.write(self.photo, np.full((16, 24, 3), 0.5), overwrite=True)
+        image_files.write(self.photo, np.full((16, 24, 3), 0.5), overwrite=True)
         self.out = folder / 'out'
         self.out.mkdir(exist_ok=True)
 
@@ -350,9 +339,9 @@ class World:
         file.write_bytes(data)
         problems = []
         for read in (
-            lambda: images.probe(file),
-            lambda: images.read_uint8(data, min_side=16),
-            lambda: images.read(file),
+            lambda: image_files.probe(file),
+            lambda: image_files.read_uint8(data, min_side=16),
+            lambda: image_files.read(file),
         ):
             try:
                 read()
@@ -361,7 +350,7 @@ class World:
         if not problems and rng.random() < 0.02:
             picture = stylize.stylize(self.style, file, max_size=24)
             assert np.isfinite(picture).all()
-            images.write(self.out / 'x.png', picture, overwrite=True)
+            image_files.write(self.out / 'x.png', picture, overwrite=True)
         if problems:
             raise problems[0]
 
@@ -379,11 +368,11 @@ class World:
         file = self.folder / f'case-{kind}.safetensors'
         file.write_bytes(data)
         if kind == 'style':
-            found = styles.load_style(file)
+            found = style_files.load_style(file)
             json.dumps(found.settings)
             stylize.stylize(found, self.photo, theta=rng.choice((None, self.loaded)))
         else:
-            theta = thetas.load_theta(file)
+            theta = theta_files.load_theta(file)
             transformer.check(theta.params)
 
     def vgg(self, kind: str, rng: random.Random) -> None:
@@ -431,7 +420,7 @@ class World:
             file.write_bytes(
                 mutate(text, rng, [text, *(x.encode() for x in TEXTS if '\\' not in x)])
             )
-            workdir.write_config(self.out, {'a': {'b': 1}})
+            run_folder.write_config(self.out, {'a': {'b': 1}})
 
     def flags(self, kind: str, rng: random.Random) -> None:
         """Gives the commands odd flags."""
@@ -469,11 +458,11 @@ class World:
         """Opens a run whose files are damaged, to resume it and for its θ."""
         original = self.folder / 'run'
         if not original.exists():
-            with checkpoint.Manager(original / 'checkpoints') as manager:
+            with checkpoints.Manager(original / 'checkpoints') as manager:
                 for step in (1, 2):
                     state = {'params': self.theta, 'step': step}
                     manager.save(step, state, data_state={'step': step}, metric=1.0 / step)
-            workdir.write_config(original, {'a': 1})
+            run_folder.write_config(original, {'a': 1})
         folder = self.folder / 'case-run'
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(original, folder)
@@ -484,14 +473,14 @@ class World:
             file.write_bytes(mutate(data, rng, [data]))
         problems = []
         try:
-            transformer.check(thetas.load_theta(folder).params)
+            transformer.check(theta_files.load_theta(folder).params)
         except types.UserError as error:
             problems.append(error)
-        with checkpoint.Manager(folder / 'checkpoints') as manager:
+        with checkpoints.Manager(folder / 'checkpoints') as manager:
             found = manager.restore({'params': self.theta, 'step': 0})
         assert found is not None
         assert found.data_state == {'step': found.step}
-        assert tensors.fingerprint(found.state['params']) == self.loaded.fingerprint
+        assert tensor_files.fingerprint(found.state['params']) == self.loaded.fingerprint
         if problems:
             raise problems[0]
 
@@ -511,12 +500,12 @@ class World:
 def prepare(config: Any, folder: pathlib.Path) -> None:
     """All that `train` does before its first step but reading weights and making folders."""
     configuration.check(config)
-    devices = parallel.count(config.outer.devices)
-    parallel.check_divisible(config.outer.styles, devices)
+    devices = sharding.count(config.outer.devices)
+    sharding.check_divisible(config.outer.styles, devices)
     contents, painted = train.open_sources(config)
     theta = train.starting_point(config, folder)
     create = functools.partial(
-        learner.create, config, theta=theta and theta.params, predictor=theta and theta.predictor
+        outer_step.create, config, theta=theta and theta.params, predictor=theta and theta.predictor
     )
     with train.meta_batches(config, contents, painted):
         jax.eval_shape(lambda: create(jax.random.key(config.seed)))

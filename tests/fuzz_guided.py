@@ -22,7 +22,9 @@ import fuzz  # noqa: E402
 with atheris.instrument_imports(include=['metastyle_jax']):
     for name in [name for name in sys.modules if name.startswith('metastyle_jax')]:
         del sys.modules[name]  # those that fuzz has imported are not instrumented
-    from metastyle_jax import images, styles, thetas, types
+    from metastyle_jax.core import types
+    from metastyle_jax.data import image_files
+    from metastyle_jax.storage import style_files, theta_files
 
 
 def target(kind: str, folder: pathlib.Path):
@@ -33,10 +35,10 @@ def target(kind: str, folder: pathlib.Path):
         try:
             if kind in ('style', 'theta'):
                 file.write_bytes(data)
-                (styles.load_style if kind == 'style' else thetas.load_theta)(file)
+                (style_files.load_style if kind == 'style' else theta_files.load_theta)(file)
             else:
-                images.read_uint8(data, min_side=16)
-                images.read(data)
+                image_files.read_uint8(data, min_side=16)
+                image_files.read(data)
         except types.UserError:
             pass
 

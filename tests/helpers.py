@@ -1,5 +1,6 @@
 """Trees, pictures and weights that several test files use."""
 
+import importlib
 import os
 import pathlib
 import subprocess
@@ -12,9 +13,21 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
-from metastyle_jax import types, vgg
+from metastyle_jax.core import types
+from metastyle_jax.models import vgg
 
-ROOT = pathlib.Path(types.__file__).parents[1]
+ROOT = pathlib.Path(types.__file__).parents[2]
+
+# The modules behind the commands; those of these names at the package's root only start them.
+COMMANDS = {
+    'adapt': 'adaptation.adapt',
+    'compare': 'evaluation.before_after',
+    'evaluate': 'evaluation.evaluate',
+    'export': 'stylization.export',
+    'flicker': 'evaluation.flicker',
+    'stylize': 'stylization.stylize',
+    'train': 'training.train',
+}
 
 
 def make_params(seed=0):
@@ -95,3 +108,8 @@ def save_arrays(file, arrays):
     else:
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         safetensors.numpy.save_file(arrays, file)
+
+
+def command_module(name):
+    """The module behind a command: 'adapt', 'baselines.gatys'."""
+    return importlib.import_module(f'metastyle_jax.{COMMANDS.get(name, name)}')

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-from metastyle_jax import losses, meta, objective, vgg
+from metastyle_jax import meta
+from metastyle_jax.models import perceptual_loss, vgg
+from metastyle_jax.training import objective
 
 sys.path.insert(0, str(ROOT))
 
@@ -169,7 +171,7 @@ def test_peer_computes_the_same_meta_gradient_in_float64(weights, params, disagr
     network = ours.from_names(loss_network)
     config = ours.meta_config(task)
     evaluate = objective.loss(network, config)
-    targets = losses.style_grams(vgg.features(network, style))
+    targets = perceptual_loss.style_grams(vgg.features(network, style))
     every = objective.tasks(network, np.concatenate([inner[0], outer]), targets)
     found = jax.jit(
         lambda theta: meta.meta_gradient(
@@ -394,7 +396,7 @@ def test_numbers_have_three_digits(value, text):
 def test_senseless_flags_are_refused(word, tmp_path):
     from absl import flags
 
-    from metastyle_jax import types
+    from metastyle_jax.core import types
 
     values = flags.FlagValues()
     command.define_flags(values)

@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax import looks, programs, styles, tensors, transformer
+from metastyle_jax.models import transformer
+from metastyle_jax.storage import style_files, tensor_files
+from metastyle_jax.stylization import programs, styled_network
 
 SIZES = [(16, 16), (37, 23), (24, 40)]  # height, width
 BROWSERS = ('chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome')
@@ -139,7 +141,9 @@ class Site:
 
 def test_a_style_in_the_browser_gives_the_pixels_of_jax(browser, tmp_path, disagreement):
     params = transformer.init(jax.random.key(0), width=4, blocks=1)
-    style = styles.Style(tensors.flatten(params), 'all', 'a.jpg', 'ab' * 32, 'cd' * 32, {}, {})
+    style = style_files.Style(
+        tensor_files.flatten(params), 'all', 'a.jpg', 'ab' * 32, 'cd' * 32, {}, {}
+    )
     rng = np.random.default_rng(0)
     noise = {size: rng.random((*size, 3), np.float32) for size in SIZES}
     photo = rng.integers(0, 256, (24, 40, 3), np.uint8)
@@ -149,7 +153,7 @@ def test_a_style_in_the_browser_gives_the_pixels_of_jax(browser, tmp_path, disag
         'test.html': PAGE.replace('SIZES', repr(list(map(list, SIZES)))).encode(),
         'index.html': web / 'index.html',
         'stylize.js': web / 'stylize.js',
-        'model.onnx': programs.to_onnx(looks.load(style), {}),
+        'model.onnx': programs.to_onnx(styled_network.load(style), {}),
         'photo.png': tmp_path / 'photo.png',
         **{f'onnxruntime-web/{path.name}': path for path in RUNTIME.iterdir()},
         **{f'noise-{h}x{w}': pixels.tobytes() for (h, w), pixels in noise.items()},

@@ -1,7 +1,6 @@
 """Adapting and stylizing as a user does, from the command line and from Python."""
 
 import hashlib
-import importlib
 import pathlib
 import subprocess
 import sys
@@ -14,7 +13,9 @@ from absl import flags
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax import sources, styles, thetas, transformer
+from metastyle_jax.data import sources
+from metastyle_jax.models import transformer
+from metastyle_jax.storage import style_files, theta_files
 
 FAST = {'steps': 3, 'batch': 1, 'size': 32, 'style_size': 32}
 FAST_FLAGS = [f'--{name}={value}' for name, value in FAST.items()]
@@ -23,14 +24,14 @@ FAST_FLAGS = [f'--{name}={value}' for name, value in FAST.items()]
 def command(name, monkeypatch, *arguments):
     """Runs a command in this process; returns its exit code."""
     monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-    return importlib.import_module(f'metastyle_jax.{name}').run()
+    return helpers.command_module(name).run()
 
 
 @pytest.fixture(scope='module')
 def theta(tmp_path_factory):
     path = tmp_path_factory.mktemp('theta') / 'theta.safetensors'
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
-    thetas.save_theta(path, params, settings={})
+    theta_files.save_theta(path, params, settings={})
     return path
 
 
@@ -47,7 +48,7 @@ def style(theta, painting):
 @pytest.fixture
 def style_file(style, tmp_path):
     path = tmp_path / 'style.safetensors'
-    styles.save_style(path, style)
+    style_files.save_style(path, style)
     return path
 
 
@@ -63,9 +64,9 @@ def photo(tmp_path):
 
 
 def test_a_style_file_tells_where_it_comes_from(theta, painting, style, style_file):
-    loaded = styles.load_style(style_file)
+    loaded = style_files.load_style(style_file)
     assert loaded.style_name == painting.name
-    assert loaded.theta_sha256 == thetas.load_theta(theta).fingerprint
+    assert loaded.theta_sha256 == theta_files.load_theta(theta).fingerprint
     assert loaded.settings['steps'] == 3
     assert loaded.adapted == 'all'
     assert [len(loaded.losses[part]) for part in ('total', 'content', 'style')] == [3, 3, 3]
@@ -86,7 +87,7 @@ def test_norm_adaptation_moves_and_keeps_norms_only(theta, painting, tmp_path):
     style = metastyle_jax.adapt(painting, theta, params='norm', **FAST)
     assert all('norm' in name for name in style.params)
     path = tmp_path / 'norm.safetensors'
-    styles.save_style(path, style)
+    style_files.save_style(path, style)
     assert path.stat().st_size < 20_000
     image = np.full((16, 16, 3), 0.5, np.float32)
     assert metastyle_jax.stylize(path, image, theta=theta).shape == (16, 16, 3)
@@ -95,7 +96,7 @@ def test_norm_adaptation_moves_and_keeps_norms_only(theta, painting, tmp_path):
 
 
 def test_one_theta_serves_any_number_of_adaptations(theta, painting):
-    loaded = thetas.load_theta(theta)
+    loaded = theta_files.load_theta(theta)
     one, two = (metastyle_jax.adapt(painting, loaded, **FAST) for _ in range(2))
     for name, value in one.params.items():
         np.testing.assert_array_equal(two.params[name], value)
@@ -136,8 +137,8 @@ def test_a_style_is_known_by_the_hash_of_its_file_or_its_bytes(theta, painting, 
 def test_numbers_of_numpy_are_numbers(theta, painting, tmp_path):
     given = {'steps': np.int64(1), 'rate': np.float32(0.5), 'style_weight': np.float64(2)}
     style = metastyle_jax.adapt(painting, theta, **{**FAST, **given})
-    styles.save_style(tmp_path / 'style.safetensors', style)
-    found = styles.load_style(tmp_path / 'style.safetensors').settings
+    style_files.save_style(tmp_path / 'style.safetensors', style)
+    found = style_files.load_style(tmp_path / 'style.safetensors').settings
     assert [found[name] for name in given] == [1, 0.5, 2]
 
 
@@ -164,13 +165,13 @@ def test_the_adapt_command_writes_a_style(theta, painting, tmp_path, monkeypatch
     out = tmp_path / 'out.safetensors'
     flags = [f'--theta={theta}', f'--style={painting}', f'--out={out}', *FAST_FLAGS]
     assert command('adapt', monkeypatch, *flags) == 0
-    first = styles.load_style(out)
+    first = style_files.load_style(out)
     assert first.settings['size'] == 32
     capsys.readouterr()
     assert command('adapt', monkeypatch, *flags) == 2
     assert '--overwrite' in capsys.readouterr().err
     assert command('adapt', monkeypatch, *flags, '--overwrite', '--steps=1') == 0
-    assert styles.load_style(out).settings['steps'] == 1
+    assert style_files.load_style(out).settings['steps'] == 1
 
 
 @pytest.mark.parametrize(
@@ -225,11 +226,10 @@ def test_a_second_start_of_adapt_compiles_nothing(theta, painting, tmp_path, mon
     monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', raising=False)
     code = """
         import collections, sys, jax
-        from metastyle_jax import adapt
+        from metastyle_jax.adaptation import adapt
         seen = collections.Counter()
         jax.monitoring.register_event_listener(lambda event, **_: seen.update([event]))
-        module = sys.modules['metastyle_jax.adapt']
-        assert module.run() == 0
+        assert adapt.run() == 0
         print(*(seen[f'/jax/compilation_cache/cache_{kind}'] for kind in ('hits', 'misses')))
     """
     found = []
@@ -412,7 +412,7 @@ def test_a_style_of_another_theta_is_refused(theta, painting, photo, tmp_path):
     style = metastyle_jax.adapt(painting, theta, params='norm', **{**FAST, 'steps': 1})
     other = tmp_path / 'other.safetensors'
     params = transformer.init(jax.random.key(7), width=2, blocks=1)
-    thetas.save_theta(other, params, settings={})
+    theta_files.save_theta(other, params, settings={})
     with pytest.raises(metastyle_jax.UserError, match='adapted from the θ'):
         metastyle_jax.stylize(style, photo, theta=other)
 
@@ -432,7 +432,7 @@ def test_the_comparison_shows_four_pictures_a_row(
         assert image.height > 2 * 64
         wide = image.width
     # Where a painting got a photograph's colours, it is not known where its style began.
-    styles.save_style(
+    style_files.save_style(
         tmp_path / 'matched.safetensors',
         metastyle_jax.adapt(painting, theta, match_colours=photo, **{**FAST, 'steps': 1}),
     )
@@ -446,8 +446,8 @@ def test_the_comparison_shows_four_pictures_a_row(
 
 
 def test_public_names_are_functions_however_modules_are_imported():
-    importlib.import_module('metastyle_jax.adapt')
-    importlib.import_module('metastyle_jax.stylize')
+    helpers.command_module('adapt')
+    helpers.command_module('stylize')
     for name in metastyle_jax.__all__:
         assert getattr(metastyle_jax, name) is not None
     assert not isinstance(metastyle_jax.adapt, type(pathlib))
@@ -458,7 +458,7 @@ def test_public_names_are_functions_however_modules_are_imported():
 
 @pytest.mark.parametrize('name', ['train', 'adapt', 'stylize', 'export', 'compare'])
 def test_help_is_complete_and_short(name, monkeypatch, capsys):
-    module = importlib.import_module(f'metastyle_jax.{name}')
+    module = helpers.command_module(name)
     assert command(name, monkeypatch, '--help') == 0
     text = capsys.readouterr().out
     values = flags.FlagValues()
@@ -493,7 +493,7 @@ def test_modules_run_without_a_warning():
     ],
 )
 def test_names_too_long_for_a_file_are_refused(monkeypatch, capsys, name, flags):
-    command = importlib.import_module(f'metastyle_jax.{name}')
+    command = helpers.command_module(name)
     monkeypatch.chdir(helpers.ROOT)
     given = [flag.format('long' * 1000) for flag in flags]
     monkeypatch.setattr(sys, 'argv', [name, *given])

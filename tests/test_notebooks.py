@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metastyle_jax import sources, styles, thetas, transformer
+from metastyle_jax.data import sources
+from metastyle_jax.models import transformer
+from metastyle_jax.storage import style_files, theta_files
 
 # Jupyter's own: it looks for its folders, and asyncio for a loop.
 pytestmark = [
@@ -63,7 +65,7 @@ def test_a_painting_is_uploaded_adapted_to_blended_and_downloaded(tmp_path, monk
     folder = tmp_path / 'content'
     folder.mkdir()
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
-    thetas.save_theta(tmp_path / 'theta.safetensors', params, settings={})
+    theta_files.save_theta(tmp_path / 'theta.safetensors', params, settings={})
     for number, names in enumerate((('a.png', 'b.png'), ('photo.png',))):
         for name in names:
             helpers.write_image(tmp_path / 'uploads' / str(number) / name)
@@ -81,7 +83,7 @@ def test_a_painting_is_uploaded_adapted_to_blended_and_downloaded(tmp_path, monk
     with Image.open(tmp_path / 'found' / 'blend.png') as opened:
         assert opened.size == (32, 19)
         assert np.ptp(np.asarray(opened)) > 0
-    assert styles.load_style(tmp_path / 'found' / 'style2.safetensors').style_name == 'b.png'
+    assert style_files.load_style(tmp_path / 'found' / 'style2.safetensors').style_name == 'b.png'
 
 
 def test_training_goes_on_from_drive_in_another_runtime(tmp_path, monkeypatch):
@@ -107,4 +109,4 @@ def test_training_goes_on_from_drive_in_another_runtime(tmp_path, monkeypatch):
         assert len(pictures) == 1
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
     assert [json.loads(line)['step'] for line in lines] == [1, 2, 3]
-    assert thetas.load_theta(workdir / 'theta.safetensors').settings['steps'] == 3
+    assert theta_files.load_theta(workdir / 'theta.safetensors').settings['steps'] == 3

@@ -8,25 +8,19 @@ import numpy as np
 import pytest
 
 import metastyle_jax
-from metastyle_jax import (
-    adaptation,
-    images,
-    looks,
-    losses,
-    sources,
-    style_image,
-    thetas,
-    transformer,
-    vgg,
-)
+from metastyle_jax.adaptation import adaptation_step, style_image
 from metastyle_jax.baselines import johnson
+from metastyle_jax.data import image_files, sources
+from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.storage import theta_files
+from metastyle_jax.stylization import styled_network
 
-CARD = thetas.SHIPPED.parents[1] / 'docs' / 'MODEL_CARD.md'
+CARD = theta_files.SHIPPED.parents[1] / 'docs' / 'MODEL_CARD.md'
 
 
 @pytest.fixture(scope='module')
 def theta():
-    return thetas.load_theta()
+    return theta_files.load_theta()
 
 
 def test_it_is_a_transformer_of_the_standard_size_in_half_precision(theta):
@@ -35,7 +29,7 @@ def test_it_is_a_transformer_of_the_standard_size_in_half_precision(theta):
     assert theta.predictor is not None
     # Two bytes for each number: 3.36 MB of θ, 0.46 MB of its predictor; and names.
     numbers = sum(leaf.size for leaf in jax.tree.leaves((theta.params, theta.predictor)))
-    assert thetas.SHIPPED.stat().st_size < 2 * numbers + 5e4
+    assert theta_files.SHIPPED.stat().st_size < 2 * numbers + 5e4
 
 
 def test_it_never_saw_what_it_is_evaluated_on(theta):
@@ -60,7 +54,7 @@ def found():
 def test_it_adapts_by_default_and_faster_than_a_random_start(theta, found):
     assert found.theta_sha256 == theta.fingerprint
     same = {
-        'rate': adaptation.RATES['theta']['all'],
+        'rate': adaptation_step.RATES['theta']['all'],
         'schedule': 'falling',
     }  # and compiled once for both
     other = johnson.train(PAINTING, **OPTIONS, **same)
@@ -71,14 +65,16 @@ def test_it_adapts_by_default_and_faster_than_a_random_start(theta, found):
 
 def test_style_loss_falls_steadily_with_strength(found):
     # In a picture of 64² borders weigh much, and what the network draws there is cut off.
-    photo = images.center_square(images.read(sources.sample_files('content')['chelsea']).rgb, 128)
+    photo = image_files.center_square(
+        image_files.read(sources.sample_files('content')['chelsea']).rgb, 128
+    )
     features = jax.jit(functools.partial(vgg.features, vgg.load(None)))
-    painting = style_image.fit(images.read(PAINTING).rgb, OPTIONS['style_size'])
-    grams = losses.style_grams(features(painting[None]))
+    painting = style_image.fit(image_files.read(PAINTING).rgb, OPTIONS['style_size'])
+    grams = perceptual_loss.style_grams(features(painting[None]))
 
     def style_loss(strength):
         made = metastyle_jax.stylize(found, photo, strength=strength)
-        pairs = zip(losses.style_grams(features(made[None])), grams, strict=True)
+        pairs = zip(perceptual_loss.style_grams(features(made[None])), grams, strict=True)
         return sum(np.mean(np.square(a - b)) for a, b in pairs)
 
     fall = np.diff([style_loss(strength) for strength in np.linspace(0, 1, 9)])
@@ -86,8 +82,8 @@ def test_style_loss_falls_steadily_with_strength(found):
 
 
 def test_pictures_have_no_lines_along_their_borders(found):
-    photo = images.center_square(
-        images.read(sources.sample_files('content')['chelsea']).rgb, OPTIONS['size']
+    photo = image_files.center_square(
+        image_files.read(sources.sample_files('content')['chelsea']).rgb, OPTIONS['size']
     )
 
     def step(made):
@@ -96,6 +92,6 @@ def test_pictures_have_no_lines_along_their_borders(found):
         profiles = [side.mean((1, 2)) for side in sides]
         return max(abs(profile[1] - profile[0]) for profile in profiles)
 
-    params = looks.network(looks.load([found]))
+    params = styled_network.network(styled_network.load([found]))
     bare = np.asarray(transformer.apply(params, photo[None])[0])
     assert step(metastyle_jax.stylize(found, photo)) < 0.5 * step(bare)

@@ -17,8 +17,12 @@ import numpy as np
 import optax
 from absl import flags, logging
 
-from metastyle_jax import adaptation, cli, data, images, losses, memory, metrics, style_image, vgg
-from metastyle_jax.types import Array, Params, PyTree, UserError
+from metastyle_jax.adaptation import adaptation_step, style_image
+from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core.types import Array, Params, PyTree, UserError
+from metastyle_jax.data import batching, image_files
+from metastyle_jax.models import perceptual_loss, vgg
+from metastyle_jax.training import metric_log
 
 USAGE = """Stylizes one photograph by optimizing its pixels (Gatys et al.), with L-BFGS.
 
@@ -48,15 +52,15 @@ def optimize(
     *,
     start: np.ndarray | None = None,
     iterations: int = 500,
-    content_weight: float = losses.CONTENT_WEIGHT,
-    style_weight: float = losses.STYLE_WEIGHT,
+    content_weight: float = perceptual_loss.CONTENT_WEIGHT,
+    style_weight: float = perceptual_loss.STYLE_WEIGHT,
     progress: bool = False,
 ) -> Result:
     """Minimizes the perceptual loss over pixels.
 
     Args:
         content: `[H, W, 3]` float in 0..1.
-        grams: of the style image, from `losses.style_grams`.
+        grams: of the style image, from `perceptual_loss.style_grams`.
         vgg_params: weights of the loss network.
         start: image to begin with, of the same shape; the content if None.
         iterations: of L-BFGS, each with a line search of several evaluations.
@@ -78,13 +82,13 @@ def optimize(
     if iterations < 1:
         raise UserError(f'iterations={iterations}: it must be at least 1')
     target = jax.jit(vgg.content_features)(vgg_params, jnp.asarray(content)[None])
-    weights = adaptation.Weights(0.0, content_weight, style_weight)
-    arguments = vgg_params, losses.Targets(target, tuple(grams)), weights
+    weights = adaptation_step.Weights(0.0, content_weight, style_weight)
+    arguments = vgg_params, perceptual_loss.Targets(target, tuple(grams)), weights
     image = jnp.asarray(start, jnp.float32)
     opt_state = optax.lbfgs().init(image)
     step = _step.lower(image, opt_state, *arguments).compile()
     history, seconds, begun = [], [0.0], time.perf_counter()
-    with metrics.progress(
+    with metric_log.progress(
         range(iterations), description='optimizing', unit='iteration', disable=not progress
     ) as bar:
         for _ in bar:
@@ -103,13 +107,13 @@ def _step(
     image: Array,
     opt_state: PyTree,
     vgg_params: Params,
-    targets: losses.Targets,
-    weights: adaptation.Weights,
+    targets: perceptual_loss.Targets,
+    weights: adaptation_step.Weights,
 ) -> tuple[Array, PyTree, Array]:
     """One iteration: the next image and state, and the loss before."""
 
     def total(image):
-        return losses.perceptual_loss(
+        return perceptual_loss.perceptual_loss(
             lambda x: vgg.features(vgg_params, x),
             image[None],
             targets,
@@ -126,8 +130,8 @@ def _step(
 
 
 def stylize(
-    style: images.ImageLike,
-    content: images.ImageLike,
+    style: image_files.ImageLike,
+    content: image_files.ImageLike,
     *,
     start: str | np.ndarray = 'content',
     max_size: int = 512,
@@ -154,12 +158,12 @@ def stylize(
     Raises:
         UserError: a file or an option is not usable.
     """
-    pixels = images.fit(images.take(content, name='content'), max_size)
-    painting = style_image.fit(images.take(style, name='style'), style_size)
+    pixels = image_files.fit(image_files.take(content, name='content'), max_size)
+    painting = style_image.fit(image_files.take(style, name='style'), style_size)
     if isinstance(start, str):
         if start not in STARTS:
             raise UserError(f'start={start!r}: it must be an image or one of {", ".join(STARTS)}')
-        data.check_seed(seed)
+        batching.check_seed(seed)
         noise = np.random.default_rng(seed).uniform(size=pixels.shape).astype(np.float32)
         start = noise if start == 'noise' else pixels
     vgg_params = vgg.load(vgg_file)
@@ -169,7 +173,7 @@ def stylize(
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    add = cli.Flags(values)
+    add = command_line.Flags(values)
     add.text('style', None, 'The style image.')
     add.text('input', None, 'The photograph.')
     add.text('output', None, 'The picture to write: .png, .jpg or .webp.')
@@ -178,7 +182,10 @@ def define_flags(values: flags.FlagValues) -> None:
     add.number('max_size', 512, 'Reduce the longer side to this many pixels.')
     add.number('style_size', 512, 'The style image gets the area of this, squared.')
     add.number('seed', 0, 'Of the noise.')
-    for name, default in (('content', losses.CONTENT_WEIGHT), ('style', losses.STYLE_WEIGHT)):
+    for name, default in (
+        ('content', perceptual_loss.CONTENT_WEIGHT),
+        ('style', perceptual_loss.STYLE_WEIGHT),
+    ):
         help_text = f'Weight of the {name} loss.'
         add.real(f'{name}_weight', default, help_text)
     add.vgg()
@@ -187,15 +194,15 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Stylizes as the flags say."""
-    cli.require(values, 'style', 'input', 'output')
+    command_line.require(values, 'style', 'input', 'output')
     for name in ('max_size', 'style_size'):
-        if getattr(values, name) < images.MIN_SIDE:
+        if getattr(values, name) < image_files.MIN_SIDE:
             raise UserError(
-                f'--{name}={getattr(values, name)}: it must be at least {images.MIN_SIDE}'
+                f'--{name}={getattr(values, name)}: it must be at least {image_files.MIN_SIDE}'
             )
     for source in (values.input, values.style):
-        images.check_output(values.output, overwrite=values.overwrite, source=source)
-    start = values.start if values.start in STARTS else images.read(values.start).rgb
+        image_files.check_output(values.output, overwrite=values.overwrite, source=source)
+    start = values.start if values.start in STARTS else image_files.read(values.start).rgb
     found = stylize(
         values.style,
         values.input,
@@ -209,7 +216,7 @@ def main(values: flags.FlagValues) -> None:
         style_weight=values.style_weight,
         progress=True,
     )
-    images.write(values.output, found.image, overwrite=values.overwrite)
+    image_files.write(values.output, found.image, overwrite=values.overwrite)
     logging.info(
         'total loss %.5g -> %.5g in %.0f s; wrote %s',
         found.losses[0], found.losses[-1], found.seconds[-1], values.output,
@@ -218,8 +225,10 @@ def main(values: flags.FlagValues) -> None:
 
 def run() -> int:
     """The command."""
-    memory.keep()
-    return cli.run(main, define_flags, command='metastyle_jax.baselines.gatys', usage=USAGE)
+    allocator.keep()
+    return command_line.run(
+        main, define_flags, command='metastyle_jax.baselines.gatys', usage=USAGE
+    )
 
 
 if __name__ == '__main__':

@@ -14,8 +14,10 @@ import numpy as np
 from absl import flags, logging
 
 import metastyle_jax
-from metastyle_jax import cli, memory, styles, tensors, thetas, transformer
-from metastyle_jax.types import UserError
+from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core.types import UserError
+from metastyle_jax.models import transformer
+from metastyle_jax.storage import style_files, tensor_files, theta_files
 
 RATE = 1e-3  # of Adam, constant
 USAGE = """Trains a network for one style from scratch (Johnson et al.).
@@ -26,7 +28,7 @@ USAGE = """Trains a network for one style from scratch (Johnson et al.).
 
 def initial(
     seed: int = 0, *, width: int = transformer.WIDTH, blocks: int = transformer.BLOCKS
-) -> thetas.Theta:
+) -> theta_files.Theta:
     """A random initialization, to be used wherever θ is.
 
     Args:
@@ -35,12 +37,12 @@ def initial(
         blocks: residual blocks.
     """
     params = transformer.init(jax.random.key(seed), width=width, blocks=blocks)
-    return thetas.Theta(params, tensors.fingerprint(params), {'random': seed})
+    return theta_files.Theta(params, tensor_files.fingerprint(params), {'random': seed})
 
 
 def train(
     style: str | os.PathLike | np.ndarray, *, steps: int = 10_000, seed: int = 0, **options: Any
-) -> styles.Style:
+) -> style_files.Style:
     """Trains a network for one style.
 
     Args:
@@ -50,7 +52,7 @@ def train(
         **options: of `metastyle_jax.adapt`.
 
     Returns:
-        A `styles.Style` of all parameters, as from `metastyle_jax.adapt`.
+        A `style_files.Style` of all parameters, as from `metastyle_jax.adapt`.
 
     Raises:
         UserError: a file or an option is not usable; 'norm' parameters alone are one.
@@ -63,7 +65,7 @@ def train(
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
-    add = cli.Flags(values)
+    add = command_line.Flags(values)
     add.text('style', None, 'The style image.')
     add.text('out', None, 'The style file to write, .safetensors.')
     add.text('content', 'sample:', 'Photographs to train on: sample:, folder:PATH or tfds:NAME.')
@@ -78,20 +80,22 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Trains as the flags say."""
-    cli.require(values, 'style', 'out')
-    styles.check_output(values.out, overwrite=values.overwrite)
+    command_line.require(values, 'style', 'out')
+    style_files.check_output(values.out, overwrite=values.overwrite)
     names = ('steps', 'seed', 'content', 'batch', 'size', 'style_size')
     options = {name: getattr(values, name) for name in names}
     style = train(values.style, vgg_file=values.vgg, progress=True, **options)
-    styles.save_style(values.out, style, overwrite=values.overwrite)
+    style_files.save_style(values.out, style, overwrite=values.overwrite)
     total = style.losses['total']
     logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], values.out)
 
 
 def run() -> int:
     """The command."""
-    memory.keep()
-    return cli.run(main, define_flags, command='metastyle_jax.baselines.johnson', usage=USAGE)
+    allocator.keep()
+    return command_line.run(
+        main, define_flags, command='metastyle_jax.baselines.johnson', usage=USAGE
+    )
 
 
 if __name__ == '__main__':

@@ -24,9 +24,12 @@ from unittest import mock
 import compiling
 import jax
 
-from metastyle_jax import checkpoint, thetas, train, types, vgg
+from metastyle_jax.core import types
+from metastyle_jax.models import vgg
+from metastyle_jax.storage import checkpoints, theta_files
+from metastyle_jax.training import train
 
-ROOT = pathlib.Path(types.__file__).parents[1]
+ROOT = pathlib.Path(types.__file__).parents[2]
 CONFIG = (
     f'--config={ROOT}/configs/quickstart.py:tiny',
     '--config.model.width=2',
@@ -131,7 +134,7 @@ def half_written(folder: pathlib.Path) -> list[str]:
 
 def fingerprint(folder: pathlib.Path, step: int) -> str:
     """Of θ at a step of a run."""
-    return thetas.load_theta(folder / 'checkpoints' / str(step)).fingerprint
+    return theta_files.load_theta(folder / 'checkpoints' / str(step)).fingerprint
 
 
 def digest(folder: pathlib.Path) -> dict[str, str]:
@@ -144,7 +147,7 @@ def digest(folder: pathlib.Path) -> dict[str, str]:
 
 
 def turn_back_clock(
-    folder: pathlib.Path, *, seconds: int, limit: float = checkpoint._LIMIT
+    folder: pathlib.Path, *, seconds: int, limit: float = checkpoints._LIMIT
 ) -> None:
     """A hook: once there are two checkpoints the clock, ahead until then, is set right.
 
@@ -156,10 +159,10 @@ def turn_back_clock(
     shift, ahead = _shift_clock(), time.time()
     shift(seconds)
     assert time.time() > ahead + seconds / 2
-    checkpoint._LIMIT = limit
-    save = checkpoint.Manager.save
+    checkpoints._LIMIT = limit
+    save = checkpoints.Manager.save
 
-    def save_and_shift(self: checkpoint.Manager, *args: Any, **kwargs: Any) -> bool:
+    def save_and_shift(self: checkpoints.Manager, *args: Any, **kwargs: Any) -> bool:
         started = save(self, *args, **kwargs)
         if len(steps(folder)) == 1 and started:
             self.wait()
@@ -168,13 +171,13 @@ def turn_back_clock(
             (folder / 'turned').write_text(str(time.time() - before))
         return started
 
-    checkpoint.Manager.save = save_and_shift  # type: ignore[method-assign]
+    checkpoints.Manager.save = save_and_shift  # type: ignore[method-assign]
 
 
 def shake_clock(folder: pathlib.Path) -> None:
     """A hook: while a checkpoint is written the clock is set back, and it has 5 s to be written."""
     shift = _shift_clock()
-    checkpoint._LIMIT = 5
+    checkpoints._LIMIT = 5
 
     def watch() -> None:
         behind = 0

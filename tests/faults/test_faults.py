@@ -25,7 +25,9 @@ import jax
 import long_run
 import pytest
 
-from metastyle_jax import checkpoint, learner, sources, thetas
+from metastyle_jax.data import sources
+from metastyle_jax.storage import checkpoints, theta_files
+from metastyle_jax.training import outer_step
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs processes that are forked')
 FULL = os.environ.get('FAULTS') == 'full'
@@ -96,7 +98,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
             while_writing += bool(fault_runs.half_written(folder))
             assert max(fault_runs.steps(folder), default=0) >= before, 'a checkpoint was lost'
             if fault_runs.steps(folder):
-                thetas.load_theta(folder)  # what there is can be used at once
+                theta_files.load_theta(folder)  # what there is can be used at once
         else:
             assert code == 0, log
             assert_undisturbed(folder, undisturbed)
@@ -153,7 +155,7 @@ def test_no_damage_to_a_checkpoint_passes_for_the_whole(undisturbed, tmp_path, c
         caplog.clear()
         with (
             caplog.at_level(logging.WARNING),
-            checkpoint.Manager(folder / 'checkpoints') as manager,
+            checkpoints.Manager(folder / 'checkpoints') as manager,
         ):
             restored = manager.restore(template)
         helpers.assert_identical(restored.state, states[restored.step].state)
@@ -172,12 +174,12 @@ def whole(folder, *chosen):
     """The structure of a state, and what is restored from each of some checkpoints."""
     config = runpy.run_path(f'{fault_runs.ROOT}/configs/quickstart.py')['get_config']('tiny')
     config.model.width = 2
-    state = jax.eval_shape(lambda: learner.create(config, jax.random.key(0)))
+    state = jax.eval_shape(lambda: outer_step.create(config, jax.random.key(0)))
     states = {}
     for step in chosen:
         lone = folder.with_name(f'lone{step}')
         shutil.copytree(folder / str(step), lone / str(step))
-        with checkpoint.Manager(lone) as manager:
+        with checkpoints.Manager(lone) as manager:
             states[step] = manager.restore(state)
     return state, states
 
@@ -214,7 +216,7 @@ def test_a_full_disk_is_told_and_with_more_space_the_run_goes_on(server, undistu
         assert 'ree some space' in log.splitlines()[-1]
         filler.unlink()
         if fault_runs.steps(folder):
-            thetas.load_theta(folder)
+            theta_files.load_theta(folder)
         subprocess.run(['mount', '-o', f'remount,size={4 * needed}', filler.parent], check=True)
         code, log = server.train(folder, *TRAIN)
         assert code == 0, log

@@ -1,6 +1,6 @@
 """Processes that die or hang, and runs that go on with other devices: whole with `FAULTS=full`.
 
-The tests of one step of this are in tests/test_processes.py.
+The tests of one step of this are in tests/core/test_processes.py.
 """
 
 import os
@@ -9,14 +9,16 @@ import time
 
 import jax
 import numpy as np
+import process_helpers
 import pytest
-import test_processes
 
-from metastyle_jax import predict, thetas, transformer, vgg, watch
+from metastyle_jax.core import watchdog
+from metastyle_jax.models import norm_predictor, transformer, vgg
+from metastyle_jax.storage import theta_files
 
 pytestmark = pytest.mark.skipif(os.environ.get('FAULTS') != 'full', reason='FAULTS=full runs them')
 
-HEARTBEAT = 5  # of `test_processes.start`
+HEARTBEAT = 5  # of `process_helpers.start`
 
 
 @pytest.fixture(scope='module')
@@ -27,9 +29,9 @@ def cache(tmp_path_factory):
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize('lost', [0, 1])
 def test_a_process_that_dies_or_hangs_is_missed_and_the_run_resumes(tmp_path, cache, lost, number):
-    started = test_processes.start(tmp_path, cache, '--config.steps=1000000', processes=2)
+    started = process_helpers.start(tmp_path, cache, '--config.steps=1000000', processes=2)
     for process in started:
-        test_processes.wait_for(process, 'first step')
+        process_helpers.wait_for(process, 'first step')
     deadline = time.monotonic() + 100
     while not (tmp_path / 'checkpoints' / '5').exists():
         assert time.monotonic() < deadline
@@ -47,26 +49,26 @@ def test_a_process_that_dies_or_hangs_is_missed_and_the_run_resumes(tmp_path, ca
         # JAX's own watch, which asks all the time and ends a process without its consent.
         assert 'JAX distributed service detected fatal errors' in log
     else:
-        assert other.returncode == watch.EXIT_LOST, log
+        assert other.returncode == watchdog.EXIT_LOST, log
         assert f'process {lost} was lost' in log
         assert 'the same command resumes' in log
     done = max(int(x.name) for x in (tmp_path / 'checkpoints').iterdir() if x.name.isdigit())
-    again = test_processes.start(tmp_path, cache, f'--config.steps={done + 2}', processes=2)
-    codes, logs = test_processes.finish(again)
+    again = process_helpers.start(tmp_path, cache, f'--config.steps={done + 2}', processes=2)
+    codes, logs = process_helpers.finish(again)
     assert codes == [0, 0], logs
     assert 'resuming after step' in logs[0]
 
 
 def test_images_that_vanish_for_one_process_cost_no_finished_step(tmp_path, cache):
-    folders = [test_processes.folder(tmp_path / x, 40) for x in ('one', 'two')]
+    folders = [process_helpers.folder(tmp_path / x, 40) for x in ('one', 'two')]
     own = [f'--config.data.content=folder:{folder}' for folder in folders]
-    flags = ['--config.steps=1000000', '--config.checkpoint.every=1000000', test_processes.EVERY]
-    started = test_processes.start(tmp_path / 'run', cache, *flags, processes=2, own=own)
+    flags = ['--config.steps=1000000', '--config.checkpoint.every=1000000', process_helpers.EVERY]
+    started = process_helpers.start(tmp_path / 'run', cache, *flags, processes=2, own=own)
     for process in started:
-        test_processes.wait_for(process, 'first step')
+        process_helpers.wait_for(process, 'first step')
     for file in folders[1].iterdir():
         file.unlink()
-    codes, logs = test_processes.finish(started)
+    codes, logs = process_helpers.finish(started)
     assert codes == [2, 2], logs
     assert all('images tried are damaged' in log or 'no such file' in log for log in logs)
     (step,) = (int(x.name) for x in (tmp_path / 'run' / 'checkpoints').iterdir())
@@ -77,20 +79,22 @@ def test_images_that_vanish_for_one_process_cost_no_finished_step(tmp_path, cach
 def test_a_starting_point_with_a_predictor_of_any_width_serves_all_processes(tmp_path, cache):
     params = transformer.init(jax.random.key(3), width=2, blocks=1)
     network = vgg.random(jax.random.key(1), width=2)
-    predictor = predict.create(jax.random.key(4), params, predict.features(network), hidden=65)
+    predictor = norm_predictor.create(
+        jax.random.key(4), params, norm_predictor.features(network), hidden=65
+    )
     theta = tmp_path / 'theta.safetensors'
-    thetas.save_theta(theta, params, settings={}, predictor=predictor)
+    theta_files.save_theta(theta, params, settings={}, predictor=predictor)
     flags = [f'--config.model.init={theta}', '--config.model.predictor=True', '--config.steps=2']
-    codes, logs = test_processes.finish(
-        test_processes.start(tmp_path / 'run', cache, *flags, processes=2)
+    codes, logs = process_helpers.finish(
+        process_helpers.start(tmp_path / 'run', cache, *flags, processes=2)
     )
     assert codes == [0, 0], logs
     theta.unlink()  # a run that has begun needs it no more
-    codes, logs = test_processes.finish(
-        test_processes.start(tmp_path / 'run', cache, *flags, '--config.steps=3', processes=2)
+    codes, logs = process_helpers.finish(
+        process_helpers.start(tmp_path / 'run', cache, *flags, '--config.steps=3', processes=2)
     )
     assert codes == [0, 0], logs
-    assert predict.hidden(thetas.load_theta(tmp_path / 'run').predictor) == 65
+    assert norm_predictor.hidden(theta_files.load_theta(tmp_path / 'run').predictor) == 65
 
 
 def test_a_run_goes_on_with_other_devices_under_adam(tmp_path, cache):
@@ -98,14 +102,14 @@ def test_a_run_goes_on_with_other_devices_under_adam(tmp_path, cache):
     straight, changed = tmp_path / 'straight', tmp_path / 'changed'
 
     def run(folder, steps, **options):
-        codes, logs = test_processes.finish(
-            test_processes.start(folder, cache, *flags, f'--config.steps={steps}', **options)
+        codes, logs = process_helpers.finish(
+            process_helpers.start(folder, cache, *flags, f'--config.steps={steps}', **options)
         )
         assert set(codes) == {0}, logs
 
     run(straight, 10, devices=8)
     run(changed, 5, devices=8)
     run(changed, 10, devices=4, processes=2)
-    found, expected = (test_processes.theta_of(folder, 10) for folder in (changed, straight))
+    found, expected = (process_helpers.theta_of(folder, 10) for folder in (changed, straight))
     print(f'θ: at most {np.abs(found - expected).max():.1e} apart')
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

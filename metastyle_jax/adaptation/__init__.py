@@ -1,0 +1,1 @@
+"""Adaptation of the initialization to one style, or to each of a folder."""

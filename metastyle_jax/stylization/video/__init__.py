@@ -1,0 +1,1 @@
+"""Video: reading, stylizing frame by frame, writing."""

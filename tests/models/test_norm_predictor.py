@@ -1,0 +1,323 @@
+"""Norms that a style begins with, predicted from it."""
+
+import functools
+
+import helpers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import training_helpers
+
+import metastyle_jax
+from metastyle_jax.adaptation import adapt_folder, adaptation_step
+from metastyle_jax.core import sharding, trees
+from metastyle_jax.core.types import UserError
+from metastyle_jax.data import batching
+from metastyle_jax.evaluation import before_after
+from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg
+from metastyle_jax.storage import checkpoints, tensor_files, theta_files
+from metastyle_jax.training import gram_cache, objective, outer_step
+
+IS_NORM = transformer.adapted('norm')
+
+
+@pytest.fixture(scope='module')
+def network():
+    return vgg.random(jax.random.key(1), width=2)
+
+
+@pytest.fixture(scope='module')
+def theta():
+    return transformer.init(jax.random.key(0), width=2, blocks=1)
+
+
+@pytest.fixture(scope='module')
+def predictor(network, theta):
+    """One that predicts something."""
+    empty = norm_predictor.create(jax.random.key(2), theta, norm_predictor.features(network))
+    keys = iter(jax.random.split(jax.random.key(3), len(empty.out)))
+    return empty._replace(
+        out={
+            name: 0.05 * jax.random.normal(next(keys), leaf.shape)
+            for name, leaf in empty.out.items()
+        }
+    )
+
+
+@pytest.fixture(scope='module')
+def whole(theta, predictor):
+    return theta_files.Theta(theta, tensor_files.fingerprint(theta), {}, None, predictor)
+
+
+def style_grams(network, seed=0):
+    style = np.random.default_rng(seed).uniform(size=(1, 24, 32, 3)).astype(np.float32)
+    return perceptual_loss.style_grams(vgg.features(network, style))
+
+
+def begun(theta, predictor, grams):
+    """θ with predicted norms, written out."""
+    x = []
+    for gram in grams:
+        strength = np.sqrt(np.diagonal(gram).astype(np.float64))
+        x += [*np.log(strength / strength.mean() + 0.1), np.log(strength.mean())]
+    hidden = np.maximum(np.array(x) @ predictor.kernel + predictor.bias, 0)
+    return {
+        name: leaf + hidden @ predictor.out[name] if IS_NORM(name) else leaf
+        for name, leaf in tensor_files.flatten(theta).items()
+    }
+
+
+def test_norms_are_those_of_theta_and_what_is_predicted(network, theta, predictor):
+    found = style_grams(network)
+    expected = begun(theta, predictor, found)
+    for name, leaf in tensor_files.flatten(norm_predictor.begin(theta, predictor, found)).items():
+        np.testing.assert_allclose(leaf, expected[name], rtol=1e-5, atol=1e-5)
+        assert (name in predictor.out) == (not np.allclose(leaf, tensor_files.flatten(theta)[name]))
+
+
+def test_a_new_predictor_changes_nothing(network, theta):
+    new = norm_predictor.create(jax.random.key(2), theta, norm_predictor.features(network))
+    begin = norm_predictor.begin(theta, new, style_grams(network))
+    helpers.assert_identical(begin, theta)
+    helpers.assert_identical(norm_predictor.begin(theta, None, style_grams(network)), theta)
+
+
+def test_centered_norms_are_the_mean_and_predictions_what_they_were(network, theta, predictor):
+    found = [style_grams(network, seed) for seed in range(3)]
+    each = [norm_predictor.offsets(predictor, one) for one in found]
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *each)
+    moved, centered = norm_predictor.centered(theta, predictor, mean)
+    for one in found:
+        before, after = (
+            tensor_files.flatten(norm_predictor.begin(*pair, one))
+            for pair in ((theta, predictor), (moved, centered))
+        )
+        for name, leaf in before.items():
+            np.testing.assert_allclose(after[name], leaf, atol=1e-5)
+    left = jax.tree.map(
+        lambda *leaves: sum(leaves), *(norm_predictor.offsets(centered, one) for one in found)
+    )
+    for leaf in left.values():
+        np.testing.assert_allclose(leaf, 0, atol=1e-5)
+
+
+def test_a_black_painting_gives_finite_norms(network, theta, predictor):
+    black = tuple(jnp.zeros_like(gram) for gram in style_grams(network))
+    assert all(
+        np.isfinite(leaf).all()
+        for leaf in jax.tree.leaves(norm_predictor.begin(theta, predictor, black))
+    )
+
+
+# Training. ----------------------------------------------------------------------------------------
+
+
+def make_config(**changes):
+    return training_helpers.make_config(
+        **{'inner_steps': 0, 'model_predictor': True, 'outer_predictor_rate': 0.01, **changes}
+    )
+
+
+def make_state(config, theta, predictor, **options):
+    return outer_step.create(config, jax.random.key(0), theta=theta, predictor=predictor, **options)
+
+
+def one_step(state, vgg_params, batch, *, config):
+    """One outer step on one device."""
+    step = sharding.spread(
+        functools.partial(outer_step.train_step, config=config), shared=2, devices=1
+    )
+    return step(*sharding.replicate((state, vgg_params), 1), batch)
+
+
+@pytest.mark.parametrize('norms_rate', [0.0, 0.1])
+def test_gradients_are_those_of_styles_one_by_one(
+    network, theta, predictor, norms_rate, disagreement
+):
+    config = make_config(outer_norms_rate=norms_rate, outer_log_loss=True, outer_clip=0.0)
+    batch = training_helpers.make_batch(2, steps=0)
+    state = make_state(config, theta, predictor, styles=4)
+    after, metrics = one_step(state, network, batch, config=config)
+    outer = batching.as_float(batch.outer)
+    each = gram_cache.of_styles(network, batching.as_float(batch.style))
+
+    def mean_loss(theta, predictor):
+        total = 0.0
+        for i in range(2):
+            targets = tuple(gram[i] for gram in each)
+            params = norm_predictor.begin(theta, predictor, targets)
+            task = objective.Task(
+                outer[i], perceptual_loss.Targets(vgg.content_features(network, outer[i]), targets)
+            )
+            total += jnp.log(objective.loss(network, config)(params, task).total)
+        return total / 2
+
+    of_theta, of_predictor = jax.jit(jax.grad(mean_loss, argnums=(0, 1)))(theta, predictor)
+    mu = after.opt_state[1][0].mu.theta  # a tenth of the gradient
+    disagreement(10 * training_helpers.flat(mu), training_helpers.flat(of_theta), 1e-4)
+    mu = after.predictor.adam[0].mu
+    disagreement(10 * training_helpers.flat(mu), training_helpers.flat(of_predictor), 1e-4)
+    assert np.isfinite(metrics.outer)
+    assert (after.table is None) == (not norms_rate)
+
+
+def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(
+    network, theta, predictor, disagreement, tmp_path
+):
+    config = make_config(outer_optimizer='sgd')
+    batch = training_helpers.make_batch(8, steps=0)
+    start = make_state(config, theta, predictor)
+
+    def run(devices):
+        step = sharding.spread(
+            functools.partial(outer_step.train_step, config=config), shared=2, devices=devices
+        )
+        return step(*sharding.replicate((start, network), devices), batch)[0]
+
+    one, eight = run(1), run(8)
+    for a, b in ((one.params, eight.params), (one.predictor.adam[0], eight.predictor.adam[0])):
+        disagreement(training_helpers.flat(b), training_helpers.flat(a), 1e-4)
+    with checkpoints.Manager(tmp_path / 'checkpoints') as manager:
+        manager.save(1, one, data_state={})
+        restored = manager.restore(start)
+    helpers.assert_identical(restored.state.predictor, one.predictor)
+    helpers.assert_identical(theta_files.load_theta(tmp_path).predictor, one.predictor.params)
+
+
+def test_training_a_predictor_alone_lowers_the_loss_of_each_style(network, theta):
+    config = make_config(outer_rate=0.0, outer_predictor_rate=0.02, outer_log_loss=True)
+    state = make_state(config, theta, None, features=norm_predictor.features(network))
+    step = sharding.spread(
+        functools.partial(outer_step.train_step, config=config), shared=2, devices=1
+    )
+    batch = training_helpers.make_batch(3, steps=0)
+    state, network = sharding.replicate((state, network), 1)
+    state, first = step(state, network, batch)
+    for _ in range(20):
+        state, last = step(state, network, batch)
+    assert last.outer < 0.9 * first.outer
+    helpers.assert_identical(state.params, theta)
+
+
+def test_exact_meta_gradients_go_through_an_inner_loop_from_predicted_norms(
+    network, theta, predictor, disagreement
+):
+    config = training_helpers.make_config(model_predictor=True, outer_clip=0.0, inner_rate=0.005)
+    batch = training_helpers.make_batch(1)
+    after, _ = one_step(make_state(config, theta, predictor), network, batch, config=config)
+    helpers.assert_identical(after.predictor.params, predictor)  # stays as it is
+    evaluate = objective.loss(network, config)
+    each = gram_cache.of_styles(network, batching.as_float(batch.style))
+
+    def one(theta):
+        targets = tuple(gram[0] for gram in each)
+        contents = batching.as_float(np.stack([batch.inner[0, 0], batch.outer[0]]))
+        inner, outer = (
+            jax.tree.map(lambda leaf, j=j: leaf[j], objective.tasks(network, contents, targets))
+            for j in range(2)
+        )
+        start = norm_predictor.begin(theta, predictor, targets)
+        moved = jax.grad(lambda params: evaluate(params, inner).total)(start)
+        return evaluate(jax.tree.map(lambda a, b: a - 0.005 * b, start, moved), outer).total
+
+    expected = jax.jit(jax.grad(one))(theta)
+    mu = after.opt_state[1][0].mu.theta
+    disagreement(10 * training_helpers.flat(mu), training_helpers.flat(expected), 1e-4)
+
+
+# The file. ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float16'])
+def test_a_predictor_is_kept_with_theta_and_leaves_its_fingerprint(
+    whole, predictor, tmp_path, dtype
+):
+    path = tmp_path / 'theta.safetensors'
+    theta_files.save_theta(path, whole.params, settings={}, predictor=predictor, dtype=dtype)
+    found = theta_files.load_theta(path)
+    rounded = jax.tree.map(lambda leaf: leaf.astype(dtype).astype(jnp.float32), predictor)
+    helpers.assert_identical(found.predictor, rounded)
+    if dtype == 'float32':
+        assert found.fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize('broken', ['width', 'name', 'rank'])
+def test_a_predictor_of_another_theta_is_refused(theta, predictor, tmp_path, broken):
+    name = next(iter(predictor.out))
+    others = {
+        'width': predictor._replace(bias=jnp.zeros(3)),
+        'rank': predictor._replace(kernel=jnp.zeros(4)),
+        'name': predictor._replace(out={**predictor.out, name: jnp.zeros((64, 99))}),
+    }
+    path = tmp_path / 'theta.safetensors'
+    theta_files.save_theta(path, theta, settings={}, predictor=others[broken])
+    with pytest.raises(tensor_files.CheckpointError, match=r'theta\.safetensors has a predictor'):
+        theta_files.load_theta(path)
+
+
+# Adaptation. --------------------------------------------------------------------------------------
+
+
+def test_adaptation_begins_where_it_is_told(network, theta, whole):
+    found = style_grams(network)
+    predicted = adaptation_step.begin(whole, found, 'predicted')
+    helpers.assert_identical(predicted, norm_predictor.begin(theta, whole.predictor, found))
+    helpers.assert_identical(adaptation_step.begin(whole, found, 'theta'), theta)
+    alone = whole._replace(predictor=None)
+    helpers.assert_identical(adaptation_step.begin(alone, found, 'predicted'), theta)
+    with pytest.raises(UserError, match="begin='x': it must be one of predicted, theta"):
+        metastyle_jax.adapt('painting.png', whole, begin='x')
+    rate = adaptation_step.rate_from
+    assert rate(whole, 'predicted', 'all') < rate(whole, 'theta', 'all')
+    assert rate(alone, 'predicted', 'norm') == rate(alone, 'theta', 'norm')
+    with pytest.raises(UserError, match="this loss network gives .*begin='theta'"):
+        adaptation_step.begin(whole, found[:3], 'predicted')
+
+
+def test_alone_and_in_a_library_a_style_begins_alike(whole, tmp_path, monkeypatch, disagreement):
+    monkeypatch.setattr(vgg, 'load', lambda path: vgg.random(jax.random.key(1), width=2))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    folder = tmp_path / 'paintings'
+    folder.mkdir()
+    for name, picture in zip(('a.png', 'b.png'), pixels, strict=True):
+        metastyle_jax.images.write(folder / name, batching.as_float(picture))
+    options = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 24, 'schedule': 'constant'}
+    first = {}
+    for begin in ('predicted', 'theta'):
+        made = adapt_folder.adapt_many(
+            folder, whole, begin=begin, styles_at_once=2, devices=1, **options
+        ).library
+        for i, name in enumerate(made.entries):
+            alone = metastyle_jax.adapt(folder / name, whole, begin=begin, params='norm', **options)
+            disagreement(alone.losses['total'][0], made.entries[name].losses['total'][0], 1e-4)
+            disagreement(
+                {key: leaf[i] for key, leaf in made.params.items()}, dict(alone.params), 1e-3
+            )
+            assert alone.settings['begin'] == begin
+        first[begin] = [entry.losses['total'][0] for entry in made.entries.values()]
+    assert all(a != pytest.approx(b, rel=1e-3) for a, b in zip(*first.values(), strict=True))
+
+
+def test_the_comparison_shows_where_adaptation_began(whole, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(vgg, 'load', lambda path: network)
+    painting = tmp_path / 'a.png'
+    pixels = np.random.default_rng(0).uniform(size=(24, 24, 3)).astype(np.float32)
+    metastyle_jax.images.write(painting, pixels)
+    options = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 24, 'params': 'norm'}
+    # So short a step that a style stays where it begins.
+    style = metastyle_jax.adapt(painting, whole, rate=1e-9, **options)
+    before = before_after._before(str(painting), style, whole, None)
+    assert before.params.keys() == style.params.keys()
+    for name, leaf in style.params.items():
+        np.testing.assert_allclose(before.params[name], leaf, atol=1e-5)
+    plain = style._replace(settings={**style.settings, 'begin': 'theta'})
+    assert before_after._before(str(painting), plain, whole, None).params == {}
+
+
+def test_the_shipped_loss_network_has_as_many_features_as_its_channels():
+    network = jax.eval_shape(lambda: vgg.random(jax.random.key(0)))
+    assert norm_predictor.features(network) == 64 + 128 + 256 + 512 + 4
+    theta = transformer.init(jax.random.key(0))
+    norms, _ = trees.partition(theta, IS_NORM)
+    assert norm_predictor.create(jax.random.key(0), theta, 964).out.keys() == norms.keys()

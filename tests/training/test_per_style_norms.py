@@ -1,0 +1,157 @@
+"""Styles with instance norms of their own in training."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import training_helpers
+
+from metastyle_jax.core import sharding, trees
+from metastyle_jax.data import batching
+from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.storage import checkpoints
+from metastyle_jax.training import gram_cache, outer_step, per_style_norms
+
+STYLES = 16
+IS_NORM = transformer.adapted('norm')
+
+
+@pytest.fixture(scope='module')
+def theta():
+    return transformer.init(jax.random.key(0), width=2, blocks=1)
+
+
+@pytest.fixture(scope='module')
+def table(theta):
+    """A table in which every style has offsets."""
+    empty = per_style_norms.create(theta, STYLES)
+    rng = np.random.default_rng(0)
+    offsets = {
+        name: jnp.asarray(rng.normal(size=leaf.shape, scale=0.2), jnp.float32)
+        for name, leaf in empty.offsets.items()
+    }
+    return empty._replace(
+        offsets=offsets, center={name: leaf.mean(0) for name, leaf in offsets.items()}
+    )
+
+
+def norms_of(theta, table, style):
+    """Norms that a style has in all."""
+    norms, _ = trees.partition(theta, IS_NORM)
+    return {
+        name: leaf + table.offsets[name][style] - table.center[name] for name, leaf in norms.items()
+    }
+
+
+def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
+    network = vgg.random(jax.random.key(1), width=2)
+    batch = training_helpers.make_batch(3, steps=0)
+    outer = np.random.default_rng(1).uniform(size=(3, 2, 16, 16, 3)).astype(np.float32)
+    styles = batching.as_float(batch.style)
+    index = jnp.array([4, 0, 9])
+    found = jax.jit(
+        functools.partial(
+            per_style_norms.gradients, log_loss=True, content_weight=1.0, style_weight=10.0
+        )
+    )(
+        theta, per_style_norms.of_styles(table, index), network, outer,
+        gram_cache.of_styles(network, styles),
+    )  # fmt: skip
+
+    def mean_loss(theta, own):
+        total = 0.0
+        _, rest = trees.partition(theta, IS_NORM)
+        for i in range(3):
+            norms = norms_of(theta, table, index[i])
+            norms = {name: leaf + own[name][i] for name, leaf in norms.items()}
+            params = trees.combine(theta, norms, rest)
+            loss = perceptual_loss.perceptual_loss(
+                lambda x: vgg.features(network, x),
+                transformer.apply(params, outer[i]),
+                perceptual_loss.Targets(
+                    vgg.content_features(network, outer[i]),
+                    perceptual_loss.style_grams(vgg.features(network, styles[i : i + 1])),
+                ),
+                style_weight=10.0,
+            ).total
+            total += jnp.log(loss)
+        return total / 3
+
+    none = {name: jnp.zeros_like(leaf[:3]) for name, leaf in table.offsets.items()}
+    expected, own = jax.jit(jax.grad(mean_loss, argnums=(0, 1)))(theta, none)
+    disagreement(training_helpers.flat(found.gradient), training_helpers.flat(expected), 1e-4)
+    disagreement(training_helpers.flat(found.own), 3 * training_helpers.flat(own), 1e-4)
+
+
+def test_visited_styles_take_steps_of_adam_and_the_others_stay(theta, table):
+    optimizer = optax.adam(0.1, b2=0.99)
+    rng = np.random.default_rng(2)
+    before, expected = theta, norms_of(theta, table, 5)
+    start = table
+    state = optimizer.init(expected)
+    for others in ([5, 1], [5, 2], [3, 5]):
+        index = jnp.array(others)
+        gradients = {
+            name: jnp.asarray(rng.normal(size=(2, *leaf.shape[1:])), jnp.float32)
+            for name, leaf in table.offsets.items()
+        }
+        theta, table = per_style_norms.update(theta, table, index, gradients, rate=0.1)
+        own = {name: leaf[others.index(5)] for name, leaf in gradients.items()}
+        updates, state = optimizer.update(own, state)
+        expected = optax.apply_updates(expected, updates)
+    found = norms_of(theta, table, 5)
+    np.testing.assert_allclose(
+        training_helpers.flat(found), training_helpers.flat(expected), rtol=1e-5, atol=1e-5
+    )
+    still = (norms_of(theta, table, 7), norms_of(before, start, 7))
+    np.testing.assert_allclose(*map(training_helpers.flat, still), rtol=1e-5, atol=1e-5)
+    assert table.visits.tolist() == [{5: 3, 1: 1, 2: 1, 3: 1}.get(i, 0) for i in range(STYLES)]
+
+
+def test_theta_has_the_mean_of_all_norms(theta, table):
+    gradients = {name: jnp.ones_like(leaf[:2]) for name, leaf in table.offsets.items()}
+    index = jnp.array([3, 3])  # twice the same in one step, as at the end of an epoch
+    theta, table = per_style_norms.update(theta, table, index, gradients, rate=0.1)
+    means = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0),
+                         *(norms_of(theta, table, i) for i in range(STYLES)))  # fmt: skip
+    norms, _ = trees.partition(theta, IS_NORM)
+    np.testing.assert_allclose(
+        training_helpers.flat(means), training_helpers.flat(norms), atol=1e-5
+    )
+
+
+def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(disagreement, tmp_path):
+    network = vgg.random(jax.random.key(1), width=2)
+    config = training_helpers.make_config(
+        inner_steps=0, outer_norms_rate=0.01, outer_optimizer='sgd'
+    )
+    batch = training_helpers.make_batch(8, steps=0)
+    batch = batch._replace(style_index=np.arange(8, dtype=np.int32)[::-1].copy())
+    start = outer_step.create(config, jax.random.key(0), styles=STYLES)
+
+    def run(devices):
+        step = sharding.spread(
+            functools.partial(outer_step.train_step, config=config), shared=2, devices=devices
+        )
+        return step(*sharding.replicate((start, network), devices), batch)
+
+    def parts(theta, table):
+        norms, rest = trees.partition(theta, IS_NORM)
+        return {name: norms[name] - table.center[name] for name in norms}, rest, table.first
+
+    (one, metrics), (eight, _) = run(1), run(8)
+    # Where a gradient is nearly zero, the sign of Adam's first step is that of rounding: `first`
+    # is compared in place of offsets and their mean.
+    for a, b in zip(*([parts(x.params, x.table) for x in (one, eight)]), strict=True):
+        disagreement(training_helpers.flat(b), training_helpers.flat(a), 1e-4)
+    assert one.table.visits.tolist() == [1] * 8 + [0] * 8
+    assert one.step == 1
+    assert np.isfinite(metrics.outer)
+    with checkpoints.Manager(tmp_path / 'checkpoints') as manager:
+        manager.save(1, one, data_state={})
+        restored = manager.restore(start)
+    for a, b in zip(jax.tree.leaves(one.table), jax.tree.leaves(restored.state.table), strict=True):
+        np.testing.assert_array_equal(a, b)
