@@ -17,12 +17,11 @@ import numpy as np
 from absl import flags, logging
 
 from metastyle_jax.adaptation import adapt_folder, adaptation_step, style_image
-from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core import allocator, command_line, progress_bar
 from metastyle_jax.core.types import Array, Params, UserError
 from metastyle_jax.data import batching, colour_transfer, image_files, sources
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_files, theta_files
-from metastyle_jax.training import metric_log
 
 USAGE = """Adapts a meta-trained network to one style image.
 
@@ -73,7 +72,7 @@ def adapt(
         rate: of Adam; if None that of `adaptation_step.RATES`: from predicted norms 2e-4, or 4e-4
             where they alone are adapted; from θ 1.5e-3.
         schedule: 'falling' for steps that warm up and then shorten, longer ones for instance
-            norms; 'constant' for plain Adam. See `optimizers.adam`.
+            norms; 'constant' for plain Adam. See `adam_schedule.adam`.
         batch: photographs a step.
         size: pixels of their sides.
         style_size: the style image is resized to the area of a square of this side.
@@ -148,7 +147,7 @@ def _descend(
         *(settings[name] for name in ('rate', 'content_weight', 'style_weight'))
     )
     history: list[perceptual_loss.Loss] = []
-    with metric_log.progress(
+    with progress_bar.show(
         range(settings['steps']), description='adapting', unit='step', disable=not progress
     ) as bar:
         for step in bar:

@@ -19,12 +19,11 @@ import numpy as np
 from absl import logging
 
 from metastyle_jax.adaptation import adaptation_step, batched_step, style_image
-from metastyle_jax.core import sharding
+from metastyle_jax.core import progress_bar, sharding
 from metastyle_jax.core.types import Params, UserError
 from metastyle_jax.data import batching, colour_transfer, image_files, sources
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_library, tensor_files, theta_files
-from metastyle_jax.training import metric_log
 
 AT_ONCE = 8
 _KEPT = 2**29  # bytes of photographs that are kept for the next styles instead of decoded anew
@@ -192,7 +191,7 @@ def _adapt_all(
     """Group after group, until there is no painting left; the library is kept after each."""
     added, stop, steps = 0, False, found.settings['steps']
     ahead = steps * -(-total // group.count)
-    with metric_log.progress(
+    with progress_bar.show(
         description='adapting', unit='step', disable=not (progress and total), total=ahead
     ) as bar:
         while not stop and (chosen := list(itertools.islice(paintings, group.count))):

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metastyle_jax.adaptation import adam_schedule
 from metastyle_jax.core import trees
 from metastyle_jax.core.types import Array, Params, PyTree, UserError
 from metastyle_jax.data import batching
+from metastyle_jax.meta import inner_optimizers
 from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import theta_files
-from metastyle_jax.training import optimizers
 
 # Of Adam, by where adaptation begins and what is adapted. Norms that fit already are lost in steps
 # that are right from θ itself.
@@ -39,7 +40,7 @@ class InnerLoop(NamedTuple):
 
     Attributes:
         steps: how many, T.
-        optimizer: see `optimizers.inner`.
+        optimizer: see `inner_optimizers.by_name`.
         log_loss: whether it descends the logarithm of the loss.
         eps_root: of Adam.
     """
@@ -105,7 +106,7 @@ class Plan(NamedTuple):
     Attributes:
         like: the structure of θ.
         loop: the learned inner loop that it begins with; None for Adam alone.
-        schedule: of Adam, see `optimizers.adam`.
+        schedule: of Adam, see `adam_schedule.adam`.
         norm_factor: how many times longer Adam's steps are for instance norms; 1 with 'constant'.
     """
 
@@ -171,7 +172,7 @@ def start(
         theta: the initialization; it is copied, since a step reuses the buffers of a state.
         params: 'all' or 'norm'.
         inner: the learned inner loop to begin with; Adam alone if None.
-        schedule: of Adam, see `optimizers.adam`.
+        schedule: of Adam, see `adam_schedule.adam`.
 
     Returns:
         The state, what stays, and the plan.
@@ -181,14 +182,16 @@ def start(
     """
     fast, slow = trees.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
-    opt_state = optimizers.adam(1.0, schedule).init(fast)
+    opt_state = adam_schedule.adam(1.0, schedule).init(fast)
     zero = jnp.zeros((), jnp.int32)
     factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
     plan = Plan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
     if inner is None:
         return State(zero, fast, opt_state, None), Fixed(slow, {}), plan
     rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
-    inner_state = optimizers.inner(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(fast)
+    inner_state = inner_optimizers.by_name(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(
+        fast
+    )
     return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
 
 
@@ -233,7 +236,7 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
         UserError: a value is not usable.
     """
     transformer.adapted(settings['params'])
-    optimizers.adam(1.0, settings['schedule'])
+    adam_schedule.adam(1.0, settings['schedule'])
     if settings['begin'] not in BEGIN:
         raise UserError(f'begin={settings["begin"]!r}: it must be one of {", ".join(BEGIN)}')
     least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
@@ -338,7 +341,7 @@ def update(
         weights: for Adam's rate.
         plan: see `start`.
     """
-    updates, opt_state = optimizers.adam(weights.rate, plan.schedule).update(grads, state.adam)
+    updates, opt_state = adam_schedule.adam(weights.rate, plan.schedule).update(grads, state.adam)
     is_norm = transformer.adapted('norm')
     updates = {
         name: update * (plan.norm_factor if is_norm(name) else 1.0)
@@ -351,7 +354,7 @@ def update(
                 lambda leaf: leaf / total.reshape(total.shape + (1,) * (leaf.ndim - total.ndim)),
                 grads,
             )
-        optimizer = optimizers.inner(plan.loop.optimizer, 1.0, plan.loop.eps_root)
+        optimizer = inner_optimizers.by_name(plan.loop.optimizer, 1.0, plan.loop.eps_root)
         first, inner = optimizer.update(grads, inner, state.fast)
         first = {name: fixed.rates[name] * update for name, update in first.items()}
         early = state.step < plan.loop.steps

@@ -18,11 +18,10 @@ import optax
 from absl import flags, logging
 
 from metastyle_jax.adaptation import adaptation_step, style_image
-from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core import allocator, command_line, progress_bar
 from metastyle_jax.core.types import Array, Params, PyTree, UserError
 from metastyle_jax.data import batching, image_files
 from metastyle_jax.models import perceptual_loss, vgg
-from metastyle_jax.training import metric_log
 
 USAGE = """Stylizes one photograph by optimizing its pixels (Gatys et al.), with L-BFGS.
 
@@ -88,7 +87,7 @@ def optimize(
     opt_state = optax.lbfgs().init(image)
     step = _step.lower(image, opt_state, *arguments).compile()
     history, seconds, begun = [], [0.0], time.perf_counter()
-    with metric_log.progress(
+    with progress_bar.show(
         range(iterations), description='optimizing', unit='iteration', disable=not progress
     ) as bar:
         for _ in bar:

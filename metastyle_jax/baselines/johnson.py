@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-import metastyle_jax
+from metastyle_jax.adaptation import adapt
 from metastyle_jax.core import allocator, command_line
 from metastyle_jax.core.types import UserError
 from metastyle_jax.models import transformer
@@ -49,10 +49,10 @@ def train(
         style: an image file, or `[H, W, 3]` float in 0..1.
         steps: of Adam.
         seed: of the weights and of the data.
-        **options: of `metastyle_jax.adapt`.
+        **options: of `adapt.adapt`.
 
     Returns:
-        A `style_files.Style` of all parameters, as from `metastyle_jax.adapt`.
+        A `style_files.Style` of all parameters, as from `adapt.adapt`.
 
     Raises:
         UserError: a file or an option is not usable; 'norm' parameters alone are one.
@@ -60,7 +60,7 @@ def train(
     if options.get('params', 'all') != 'all':
         raise UserError('a network from scratch needs all its parameters: leave out params')
     options = {'rate': RATE, 'schedule': 'constant', **options}
-    return metastyle_jax.adapt(style, initial(seed), steps=steps, seed=seed, **options)
+    return adapt.adapt(style, initial(seed), steps=steps, seed=seed, **options)
 
 
 def define_flags(values: flags.FlagValues) -> None:

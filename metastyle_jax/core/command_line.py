@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import jax
 from absl import flags, logging
@@ -31,6 +31,7 @@ def run(
     *,
     command: str,
     usage: str,
+    renamed: Mapping[str, str] | None = None,
 ) -> int:
     """Runs a command: parses `sys.argv`, prints help, turns a `UserError` into a message.
 
@@ -39,12 +40,14 @@ def run(
         define: adds the command's flags to an empty set.
         command: its name, for messages.
         usage: text above the list of flags in `--help`.
+        renamed: name of an argument in the library -> name of its flag, where they differ.
 
     Returns:
         The exit code: 2 after a user's mistake.
     """
     _set_up_log()
     values = flags.FlagValues()
+    own: list[str] = []
     try:
         define(values)
         own = list(values)
@@ -55,7 +58,7 @@ def run(
         _set_up_cache()
         return main(values) or 0
     except UserError as error:
-        print(f'{command}: {error}', file=sys.stderr)
+        print(f'{command}: {in_flags(str(error), own, renamed or {})}', file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print(f'{command}: interrupted', file=sys.stderr)
@@ -79,6 +82,25 @@ def run(
             file=sys.stderr,
         )
         return EXIT_USER_ERROR
+
+
+def in_flags(message: str, names: Collection[str], renamed: Mapping[str, str]) -> str:
+    """Rewrites the arguments that a message of the library names as flags of the command.
+
+    ``steps=0: it must be …`` becomes ``--steps=0: it must be …``, and ``overwrite=True`` becomes
+    ``--overwrite``. Names that are no flags of the command stay as they are.
+
+    Args:
+        message: of a `UserError`.
+        names: flags of the command, without dashes.
+        renamed: name of an argument -> name of its flag, where they differ.
+    """
+    flag_of = {**{name: name for name in names}, **renamed}
+    for argument, flag in flag_of.items():
+        start = rf'(?<![\w.\-/]){re.escape(argument)}='
+        message = re.sub(rf'{start}True\b', f'--{flag}', message)
+        message = re.sub(start, f'--{flag}=', message)
+    return message
 
 
 class Stop:

@@ -8,7 +8,6 @@ and damaged files are settled here, so that every other module sees float32 RGB 
 import contextlib
 import io
 import os
-import secrets
 import stat
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 from absl import logging
 from PIL import Image, UnidentifiedImageError
 
-from metastyle_jax.core import types
+from metastyle_jax.core import files, types
 from metastyle_jax.data import pillow_modes
 
 SUFFIXES_OUT = ('.png', '.jpg', '.jpeg', '.webp')
@@ -176,7 +175,7 @@ def write(
     """
     check_output(path, overwrite=overwrite)
     path = Path(path)
-    _write_whole(path, _encode(path, rgb, alpha, quality))
+    files.write_whole(path, _encode(path, rgb, alpha, quality), ImageError)
 
 
 def write_animation(
@@ -214,26 +213,7 @@ def write_animation(
         path, made[0], encoder, save_all=True, append_images=made[1:], duration=milliseconds,
         loop=0, **options,
     )  # fmt: skip
-    _write_whole(path, encoded)
-
-
-def _write_whole(path: Path, encoded: bytes) -> None:
-    """Writes a file that appears whole or not at all."""
-    # In the same folder, since only a rename within one file system is atomic.
-    part = path.parent / f'.{secrets.token_hex(8)}.part'
-    try:
-        with part.open('xb') as stream:
-            stream.write(encoded)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    except (OSError, ValueError) as error:
-        raise ImageError(
-            f'{path}: cannot be written: {_reason(error)}; free some space or choose another folder'
-        ) from error
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            part.unlink(missing_ok=True)
+    files.write_whole(path, encoded, ImageError)
 
 
 def check_output(
@@ -432,14 +412,14 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         raise ImageError(f'{error.filename}: cannot be listed: {_reason(error)}') from error
 
     found, others, visited = [], [], set()
-    for root, folders, files in os.walk(top, onerror=fail, followlinks=True):
+    for root, folders, names in os.walk(top, onerror=fail, followlinks=True):
         real = os.path.realpath(root)
         if real in visited:  # a link back to where we came from
             folders.clear()
             continue
         visited.add(real)
         folders[:] = sorted(entry for entry in folders if not entry.startswith('.'))
-        paths = [Path(root, entry) for entry in files if not entry.startswith('.')]
+        paths = [Path(root, entry) for entry in names if not entry.startswith('.')]
         found += [path for path in paths if path.suffix.lower() in SUFFIXES_IN]
         others += [path for path in paths if path.suffix.lower() in _NOT_READ]
     kinds = ', '.join(sorted({path.suffix.lower() for path in others}))

@@ -6,13 +6,13 @@ Where the painting was given a photograph's colours, it is not known what was be
 import numpy as np
 from absl import flags, logging
 
-import metastyle_jax
 from metastyle_jax.adaptation import adaptation_step, style_image
 from metastyle_jax.core import command_line
 from metastyle_jax.core.types import UserError
 from metastyle_jax.data import contact_sheet, image_files
 from metastyle_jax.models import transformer, vgg
 from metastyle_jax.storage import style_files, tensor_files, theta_files
+from metastyle_jax.stylization import stylize
 
 USAGE = """Shows a style, photographs, and what the network makes of them before and after
 adaptation, side by side in one picture with captions.
@@ -58,7 +58,7 @@ def compare(
     rows = []
     for photograph in photographs:
         content = image_files.fit(image_files.read(photograph).rgb, cell)
-        made = [metastyle_jax.stylize(look, content, theta=theta) for look in looks.values()]
+        made = [stylize.stylize(look, content, theta=theta) for look in looks.values()]
         rows.append([picture, content, *made])
     captions = ['style', 'content', *looks]
     return contact_sheet.contact_sheet(rows, captions=[captions] * len(rows), cell=cell)

@@ -18,15 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 
-from metastyle_jax.adaptation import adaptation_step, style_image
+from metastyle_jax.adaptation import adam_schedule, adaptation_step, style_image
 from metastyle_jax.baselines import feature_matching, gatys, johnson
-from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core import allocator, command_line, progress_bar
 from metastyle_jax.core.types import Array, Params, UserError
 from metastyle_jax.data import batching, image_files, sources
 from metastyle_jax.evaluation import adaptation_curve, lpips_ssim, report, results_folder
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.storage import tensor_files, theta_files
-from metastyle_jax.training import metric_log, optimizers
 
 USAGE = """Measures how fast initializations adapt to styles that they never saw.
 
@@ -139,7 +138,7 @@ def evaluate(
     if not missing:
         return found.results
     means = _prepare(starts, contents, held_out, settings, vgg_params)
-    for index in metric_log.progress(missing, description='evaluating', unit='style'):
+    for index in progress_bar.show(missing, description='evaluating', unit='style'):
         painting = batching.as_float(paintings.decode(index, settings.style_size))
         painting = style_image.fit(painting, settings.style_size)
         entry, outputs = _measure(means, painting)
@@ -347,7 +346,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def check(settings: adaptation_curve.Settings) -> None:
     """Raises UserError for values that nothing can be measured with."""
     transformer.adapted(settings.params)
-    optimizers.adam(1.0, settings.schedule)
+    adam_schedule.adam(1.0, settings.schedule)
     if settings.begin not in adaptation_step.BEGIN:
         raise UserError(
             f'--begin={settings.begin}: it must be one of {", ".join(adaptation_step.BEGIN)}'

@@ -19,11 +19,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from metastyle_jax.core import command_line
+from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.types import UserError
 from metastyle_jax.data import image_files
 from metastyle_jax.stylization.video import optical_flow, video_files
-from metastyle_jax.training import metric_log
 
 SIDE = 320  # of the frames that motion is found on
 USAGE = """Measures how much a stylized video flickers, beside the video it was made from.
@@ -117,7 +116,7 @@ def main(values: flags.FlagValues) -> int:
     with (
         video_files.opened(pathlib.Path(values.input)) as before,
         video_files.opened(pathlib.Path(values.output)) as after,
-        metric_log.progress(description='measuring', unit='frame', total=None) as bar,
+        progress_bar.show(description='measuring', unit='frame', total=None) as bar,
     ):
 
         def first(clip: video_files.Clip) -> Iterator[np.ndarray]:

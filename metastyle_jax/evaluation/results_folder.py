@@ -9,10 +9,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from metastyle_jax.core import files
 from metastyle_jax.core.types import UserError
 from metastyle_jax.data import contact_sheet, image_files
 from metastyle_jax.evaluation import report
-from metastyle_jax.storage import tensor_files
 
 MOST_ROWS = 16  # styles that a contact sheet shows
 MOST_COLUMNS = 3  # contents that it shows
@@ -85,14 +85,14 @@ class Record:
             pixels = self._sheet(name, list(by_step), contents)
             image_files.write(self._folder / f'sheet_{name}.png', pixels, overwrite=True)
         # Results are last: what they tell of is in the other files already.
-        files = {
+        outputs_by_name = {
             _CELLS: safetensors.numpy.save(self._cells),
             'results.md': report.table(self.results).encode(),
             'curves.png': report.plot(self.results),
             _RESULTS: json.dumps(self.results, indent=1).encode(),
         }
-        for name, content in files.items():
-            tensor_files.write_atomically(self._folder / name, content, UserError)
+        for name, content in outputs_by_name.items():
+            files.write_whole(self._folder / name, content, UserError)
 
     def _read(self, facts: Mapping[str, Any]) -> None:
         """Takes over what the folder holds."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from orbax import checkpoint as ocp
 
-from metastyle_jax.core import types
+from metastyle_jax.core import files, types
 from metastyle_jax.storage import checkpoint_contents, orbax_logging, run_folder, tensor_files
 
 # Orbax gives the errors of its C++ parts as ValueError; these tell nothing about the file.
@@ -203,7 +203,7 @@ class Manager:
                 # Orbax has entered the failed step, and dropped the ones it would have replaced.
                 manager.reload()
             raise tensor_files.CheckpointError(
-                f'Cannot {verb} checkpoints in {self.folder}: {tensor_files.first_line(error)}. '
+                f'Cannot {verb} checkpoints in {self.folder}: {files.first_line(error)}. '
                 'Free some space and see that the folder is writable, or choose another --workdir; '
                 'the checkpoints saved before are whole.'
             ) from error
@@ -262,7 +262,7 @@ def _without_rank(folder: pathlib.Path) -> list[int]:
             _log.warning(
                 'The checkpoint %s is damaged: its metric cannot be read (%s)',
                 path,
-                tensor_files.first_line(error),
+                files.first_line(error),
             )
         except OSError as error:
             raise tensor_files.CheckpointError(
@@ -340,7 +340,7 @@ def _read(
         raise
     except Exception as error:  # a damaged file can lead to any
         orbax_logging.forget(error)
-        line = tensor_files.first_line(error)
+        line = files.first_line(error)
         missing = isinstance(error, FileNotFoundError)
         if (isinstance(error, OSError | MemoryError) and not missing) or _NO_DAMAGE.match(line):
             raise tensor_files.CheckpointError(
@@ -371,7 +371,7 @@ def _opened(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
         manager = _open(folder)
     except Exception as error:  # Orbax's, whatever they are
         raise tensor_files.CheckpointError(
-            f'The checkpoints in {folder} cannot be read ({tensor_files.first_line(error)}): see '
+            f'The checkpoints in {folder} cannot be read ({files.first_line(error)}): see '
             'that the folder is readable, and a training run of this program.'
         ) from error
     with contextlib.closing(manager):

@@ -12,6 +12,7 @@ from typing import Any
 
 from etils import epath
 
+from metastyle_jax.core import files
 from metastyle_jax.storage import tensor_files
 
 try:
@@ -124,7 +125,7 @@ def write_config(
         raise tensor_files.CheckpointError(
             f'Cannot make {workdir}: {error.strerror or error}. Choose another --workdir.'
         ) from error
-    tensor_files.write_atomically(path, text.encode(), tensor_files.CheckpointError)
+    files.write_whole(path, text.encode(), tensor_files.CheckpointError)
 
 
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -146,7 +147,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
         config = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as error:
         raise tensor_files.CheckpointError(
-            f'{path} cannot be read ({tensor_files.first_line(error)}): put it right, or choose '
+            f'{path} cannot be read ({files.first_line(error)}): put it right, or choose '
             'another --workdir.'
         ) from error
     if not isinstance(config, dict):

@@ -4,13 +4,9 @@ A tensor is named by its path in the tree, ``res1/conv1/kernel``. Whatever is re
 against a SHA-256 taken when it was written, for the container does not notice every damage.
 """
 
-import contextlib
-import errno
 import hashlib
 import json
-import os
 import pathlib
-import stat
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from metastyle_jax.core import trees, types
+from metastyle_jax.core import files, trees, types
 
 Flat: TypeAlias = dict[str, np.ndarray]  # name -> array
 
@@ -172,7 +168,7 @@ def write(
     check_output(path, fmt, overwrite=overwrite)
     check_finite(flat, path, fmt.error)
     entries = {'format': fmt.name, 'version': str(fmt.version), 'sha256': sha256(flat)}
-    write_atomically(path, safetensors.numpy.save(flat, {**metadata, **entries}), fmt.error)
+    files.write_whole(path, safetensors.numpy.save(flat, {**metadata, **entries}), fmt.error)
 
 
 def check_output(path: pathlib.Path, fmt: Format, *, overwrite: bool) -> None:
@@ -189,59 +185,7 @@ def check_output(path: pathlib.Path, fmt: Format, *, overwrite: bool) -> None:
     """
     if path.suffix.lower() != '.safetensors':
         raise fmt.error(f'The name of {path} must end in .safetensors.')
-    check_target(path, fmt.error, overwrite=overwrite)
-
-
-def check_target(path: pathlib.Path, error: type[Exception], *, overwrite: bool) -> None:
-    """Raises `error` where no file can be written, of whatever kind, and creates nothing.
-
-    Args:
-        path: the file to be written later.
-        error: the class of the error.
-        overwrite: whether an existing file may be replaced.
-    """
-    if path.exists() and not overwrite:
-        raise error(f'{path} exists already: pass --overwrite to replace it, or another name.')
-    try:
-        if not stat.S_ISDIR(path.parent.stat().st_mode):
-            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if path.is_dir():
-            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as cause:
-        raise error(_unwritable(path, cause)) from cause
-
-
-def write_atomically(path: pathlib.Path, data: bytes, error: type[Exception]) -> None:
-    """Writes a file that is there whole or not at all, whenever the machine stops.
-
-    Args:
-        path: the file; replaced where it exists.
-        data: its contents.
-        error: the class of the error.
-
-    Raises:
-        error: if the folder is missing or not writable, or the disk is full.
-    """
-    if '://' in os.fspath(path):  # a bucket: an object is there whole or not at all
-        try:
-            path.write_bytes(data)
-        except OSError as cause:
-            raise error(_unwritable(path, cause)) from cause
-        return
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('wb') as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, path)
-    except OSError as cause:
-        raise error(_unwritable(path, cause)) from cause
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    files.check_target(path, fmt.error, overwrite=overwrite)
 
 
 def read(path: pathlib.Path, fmt: Format) -> tuple[Flat, dict[str, str]]:
@@ -268,7 +212,7 @@ def read(path: pathlib.Path, fmt: Format) -> tuple[Flat, dict[str, str]]:
             flat = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, TypeError) as cause:
         raise fmt.error(
-            f'{path} is no whole .safetensors file ({first_line(cause)}): make it again.'
+            f'{path} is no whole .safetensors file ({files.first_line(cause)}): make it again.'
         ) from cause
     if sha256(flat) != metadata['sha256']:
         raise fmt.error(f'{path} is damaged, its tensors are not those written: make it again.')
@@ -293,7 +237,7 @@ def read_json(
         value = json.loads(metadata[key])
     except (ValueError, RecursionError) as cause:  # also of numbers too long, or nested too deep
         raise error(
-            f'{path} has broken JSON as {key} ({first_line(cause)}): make it again.'
+            f'{path} has broken JSON as {key} ({files.first_line(cause)}): make it again.'
         ) from cause
     if not isinstance(value, dict):
         raise error(f'{path} has {value!r} as {key}, not an object: make it again.')
@@ -314,20 +258,6 @@ def as_float32(flat: Flat, path: pathlib.Path, error: type[Exception]) -> Flat:
         flat = {name: array.astype(np.float32, copy=False) for name, array in flat.items()}
     check_finite(flat, path, error)
     return flat
-
-
-def first_line(error: BaseException) -> str:
-    """Shortens an error of many lines or long paths; the cause stands at the end."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
-    return line if len(line) < 200 else f'...{line[-150:]}'
-
-
-def _unwritable(path: pathlib.Path, cause: OSError) -> str:
-    """Says why a file cannot be written, and what to do."""
-    return (
-        f'Cannot write {path}: {cause.strerror or cause}. See that its folder exists and is '
-        'writable and that the disk is not full.'
-    )
 
 
 def _check_metadata(metadata: Mapping[str, str], fmt: Format, path: pathlib.Path) -> None:

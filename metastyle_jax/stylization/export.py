@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags, logging
 
 from metastyle_jax._version import __version__
-from metastyle_jax.core import command_line
+from metastyle_jax.core import command_line, files
 from metastyle_jax.core.types import Params, UserError
 from metastyle_jax.models import layers, transformer
 from metastyle_jax.storage import style_files, style_library, tensor_files
@@ -120,7 +120,7 @@ def export_style(
             f'the {format} program differs from JAX by {difference:.2g}, more than {allowed:.2g}: '
             f'{out} is not written; install other versions of the extra onnx, or of jax'
         )
-    tensor_files.write_atomically(out, data, ExportError)
+    files.write_whole(out, data, ExportError)
     return Exported(out, format, len(data), difference)
 
 
@@ -160,7 +160,7 @@ def _check(out: pathlib.Path, format: str | None, pixels: str, *, overwrite: boo
         raise ExportError(f'{out} must end in .{format}, or choose another --format')
     if pixels not in programs.PIXELS:
         raise ExportError(f'pixels={pixels!r}: it must be one of {", ".join(programs.PIXELS)}')
-    tensor_files.check_target(out, ExportError, overwrite=overwrite)
+    files.check_target(out, ExportError, overwrite=overwrite)
     if format == 'onnx':
         programs.require()
     return format

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from absl import flags, logging
 
+from metastyle_jax.core import progress_bar
 from metastyle_jax.core.types import UserError
 from metastyle_jax.data import contact_sheet, image_files
 from metastyle_jax.storage import style_library
 from metastyle_jax.stylization import blending, render, styled_network
 from metastyle_jax.stylization.video import video_command
-from metastyle_jax.training import metric_log
 
 CELL = 256  # side of a picture in a contact sheet of all styles
 
@@ -86,7 +86,7 @@ def animate(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path
     )
     picture = read(source, values.max_size)
     image_files.check_size(target, *picture.rgb.shape[:2])
-    with metric_log.progress(tour, description='stylizing', unit='frame') as bar:
+    with progress_bar.show(tour, description='stylizing', unit='frame') as bar:
         frames = (styled_network.load(files, weights=weights, **options(values)) for weights in bar)
         image_files.write_animation(
             target,
@@ -155,9 +155,7 @@ def _in_all_styles(
     )
     while batch > 1 and not render.fits(batch, height, width):
         batch -= 1
-    with metric_log.progress(
-        description='stylizing', unit='style', total=len(found.entries)
-    ) as bar:
+    with progress_bar.show(description='stylizing', unit='style', total=len(found.entries)) as bar:
         for begin in range(0, len(found.entries), batch):
             names = found.names[begin : begin + batch]
             if batch == 1:

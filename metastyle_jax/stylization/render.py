@@ -10,11 +10,11 @@ import jax
 import numpy as np
 from absl import logging
 
+from metastyle_jax.core import progress_bar
 from metastyle_jax.core.types import Params, UserError
 from metastyle_jax.data import colour_transfer, image_files
 from metastyle_jax.models import tiled_transformer, transformer
 from metastyle_jax.stylization import styled_network
-from metastyle_jax.training import metric_log
 
 TILE = ('auto', 'always', 'never')
 
@@ -124,7 +124,7 @@ def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray
     height, width = pixels.shape[:2]
     if progress:
         logging.info('%d x %d pixels: in strips, so that memory suffices', width, height)
-    with metric_log.progress(
+    with progress_bar.show(
         description='stylizing', unit='strip', disable=not progress, total=0
     ) as bar:
 

@@ -12,13 +12,12 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from metastyle_jax.core import command_line
+from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.types import UserError
 from metastyle_jax.data import image_files, sources
 from metastyle_jax.storage import style_library, tensor_files, theta_files
 from metastyle_jax.stylization import blending, grids, render, styled_network
 from metastyle_jax.stylization.video import pipeline, video_command
-from metastyle_jax.training import metric_log
 
 USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted style.
 
@@ -299,7 +298,7 @@ def main(values: flags.FlagValues) -> int:
         for job in jobs:
             image_files.check_output(job.target, overwrite=values.overwrite)
     failed = 0
-    with metric_log.progress(
+    with progress_bar.show(
         jobs, description='stylizing', unit='picture', disable=len(jobs) < 2
     ) as bar:
         for job in bar:

@@ -9,20 +9,19 @@ import contextlib
 import json
 import os
 import pathlib
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import tqdm
 from absl import logging
 from tensorboardX import record_writer, summary
 from tensorboardX.proto import event_pb2
 
+from metastyle_jax.core import files, progress_bar
 from metastyle_jax.core.types import UserError
-from metastyle_jax.storage import run_folder, tensor_files
+from metastyle_jax.storage import run_folder
 
 JSON_FILE = 'metrics.jsonl'
 _COMPILED = '/jax/core/compile/backend_compile_duration'
@@ -61,7 +60,9 @@ class Logger:
         with self._guarded():
             if not self._whole:
                 self._board = _Board(folder / 'tensorboard', start)
-        self._bar = progress(total=total, initial=start, unit='step', description='meta-training')
+        self._bar = progress_bar.show(
+            total=total, initial=start, unit='step', description='meta-training'
+        )
         self._images = images
         self._paused = False
         self._compile_seconds = 0.0
@@ -165,7 +166,7 @@ class Logger:
             raise self._unwritable(error) from error
         kept = [line for line in lines if _is_line(line, start)]
         if kept != lines:
-            tensor_files.write_atomically(self._path, b''.join(kept), UserError)
+            files.write_whole(self._path, b''.join(kept), UserError)
         return b''.join(kept)
 
     def _unwritable(self, error: OSError) -> UserError:
@@ -251,38 +252,3 @@ def _is_line(line: bytes, last: int) -> bool:
         return line.endswith(b'\n') and json.loads(line)['step'] <= last
     except (ValueError, TypeError, KeyError, RecursionError):
         return False
-
-
-def progress(
-    iterable: Iterable[Any] | None = None, *, description: str, unit: str, **options: Any
-) -> tqdm.tqdm:
-    """A progress bar with ETA on the standard error stream.
-
-    Off a terminal it prints a line every ten seconds instead of redrawing one.
-    """
-    interactive = sys.stderr.isatty()
-    return tqdm.tqdm(
-        iterable,
-        desc=description,
-        unit=unit,
-        dynamic_ncols=interactive,
-        mininterval=0.2 if interactive else 10.0,
-        maxinterval=1.0 if interactive else 15.0,
-        file=sys.stderr if interactive else _Lines(sys.stderr),
-        **options,
-    )
-
-
-class _Lines:
-    """A stream on which a bar's redrawings become lines of a log."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        text = text.strip('\r\n ')
-        if text:
-            self._stream.write(text + '\n')
-
-    def flush(self) -> None:
-        self._stream.flush()

@@ -1,4 +1,4 @@
-"""Optimizers of the inner loop, of the outer step and of adaptation, by name."""
+"""Optimizers of the inner loop and of the outer step, as a configuration names them."""
 
 from typing import Any
 
@@ -7,33 +7,12 @@ import jax.numpy as jnp
 import optax
 
 from metastyle_jax import meta
+from metastyle_jax.core import checks
 from metastyle_jax.core.types import Array, UserError
+from metastyle_jax.meta import inner_optimizers
 
-INNER = ('sgd', 'momentum', 'adam')
 OUTER = ('adam', 'sgd')
 OUTER_SCHEDULES = ('inverse', 'cosine')
-SCHEDULES = ('falling', 'constant')  # of adaptation
-
-
-def inner(name: str, rate: Any, eps_root: float) -> optax.GradientTransformation:
-    """An optimizer that the inner loop can be differentiated through.
-
-    Args:
-        name: 'sgd', 'momentum' or 'adam'.
-        rate: a number or scalar array.
-        eps_root: of Adam.
-
-    Raises:
-        UserError: unknown name.
-    """
-    if name == 'sgd':
-        return optax.sgd(rate)
-    if name == 'momentum':
-        return optax.sgd(rate, momentum=0.9)
-    if name == 'adam':
-        # Without eps_root the second derivative at a zero gradient is not a number.
-        return optax.adam(rate, eps_root=eps_root)
-    raise UserError(f'config.inner.optimizer={name!r}: it must be one of {", ".join(INNER)}')
 
 
 def decay(config: Any, step: Array) -> Array:
@@ -71,8 +50,9 @@ def inner_of(config: Any, step: Array) -> optax.GradientTransformation:
     Raises:
         UserError: unknown name.
     """
+    checks.one_of('config.inner.optimizer', config.inner.optimizer, inner_optimizers.NAMES)
     rate = 1.0 if config.inner.learn_rates else config.inner.rate * decay(config, step)
-    return inner(config.inner.optimizer, rate, config.inner.eps_root)
+    return inner_optimizers.by_name(config.inner.optimizer, rate, config.inner.eps_root)
 
 
 def outer(config: Any) -> optax.GradientTransformation:
@@ -111,40 +91,3 @@ def outer(config: Any) -> optax.GradientTransformation:
         optax.adam(rate) if name == 'adam' else optax.sgd(rate),
         optax.stateless(speed),
     )
-
-
-def momentum(step: Array) -> Array:
-    """Adam's β₁ at a step, counted from 0: it builds up from 1/4 to 0.9, at step 26.
-
-    The loss falls fastest in the first steps, so that old gradients mislead there.
-    """
-    return jnp.minimum(0.9, (step + 1) / (step + 4))
-
-
-def warm_and_fall(step: Array) -> Array:
-    """Factor of the rate at a step, counted from 0: up in three steps, then 1 / (1 + step/50).
-
-    Adam's first steps are of the full rate in every tensor, whatever the gradient; at full length
-    they overshoot.
-    """
-    return jnp.minimum(1.0, (step + 1) / 3) / (1 + step / 50)
-
-
-def adam(rate: Any, schedule: str) -> optax.GradientTransformation:
-    """Adam by the name of its schedule.
-
-    Args:
-        rate: a number or scalar array.
-        schedule: 'constant' for plain Adam at this rate; 'falling' for `warm_and_fall` and
-            `momentum`, made for starts that are good already.
-
-    Raises:
-        UserError: unknown name.
-    """
-    if schedule == 'constant':
-        return optax.adam(rate)
-    if schedule == 'falling':
-        return optax.inject_hyperparams(optax.adam)(
-            learning_rate=lambda step: rate * warm_and_fall(step), b1=momentum
-        )
-    raise UserError(f'schedule {schedule!r}: it must be one of {", ".join(SCHEDULES)}')

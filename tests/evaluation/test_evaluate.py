@@ -13,14 +13,13 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from metastyle_jax.adaptation import adaptation_step
+from metastyle_jax.adaptation import adam_schedule, adaptation_step
 from metastyle_jax.baselines import feature_matching, gatys, johnson
-from metastyle_jax.core import types
+from metastyle_jax.core import files, types
 from metastyle_jax.data import batching, sources
 from metastyle_jax.evaluation import adaptation_curve, evaluate, report
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.storage import tensor_files, theta_files
-from metastyle_jax.training import optimizers
 
 SETTINGS = adaptation_curve.Settings(
     steps=3, random_steps=2, rate=1e-2, batch=2, size=32, style_size=32, gatys=2, quality=False
@@ -221,7 +220,7 @@ def test_a_stop_between_files_loses_the_last_style_alone(evaluated, again, netwo
             raise KeyboardInterrupt
         return whole(path, *_)
 
-    whole = tensor_files.write_atomically
+    whole = files.write_whole
     monkeypatch.setattr(tensor_files, 'write_atomically', stop)
     with pytest.raises(KeyboardInterrupt):
         goes_on(again, network)
@@ -476,7 +475,7 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
     begin = {name: jnp.asarray(leaf) for name, leaf in tensor_files.flatten(plain.params).items()}
     moved = gradient(begin, log=True)
     first = {name: leaf - rates.get(name, 0.0) * moved[name] for name, leaf in begin.items()}
-    adam = optimizers.adam(1e-2, 'constant')
+    adam = adam_schedule.adam(1e-2, 'constant')
     _, opt_state = adam.update(gradient(begin, log=False), adam.init(begin))
     updates, _ = adam.update(gradient(first, log=False), opt_state)
     second = optax.apply_updates(first, updates)
@@ -501,20 +500,20 @@ def test_inner_steps_of_theta_can_be_left_out():
 
 
 def test_momentum_builds_up_and_the_rate_warms_and_falls():
-    found = [float(optimizers.momentum(jnp.asarray(step))) for step in (0, 2, 26, 1000)]
+    found = [float(adam_schedule.momentum(jnp.asarray(step))) for step in (0, 2, 26, 1000)]
     assert found == pytest.approx([0.25, 0.5, 0.9, 0.9])
-    found = [float(optimizers.warm_and_fall(jnp.asarray(step))) for step in (0, 2, 50)]
+    found = [float(adam_schedule.warm_and_fall(jnp.asarray(step))) for step in (0, 2, 50)]
     assert found == pytest.approx([1 / 3, 1 / 1.04, 0.5])
     gradient = {'x': jnp.ones(())}
-    optimizer = optimizers.adam(0.1, 'falling')
+    optimizer = adam_schedule.adam(0.1, 'falling')
     state, moved = optimizer.init(gradient), []
     for _ in range(3):  # of a constant gradient Adam makes steps of its rate
         update, state = optimizer.update(gradient, state)
         moved.append(float(update['x']))
-    expected = [-0.1 * float(optimizers.warm_and_fall(jnp.asarray(step))) for step in range(3)]
+    expected = [-0.1 * float(adam_schedule.warm_and_fall(jnp.asarray(step))) for step in range(3)]
     assert moved == pytest.approx(expected, rel=0.2)
     with pytest.raises(types.UserError, match="'rising'"):
-        optimizers.adam(0.1, 'rising')
+        adam_schedule.adam(0.1, 'rising')
 
 
 @pytest.mark.parametrize(('params', 'factor'), [('all', 10), ('norm', 60)])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastyle_jax.core import trees, types
+from metastyle_jax.core import files, trees, types
 from metastyle_jax.storage import tensor_files
 
 FORMAT = tensor_files.Format(
@@ -110,7 +110,7 @@ def test_whole_numbers_are_refused_as_tensors(tmp_path):
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / 'a'
-    tensor_files.write_atomically(file, b'old', tensor_files.CheckpointError)
+    files.write_whole(file, b'old', tensor_files.CheckpointError)
 
     def fail(*_):
         raise OSError(28, 'No space left on device')
@@ -119,16 +119,16 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(
         tensor_files.CheckpointError, match='Cannot write .*No space left.*not full'
     ):
-        tensor_files.write_atomically(file, b'new', tensor_files.CheckpointError)
+        files.write_whole(file, b'new', tensor_files.CheckpointError)
     assert file.read_bytes() == b'old'
     assert os.listdir(tmp_path) == ['a']
 
 
 def test_long_errors_are_shortened_to_their_end():
-    assert tensor_files.first_line(ValueError('one.\ntwo')) == 'one'
-    assert tensor_files.first_line(KeyError()) == 'KeyError'
-    assert tensor_files.first_line(ValueError('x' * 300 + 'end')).endswith('xend')
-    assert len(tensor_files.first_line(ValueError('x' * 300))) < 200
+    assert files.first_line(ValueError('one.\ntwo')) == 'one'
+    assert files.first_line(KeyError()) == 'KeyError'
+    assert files.first_line(ValueError('x' * 300 + 'end')).endswith('xend')
+    assert len(files.first_line(ValueError('x' * 300))) < 200
 
 
 def test_errors_are_the_users():

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metastyle_jax.core import files
 from metastyle_jax.core.types import UserError
 from metastyle_jax.storage import run_folder, tensor_files
 from metastyle_jax.stylization.video import pipeline
@@ -163,7 +164,7 @@ class Segments:
         path = self.folder / 'settings.json'
         text = json.dumps(settings, sort_keys=True, indent=2)
         if not path.exists():
-            tensor_files.write_atomically(path, text.encode(), VideoError)
+            files.write_whole(path, text.encode(), VideoError)
         try:
             before, now = dict(json.loads(path.read_text())), json.loads(text)
         except (ValueError, TypeError) as error:

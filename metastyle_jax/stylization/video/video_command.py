@@ -9,11 +9,10 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core import allocator, command_line, progress_bar
 from metastyle_jax.core.types import UserError
 from metastyle_jax.models import transformer
 from metastyle_jax.stylization.video import camera, deflicker, pipeline, raw_frames, video_files
-from metastyle_jax.training import metric_log
 
 BATCH = 4
 # Flags that are for nothing else.
@@ -87,7 +86,7 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
         settings |= {'steady': values.steady}
         with (
             command_line.Stop().listening() as stop,
-            metric_log.progress(
+            progress_bar.show(
                 description='stylizing', unit='frame', total=None if live else clip.total or None
             ) as bar,
         ):
