@@ -387,7 +387,7 @@ class World:
         import helpers
 
         params = helpers.own_arrays(vgg.random(jax.random.key(0), width=2))
-        found = {'.pth': [x.read_bytes() for x in sorted((ROOT / 'tests/data').glob('*.pth'))]}
+        found = {'.pth': [x.read_bytes() for x in sorted((ROOT / 'tests/models').glob('*.pth'))]}
         for suffix in ('.npz', '.safetensors'):
             file = self.folder / f'weights{suffix}'
             helpers.save_arrays(file, params)

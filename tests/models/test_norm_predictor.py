@@ -13,7 +13,7 @@ import metastyle_jax
 from metastyle_jax.adaptation import adapt_folder, adaptation_step
 from metastyle_jax.core import sharding, trees
 from metastyle_jax.core.types import UserError
-from metastyle_jax.data import batching
+from metastyle_jax.data import batching, image_files
 from metastyle_jax.evaluation import before_after
 from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import checkpoints, tensor_files, theta_files
@@ -281,7 +281,7 @@ def test_alone_and_in_a_library_a_style_begins_alike(whole, tmp_path, monkeypatc
     folder = tmp_path / 'paintings'
     folder.mkdir()
     for name, picture in zip(('a.png', 'b.png'), pixels, strict=True):
-        metastyle_jax.images.write(folder / name, batching.as_float(picture))
+        image_files.write(folder / name, batching.as_float(picture))
     options = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 24, 'schedule': 'constant'}
     first = {}
     for begin in ('predicted', 'theta'):
@@ -303,7 +303,7 @@ def test_the_comparison_shows_where_adaptation_began(whole, network, tmp_path, m
     monkeypatch.setattr(vgg, 'load', lambda path: network)
     painting = tmp_path / 'a.png'
     pixels = np.random.default_rng(0).uniform(size=(24, 24, 3)).astype(np.float32)
-    metastyle_jax.images.write(painting, pixels)
+    image_files.write(painting, pixels)
     options = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 24, 'params': 'norm'}
     # So short a step that a style stays where it begins.
     style = metastyle_jax.adapt(painting, whole, rate=1e-9, **options)

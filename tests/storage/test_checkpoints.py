@@ -3,38 +3,17 @@ import json
 import logging
 import os
 import signal
-from typing import Any, NamedTuple
 
 import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import safetensors.numpy
+from checkpoint_helpers import make_state, save_steps
 from orbax import checkpoint as ocp
 
 from metastyle_jax.storage import checkpoints, run_folder, style_files, tensor_files, theta_files
-
-
-class State(NamedTuple):
-    params: Any
-    opt_state: Any
-    rng: Any
-    step: int
-
-
-def make_state(seed=0):
-    params = helpers.make_params(seed)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
-    updates, opt_state = optimizer.update(params, optimizer.init(params), params)
-    return State(optax.apply_updates(params, updates), opt_state, jax.random.key(seed + 7), seed)
-
-
-def save_steps(folder, *steps, metric=None, keep=3):
-    with checkpoints.Manager(folder, keep=keep) as manager:
-        for step in steps:
-            manager.save(step, make_state(step), data_state={'at': step}, metric=metric)
 
 
 def largest_file(folder):
@@ -92,11 +71,11 @@ def test_a_checkpoint_opens_on_another_number_of_devices(tmp_path):
     save_steps(tmp_path / 'checkpoints', 2)
     result = helpers.run_python(
         """
-        import sys, jax, test_checkpoint
+        import sys, jax, checkpoint_helpers
         from metastyle_jax.storage import checkpoints, tensor_files
         assert jax.device_count() == 3, jax.device_count()
         with checkpoints.Manager(sys.argv[1]) as manager:
-            found = manager.restore(test_checkpoint.make_state())
+            found = manager.restore(checkpoint_helpers.make_state())
         print(tensor_files.fingerprint(found.state.params))
         """,
         tmp_path / 'checkpoints',
@@ -219,7 +198,7 @@ def remove_the_metric(folder):
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, damage):
     save_steps(tmp_path, 1, 2, 3, metric=1.5)
     damage(tmp_path / '3')
-    caplog.set_level(logging.WARNING, 'metastyle_jax.checkpoint')
+    caplog.set_level(logging.WARNING, 'metastyle_jax.storage.checkpoints')
     with checkpoints.Manager(tmp_path) as manager:
         restored = manager.restore(make_state())
         assert restored.step == 2
@@ -262,7 +241,7 @@ def test_a_metric_that_cannot_be_read_spoils_no_other_checkpoint(tmp_path, caplo
         tensor_files.CheckpointError, match=r'checkpoints \[1\] in .* move these away'
     ):
         theta_files.load_theta(tmp_path)  # which leaves a folder as it is
-    with caplog.at_level(logging.WARNING, 'metastyle_jax.checkpoint'):
+    with caplog.at_level(logging.WARNING, 'metastyle_jax.storage.checkpoints'):
         checkpoints.Manager(tmp_path / 'checkpoints').close()
     assert '1 is damaged: its metric' in caplog.text
     helpers.assert_identical(theta_files.load_theta(tmp_path).params, make_state(2).params)
@@ -440,12 +419,13 @@ def test_a_full_disk_is_told_and_harms_no_other_checkpoint(tmp_path):
 def test_orbax_keeps_silent_when_all_is_well(tmp_path):
     result = helpers.run_python(
         """
-        import sys, test_checkpoint
+        import sys, checkpoint_helpers
+        from metastyle_jax.storage import theta_files
         from absl import logging
         logging.use_absl_handler()
         logging.set_verbosity(logging.INFO)
-        test_checkpoint.save_steps(sys.argv[1] + '/checkpoints', 1, 2)
-        test_checkpoint.thetas.load_theta(sys.argv[1])
+        checkpoint_helpers.save_steps(sys.argv[1] + '/checkpoints', 1, 2)
+        theta_files.load_theta(sys.argv[1])
         logging.info('spoken')
         """,
         tmp_path,
@@ -474,7 +454,7 @@ def trained_run(tmp_path):
 )
 def test_theta_of_a_run_is_the_best_unless_a_step_is_named(trained_run, caplog, where, step):
     before = sorted(trained_run.rglob('*'))
-    with caplog.at_level(logging.INFO, 'metastyle_jax.thetas'):
+    with caplog.at_level(logging.INFO, 'metastyle_jax.storage.theta_files'):
         theta = theta_files.load_theta(trained_run / where)
     picked = not where.endswith(str(step))
     assert (f'θ: step {step} of {trained_run} (best of 3)' in caplog.text) == picked
