@@ -23,7 +23,7 @@ COMMANDS = {
     'adapt': 'adaptation.adapt',
     'compare': 'evaluation.before_after',
     'evaluate': 'evaluation.evaluate',
-    'export': 'stylization.export',
+    'export': 'stylization.export.export_style',
     'flicker': 'evaluation.flicker',
     'stylize': 'stylization.stylize',
     'train': 'training.train',

@@ -44,7 +44,7 @@ python - <<'END'
 import numpy as np
 from PIL import Image
 import metastyle_jax
-from metastyle_jax.stylization import programs
+from metastyle_jax.stylization.export import programs
 
 photo = np.asarray(Image.open('photo.png'))
 made = metastyle_jax.stylize('style.safetensors', photo)

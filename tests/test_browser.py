@@ -20,7 +20,8 @@ from PIL import Image
 import metastyle_jax
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files
-from metastyle_jax.stylization import programs, styled_network
+from metastyle_jax.stylization import styled_network
+from metastyle_jax.stylization.export import programs
 
 SIZES = [(16, 16), (37, 23), (24, 40)]  # height, width
 BROWSERS = ('chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome')

@@ -22,7 +22,7 @@ from absl import flags
 from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.types import UserError
 from metastyle_jax.data import image_files
-from metastyle_jax.stylization.video import optical_flow, video_files
+from metastyle_jax.stylization.video import optical_flow, reader
 
 SIDE = 320  # of the frames that motion is found on
 USAGE = """Measures how much a stylized video flickers, beside the video it was made from.
@@ -114,12 +114,12 @@ def main(values: flags.FlagValues) -> int:
     if values.frames < 2:
         raise UserError(f'--frames={values.frames}: at least two are needed')
     with (
-        video_files.opened(pathlib.Path(values.input)) as before,
-        video_files.opened(pathlib.Path(values.output)) as after,
+        reader.opened(pathlib.Path(values.input)) as before,
+        reader.opened(pathlib.Path(values.output)) as after,
         progress_bar.show(description='measuring', unit='frame', total=None) as bar,
     ):
 
-        def first(clip: video_files.Clip) -> Iterator[np.ndarray]:
+        def first(clip: reader.Clip) -> Iterator[np.ndarray]:
             for frame in itertools.islice(clip.frames(), values.frames):
                 pixels = frame.pixels
                 if pixels.shape[:2] != after.size:

@@ -11,8 +11,7 @@ from metastyle_jax.core import progress_bar
 from metastyle_jax.core.types import UserError
 from metastyle_jax.data import contact_sheet, image_files
 from metastyle_jax.storage import style_library
-from metastyle_jax.stylization import blending, render, styled_network
-from metastyle_jax.stylization.video import video_command
+from metastyle_jax.stylization import blending, render, styled_network, video_command
 
 CELL = 256  # side of a picture in a contact sheet of all styles
 

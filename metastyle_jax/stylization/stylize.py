@@ -16,8 +16,8 @@ from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.types import UserError
 from metastyle_jax.data import image_files, sources
 from metastyle_jax.storage import style_library, tensor_files, theta_files
-from metastyle_jax.stylization import blending, grids, render, styled_network
-from metastyle_jax.stylization.video import pipeline, video_command
+from metastyle_jax.stylization import blending, grids, render, styled_network, video_command
+from metastyle_jax.stylization.video import pipeline
 
 USAGE = """Stylizes a picture, or all pictures of a folder, with an adapted style.
 

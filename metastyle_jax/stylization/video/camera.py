@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from metastyle_jax.stylization.video import video_files
+from metastyle_jax.stylization.video import reader
 
 PREFIX = 'camera:'
 
@@ -20,12 +20,12 @@ def device(name: str) -> tuple[str, str]:
         video.VideoError: there is no name, or a number where the system knows names alone.
     """
     if not name:
-        raise video_files.VideoError('--input=camera: needs a number or a name, as camera:0')
+        raise reader.VideoError('--input=camera: needs a number or a name, as camera:0')
     if sys.platform == 'darwin':
         return 'avfoundation', name
     if sys.platform == 'win32':
         if name.isdecimal():
-            raise video_files.VideoError(
+            raise reader.VideoError(
                 f'--input=camera:{name}: on Windows name the camera, as camera:Integrated Camera; '
                 "'ffmpeg -list_devices true -f dshow -i dummy' lists them"
             )
@@ -40,7 +40,7 @@ def opened(
     size: tuple[int, int] | None = None,
     rate: Any = None,
     max_size: int | None = None,
-) -> Iterator[video_files.Clip]:
+) -> Iterator[reader.Clip]:
     """A camera to read, until the block is left.
 
     Args:
@@ -52,7 +52,7 @@ def opened(
     Raises:
         video.VideoError: it is absent, in use, or cannot do what it is asked for.
     """
-    video_files.require()
+    reader.require()
     import av
 
     kind, file = device(name)
@@ -62,12 +62,12 @@ def opened(
     try:
         container = av.open(file, format=kind, options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise video_files.VideoError(
+        raise reader.VideoError(
             f'--input={PREFIX}{name}: no such camera, or it cannot be used ({error}); is it '
             'plugged in, free, and able to do --frame_size and --frame_rate?'
         ) from error
     with container:
         # What is not compressed has no tag, and is BT.601 by the USB standard.
-        yield video_files.Clip(
+        yield reader.Clip(
             container, f'{PREFIX}{name}', max_size=max_size, again=False, matrix='ITU601'
         )

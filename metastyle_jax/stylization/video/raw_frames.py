@@ -61,7 +61,7 @@ class Pipe:
 
 
 class RawFrames:
-    """Raw RGB frames from a pipe, with what a `video_files.Clip` has.
+    """Raw RGB frames from a pipe, with what a `reader.Clip` has.
 
     Args:
         pipe: to read from.

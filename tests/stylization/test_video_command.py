@@ -18,7 +18,7 @@ from helpers import ROOT, run_python
 import metastyle_jax
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files
-from metastyle_jax.stylization.video import camera, pipeline, raw_frames, segments, video_files
+from metastyle_jax.stylization.video import camera, pipeline, raw_frames, reader, segments
 
 av = pytest.importorskip('av')
 import clips  # noqa: E402
@@ -28,7 +28,7 @@ TIMES = [40 * i + 7 * (i % 3) for i in range(43)]  # ms
 
 CONVERT = """
 import os, pathlib, signal, sys
-from metastyle_jax.stylization.video import segments, video_files
+from metastyle_jax.stylization.video import reader, segments
 from clips import LENGTH, Echo
 
 clip, folder = map(pathlib.Path, sys.argv[1:3])
@@ -39,7 +39,7 @@ for dies in sys.argv[3:]:
         if dies == 'joining':
             segments.join = kill
         render = Echo(int(dies) if dies != 'joining' else None, kill)
-        video_files.convert(clip, folder / f'{dies}.mp4', render, length=LENGTH)
+        reader.convert(clip, folder / f'{dies}.mp4', render, length=LENGTH)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
 """
@@ -53,7 +53,7 @@ def clip(tmp_path_factory):
 @pytest.fixture(scope='module')
 def undisturbed(clip, tmp_path_factory):
     out = tmp_path_factory.mktemp('undisturbed') / 'out.mp4'
-    assert video_files.convert(clip, out, Echo(), length=LENGTH) == len(TIMES)
+    assert reader.convert(clip, out, Echo(), length=LENGTH) == len(TIMES)
     assert os.listdir(out.parent) == ['out.mp4']
     (_, wanted, tone), (frames, times, copied) = clips.read(clip), clips.read(out)
     assert times == wanted
@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, clip, undisturbed):
     for name, count in calls.items():
         out, render = tmp_path / f'{name}.mp4', Echo()
         assert not out.exists()
-        assert video_files.convert(clip, out, render, length=LENGTH, resume=True) == len(TIMES)
+        assert reader.convert(clip, out, render, length=LENGTH, resume=True) == len(TIMES)
         assert out.read_bytes() == undisturbed
         assert not segments.folder_of(out).exists()
         assert render.calls <= count
@@ -78,58 +78,58 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, clip, undisturbed):
 
 def test_a_stopped_run_plays_and_goes_on_to_the_same_file(tmp_path, clip, undisturbed):
     out, render = tmp_path / 'out.mp4', Echo()
-    done = video_files.convert(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
+    done = reader.convert(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
     frames, times, sound = clips.read(out)
     assert done == len(frames) == 20
     _, wanted, tone = clips.read(clip)
     assert times == wanted[:20]
     assert sound == tone[: len(sound)]
-    with pytest.raises(video_files.VideoError, match=r'other settings \(batch: 4 -> 2'):
-        video_files.convert(clip, out, Echo(), batch=2, length=LENGTH, resume=True)
-    with pytest.raises(video_files.VideoError, match=r'pass --resume .* or --overwrite'):
-        video_files.check_output(out, clip, overwrite=False)
-    assert video_files.convert(clip, out, Echo(), length=LENGTH, resume=True) == len(TIMES)
+    with pytest.raises(reader.VideoError, match=r'other settings \(batch: 4 -> 2'):
+        reader.convert(clip, out, Echo(), batch=2, length=LENGTH, resume=True)
+    with pytest.raises(reader.VideoError, match=r'pass --resume .* or --overwrite'):
+        reader.check_output(out, clip, overwrite=False)
+    assert reader.convert(clip, out, Echo(), length=LENGTH, resume=True) == len(TIMES)
     assert out.read_bytes() == undisturbed
 
 
 def test_a_finished_video_is_gone_on_with_only_under_its_settings(tmp_path, clip, caplog):
     out, render = tmp_path / 'out.mkv', Echo()
     caplog.set_level('INFO')
-    video_files.convert(clip, out, Echo(), length=LENGTH, settings={'style': 'a'})
+    reader.convert(clip, out, Echo(), length=LENGTH, settings={'style': 'a'})
     before = out.read_bytes()
     how = {'length': LENGTH, 'resume': True}
-    done = video_files.convert(clip, out, render, settings={'style': 'a'}, **how)
+    done = reader.convert(clip, out, render, settings={'style': 'a'}, **how)
     assert (done, render.calls) == (len(TIMES), 0)
     assert 'is there already' in caplog.text
     for settings, change in (({'style': 'b'}, {}), ({'style': 'a'}, {'batch': 2})):
-        with pytest.raises(video_files.VideoError, match='made with other settings or by another'):
-            video_files.convert(clip, out, render, settings=settings, **how, **change)
+        with pytest.raises(reader.VideoError, match='made with other settings or by another'):
+            reader.convert(clip, out, render, settings=settings, **how, **change)
     assert out.read_bytes() == before
     out.write_bytes(b'no video')
-    with pytest.raises(video_files.VideoError, match='made with other settings or by another'):
-        video_files.convert(clip, out, render, settings={'style': 'a'}, **how)
+    with pytest.raises(reader.VideoError, match='made with other settings or by another'):
+        reader.convert(clip, out, render, settings={'style': 'a'}, **how)
 
 
 @pytest.mark.parametrize('name', ['settings.json', '*.npz'])
 @pytest.mark.parametrize('content', [b'', b'[1]', b'PK\x03\x04'])
 def test_a_damaged_folder_of_segments_is_named(tmp_path, clip, name, content):
     out, render = tmp_path / 'out.mp4', Echo()
-    video_files.convert(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
+    reader.convert(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
     (file,) = segments.folder_of(out).glob(name)
     file.write_bytes(content)
-    with pytest.raises(video_files.VideoError, match='is damaged .* begin anew, with --overwrite'):
-        video_files.convert(clip, out, Echo(), length=LENGTH, resume=True)
+    with pytest.raises(reader.VideoError, match='is damaged .* begin anew, with --overwrite'):
+        reader.convert(clip, out, Echo(), length=LENGTH, resume=True)
 
 
 def test_a_folder_of_segments_has_one_user(tmp_path, clip):
     out, refused = tmp_path / 'out.mp4', []
 
     def again():
-        with pytest.raises(video_files.VideoError, match=r'Another run.*choose another --output'):
-            video_files.convert(clip, out, Echo(), length=LENGTH, resume=True)
+        with pytest.raises(reader.VideoError, match=r'Another run.*choose another --output'):
+            reader.convert(clip, out, Echo(), length=LENGTH, resume=True)
         refused.append(True)
 
-    video_files.convert(clip, out, Echo(2, again), length=LENGTH)
+    reader.convert(clip, out, Echo(2, again), length=LENGTH)
     assert refused
 
 
@@ -141,9 +141,9 @@ def test_a_full_disk_leaves_whole_segments_or_nothing(tmp_path, clip, limit, kep
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))  # as if the disk were full
     try:
         with pytest.raises(
-            video_files.VideoError, match=r'cannot be written \(File too large\)'
+            reader.VideoError, match=r'cannot be written \(File too large\)'
         ) as told:
-            video_files.convert(
+            reader.convert(
                 clip, tmp_path / 'out.mp4', lambda x: noise.random(x.shape, np.float32), length=8
             )
     finally:
@@ -158,13 +158,13 @@ def test_damage_is_told_with_its_time(tmp_path, caplog):
     whole = bytearray(clip.read_bytes())
     cut = tmp_path / 'cut.mkv'
     cut.write_bytes(whole[: len(whole) * 9 // 10])
-    done = video_files.convert(cut, tmp_path / 'a.mkv', Echo())
+    done = reader.convert(cut, tmp_path / 'a.mkv', Echo())
     assert 50 < done < 100
     assert 'though its header says 4.00 s: the rest cannot be read' in caplog.text
     caplog.clear()
-    with av.open(str(clip)) as reader, av.open(str(tmp_path / 'clip.mp4'), 'w') as writer:
-        stream = writer.add_stream_from_template(reader.streams.video[0])
-        for i, packet in enumerate(reader.demux(video=0)):
+    with av.open(str(clip)) as original, av.open(str(tmp_path / 'clip.mp4'), 'w') as writer:
+        stream = writer.add_stream_from_template(original.streams.video[0])
+        for i, packet in enumerate(original.demux(video=0)):
             if packet.size:
                 if i == 50:  # two seconds
                     broken = av.Packet(b'\xff' * packet.size)
@@ -176,10 +176,10 @@ def test_damage_is_told_with_its_time(tmp_path, caplog):
                     packet = broken
                 packet.stream = stream
                 writer.mux(packet)
-    done = video_files.convert(tmp_path / 'clip.mp4', tmp_path / 'b.mp4', Echo())
+    done = reader.convert(tmp_path / 'clip.mp4', tmp_path / 'b.mp4', Echo())
     assert 95 < done <= 100
-    # Threads that decode tell it some frames later.
-    assert re.search(r'clip.mp4 is damaged at about 2\.\d\d s', caplog.text)
+    # One decoding thread names the frame before; several name it some frames later.
+    assert re.search(r'clip.mp4 is damaged at about (1\.96|2\.\d\d) s', caplog.text)
     assert 'ends at' not in caplog.text
 
 
@@ -273,7 +273,7 @@ def test_a_camera_is_recorded_and_an_absent_one_told(tmp_path, monkeypatch, comm
 def test_cameras_are_named_as_the_system_does(monkeypatch, system, name, expected):
     monkeypatch.setattr(camera.sys, 'platform', system)
     if isinstance(expected, str):
-        with pytest.raises(video_files.VideoError, match=expected):
+        with pytest.raises(reader.VideoError, match=expected):
             camera.device(name)
     else:
         assert camera.device(name) == expected

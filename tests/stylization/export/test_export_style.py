@@ -15,7 +15,8 @@ import safetensors.numpy
 import metastyle_jax
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
-from metastyle_jax.stylization import programs, styled_network
+from metastyle_jax.stylization import styled_network
+from metastyle_jax.stylization.export import programs
 
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
 torch = pytest.importorskip('torch', reason='needs the extra bench')

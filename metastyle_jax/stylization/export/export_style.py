@@ -15,7 +15,8 @@ from metastyle_jax.core import command_line, files
 from metastyle_jax.core.types import Params, UserError
 from metastyle_jax.models import layers, transformer
 from metastyle_jax.storage import style_files, style_library, tensor_files
-from metastyle_jax.stylization import programs, styled_network
+from metastyle_jax.stylization import styled_network
+from metastyle_jax.stylization.export import programs
 
 USAGE = """Writes a style for other programs: pixels in, pixels out, of any size.
 

@@ -12,7 +12,7 @@ from absl import flags, logging
 from metastyle_jax.core import allocator, command_line, progress_bar
 from metastyle_jax.core.types import UserError
 from metastyle_jax.models import transformer
-from metastyle_jax.stylization.video import camera, deflicker, pipeline, raw_frames, video_files
+from metastyle_jax.stylization.video import camera, deflicker, pipeline, raw_frames, reader
 
 BATCH = 4
 # Flags that are for nothing else.
@@ -56,7 +56,7 @@ def wanted(values: flags.FlagValues) -> bool:
     return (
         values.input == '-'
         or values.input.startswith(camera.PREFIX)
-        or video_files.is_video(pathlib.Path(values.input))
+        or reader.is_video(pathlib.Path(values.input))
     )
 
 
@@ -64,10 +64,10 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
     """Renders a moving picture as the flags say; returns the exit code."""
     live = values.input == '-' or values.input.startswith(camera.PREFIX)
     _check(values, live)
-    video_files.require()
+    reader.require()
     if values.output != '-':
         source = None if live else pathlib.Path(values.input)
-        video_files.check_output(
+        reader.check_output(
             pathlib.Path(values.output), source, overwrite=values.overwrite, resume=values.resume
         )
     over = threading.Event()
@@ -95,7 +95,7 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
                 'progress': bar.update, 'stopped': lambda: stop.signal is not None,
             }  # fmt: skip
             if descriptor is None:
-                done = video_files.record(
+                done = reader.record(
                     clip, pathlib.Path(values.output), render,
                     source=source, resume=values.resume, settings=settings, **how,
                 )  # fmt: skip
@@ -134,7 +134,7 @@ def _stream(
         writer.write(frames, state)
         progress(len(frames))
 
-    with video_files.explained(clip.name, 'standard output'):
+    with reader.explained(clip.name, 'standard output'):
         left_out = pipeline.run(clip.frames(), render, write, **how)
     if left_out:
         logging.info('%d frames came too fast and were left out', left_out)
@@ -148,7 +148,7 @@ def _output(values: flags.FlagValues) -> contextlib.AbstractContextManager[int |
 
 @contextlib.contextmanager
 def _input(values: flags.FlagValues, over: threading.Event) -> Iterator[Any]:
-    """What to read: a `video_files.Clip`, or what looks like one."""
+    """What to read: a `reader.Clip`, or what looks like one."""
     name, max_size = values.input, values.max_size
     size = None if values.frame_size is None else raw_frames.parse_size(values.frame_size)
     rate = None if values.frame_rate is None else raw_frames.parse_rate(values.frame_rate)
@@ -158,13 +158,13 @@ def _input(values: flags.FlagValues, over: threading.Event) -> Iterator[Any]:
         ) as clip:
             yield clip
     elif name != '-':
-        with video_files.opened(pathlib.Path(name), max_size=max_size) as clip:
+        with reader.opened(pathlib.Path(name), max_size=max_size) as clip:
             yield clip
     else:
         raw_frames.check_input()
         pipe = raw_frames.Pipe(0, over)
         if values.pixel_format == 'y4m':
-            with video_files.opened(pipe, max_size=max_size, kind='yuv4mpegpipe') as clip:
+            with reader.opened(pipe, max_size=max_size, kind='yuv4mpegpipe') as clip:
                 yield clip
         else:
             assert size is not None  # `_check` has seen to it

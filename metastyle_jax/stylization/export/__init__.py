@@ -1,0 +1,1 @@
+"""Export of an adapted style to files that run without this package."""
