@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from benchmarks import harness, machine, report, tasks
 from metastyle_jax.core import command_line
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 
 USAGE = """Measures this package and a PyTorch peer side by side, on the machine at hand.
 

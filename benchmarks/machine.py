@@ -8,7 +8,7 @@ import platform
 from typing import Any
 
 from benchmarks import process, tasks, worker
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 
 MISSING = "PyTorch is missing: pip install '.[bench]'"
 _LIMIT = 600.0  # seconds, to import JAX and to read the weights

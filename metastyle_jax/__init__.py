@@ -17,7 +17,7 @@ _MODULES = {
     'Inner': 'meta',
     'Meta': 'meta',
     'MetaGradient': 'meta',
-    'UserError': 'core.types',
+    'UserError': 'core.errors',
     'adapt': 'adaptation.adapt',
     'adapt_many': 'adaptation.adapt_folder',
     'export_style': 'stylization.export.export_style',

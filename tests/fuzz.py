@@ -43,7 +43,7 @@ import numpy as np  # noqa: E402
 import safetensors.numpy  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from metastyle_jax.core import sharding, types  # noqa: E402
+from metastyle_jax.core import errors, sharding  # noqa: E402
 from metastyle_jax.data import image_files  # noqa: E402
 from metastyle_jax.models import transformer, vgg  # noqa: E402
 from metastyle_jax.storage import checkpoints, run_folder, style_files, tensor_files, theta_files  # noqa: E402
@@ -345,7 +345,7 @@ class World:
         ):
             try:
                 read()
-            except types.UserError as error:
+            except errors.UserError as error:
                 problems.append(error)
         if not problems and rng.random() < 0.02:
             picture = stylize.stylize(self.style, file, max_size=24)
@@ -452,7 +452,7 @@ class World:
         if code:
             assert code == 2, (code, errors.getvalue())
             assert 'Traceback' not in errors.getvalue()
-            raise types.UserError(errors.getvalue())
+            raise errors.UserError(errors.getvalue())
 
     def run(self, kind: str, rng: random.Random) -> None:
         """Opens a run whose files are damaged, to resume it and for its θ."""
@@ -474,7 +474,7 @@ class World:
         problems = []
         try:
             transformer.check(theta_files.load_theta(folder).params)
-        except types.UserError as error:
+        except errors.UserError as error:
             problems.append(error)
         with checkpoints.Manager(folder / 'checkpoints') as manager:
             found = manager.restore({'params': self.theta, 'step': 0})
@@ -581,7 +581,7 @@ def work(kinds: list[str], counts: dict[str, int], seed: int, first: tuple[str, 
             try:
                 case(kind, rng)
                 tally['used'] += 1
-            except types.UserError as error:
+            except errors.UserError as error:
                 tally['refused'] += 1
                 text = str(error)
                 if not text.strip():

@@ -22,7 +22,7 @@ import fuzz  # noqa: E402
 with atheris.instrument_imports(include=['metastyle_jax']):
     for name in [name for name in sys.modules if name.startswith('metastyle_jax')]:
         del sys.modules[name]  # those that fuzz has imported are not instrumented
-    from metastyle_jax.core import types
+    from metastyle_jax.core import errors
     from metastyle_jax.data import image_files
     from metastyle_jax.storage import style_files, theta_files
 
@@ -39,7 +39,7 @@ def target(kind: str, folder: pathlib.Path):
             else:
                 image_files.read_uint8(data, min_side=16)
                 image_files.read(data)
-        except types.UserError:
+        except errors.UserError:
             pass
 
     return run

@@ -7,6 +7,7 @@ import pytest
 from helpers import ROOT
 
 from metastyle_jax import meta
+from metastyle_jax.core import errors
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.training import objective
 
@@ -396,10 +397,8 @@ def test_numbers_have_three_digits(value, text):
 def test_senseless_flags_are_refused(word, tmp_path):
     from absl import flags
 
-    from metastyle_jax.core import types
-
     values = flags.FlagValues()
     command.define_flags(values)
     values(['benchmarks', word])
-    with pytest.raises(types.UserError, match=word):
+    with pytest.raises(errors.UserError, match=word):
         command.check(values)

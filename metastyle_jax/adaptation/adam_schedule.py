@@ -5,7 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax.core.types import Array, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array
 
 SCHEDULES = ('falling', 'constant')
 

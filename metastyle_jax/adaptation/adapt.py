@@ -18,7 +18,8 @@ from absl import flags, logging
 
 from metastyle_jax.adaptation import adapt_folder, adaptation_step, style_image
 from metastyle_jax.core import allocator, command_line, progress_bar
-from metastyle_jax.core.types import Array, Params, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, colour_transfer, image_files, sources
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_files, theta_files

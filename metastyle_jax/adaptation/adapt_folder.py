@@ -20,7 +20,8 @@ from absl import logging
 
 from metastyle_jax.adaptation import adaptation_step, batched_step, style_image
 from metastyle_jax.core import progress_bar, sharding
-from metastyle_jax.core.types import Params, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Params
 from metastyle_jax.data import batching, colour_transfer, image_files, sources
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_library, tensor_files, theta_files

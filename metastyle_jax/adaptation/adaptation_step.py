@@ -16,7 +16,8 @@ import optax
 
 from metastyle_jax.adaptation import adam_schedule
 from metastyle_jax.core import trees
-from metastyle_jax.core.types import Array, Params, PyTree, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.meta import inner_optimizers
 from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import image_files
 
 SIDE = 384

@@ -19,7 +19,8 @@ from absl import flags, logging
 
 from metastyle_jax.adaptation import adaptation_step, style_image
 from metastyle_jax.core import allocator, command_line, progress_bar
-from metastyle_jax.core.types import Array, Params, PyTree, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching, image_files
 from metastyle_jax.models import perceptual_loss, vgg
 

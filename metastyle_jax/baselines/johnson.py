@@ -15,7 +15,7 @@ from absl import flags, logging
 
 from metastyle_jax.adaptation import adapt
 from metastyle_jax.core import allocator, command_line
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 

@@ -9,7 +9,7 @@ import numbers
 from collections.abc import Collection
 from typing import Any
 
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 
 
 def one_of(

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import jax
 from absl import flags, logging
 
-from metastyle_jax.core.types import UserError, is_out_of_memory
+from metastyle_jax.core.errors import UserError, is_out_of_memory
 
 EXIT_USER_ERROR = 2
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended

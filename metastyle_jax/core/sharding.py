@@ -26,7 +26,8 @@ from absl import logging
 from jax._src import distributed
 
 from metastyle_jax.core import watchdog
-from metastyle_jax.core.types import PyTree, UserError, is_out_of_memory
+from metastyle_jax.core.errors import UserError, is_out_of_memory
+from metastyle_jax.core.types import PyTree
 
 HEARTBEAT = 60  # seconds of silence after which a process counts as lost
 _AXIS = 'devices'

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastyle_jax.core.types import Array, PyTree, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, PyTree
 
 
 def leaf_name(path: Any) -> str:

@@ -17,17 +17,3 @@ import jax
 Array: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
 Params: TypeAlias = Any  # a pytree of arrays: the weights of a network
-
-
-class UserError(ValueError):
-    """A mistake that its maker can mend.
-
-    The message names the offending value and the remedy in one or two sentences. Entry points
-    print it without a traceback and exit with code 2.
-    """
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is JAX's word for a device whose memory is full."""
-    words = ('RESOURCE_EXHAUSTED', 'Out of memory')
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(x in str(error) for x in words)

@@ -6,7 +6,7 @@ Source: Gatys et al. 2016, Preserving Color in Neural Artistic Style Transfer, a
 import numpy as np
 from skimage import color, exposure
 
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 
 
 def keep(stylized: np.ndarray, photo: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 from PIL import Image, UnidentifiedImageError
 
-from metastyle_jax.core import files, types
+from metastyle_jax.core import errors, files
 from metastyle_jax.data import pillow_modes
 
 SUFFIXES_OUT = ('.png', '.jpg', '.jpeg', '.webp')
@@ -58,7 +58,7 @@ if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
 
-class ImageError(types.UserError):
+class ImageError(errors.UserError):
     """A picture that cannot be read or written; the message names the file and the remedy."""
 
 

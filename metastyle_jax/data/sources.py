@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from absl import logging
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 from metastyle_jax.data import image_files
 
 Kind: TypeAlias = Literal['content', 'style']
@@ -37,7 +37,7 @@ _PHOTOGRAPHS = {
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM)
 
 
-class DataError(types.UserError):
+class DataError(errors.UserError):
     """A data source or a setting of the batches that cannot work."""
 
 

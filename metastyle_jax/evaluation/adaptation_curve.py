@@ -13,7 +13,8 @@ import numpy as np
 
 from metastyle_jax.adaptation import adaptation_step
 from metastyle_jax.core import trees
-from metastyle_jax.core.types import Array, Params, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, sources
 from metastyle_jax.models import perceptual_loss, transformer
 from metastyle_jax.storage import theta_files

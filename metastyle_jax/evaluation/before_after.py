@@ -8,7 +8,7 @@ from absl import flags, logging
 
 from metastyle_jax.adaptation import adaptation_step, style_image
 from metastyle_jax.core import command_line
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import contact_sheet, image_files
 from metastyle_jax.models import transformer, vgg
 from metastyle_jax.storage import style_files, tensor_files, theta_files

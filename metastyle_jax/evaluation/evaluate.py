@@ -21,7 +21,8 @@ from absl import flags, logging
 from metastyle_jax.adaptation import adam_schedule, adaptation_step, style_image
 from metastyle_jax.baselines import feature_matching, gatys, johnson
 from metastyle_jax.core import allocator, command_line, progress_bar
-from metastyle_jax.core.types import Array, Params, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, image_files, sources
 from metastyle_jax.evaluation import adaptation_curve, lpips_ssim, report, results_folder
 from metastyle_jax.models import perceptual_loss, transformer, vgg

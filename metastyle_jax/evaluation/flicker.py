@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from metastyle_jax.core import command_line, progress_bar
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import image_files
 from metastyle_jax.stylization.video import optical_flow, reader
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 # Steps of an initialization, and of training from scratch that they are compared with, two and two.

@@ -10,7 +10,7 @@ import safetensors
 import safetensors.numpy
 
 from metastyle_jax.core import files
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import contact_sheet, image_files
 from metastyle_jax.evaluation import report
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from metastyle_jax.core import trees
-from metastyle_jax.core.types import Array, PyTree, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, PyTree
 
 
 def check_optimizer(

@@ -21,7 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastyle_jax.core.types import Array, PyTree, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, PyTree
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
 # `jax.custom_gradient` makes a rule of its own there of whatever its user wrote.

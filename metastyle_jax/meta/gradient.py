@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import optax
 
 from metastyle_jax.core import trees
-from metastyle_jax.core.types import Array, Params, PyTree, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.meta import arguments, forward_over_reverse, shard_map
 
 LossFn = Callable[[Params, PyTree], Any]

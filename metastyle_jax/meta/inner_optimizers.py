@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 
 NAMES = ('sgd', 'momentum', 'adam')
 

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.core.types import Array, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array
 from metastyle_jax.models import cpu_convolution
 
 EPSILON = 1e-5  # of instance norm

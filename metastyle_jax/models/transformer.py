@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from metastyle_jax.core import trees
-from metastyle_jax.core.types import Array, Params, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import layers
 
 MIN_SIDE = 16

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import safetensors
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 
 Arrays: TypeAlias = dict[str, np.ndarray]  # name -> array
 
@@ -31,7 +31,7 @@ _MOST_BYTES = 2**26  # of an array; the largest of VGG-16 has 2**23.2 in float32
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
 
-class VGGError(types.UserError):
+class VGGError(errors.UserError):
     """Weights that cannot be had, or are not the expected ones; or images of a wrong shape."""
 
 

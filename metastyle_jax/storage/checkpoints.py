@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from orbax import checkpoint as ocp
 
-from metastyle_jax.core import files, types
+from metastyle_jax.core import errors, files, types
 from metastyle_jax.storage import checkpoint_contents, orbax_logging, run_folder, tensor_files
 
 # Orbax gives the errors of its C++ parts as ValueError; these tell nothing about the file.
@@ -195,7 +195,7 @@ class Manager:
         """Turns whatever Orbax raises into an error that names folder and remedy."""
         try:
             yield
-        except types.UserError:
+        except errors.UserError:
             raise
         except Exception as error:
             manager = getattr(self, '_manager', None)

@@ -8,7 +8,7 @@ import importlib.util
 import pathlib
 import re
 
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 
 SCHEME = 'hf://'
 FILE = 'theta.safetensors'

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors, types
 from metastyle_jax.storage import tensor_files, theta_files
 
 FORMAT_VERSION = 1
 
 
-class StyleFileError(types.UserError):
+class StyleFileError(errors.UserError):
     """A style file that cannot be written, read or used."""
 
 

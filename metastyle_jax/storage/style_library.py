@@ -284,7 +284,7 @@ def own_theta(
         theta: it, or where it is; None for the one that comes with the package.
 
     Raises:
-        types.UserError: it cannot be read, or is another.
+        errors.UserError: it cannot be read, or is another.
     """
     given = theta
     if not isinstance(theta, theta_files.Theta):

@@ -16,12 +16,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from metastyle_jax.core import files, trees, types
+from metastyle_jax.core import errors, files, trees, types
 
 Flat: TypeAlias = dict[str, np.ndarray]  # name -> array
 
 
-class CheckpointError(types.UserError):
+class CheckpointError(errors.UserError):
     """A checkpoint, a θ or a run's folder that cannot be written, read or used."""
 
 

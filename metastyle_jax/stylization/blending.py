@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import scipy.ndimage
 
-from metastyle_jax.core.types import Params, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Params
 
 _MASK_ERROR = 0.02  # of a sum of masks: eight bits, and what JPEG does to them
 

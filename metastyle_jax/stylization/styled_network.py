@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from metastyle_jax.core.types import Params, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Params
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, style_library, theta_files
 from metastyle_jax.stylization import blending

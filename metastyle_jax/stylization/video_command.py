@@ -10,7 +10,7 @@ import jax
 from absl import flags, logging
 
 from metastyle_jax.core import allocator, command_line, progress_bar
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
 from metastyle_jax.stylization.video import camera, deflicker, pipeline, raw_frames, reader
 

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from metastyle_jax.core import command_line, sharding
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, contact_sheet, sources
 from metastyle_jax.storage import checkpoints
 from metastyle_jax.training import gram_cache, metric_log, outer_step

@@ -20,7 +20,7 @@ from tensorboardX import record_writer, summary
 from tensorboardX.proto import event_pb2
 
 from metastyle_jax.core import files, progress_bar
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.storage import run_folder
 
 JSON_FILE = 'metrics.jsonl'

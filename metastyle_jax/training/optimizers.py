@@ -8,7 +8,8 @@ import optax
 
 from metastyle_jax import meta
 from metastyle_jax.core import checks
-from metastyle_jax.core.types import Array, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array
 from metastyle_jax.meta import inner_optimizers
 
 OUTER = ('adam', 'sgd')

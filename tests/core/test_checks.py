@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metastyle_jax.core import checks
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 
 
 @pytest.mark.parametrize('value', [1, np.int64(3), 5])

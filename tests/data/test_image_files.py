@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 from metastyle_jax.data import image_files
 
 HEIGHT, WIDTH = 32, 48
@@ -307,7 +307,7 @@ def test_many_threads_read_and_leave_the_warning_filters_alone():
 
 
 def test_image_error_is_a_user_error():
-    assert issubclass(image_files.ImageError, types.UserError)
+    assert issubclass(image_files.ImageError, errors.UserError)
 
 
 @pytest.mark.parametrize('reader', [image_files.read, image_files.read_uint8, image_files.probe])

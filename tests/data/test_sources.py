@@ -14,7 +14,7 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 from metastyle_jax.data import batching, image_files, sources
 
 
@@ -110,7 +110,7 @@ def test_other_words_list_the_three_forms(word):
     ) as caught:
         sources.open_source(word, kind='content')
     assert repr(word) in str(caught.value)
-    assert isinstance(caught.value, types.UserError)
+    assert isinstance(caught.value, errors.UserError)
 
 
 class TestWithout:

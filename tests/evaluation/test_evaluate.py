@@ -15,7 +15,7 @@ from PIL import Image
 
 from metastyle_jax.adaptation import adam_schedule, adaptation_step
 from metastyle_jax.baselines import feature_matching, gatys, johnson
-from metastyle_jax.core import files, types
+from metastyle_jax.core import errors, files
 from metastyle_jax.data import batching, sources
 from metastyle_jax.evaluation import adaptation_curve, evaluate, report
 from metastyle_jax.models import perceptual_loss, transformer, vgg
@@ -251,7 +251,7 @@ def test_a_stop_between_files_loses_the_last_style_alone(evaluated, again, netwo
 )
 def test_results_of_another_evaluation_are_refused_and_kept(again, network, change, message):
     before = {path.name: path.read_bytes() for path in again.iterdir() if path.is_file()}
-    with pytest.raises(types.UserError, match=message + '.*choose another --workdir'):
+    with pytest.raises(errors.UserError, match=message + '.*choose another --workdir'):
         goes_on(again, network, **change)
     assert before == {path.name: path.read_bytes() for path in again.iterdir() if path.is_file()}
 
@@ -272,7 +272,7 @@ def test_results_of_another_evaluation_are_refused_and_kept(again, network, chan
 )
 def test_damaged_results_are_refused(again, network, name, content):
     (again / name).unlink() if content is None else (again / name).write_bytes(content)
-    with pytest.raises(types.UserError, match='holds no results to go on from'):
+    with pytest.raises(errors.UserError, match='holds no results to go on from'):
         goes_on(again, network)
 
 
@@ -299,7 +299,7 @@ def test_of_the_random_initialization_all_is_adapted(tmp_path, network):
 
 
 def test_an_inner_loop_that_a_theta_lacks_is_refused(tmp_path, network):
-    with pytest.raises(types.UserError, match=r"the θ 'ours' has no learned rates"):
+    with pytest.raises(errors.UserError, match=r"the θ 'ours' has no learned rates"):
         evaluate.evaluate(
             {'ours': theta(0), evaluate.RANDOM: theta(1)},
             pictures(tmp_path / 'photos', 3, 0),
@@ -339,7 +339,7 @@ def test_set_aside_contents_are_not_adapted_on(tmp_path):
     assert squares.shape == (2, 16, 16, 3)
     aside = {photos.name(i) for i in range(5)} - {rest.name(i) for i in range(3)}
     assert len(aside) == 2
-    with pytest.raises(types.UserError, match='--contents=5 of 5'):
+    with pytest.raises(errors.UserError, match='--contents=5 of 5'):
         evaluate.open_held_out(photos, count=5, size=16, seed=0)
 
 
@@ -380,7 +380,7 @@ def test_gatys_stays_where_there_is_nothing_to_do(network):
 )
 def test_gatys_refuses_what_it_cannot_begin_with(network, change, message):
     content = np.zeros((16, 16, 3), np.float32)
-    with pytest.raises(types.UserError, match=message):
+    with pytest.raises(errors.UserError, match=message):
         gatys.optimize(content, grams(network), network, **change)
 
 
@@ -389,7 +389,7 @@ def test_johnson_starts_from_random_weights_of_the_standard_size():
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 1_679_235
     other = johnson.initial(4)
     assert other.fingerprint != johnson.initial(3).fingerprint
-    with pytest.raises(types.UserError, match='leave out params'):
+    with pytest.raises(errors.UserError, match='leave out params'):
         johnson.train('painting.jpg', params='norm')
 
 
@@ -409,7 +409,7 @@ def test_feature_matching_keeps_the_content_and_takes_the_style():
 
 def test_missing_matching_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(feature_matching.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(types.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
+    with pytest.raises(errors.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
         feature_matching.load()
 
 
@@ -443,7 +443,7 @@ def test_senseless_flags_are_refused(words, message, monkeypatch, capsys, tmp_pa
 
 def test_missing_plotting_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(report.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(types.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
+    with pytest.raises(errors.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
         report.require()
 
 
@@ -512,7 +512,7 @@ def test_momentum_builds_up_and_the_rate_warms_and_falls():
         moved.append(float(update['x']))
     expected = [-0.1 * float(adam_schedule.warm_and_fall(jnp.asarray(step))) for step in range(3)]
     assert moved == pytest.approx(expected, rel=0.2)
-    with pytest.raises(types.UserError, match="'rising'"):
+    with pytest.raises(errors.UserError, match="'rising'"):
         adam_schedule.adam(0.1, 'rising')
 
 

@@ -5,7 +5,7 @@ import pytest
 import skimage.data
 from scipy import ndimage
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 from metastyle_jax.evaluation import flicker
 from metastyle_jax.stylization.video import deflicker, optical_flow
 
@@ -78,7 +78,7 @@ def test_flicker_is_what_does_not_move_along(moving, restless):
 
 def test_flicker_needs_two_videos_of_a_kind(moving):
     for before, after in ((moving, moving[:5]), (moving, moving[:, :-1]), (moving[:1], moving[:1])):
-        with pytest.raises(types.UserError, match='alike|two are needed'):
+        with pytest.raises(errors.UserError, match='alike|two are needed'):
             flicker.flicker(before, after)
 
 
@@ -119,5 +119,5 @@ def test_steady_goes_on_from_its_state(moving, restless):
     second = deflicker.Steady(given(restless[4:]), 0.7)
     second.restore({name: array.copy() for name, array in first.state().items()})
     np.testing.assert_array_equal(second(moving[4:]), whole[4:])
-    with pytest.raises(types.UserError, match='--steady=1'):
+    with pytest.raises(errors.UserError, match='--steady=1'):
         deflicker.Steady(given(restless), 1)

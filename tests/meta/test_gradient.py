@@ -13,7 +13,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from metastyle_jax import meta
-from metastyle_jax.core import trees, types
+from metastyle_jax.core import errors, trees
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 
 pytestmark = pytest.mark.usefixtures('x64')
@@ -390,7 +390,7 @@ def test_aux_of_the_outer_loss_is_returned():
 )
 def test_unknown_options_are_named(change, message):
     inner, outer = network_batches(1)
-    with pytest.raises(types.UserError, match=message):
+    with pytest.raises(errors.UserError, match=message):
         meta.meta_gradient(
             meta.Meta(small_params()), inner, outer, inner_loss=network_loss, **change
         )
@@ -398,11 +398,11 @@ def test_unknown_options_are_named(change, message):
 
 def test_batches_without_a_common_axis_and_wrong_rates_are_refused():
     inner, outer = network_batches(2)
-    with pytest.raises(types.UserError, match='leading axes'):
+    with pytest.raises(errors.UserError, match='leading axes'):
         meta.meta_gradient(
             meta.Meta(small_params()), (inner[0], inner[1][:1]), outer, inner_loss=network_loss
         )
-    with pytest.raises(types.UserError, match='nowhere'):
+    with pytest.raises(errors.UserError, match='nowhere'):
         meta.meta_gradient(
             meta.Meta(small_params(), {'nowhere': jnp.ones(())}), inner, outer,
             inner_loss=network_loss,

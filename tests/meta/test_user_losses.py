@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from metastyle_jax import meta
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 from metastyle_jax.meta import forward_over_reverse
 
 every_mode = pytest.mark.parametrize('mode', meta.MODES)
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_asked_for_leaves_no_nan(mode, remat):
     ],
 )
 def test_an_inner_loss_that_is_no_real_scalar_is_refused(mode, loss):
-    with pytest.raises(types.UserError, match='it must give one real number'):
+    with pytest.raises(errors.UserError, match='it must give one real number'):
         meta.meta_gradient(
             meta.Meta(jnp.ones(2)), jnp.ones((1, 2)), jnp.ones(2), inner_loss=loss,
             outer_loss=square, mode=mode,
@@ -220,7 +220,7 @@ def test_an_inner_loss_that_is_no_real_scalar_is_refused(mode, loss):
 )
 def test_parameters_without_a_derivative_are_named(leaf, kind):
     theta = {'w': jnp.ones(2), 'step': leaf}
-    with pytest.raises(types.UserError, match=f"parameter 'step' is of {kind}.*keep it out of"):
+    with pytest.raises(errors.UserError, match=f"parameter 'step' is of {kind}.*keep it out of"):
         meta.meta_gradient(
             meta.Meta(theta), jnp.ones((1, 2)), jnp.ones(2),
             inner_loss=lambda p, b: square(p['w'], b), adapted=lambda name: name == 'w',
@@ -252,7 +252,7 @@ def test_arguments_of_another_kind_are_named(change, message):
         'outer_batch': jnp.ones(2),
         'inner_loss': lambda p, b: square(p['w'], b),
     }
-    with pytest.raises(types.UserError, match=message):
+    with pytest.raises(errors.UserError, match=message):
         meta.meta_gradient(**{**given, **change})
 
 

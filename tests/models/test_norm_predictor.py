@@ -12,7 +12,7 @@ import training_helpers
 import metastyle_jax
 from metastyle_jax.adaptation import adapt_folder, adaptation_step
 from metastyle_jax.core import sharding, trees
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, image_files
 from metastyle_jax.evaluation import before_after
 from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from metastyle_jax.core import trees, types
+from metastyle_jax.core import errors, trees
 from metastyle_jax.models import layers, perceptual_loss, transformer
 from metastyle_jax.storage import tensor_files
 
@@ -49,7 +49,7 @@ def test_formulations_of_a_strided_convolution_are_equal():
     run = lambda form: layers.reflect_conv(x, kernel, bias, stride=2, formulation=form)
     np.testing.assert_allclose(run('cropped'), run('plain'), rtol=1e-12)
     for odd, stride in ((x, 1), (x[:, :10], 2)):
-        with pytest.raises(types.UserError, match=f"'blocked' at stride {stride}"):
+        with pytest.raises(errors.UserError, match=f"'blocked' at stride {stride}"):
             layers.reflect_conv(odd, kernel, bias, stride=stride, formulation='blocked')
 
 
@@ -66,7 +66,7 @@ def test_formulations_of_upsampling_are_equal_to_second_order(disagreement):
     disagreement(derivatives(layer('phases'), x, kernel), expected, 1e-12)
     by_hand = layers.reflect_conv(layers.upsample(x, height=10, width=12), kernel, bias)
     np.testing.assert_allclose(expected[0], by_hand, rtol=1e-12)
-    with pytest.raises(types.UserError, match='9 x 12'):
+    with pytest.raises(errors.UserError, match='9 x 12'):
         layers.upsample_conv(x, kernel, bias, height=9, width=12, formulation='phases')
 
 
@@ -162,7 +162,7 @@ def test_images_do_not_mix_within_a_batch():
 def test_images_of_a_wrong_shape_are_refused(shape):
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
     for apply in (transformer.apply, transformer.apply_with_margin):
-        with pytest.raises(types.UserError, match='at least 16'):
+        with pytest.raises(errors.UserError, match='at least 16'):
             apply(params, jnp.zeros(shape))
 
 
@@ -181,11 +181,11 @@ def test_parameters_of_another_network_are_refused_by_name():
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
     transformer.check(params)
     params['up1']['norm']['scale'] = jnp.ones(3)
-    with pytest.raises(types.UserError, match='up1/norm/scale'):
+    with pytest.raises(errors.UserError, match='up1/norm/scale'):
         transformer.check(params)
-    with pytest.raises(types.UserError, match='not of a style transformer'):
+    with pytest.raises(errors.UserError, match='not of a style transformer'):
         transformer.check({'dense': jnp.ones(3)})
-    with pytest.raises(types.UserError, match="'some'"):
+    with pytest.raises(errors.UserError, match="'some'"):
         transformer.adapted('some')
 
 
@@ -234,10 +234,10 @@ def test_parameters_of_thousands_of_blocks_or_of_no_width_are_refused_at_once():
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
     transformer.check(params)
     many = params | {f'block{i}': {'x': jnp.ones(1)} for i in range(1, 20_000)}
-    with pytest.raises(types.UserError, match='parameter block1/'):
+    with pytest.raises(errors.UserError, match='parameter block1/'):
         transformer.check(many)  # tracing a network of so many would take minutes
     none = params | {'down1': {'conv': {'kernel': jnp.ones((9, 9, 3, 0))}}}
-    with pytest.raises(types.UserError, match='width is 0'):
+    with pytest.raises(errors.UserError, match='width is 0'):
         transformer.check(none)
 
 

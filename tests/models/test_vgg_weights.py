@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 from metastyle_jax.models import vgg, vgg_weights
 
 DATA = pathlib.Path(__file__).parent
@@ -95,7 +95,7 @@ def test_files_that_torch_wrote_are_read_to_the_last_bit(name):
 
 
 def test_errors_are_the_users():
-    assert issubclass(vgg_weights.VGGError, types.UserError)
+    assert issubclass(vgg_weights.VGGError, errors.UserError)
 
 
 # Hostile files: each would leave a mark if anything in it were called.

@@ -7,7 +7,7 @@ import threading
 import jax
 import pytest
 
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import hub, theta_files
 

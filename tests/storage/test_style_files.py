@@ -6,7 +6,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 
 
@@ -209,7 +209,7 @@ def test_an_output_that_can_be_written_is_only_looked_at(tmp_path):
 
 
 def test_errors_are_the_users():
-    assert issubclass(style_files.StyleFileError, types.UserError)
+    assert issubclass(style_files.StyleFileError, errors.UserError)
 
 
 def change_tensors(file, change):

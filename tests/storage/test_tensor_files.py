@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastyle_jax.core import files, trees, types
+from metastyle_jax.core import errors, files, trees
 from metastyle_jax.storage import tensor_files
 
 FORMAT = tensor_files.Format(
@@ -132,4 +132,4 @@ def test_long_errors_are_shortened_to_their_end():
 
 
 def test_errors_are_the_users():
-    assert issubclass(tensor_files.CheckpointError, types.UserError)
+    assert issubclass(tensor_files.CheckpointError, errors.UserError)

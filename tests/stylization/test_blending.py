@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import colour_transfer
 from metastyle_jax.models import tiled_transformer, transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from metastyle_jax.core import types
+from metastyle_jax.core import errors
 from metastyle_jax.training import metric_log
 
 
@@ -187,8 +187,8 @@ def test_json_lines_that_cannot_be_written_are_named(tmp_path):
     log = make_logger(tmp_path)
     log.add(1, {'outer': 1.0})
     (tmp_path / metric_log.JSON_FILE).mkdir()
-    with pytest.raises(types.UserError, match=r'metrics\.jsonl cannot be written'):
+    with pytest.raises(errors.UserError, match=r'metrics\.jsonl cannot be written'):
         log.flush(1)
     log.close()
-    with pytest.raises(types.UserError, match=r'metrics\.jsonl cannot be written'):
+    with pytest.raises(errors.UserError, match=r'metrics\.jsonl cannot be written'):
         make_logger(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from training_helpers import flat, make_batch, make_config
 
 from metastyle_jax import meta
-from metastyle_jax.core import sharding, trees, types
+from metastyle_jax.core import errors, sharding, trees
 from metastyle_jax.data import batching
 from metastyle_jax.meta import gradient
 from metastyle_jax.models import perceptual_loss, transformer, vgg
@@ -95,7 +95,7 @@ def test_a_batch_sent_ahead_is_shared_out_as_it_would_be():
     assert len(sent.parts['a'].sharding.device_set) == 4
     scale = sharding.replicate(jnp.float32(3), 4)
     np.testing.assert_array_equal(step(scale, sent), step(scale, batch))
-    with pytest.raises(types.UserError, match='6 styles a step cannot be shared out over 4'):
+    with pytest.raises(errors.UserError, match='6 styles a step cannot be shared out over 4'):
         sharding.put(np.zeros((6, 2)), 4)
 
 
@@ -219,7 +219,7 @@ def test_outer_gradients_are_clipped():
 
 
 def test_styles_that_cannot_be_shared_out_are_refused(network):
-    with pytest.raises(types.UserError, match='6 styles a step .* 8 devices.*multiple of 8'):
+    with pytest.raises(errors.UserError, match='6 styles a step .* 8 devices.*multiple of 8'):
         run(make_config(outer_styles=6), network, make_batch(6), 8)
 
 
@@ -235,7 +235,7 @@ def test_unknown_names_of_the_inner_loop_are_refused():
         ({'outer_predictor_rate': 0.01, 'model_predictor': True}, 'predictor_rate'),
         ({'outer_predictor_rate': 0.01, 'inner_steps': 0}, 'config.model.predictor=True'),
     ):
-        with pytest.raises(types.UserError, match=word):
+        with pytest.raises(errors.UserError, match=word):
             configuration.check_inner(make_config(**change))
 
 
@@ -330,5 +330,5 @@ def test_rates_move_as_many_times_faster_as_told():
     ],
 )
 def test_what_no_training_can_work_with_is_refused(change, message):
-    with pytest.raises(types.UserError, match=message):
+    with pytest.raises(errors.UserError, match=message):
         configuration.check_inner(make_config(**change))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from ml_collections import config_dict
 
-from metastyle_jax.core import command_line, sharding, types
+from metastyle_jax.core import command_line, errors, sharding
 from metastyle_jax.data import batching, sources
 from metastyle_jax.models import norm_predictor, transformer, vgg
 from metastyle_jax.storage import checkpoints, run_folder, theta_files
@@ -209,7 +209,7 @@ def saved(folder):
 
 
 def test_a_checkpoint_is_kept_only_if_the_step_after_it_is_finite(tmp_path, monkeypatch):
-    with pytest.raises(types.UserError, match=r'step 5: .*nan.*image 0.*step 2 is kept'):
+    with pytest.raises(errors.UserError, match=r'step 5: .*nan.*image 0.*step 2 is kept'):
         run_loop(tmp_path, monkeypatch, steps=9, every=2, found=lambda step: [1, np.nan][step == 5])
     assert saved(tmp_path)[0] == [2]  # not 4, whose next step failed
 
@@ -244,10 +244,10 @@ def test_a_run_that_has_more_steps_than_asked_for_is_done(tmp_path, monkeypatch)
 
 def test_steps_outlive_a_log_that_cannot_be_written(tmp_path, monkeypatch):
     def fail(self, step):
-        raise types.UserError('no log')
+        raise errors.UserError('no log')
 
     monkeypatch.setattr(metric_log.Logger, 'flush', fail)
-    with pytest.raises(types.UserError, match='no log'):
+    with pytest.raises(errors.UserError, match='no log'):
         run_loop(tmp_path, monkeypatch, steps=9, every=10, found=lambda step: 1.0)
     assert saved(tmp_path)[0] == [2]
 
@@ -293,10 +293,10 @@ def test_a_run_starts_from_the_theta_that_it_is_given(tmp_path, monkeypatch):
     state = outer_step.create(config, jax.random.key(0), theta=found.params)
     helpers.assert_identical(state.params, params)
     config.model.width = 4
-    with pytest.raises(types.UserError, match='has width 8 and 1 residual'):
+    with pytest.raises(errors.UserError, match='has width 8 and 1 residual'):
         train.starting_point(config, tmp_path)
     config.model.update(init='/nowhere', width=8)
-    with pytest.raises(types.UserError, match='/nowhere'):
+    with pytest.raises(errors.UserError, match='/nowhere'):
         train.starting_point(config, tmp_path)
     # Of a run that has begun, its own sizes count: this θ's predictor has one of another width.
     predictor = norm_predictor.create(jax.random.key(1), params, 4, hidden=3)
@@ -324,13 +324,13 @@ def test_what_a_run_is_resumed_with_may_differ_where_that_changes_no_number(tmp_
         train.open_checkpoints(changed, tmp_path).close()
 
     opened(steps=99, data={'workers': 1})
-    with pytest.raises(types.UserError, match='data.keep_grams: 0.0 -> 1.0'):
+    with pytest.raises(errors.UserError, match='data.keep_grams: 0.0 -> 1.0'):
         opened(data={'keep_grams': 1.0})
     config.data.keep_grams = 1.0
     config.outer.schedule = 'cosine'
     run_folder.write_config(tmp_path, config.to_dict(), may_differ=('data', 'outer', 'steps'))
     opened(data={'keep_grams': 0.5})
-    with pytest.raises(types.UserError, match=r'\(steps: \d+ -> 98\)'):  # the cosine's end
+    with pytest.raises(errors.UserError, match=r'\(steps: \d+ -> 98\)'):  # the cosine's end
         opened(steps=98)
 
 
@@ -460,7 +460,7 @@ def test_values_of_other_types_in_a_configuration_file_are_named(name, value, me
     config = runpy.run_path(str(ROOT / 'configs' / 'coco.py'))['get_config']('tiny').to_dict()
     *section, last = name.split('.')
     (config[section[0]] if section else config)[last] = value
-    with pytest.raises(types.UserError, match=message):
+    with pytest.raises(errors.UserError, match=message):
         configuration.check(config_dict.ConfigDict(config))
 
 

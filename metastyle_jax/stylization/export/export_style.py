@@ -12,7 +12,8 @@ from absl import flags, logging
 
 from metastyle_jax._version import __version__
 from metastyle_jax.core import command_line, files
-from metastyle_jax.core.types import Params, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Params
 from metastyle_jax.models import layers, transformer
 from metastyle_jax.storage import style_files, style_library, tensor_files
 from metastyle_jax.stylization import styled_network

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metastyle_jax._version import __version__
-from metastyle_jax.core.types import Array, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array
 from metastyle_jax.models import transformer
 from metastyle_jax.stylization import styled_network
 

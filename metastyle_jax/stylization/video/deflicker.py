@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.core.types import Array, UserError
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array
 from metastyle_jax.stylization.video import optical_flow
 
 SIDE = 240  # of the frames that motion is found on

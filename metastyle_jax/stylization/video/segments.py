@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metastyle_jax.core import files
-from metastyle_jax.core.types import UserError
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.storage import run_folder, tensor_files
 from metastyle_jax.stylization.video import pipeline
 

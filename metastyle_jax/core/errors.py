@@ -1,0 +1,22 @@
+"""Errors that the user can fix, and what tells errors of the machine apart.
+
+This module imports nothing, so that a command can answer a mistake before it loads JAX.
+"""
+
+import sys
+
+
+class UserError(ValueError):
+    """An error that the user can fix.
+
+    The message names the offending value and the remedy in one or two sentences. Commands print it
+    without a traceback and end with exit code 2.
+    """
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error is an out-of-memory error of the device."""
+    jax = sys.modules.get('jax')
+    if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
+        return False
+    return any(phrase in str(error) for phrase in ('RESOURCE_EXHAUSTED', 'Out of memory'))
