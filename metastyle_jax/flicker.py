@@ -1,6 +1,6 @@
 """`python -m metastyle_jax.flicker`."""
 
-from metastyle_jax.evaluation.flicker import run
+from metastyle_jax.evaluation.flicker_command import run
 
 if __name__ == '__main__':
     raise SystemExit(run())

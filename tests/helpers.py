@@ -20,11 +20,11 @@ ROOT = pathlib.Path(types.__file__).parents[2]
 
 # The modules behind the commands; those of these names at the package's root only start them.
 COMMANDS = {
-    'adapt': 'adaptation.adapt',
+    'adapt': 'adaptation.command',
     'compare': 'evaluation.before_after',
-    'evaluate': 'evaluation.evaluate',
+    'evaluate': 'evaluation.command',
     'export': 'stylization.export.export_style',
-    'flicker': 'evaluation.flicker',
+    'flicker': 'evaluation.flicker_command',
     'stylize': 'stylization.stylize',
     'train': 'training.train',
 }

@@ -204,7 +204,7 @@ def test_the_adapt_command_writes_a_style(theta, painting, tmp_path, monkeypatch
         ('--devices=2', '--devices is for a folder'),
         ('--styles_at_once=2', '--styles_at_once is for a folder'),
         ('--batch=100000', 'batch=100000: it must be at most 1024'),
-        ('--inner_steps=4', 'inner_steps=4 is more than steps=3'),
+        ('--inner_steps=4', '--inner_steps=4 is more than --steps=3'),
         (f'--content={helpers.ROOT / "docs"}', f'Is folder:{helpers.ROOT / "docs"} meant?'),
         ('--stepps=2', 'stepps'),
     ],
@@ -226,10 +226,10 @@ def test_a_second_start_of_adapt_compiles_nothing(theta, painting, tmp_path, mon
     monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', raising=False)
     code = """
         import collections, sys, jax
-        from metastyle_jax.adaptation import adapt
+        from metastyle_jax.adaptation import command
         seen = collections.Counter()
         jax.monitoring.register_event_listener(lambda event, **_: seen.update([event]))
-        assert adapt.run() == 0
+        assert command.run() == 0
         print(*(seen[f'/jax/compilation_cache/cache_{kind}'] for kind in ('hits', 'misses')))
     """
     found = []

@@ -11,24 +11,16 @@ Source: Lai et al. 2018, arXiv 1808.00449, for the warping error; Chen et al. 20
 """
 
 import itertools
-import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import flags
 
-from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import image_files
-from metastyle_jax.stylization.video import optical_flow, reader
+from metastyle_jax.stylization.video import optical_flow
 
 SIDE = 320  # of the frames that motion is found on
-USAGE = """Measures how much a stylized video flickers, beside the video it was made from.
-
-  python -m metastyle_jax.flicker --input=film.mp4 --output=stylized.mp4
-"""
 
 _warp = jax.jit(optical_flow.warp)
 _enlarged = jax.jit(optical_flow.enlarged, static_argnums=(1, 2))
@@ -98,45 +90,3 @@ def flicker(frames_in: Iterable[np.ndarray], frames_out: Iterable[np.ndarray]) -
         gradients / frames,
         frames,
     )
-
-
-def define_flags(values: flags.FlagValues) -> None:
-    """Adds the command's flags."""
-    add = command_line.Flags(values)
-    add.text('input', None, 'The original video.')
-    add.text('output', None, 'The stylized one.')
-    add.number('frames', 100, 'At most so many frames.')
-
-
-def main(values: flags.FlagValues) -> int:
-    """Prints what `flicker` finds."""
-    command_line.require(values, 'input', 'output')
-    if values.frames < 2:
-        raise UserError(f'--frames={values.frames}: at least two are needed')
-    with (
-        reader.opened(pathlib.Path(values.input)) as before,
-        reader.opened(pathlib.Path(values.output)) as after,
-        progress_bar.show(description='measuring', unit='frame', total=None) as bar,
-    ):
-
-        def first(clip: reader.Clip) -> Iterator[np.ndarray]:
-            for frame in itertools.islice(clip.frames(), values.frames):
-                pixels = frame.pixels
-                if pixels.shape[:2] != after.size:
-                    pixels = image_files.fit(pixels, max(after.size))
-                yield pixels.astype(np.float32) / 255
-                if clip is after:
-                    bar.update(1)
-
-        found = flicker(first(before), first(after))
-    print(
-        f'flicker {found.output:.4f}, {found.ratio:.2f} times the {found.input:.4f} of the input; '
-        f'sharpness {found.sharpness:.4f}; {100 * found.compared:.1f} % of the pixels of '
-        f'{found.frames} frames'
-    )
-    return 0
-
-
-def run() -> int:
-    """Runs the command."""
-    return command_line.run(main, define_flags, command='metastyle_jax.flicker', usage=USAGE)

@@ -17,7 +17,7 @@ from metastyle_jax.adaptation import adam_schedule, adaptation_step
 from metastyle_jax.baselines import feature_matching, gatys, johnson
 from metastyle_jax.core import errors, files
 from metastyle_jax.data import batching, sources
-from metastyle_jax.evaluation import adaptation_curve, evaluate, report
+from metastyle_jax.evaluation import adaptation_curve, command, evaluate, report
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.storage import tensor_files, theta_files
 
@@ -436,7 +436,7 @@ def test_missing_matching_package_is_named_with_its_extra(monkeypatch):
 def test_senseless_flags_are_refused(words, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['evaluate', *words])
-    assert evaluate.run() == 2
+    assert command.run() == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
