@@ -13,21 +13,11 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
+from metastyle_jax import __main__
 from metastyle_jax.core import types
 from metastyle_jax.models import vgg
 
 ROOT = pathlib.Path(types.__file__).parents[2]
-
-# The modules behind the commands; those of these names at the package's root only start them.
-COMMANDS = {
-    'adapt': 'adaptation.command',
-    'compare': 'evaluation.before_after',
-    'evaluate': 'evaluation.command',
-    'export': 'stylization.export.export_style',
-    'flicker': 'evaluation.flicker_command',
-    'stylize': 'stylization.stylize',
-    'train': 'training.train',
-}
 
 
 def make_params(seed=0):
@@ -111,5 +101,5 @@ def save_arrays(file, arrays):
 
 
 def command_module(name):
-    """The module behind a command: 'adapt', 'baselines.gatys'."""
-    return importlib.import_module(f'metastyle_jax.{COMMANDS.get(name, name)}')
+    """The module behind a command: 'adapt', 'gatys'."""
+    return importlib.import_module(f'metastyle_jax.{__main__.COMMANDS[name][0]}')

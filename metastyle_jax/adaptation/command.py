@@ -134,4 +134,6 @@ def _adapt_many(values: flags.FlagValues) -> int:
 def run() -> int:
     """The console script."""
     allocator.keep()
-    return command_line.run(main, define_flags, command='metastyle-adapt', usage=USAGE)
+    return command_line.run(
+        main, define_flags, command='metastyle-adapt', usage=USAGE, positional='style', output='out'
+    )

@@ -70,5 +70,10 @@ def run() -> int:
     """The command."""
     allocator.keep()
     return command_line.run(
-        main, define_flags, command='metastyle_jax.baselines.gatys', usage=USAGE
+        main,
+        define_flags,
+        command='metastyle_jax.baselines.gatys',
+        usage=USAGE,
+        positional='input',
+        output='output',
     )

@@ -43,5 +43,10 @@ def run() -> int:
     """The command."""
     allocator.keep()
     return command_line.run(
-        main, define_flags, command='metastyle_jax.baselines.johnson', usage=USAGE
+        main,
+        define_flags,
+        command='metastyle_jax.baselines.johnson',
+        usage=USAGE,
+        positional='style',
+        output='out',
     )

@@ -16,12 +16,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-import jax
 from absl import flags, logging
 
+from metastyle_jax._version import __version__
 from metastyle_jax.core.errors import UserError, is_out_of_memory
 
 EXIT_USER_ERROR = 2
+_MEMORY_FLAGS = ('max_size', 'batch', 'size', 'styles_at_once', 'config.data.size')
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
 
 
@@ -31,6 +32,8 @@ def run(
     *,
     command: str,
     usage: str,
+    positional: str = '',
+    output: str = '',
     renamed: Mapping[str, str] | None = None,
 ) -> int:
     """Runs a command: parses `sys.argv`, prints help, turns a `UserError` into a message.
@@ -40,12 +43,17 @@ def run(
         define: adds the command's flags to an empty set.
         command: its name, for messages.
         usage: text above the list of flags in `--help`.
+        positional: the flag that a word without dashes sets, as in ``metastyle stylize photo.jpg``;
+            '' if the command takes no such word.
+        output: the flag that ``-o`` stands for; '' if there is none.
         renamed: name of an argument in the library -> name of its flag, where they differ.
 
     Returns:
         The exit code: 2 after a user's mistake.
     """
     _set_up_log()
+    if sys.argv[0].startswith('metastyle '):  # it was started by `metastyle COMMAND`
+        command = sys.argv[0]
     values = flags.FlagValues()
     own: list[str] = []
     try:
@@ -54,7 +62,10 @@ def run(
         if any(word in ('--help', '-help', '-h') for word in sys.argv[1:]):
             print(_help(values, own, usage), flush=True)
             return 0
-        _parse(values)
+        if '--version' in sys.argv[1:]:
+            print(f'metastyle_jax {__version__}', flush=True)
+            return 0
+        _parse(values, positional, output)
         _set_up_cache()
         return main(values) or 0
     except UserError as error:
@@ -73,12 +84,13 @@ def run(
         name = str(error.filename)
         print(f'{command}: {name[:40]}...: the name is too long, {len(name)}', file=sys.stderr)
         return EXIT_USER_ERROR
-    except jax.errors.JaxRuntimeError as error:
+    except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        remedies = [f'--{name}' for name in _MEMORY_FLAGS if name in own]
         print(
-            f'{command}: out of memory ({str(error).splitlines()[0]}): '
-            'lower --max_size, --batch, --size, --styles_at_once or config.data.size',
+            f'{command}: out of memory ({str(error).splitlines()[0]}): lower '
+            f'{" or ".join(remedies) or "the size of the images"}',
             file=sys.stderr,
         )
         return EXIT_USER_ERROR
@@ -161,15 +173,32 @@ def require(values: flags.FlagValues, *names: str) -> None:
         raise UserError(f'{" and ".join(missing)} must be given: see --help')
 
 
-def _parse(values: flags.FlagValues) -> None:
+def _parse(values: flags.FlagValues, positional: str, output: str) -> None:
     """Parses the command line; every complaint becomes a UserError."""
+    values.set_gnu_getopt(True)  # words without dashes may stand before flags
     try:
-        rest = values(sys.argv)[1:]
+        words = values(_without_short_flags(sys.argv, output))[1:]
     except Exception as error:
         # A configuration file is executed while flags are parsed, and can raise anything.
         raise UserError(f'{_complaint(error)} (see --help)') from error
-    if rest:
-        raise UserError(f'{" ".join(rest)!r} is no flag: write --name=value (see --help)')
+    if not words:
+        return
+    if len(words) > 1 or not positional:
+        raise UserError(f'{" ".join(words)!r} is no flag: write --name=value (see --help)')
+    if values[positional].present:
+        raise UserError(
+            f'{words[0]!r} and --{positional} name the same thing: leave one of them out'
+        )
+    values[positional].parse(words[0])
+    values[positional].using_default_value = False
+    values[positional].present += 1
+
+
+def _without_short_flags(argv: list[str], output: str) -> list[str]:
+    """Spells out ``-o FILE`` and ``-o=FILE``."""
+    if not output:
+        return argv
+    return [re.sub('^-o(?==|$)', f'--{output}', word) for word in argv]
 
 
 _NEEDED = {
@@ -226,10 +255,17 @@ class _Formatter(logging.PythonFormatter):
 
 def _set_up_cache() -> None:
     """Keeps compiled programs between runs, where the user has not said otherwise."""
-    # Many programs compile in less than JAX's threshold of a second, and add up to several.
-    if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
-        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
-        return
     root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(root, 'metastyle_jax', 'xla')))
+    wanted = {
+        # Many programs compile in less than JAX's threshold of a second, and add up to several.
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': 0.0,
+        'JAX_COMPILATION_CACHE_DIR': str(pathlib.Path(root, 'metastyle_jax', 'xla')),
+    }
+    jax = sys.modules.get('jax')
+    for name, value in wanted.items():
+        if name in os.environ:
+            continue
+        if jax is None:  # it reads the environment when it is imported
+            os.environ[name] = str(value)
+        else:
+            jax.config.update(name.lower(), value)

@@ -117,4 +117,11 @@ def main(values: flags.FlagValues) -> None:
 
 def run() -> int:
     """The command."""
-    return command_line.run(main, define_flags, command='metastyle_jax.compare', usage=USAGE)
+    return command_line.run(
+        main,
+        define_flags,
+        command='metastyle_jax.compare',
+        usage=USAGE,
+        positional='input',
+        output='output',
+    )

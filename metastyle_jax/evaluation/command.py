@@ -151,4 +151,6 @@ def main(values: flags.FlagValues) -> None:
 def run() -> int:
     """The command."""
     allocator.keep()
-    return command_line.run(main, define_flags, command='metastyle_jax.evaluate', usage=USAGE)
+    return command_line.run(
+        main, define_flags, command='metastyle_jax.evaluate', usage=USAGE, output='workdir'
+    )

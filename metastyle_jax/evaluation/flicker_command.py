@@ -58,4 +58,11 @@ def main(values: flags.FlagValues) -> int:
 
 def run() -> int:
     """Runs the command."""
-    return command_line.run(main, define_flags, command='metastyle_jax.flicker', usage=USAGE)
+    return command_line.run(
+        main,
+        define_flags,
+        command='metastyle_jax.flicker',
+        usage=USAGE,
+        positional='input',
+        output='output',
+    )

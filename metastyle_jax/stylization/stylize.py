@@ -377,4 +377,11 @@ def _film(values: flags.FlagValues) -> int:
 
 def run() -> int:
     """The console script."""
-    return command_line.run(main, define_flags, command='metastyle-stylize', usage=USAGE)
+    return command_line.run(
+        main,
+        define_flags,
+        command='metastyle-stylize',
+        usage=USAGE,
+        positional='input',
+        output='output',
+    )

@@ -307,5 +307,12 @@ def _config(values: flags.FlagValues) -> config_dict.ConfigDict:
 def run() -> int:
     """The console script."""
     allocator.keep()
-    code = command_line.run(main, define_flags, command='metastyle-train', usage=USAGE)
+    code = command_line.run(
+        main,
+        define_flags,
+        command='metastyle-train',
+        usage=USAGE,
+        positional='config',
+        output='workdir',
+    )
     return sharding.leave(code, stuck=checkpoints.abandoned())

@@ -312,4 +312,11 @@ def main(values: flags.FlagValues) -> int:
 
 def run() -> int:
     """The console script."""
-    return command_line.run(main, define_flags, command='metastyle-export', usage=USAGE)
+    return command_line.run(
+        main,
+        define_flags,
+        command='metastyle-export',
+        usage=USAGE,
+        positional='style',
+        output='out',
+    )

@@ -1,0 +1,151 @@
+"""The command `metastyle`, one name for all commands; `python -m metastyle_jax` is the same.
+
+A sub-command's module is imported only when it runs, so that `metastyle --help` and a mistyped
+name are answered at once.
+"""
+
+import difflib
+import importlib
+import sys
+
+from metastyle_jax._version import __version__
+
+# Sub-command: module with its `run`, and the line that `metastyle --help` gives it.
+COMMANDS = {
+    'stylize': (
+        'stylization.stylize',
+        'Stylize a picture, a folder or a video with an adapted style.',
+    ),
+    'adapt': (
+        'adaptation.command',
+        'Adapt the network to a painting, or to each painting of a folder.',
+    ),
+    'export': (
+        'stylization.export.export_style',
+        'Write a style for other programs: ONNX, StableHLO.',
+    ),
+    'compare': (
+        'evaluation.before_after',
+        'Draw a painting, photographs, and both before and after adaptation.',
+    ),
+    'train': ('training.train', 'Meta-train an initialization with exact meta-gradients.'),
+    'evaluate': ('evaluation.command', 'Measure how fast initializations adapt to new styles.'),
+    'flicker': ('evaluation.flicker_command', 'Measure the flicker of a stylized video.'),
+    'gatys': ('baselines.gatys_command', 'Stylize by optimizing pixels (Gatys et al.), slowly.'),
+    'johnson': (
+        'baselines.johnson_command',
+        'Train a network for one style from scratch (Johnson et al.).',
+    ),
+}
+
+USAGE = """MetaStyle: any painting as the style of your photographs, after a few gradient steps.
+
+  metastyle adapt painting.jpg -o painting.safetensors
+  metastyle stylize photo.jpg --style=painting.safetensors -o out.png
+
+Commands (`metastyle COMMAND --help` lists the flags of one):
+"""
+SHELLS = ('bash', 'zsh', 'fish')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the sub-command that the first word names.
+
+    Args:
+        argv: the program's name and its words; those of the process if None.
+
+    Returns:
+        The exit code: that of the sub-command, or 2 if there is none of that name.
+    """
+    argv = sys.argv if argv is None else argv
+    name = argv[1] if len(argv) > 1 else '--help'
+    if name in ('--help', '-help', '-h', 'help'):
+        print(usage(), flush=True)
+        return 0
+    if name == '--version':
+        print(f'metastyle_jax {__version__}', flush=True)
+        return 0
+    if name == 'completion':
+        return _print_completion(argv[2:])
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        meant = (
+            f'did you mean {close[0]!r}?' if close else f'it must be one of {", ".join(COMMANDS)}'
+        )
+        print(f'metastyle: there is no command {name!r}: {meant}', file=sys.stderr)
+        return 2
+    sys.argv = [f'metastyle {name}', *argv[2:]]
+    return importlib.import_module(f'metastyle_jax.{COMMANDS[name][0]}').run()
+
+
+def usage() -> str:
+    """The text of `metastyle --help`."""
+    lines = [f'  {name:<10}{line}' for name, (_, line) in COMMANDS.items()]
+    lines.append(f'  {"completion":<10} Print completions for a shell: {", ".join(SHELLS)}.')
+    return USAGE + '\n'.join(lines)
+
+
+def flags_of(name: str) -> list[str]:
+    """Names of the flags of a sub-command, without dashes.
+
+    Args:
+        name: one of `COMMANDS`.
+    """
+    from absl import flags
+
+    values = flags.FlagValues()
+    importlib.import_module(f'metastyle_jax.{COMMANDS[name][0]}').define_flags(values)
+    return list(values)
+
+
+def completion(shell: str) -> str:
+    """A script that completes commands and flags, for a shell to read at its start.
+
+    Args:
+        shell: 'bash', 'zsh' or 'fish'.
+    """
+    words = {name: ' '.join(f'--{flag}=' for flag in flags_of(name)) for name in COMMANDS}
+    if shell == 'fish':
+        lines = ['complete -c metastyle -n __fish_use_subcommand -f -a completion']
+        for name, (_, line) in COMMANDS.items():
+            lines.append(f"complete -c metastyle -n __fish_use_subcommand -f -a {name} -d '{line}'")
+            for flag in flags_of(name):
+                lines.append(
+                    f"complete -c metastyle -n '__fish_seen_subcommand_from {name}' -l {flag} -r"
+                )
+        return '\n'.join(lines)
+    cases = '\n'.join(f'    {name}) words="{flags}" ;;' for name, flags in words.items())
+    script = f'''_metastyle() {{
+  local words current="${{COMP_WORDS[COMP_CWORD]}}"
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W "{' '.join(COMMANDS)} completion" -- "$current"))
+    return
+  fi
+  case "${{COMP_WORDS[1]}}" in
+{cases}
+    completion) words="{' '.join(SHELLS)}" ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  case "$current" in
+    -*) ;;
+    *) COMPREPLY+=($(compgen -f -- "$current")) ;;
+  esac
+}}
+complete -o nospace -o filenames -F _metastyle metastyle'''
+    return f'autoload -U +X bashcompinit && bashcompinit\n{script}' if shell == 'zsh' else script
+
+
+def _print_completion(words: list[str]) -> int:
+    """`metastyle completion SHELL`."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        print(
+            f'metastyle: name a shell, as in `metastyle completion bash`: {", ".join(SHELLS)}',
+            file=sys.stderr,
+        )
+        return 2
+    print(completion(words[0]), flush=True)
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
