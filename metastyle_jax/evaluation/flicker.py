@@ -23,7 +23,7 @@ from metastyle_jax.stylization.video import optical_flow
 SIDE = 320  # of the frames that motion is found on
 
 _warp = jax.jit(optical_flow.warp)
-_enlarged = jax.jit(optical_flow.enlarged, static_argnums=(1, 2))
+_enlarged = jax.jit(optical_flow.enlarge_motion, static_argnums=(1, 2))
 
 
 class Flicker(NamedTuple):
@@ -65,12 +65,12 @@ def flicker(frames_in: Iterable[np.ndarray], frames_out: Iterable[np.ndarray]) -
         if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
             shown = ' and '.join('none' if one is None else str(one.shape) for one in pair)
             raise UserError(f'frame {frames + 1} of the two videos: {shown}; they must be alike')
-        grey = optical_flow.reduced(pair[0], SIDE)
+        grey = optical_flow.reduce_to_grey(pair[0], SIDE)
         gradients += float(np.hypot(*np.gradient(pair[1] @ optical_flow.LUMA)).mean())
         frames += 1
         if last is not None:
             flow, trust = _enlarged(
-                optical_flow.find(last[0], grey, fine=True), *map(int, pair[0].shape[:2])
+                optical_flow.estimate_motion(last[0], grey, fine=True), *map(int, pair[0].shape[:2])
             )
             mask = np.asarray(trust > 0.5)
             for i, (before, now) in enumerate(zip(last[1], pair, strict=True)):

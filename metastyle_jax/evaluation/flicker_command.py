@@ -33,12 +33,12 @@ def main(values: flags.FlagValues) -> int:
     if values.frames < 2:
         raise UserError(f'--frames={values.frames}: at least two are needed')
     with (
-        reader.opened(pathlib.Path(values.input)) as before,
-        reader.opened(pathlib.Path(values.output)) as after,
+        reader.open_video(pathlib.Path(values.input)) as before,
+        reader.open_video(pathlib.Path(values.output)) as after,
         progress_bar.show(description='measuring', unit='frame', total=None) as bar,
     ):
 
-        def first(clip: reader.Clip) -> Iterator[np.ndarray]:
+        def first(clip: reader.VideoReader) -> Iterator[np.ndarray]:
             for frame in itertools.islice(clip.frames(), values.frames):
                 pixels = frame.pixels
                 if pixels.shape[:2] != after.size:

@@ -355,7 +355,7 @@ def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job])
 def _film(values: flags.FlagValues) -> int:
     """Stylizes a moving picture; returns the exit code."""
 
-    def prepare(batch: int) -> tuple[pipeline.Render, dict[str, Any]]:
+    def prepare(batch: int) -> tuple[pipeline.FrameRenderer, dict[str, Any]]:
         look = styled_network.load(
             values.style, weights=styled_network.numbers(values.weights), **grids.options(values)
         )

@@ -12,13 +12,21 @@ from absl import flags, logging
 from metastyle_jax.core import allocator, command_line, progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
-from metastyle_jax.stylization.video import camera, deflicker, pipeline, raw_frames, reader
+from metastyle_jax.stylization.video import (
+    camera,
+    conversion,
+    deflicker,
+    ffmpeg,
+    pipeline,
+    raw_frames,
+    reader,
+)
 
 BATCH = 4
 # Flags that are for nothing else.
 ONLY = ('resume', 'steady', 'frame_size', 'frame_rate', 'pixel_format')
 # Loads what renders, for a size of batch; also tells what it depends on.
-Prepare = Callable[[int], tuple[pipeline.Render, dict[str, Any]]]
+Prepare = Callable[[int], tuple[pipeline.FrameRenderer, dict[str, Any]]]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -64,10 +72,10 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
     """Renders a moving picture as the flags say; returns the exit code."""
     live = values.input == '-' or values.input.startswith(camera.PREFIX)
     _check(values, live)
-    reader.require()
+    ffmpeg.require_pyav()
     if values.output != '-':
         source = None if live else pathlib.Path(values.input)
-        reader.check_output(
+        conversion.check_video_output(
             pathlib.Path(values.output), source, overwrite=values.overwrite, resume=values.resume
         )
     over = threading.Event()
@@ -82,20 +90,22 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
         _check_size(clip, values)
         render, settings = prepare(batch)
         if values.steady:
-            render = deflicker.Steady(render, values.steady)
+            render = deflicker.Deflicker(render, values.steady)
         settings |= {'steady': values.steady}
         with (
             command_line.Stop().listening() as stop,
             progress_bar.show(
-                description='stylizing', unit='frame', total=None if live else clip.total or None
+                description='stylizing',
+                unit='frame',
+                total=None if live else clip.frame_count or None,
             ) as bar,
         ):
             how = {
-                'batch': batch, 'over': over, 'latest': from_camera,
+                'batch': batch, 'ended': over, 'newest_only': from_camera,
                 'progress': bar.update, 'stopped': lambda: stop.signal is not None,
             }  # fmt: skip
             if descriptor is None:
-                done = reader.record(
+                done = conversion.record(
                     clip, pathlib.Path(values.output), render,
                     source=source, resume=values.resume, settings=settings, **how,
                 )  # fmt: skip
@@ -108,7 +118,7 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
     logging.info('%d frames are in %s', done, values.output)
     if stop.signal is not None and descriptor is None and not live:
         logging.info('stopped before the end: the same command with --resume goes on')
-    if rest := getattr(clip, 'rest', 0):
+    if rest := clip.bytes_left_over:
         raise UserError(
             f'standard input ended with {rest} bytes of a frame: is --frame_size='
             f'{values.frame_size} right, and was all of it sent?'
@@ -119,26 +129,28 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
 def _stream(
     clip: Any,
     pipe: raw_frames.Pipe,
-    render: pipeline.Render,
+    render: pipeline.FrameRenderer,
     form: str,
     *,
     progress: Callable[[int], Any],
     **how: Any,
 ) -> int:
     """Renders to the standard output; returns the number of frames."""
-    if clip.sound:
+    if clip.audio_streams:
         logging.warning('sound is left out: raw frames have none')
-    writer = raw_frames.Writer(pipe, clip.size, rate=clip.rate, form=form, aspect=clip.aspect)
+    writer = raw_frames.RawFrameWriter(
+        pipe, clip.size, rate=clip.rate, pixel_format=form, aspect=clip.aspect
+    )
 
     def write(frames: list[pipeline.Frame], state: dict[str, Any]) -> None:
         writer.write(frames, state)
         progress(len(frames))
 
-    with reader.explained(clip.name, 'standard output'):
-        left_out = pipeline.run(clip.frames(), render, write, **how)
+    with ffmpeg.errors_as_video_errors(clip.name, 'standard output'):
+        left_out = pipeline.render_frames(clip.frames(), render, write, **how)
     if left_out:
         logging.info('%d frames came too fast and were left out', left_out)
-    return writer.done
+    return writer.written
 
 
 def _output(values: flags.FlagValues) -> contextlib.AbstractContextManager[int | None]:
@@ -148,27 +160,27 @@ def _output(values: flags.FlagValues) -> contextlib.AbstractContextManager[int |
 
 @contextlib.contextmanager
 def _input(values: flags.FlagValues, over: threading.Event) -> Iterator[Any]:
-    """What to read: a `reader.Clip`, or what looks like one."""
+    """What to read: a `reader.VideoReader`, or what looks like one."""
     name, max_size = values.input, values.max_size
     size = None if values.frame_size is None else raw_frames.parse_size(values.frame_size)
     rate = None if values.frame_rate is None else raw_frames.parse_rate(values.frame_rate)
     if name.startswith(camera.PREFIX):
-        with camera.opened(
+        with camera.open_camera(
             name.removeprefix(camera.PREFIX), size=size, rate=rate, max_size=max_size
         ) as clip:
             yield clip
     elif name != '-':
-        with reader.opened(pathlib.Path(name), max_size=max_size) as clip:
+        with reader.open_video(pathlib.Path(name), max_size=max_size) as clip:
             yield clip
     else:
-        raw_frames.check_input()
+        raw_frames.check_standard_input()
         pipe = raw_frames.Pipe(0, over)
         if values.pixel_format == 'y4m':
-            with reader.opened(pipe, max_size=max_size, kind='yuv4mpegpipe') as clip:
+            with reader.open_video(pipe, max_size=max_size, kind='yuv4mpegpipe') as clip:
                 yield clip
         else:
             assert size is not None  # `_check` has seen to it
-            yield raw_frames.RawFrames(
+            yield raw_frames.RawFrameReader(
                 pipe, size, rate=rate or raw_frames.parse_rate(25), max_size=max_size
             )
 
@@ -183,8 +195,8 @@ def _check(values: flags.FlagValues, live: bool) -> None:
         raise UserError(f'--batch={values.batch}: it must be at least 1')
     if not 0 <= values.steady < 1:
         raise UserError(f'--steady={values.steady}: it must be at least 0 and below 1')
-    if values.pixel_format not in raw_frames.FORMATS:
-        known = ' or '.join(raw_frames.FORMATS)
+    if values.pixel_format not in raw_frames.PIXEL_FORMATS:
+        known = ' or '.join(raw_frames.PIXEL_FORMATS)
         raise UserError(f'--pixel_format={values.pixel_format}: it must be {known}')
     if values['pixel_format'].present and '-' not in (values.input, values.output):
         raise UserError('--pixel_format is for --input=- and --output=-: leave it out')

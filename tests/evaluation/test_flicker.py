@@ -37,8 +37,8 @@ def restless(moving):
 
 @pytest.mark.parametrize('fine', [True, False])
 def test_motion_leads_back(moving, fine):
-    before, now = (optical_flow.reduced(frame, 64) for frame in moving[:2])
-    found = optical_flow.find(before, now, fine=fine)
+    before, now = (optical_flow.reduce_to_grey(frame, 64) for frame in moving[:2])
+    found = optical_flow.estimate_motion(before, now, fine=fine)
     inner = found.flow[:, 6:-6, 6:-6]
     np.testing.assert_allclose(np.median(inner, (1, 2)), SHIFT, atol=0.1)
     assert np.mean(found.trust > 0.5) > 0.8
@@ -47,8 +47,10 @@ def test_motion_leads_back(moving, fine):
 
 
 def test_what_is_another_picture_is_not_trusted(moving):
-    before, now = (optical_flow.reduced(frame, 64) for frame in (moving[0], moving[0][::-1, ::-1]))
-    assert optical_flow.find(before, now).trust.mean() < 0.1
+    before, now = (
+        optical_flow.reduce_to_grey(frame, 64) for frame in (moving[0], moving[0][::-1, ::-1])
+    )
+    assert optical_flow.estimate_motion(before, now).trust.mean() < 0.1
 
 
 def test_warp_takes_pixels_from_where_they_were():
@@ -89,7 +91,7 @@ def given(frames):
 
 
 def test_steady_frames_flicker_less_and_stay_sharp(moving, restless):
-    wrapped = deflicker.Steady(given(restless), 0.7)
+    wrapped = deflicker.Deflicker(given(restless), 0.7)
     made = np.concatenate([wrapped(moving[i : i + 3]) for i in (0, 3, 6)])
     before, after = (flicker.flicker(moving, frames) for frames in (restless, made))
     assert after.output < 0.5 * before.output
@@ -100,24 +102,24 @@ def test_steady_frames_flicker_less_and_stay_sharp(moving, restless):
 
 
 def test_steady_starts_anew_where_the_picture_changes(moving, restless):
-    made = deflicker.Steady(given(restless), 0.7)(np.stack([moving[0], 1 - moving[0]]))
+    made = deflicker.Deflicker(given(restless), 0.7)(np.stack([moving[0], 1 - moving[0]]))
     assert np.abs(made[1] - restless[1]).mean() < 0.01
     # Where motion is not trusted, what the network makes is left alone.
     trust = np.ones((48, 64), np.float32)
     trust[:, :40] = 0
     move = optical_flow.Motion(np.zeros((2, 48, 64), np.float32), trust)
-    found = np.asarray(deflicker.follow(restless[0], restless[1], move, 0.7))
+    found = np.asarray(deflicker.mix_with_last(restless[0], restless[1], move, 0.7))
     np.testing.assert_allclose(found[:, :10], restless[1][:, :10], atol=1e-4)
     assert np.abs(found - restless[1])[:, 40:].mean() > 0.05
 
 
 def test_steady_goes_on_from_its_state(moving, restless):
-    whole = deflicker.Steady(given(restless), 0.7)(moving)
-    first = deflicker.Steady(given(restless), 0.7)
+    whole = deflicker.Deflicker(given(restless), 0.7)(moving)
+    first = deflicker.Deflicker(given(restless), 0.7)
     assert first.state() == {}
     first(moving[:4])
-    second = deflicker.Steady(given(restless[4:]), 0.7)
+    second = deflicker.Deflicker(given(restless[4:]), 0.7)
     second.restore({name: array.copy() for name, array in first.state().items()})
     np.testing.assert_array_equal(second(moving[4:]), whole[4:])
-    with pytest.raises(errors.UserError, match='--steady=1'):
-        deflicker.Steady(given(restless), 1)
+    with pytest.raises(errors.UserError, match='steady=1'):
+        deflicker.Deflicker(given(restless), 1)

@@ -18,7 +18,14 @@ from helpers import ROOT, run_python
 import metastyle_jax
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files
-from metastyle_jax.stylization.video import camera, pipeline, raw_frames, reader, segments
+from metastyle_jax.stylization.video import (
+    camera,
+    conversion,
+    ffmpeg,
+    pipeline,
+    raw_frames,
+    segments,
+)
 
 av = pytest.importorskip('av')
 import clips  # noqa: E402
@@ -28,7 +35,7 @@ TIMES = [40 * i + 7 * (i % 3) for i in range(43)]  # ms
 
 CONVERT = """
 import os, pathlib, signal, sys
-from metastyle_jax.stylization.video import reader, segments
+from metastyle_jax.stylization.video import conversion, segments
 from clips import LENGTH, Echo
 
 clip, folder = map(pathlib.Path, sys.argv[1:3])
@@ -37,9 +44,9 @@ for dies in sys.argv[3:]:
     if not child:
         kill = lambda *args, **how: os.kill(os.getpid(), signal.SIGKILL)
         if dies == 'joining':
-            segments.join = kill
+            segments.writer.join = kill
         render = Echo(int(dies) if dies != 'joining' else None, kill)
-        reader.convert(clip, folder / f'{dies}.mp4', render, length=LENGTH)
+        conversion.convert_video(clip, folder / f'{dies}.mp4', render, length=LENGTH)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
 """
@@ -53,7 +60,7 @@ def clip(tmp_path_factory):
 @pytest.fixture(scope='module')
 def undisturbed(clip, tmp_path_factory):
     out = tmp_path_factory.mktemp('undisturbed') / 'out.mp4'
-    assert reader.convert(clip, out, Echo(), length=LENGTH) == len(TIMES)
+    assert conversion.convert_video(clip, out, Echo(), length=LENGTH) == len(TIMES)
     assert os.listdir(out.parent) == ['out.mp4']
     (_, wanted, tone), (frames, times, copied) = clips.read(clip), clips.read(out)
     assert times == wanted
@@ -70,66 +77,68 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, clip, undisturbed):
     for name, count in calls.items():
         out, render = tmp_path / f'{name}.mp4', Echo()
         assert not out.exists()
-        assert reader.convert(clip, out, render, length=LENGTH, resume=True) == len(TIMES)
+        assert conversion.convert_video(clip, out, render, length=LENGTH, resume=True) == len(TIMES)
         assert out.read_bytes() == undisturbed
-        assert not segments.folder_of(out).exists()
+        assert not segments.segment_folder(out).exists()
         assert render.calls <= count
 
 
 def test_a_stopped_run_plays_and_goes_on_to_the_same_file(tmp_path, clip, undisturbed):
     out, render = tmp_path / 'out.mp4', Echo()
-    done = reader.convert(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
+    done = conversion.convert_video(
+        clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5
+    )
     frames, times, sound = clips.read(out)
     assert done == len(frames) == 20
     _, wanted, tone = clips.read(clip)
     assert times == wanted[:20]
     assert sound == tone[: len(sound)]
-    with pytest.raises(reader.VideoError, match=r'other settings \(batch: 4 -> 2'):
-        reader.convert(clip, out, Echo(), batch=2, length=LENGTH, resume=True)
-    with pytest.raises(reader.VideoError, match=r'pass --resume .* or --overwrite'):
-        reader.check_output(out, clip, overwrite=False)
-    assert reader.convert(clip, out, Echo(), length=LENGTH, resume=True) == len(TIMES)
+    with pytest.raises(ffmpeg.VideoError, match=r'other settings \(batch: 4 -> 2'):
+        conversion.convert_video(clip, out, Echo(), batch=2, length=LENGTH, resume=True)
+    with pytest.raises(ffmpeg.VideoError, match=r'pass resume=True .* or overwrite=True'):
+        conversion.check_video_output(out, clip, overwrite=False)
+    assert conversion.convert_video(clip, out, Echo(), length=LENGTH, resume=True) == len(TIMES)
     assert out.read_bytes() == undisturbed
 
 
 def test_a_finished_video_is_gone_on_with_only_under_its_settings(tmp_path, clip, caplog):
     out, render = tmp_path / 'out.mkv', Echo()
     caplog.set_level('INFO')
-    reader.convert(clip, out, Echo(), length=LENGTH, settings={'style': 'a'})
+    conversion.convert_video(clip, out, Echo(), length=LENGTH, settings={'style': 'a'})
     before = out.read_bytes()
     how = {'length': LENGTH, 'resume': True}
-    done = reader.convert(clip, out, render, settings={'style': 'a'}, **how)
+    done = conversion.convert_video(clip, out, render, settings={'style': 'a'}, **how)
     assert (done, render.calls) == (len(TIMES), 0)
-    assert 'is there already' in caplog.text
+    assert 'is complete already' in caplog.text
     for settings, change in (({'style': 'b'}, {}), ({'style': 'a'}, {'batch': 2})):
-        with pytest.raises(reader.VideoError, match='made with other settings or by another'):
-            reader.convert(clip, out, render, settings=settings, **how, **change)
+        with pytest.raises(ffmpeg.VideoError, match='made with other settings or by another'):
+            conversion.convert_video(clip, out, render, settings=settings, **how, **change)
     assert out.read_bytes() == before
     out.write_bytes(b'no video')
-    with pytest.raises(reader.VideoError, match='made with other settings or by another'):
-        reader.convert(clip, out, render, settings={'style': 'a'}, **how)
+    with pytest.raises(ffmpeg.VideoError, match='made with other settings or by another'):
+        conversion.convert_video(clip, out, render, settings={'style': 'a'}, **how)
 
 
 @pytest.mark.parametrize('name', ['settings.json', '*.npz'])
 @pytest.mark.parametrize('content', [b'', b'[1]', b'PK\x03\x04'])
 def test_a_damaged_folder_of_segments_is_named(tmp_path, clip, name, content):
     out, render = tmp_path / 'out.mp4', Echo()
-    reader.convert(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
-    (file,) = segments.folder_of(out).glob(name)
+    conversion.convert_video(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
+    (file,) = segments.segment_folder(out).glob(name)
     file.write_bytes(content)
-    with pytest.raises(reader.VideoError, match='is damaged .* begin anew, with --overwrite'):
-        reader.convert(clip, out, Echo(), length=LENGTH, resume=True)
+    with pytest.raises(ffmpeg.VideoError, match='is damaged .* pass overwrite=True instead'):
+        conversion.convert_video(clip, out, Echo(), length=LENGTH, resume=True)
 
 
 def test_a_folder_of_segments_has_one_user(tmp_path, clip):
     out, refused = tmp_path / 'out.mp4', []
 
     def again():
-        with pytest.raises(reader.VideoError, match=r'Another run.*choose another --output'):
-            reader.convert(clip, out, Echo(), length=LENGTH, resume=True)
+        with pytest.raises(ffmpeg.VideoError, match=r'Another run.*choose another output'):
+            conversion.convert_video(clip, out, Echo(), length=LENGTH, resume=True)
         refused.append(True)
 
-    reader.convert(clip, out, Echo(2, again), length=LENGTH)
+    conversion.convert_video(clip, out, Echo(2, again), length=LENGTH)
     assert refused
 
 
@@ -141,9 +150,9 @@ def test_a_full_disk_leaves_whole_segments_or_nothing(tmp_path, clip, limit, kep
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))  # as if the disk were full
     try:
         with pytest.raises(
-            reader.VideoError, match=r'cannot be written \(File too large\)'
+            ffmpeg.VideoError, match=r'cannot be written \(File too large\)'
         ) as told:
-            reader.convert(
+            conversion.convert_video(
                 clip, tmp_path / 'out.mp4', lambda x: noise.random(x.shape, np.float32), length=8
             )
     finally:
@@ -158,7 +167,7 @@ def test_damage_is_told_with_its_time(tmp_path, caplog):
     whole = bytearray(clip.read_bytes())
     cut = tmp_path / 'cut.mkv'
     cut.write_bytes(whole[: len(whole) * 9 // 10])
-    done = reader.convert(cut, tmp_path / 'a.mkv', Echo())
+    done = conversion.convert_video(cut, tmp_path / 'a.mkv', Echo())
     assert 50 < done < 100
     assert 'though its header says 4.00 s: the rest cannot be read' in caplog.text
     caplog.clear()
@@ -176,7 +185,7 @@ def test_damage_is_told_with_its_time(tmp_path, caplog):
                     packet = broken
                 packet.stream = stream
                 writer.mux(packet)
-    done = reader.convert(tmp_path / 'clip.mp4', tmp_path / 'b.mp4', Echo())
+    done = conversion.convert_video(tmp_path / 'clip.mp4', tmp_path / 'b.mp4', Echo())
     assert 95 < done <= 100
     # One decoding thread names the frame before; several name it some frames later.
     assert re.search(r'clip.mp4 is damaged at about (1\.96|2\.\d\d) s', caplog.text)
@@ -195,9 +204,9 @@ def test_a_camera_that_is_faster_gives_its_newest_frames():
         exhausted.wait()  # meanwhile all other frames have come
         return pixels
 
-    left_out = pipeline.run(
+    left_out = pipeline.render_frames(
         frames(), render, lambda made, state: seen.extend(frame.pts for frame in made),
-        batch=1, over=over, latest=True,
+        batch=1, ended=over, newest_only=True,
     )  # fmt: skip
     assert seen[-1] == 49
     assert len(seen) <= 3
@@ -250,7 +259,7 @@ def test_a_camera_is_recorded_and_an_absent_one_told(tmp_path, monkeypatch, comm
     assert os.listdir(tmp_path) == []
     # FFmpeg's test picture comes through the same library of devices.
     source = 'testsrc=size=48x36:rate=25:duration=1'
-    monkeypatch.setattr(camera, 'device', lambda name: ('lavfi', source))
+    monkeypatch.setattr(camera, 'ffmpeg_device', lambda name: ('lavfi', source))
     code, told = command('--input=camera:0', f'--output={tmp_path}/out.mp4')
     assert code == 0, told
     frames, times, _ = clips.read(tmp_path / 'out.mp4')
@@ -273,10 +282,10 @@ def test_a_camera_is_recorded_and_an_absent_one_told(tmp_path, monkeypatch, comm
 def test_cameras_are_named_as_the_system_does(monkeypatch, system, name, expected):
     monkeypatch.setattr(camera.sys, 'platform', system)
     if isinstance(expected, str):
-        with pytest.raises(reader.VideoError, match=expected):
-            camera.device(name)
+        with pytest.raises(ffmpeg.VideoError, match=expected):
+            camera.ffmpeg_device(name)
     else:
-        assert camera.device(name) == expected
+        assert camera.ffmpeg_device(name) == expected
 
 
 def test_raw_frames_go_through_and_a_closed_pipe_ends_quietly(style):
@@ -329,7 +338,7 @@ def test_yuv4mpeg_is_written_and_read(tmp_path, command):
     with path.open('wb') as file:
         pipe = raw_frames.Pipe(file.fileno(), threading.Event())
         rate = fractions.Fraction(30000, 1001)
-        writer = raw_frames.Writer(pipe, (36, 48), rate=rate, form='y4m')
+        writer = raw_frames.RawFrameWriter(pipe, (36, 48), rate=rate, pixel_format='y4m')
         writer.write([pipeline.Frame(frame, i) for i, frame in enumerate(frames)], {})
     assert path.read_bytes().startswith(b'YUV4MPEG2 W48 H36 F30000:1001 ')
     for one, other in zip(clips.read(path)[0], frames, strict=True):
@@ -368,5 +377,5 @@ def test_the_command_goes_on_and_knows_when_all_is_done(tmp_path, clip, command,
     assert command(*words)[0] == 0
     made = (tmp_path / 'out.mp4').read_bytes()
     assert command(*words)[0] == 0
-    assert 'nothing is left to go on with' in caplog.text
+    assert 'nothing to resume' in caplog.text
     assert (tmp_path / 'out.mp4').read_bytes() == made

@@ -1,1 +1,1 @@
-"""Video: reading, stylizing frame by frame, writing."""
+"""Video: frames are read, stylized one batch after another, and written, all at the same time."""

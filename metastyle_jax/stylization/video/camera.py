@@ -1,73 +1,80 @@
-"""Cameras, through the devices that FFmpeg knows of each system."""
+"""Cameras, through the capture devices that FFmpeg knows on each operating system."""
 
 import contextlib
+import fractions
 import sys
 from collections.abc import Iterator
-from typing import Any
 
-from metastyle_jax.stylization.video import reader
+from metastyle_jax.stylization.video import ffmpeg, reader
 
 PREFIX = 'camera:'
 
 
-def device(name: str) -> tuple[str, str]:
-    """FFmpeg's format and file of a camera.
+def is_camera(name: str) -> bool:
+    """Whether the name of an input stands for a camera."""
+    return name.startswith(PREFIX)
+
+
+def ffmpeg_device(camera: str) -> tuple[str, str]:
+    """Returns FFmpeg's input format and file name of a camera.
 
     Args:
-        name: what follows `camera:`, a number, or the system's own name of one.
+        camera: the text after `camera:`, which is a number or the system's own name of a camera.
 
     Raises:
-        video.VideoError: there is no name, or a number where the system knows names alone.
+        VideoError: the text is empty, or it is a number on Windows, where FFmpeg knows names alone.
     """
-    if not name:
-        raise reader.VideoError('--input=camera: needs a number or a name, as camera:0')
+    if not camera:
+        raise ffmpeg.VideoError('input=camera: needs a number or a name, for example camera:0')
     if sys.platform == 'darwin':
-        return 'avfoundation', name
+        return 'avfoundation', camera
     if sys.platform == 'win32':
-        if name.isdecimal():
-            raise reader.VideoError(
-                f'--input=camera:{name}: on Windows name the camera, as camera:Integrated Camera; '
-                "'ffmpeg -list_devices true -f dshow -i dummy' lists them"
+        if camera.isdecimal():
+            raise ffmpeg.VideoError(
+                f'input=camera:{camera}: on Windows name the camera, for example '
+                "camera:Integrated Camera; 'ffmpeg -list_devices true -f dshow -i dummy' lists "
+                'the names'
             )
-        return 'dshow', f'video={name}'
-    return 'v4l2', f'/dev/video{name}' if name.isdecimal() else name
+        return 'dshow', f'video={camera}'
+    return 'v4l2', f'/dev/video{camera}' if camera.isdecimal() else camera
 
 
 @contextlib.contextmanager
-def opened(
-    name: str,
+def open_camera(
+    camera: str,
     *,
     size: tuple[int, int] | None = None,
-    rate: Any = None,
+    rate: fractions.Fraction | None = None,
     max_size: int | None = None,
-) -> Iterator[reader.Clip]:
-    """A camera to read, until the block is left.
+) -> Iterator[reader.VideoReader]:
+    """Opens a camera, and closes it at the end of the block.
 
     Args:
-        name: what follows `camera:`.
-        size: height and width to ask it for.
-        rate: frames a second to ask it for.
-        max_size: reduces the longer side of frames.
+        camera: the text after `camera:`.
+        size: height and width to request from the camera; None for its default.
+        rate: frames per second to request from the camera; None for its default.
+        max_size: limit of the longer side of the frames; None for no limit.
 
     Raises:
-        video.VideoError: it is absent, in use, or cannot do what it is asked for.
+        VideoError: there is no such camera, another program uses it, or it cannot do what is
+            requested.
     """
-    reader.require()
+    ffmpeg.require_pyav()
     import av
 
-    kind, file = device(name)
+    kind, file = ffmpeg_device(camera)
     options = {} if size is None else {'video_size': f'{size[1]}x{size[0]}'}
     if rate is not None:
         options['framerate'] = str(rate)
     try:
         container = av.open(file, format=kind, options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise reader.VideoError(
-            f'--input={PREFIX}{name}: no such camera, or it cannot be used ({error}); is it '
-            'plugged in, free, and able to do --frame_size and --frame_rate?'
+        raise ffmpeg.VideoError(
+            f'input={PREFIX}{camera}: no such camera, or it cannot be used ({error}); is it '
+            'plugged in, used by no other program, and able to do frame_size= and frame_rate=?'
         ) from error
     with container:
-        # What is not compressed has no tag, and is BT.601 by the USB standard.
-        yield reader.Clip(
-            container, f'{PREFIX}{name}', max_size=max_size, again=False, matrix='ITU601'
+        # Uncompressed frames are not tagged; by the USB video standard they are BT.601.
+        yield reader.VideoReader(
+            container, f'{PREFIX}{camera}', max_size=max_size, reopenable=False, matrix='ITU601'
         )

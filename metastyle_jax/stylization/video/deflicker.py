@@ -1,114 +1,120 @@
-"""Less flicker: what stays in the picture keeps its brush strokes from frame to frame.
+"""Reduces the flicker of a stylized video: brush strokes stay on what they were painted on.
 
-Each frame is mixed with the one before it, carried along by the motion of the *input*, wherever
-that motion is trusted. Strokes that do not lie upon each other would blur, so each band of detail
-is then given back the local contrast that the network's own frame has there.
+Each output frame is mixed with the output frame before it, which is first warped along the motion
+of the *input* video. The input is used because the stylized frames flicker, so their own motion
+cannot be estimated well. Where the motion is not trusted, the network's output is left as it is.
+
+Strokes that do not lie exactly on each other blur when they are mixed. Each band of detail is
+therefore amplified until its local contrast is that of the network's own output.
 """
 
 import concurrent.futures
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.core.errors import UserError
+from metastyle_jax.core import checks
 from metastyle_jax.core.types import Array
-from metastyle_jax.stylization.video import optical_flow
+from metastyle_jax.stylization.video import optical_flow, pipeline
 
-SIDE = 240  # of the frames that motion is found on
-BANDS = (1.0, 2.0)  # standard deviations, in pixels, that divide the bands of detail
-GAIN = 2.5  # at most, of a band's contrast
-_POOL = 4  # contrast is averaged over squares of so many pixels, and then over their neighbours
+MOTION_SIDE = 240  # pixels of the longer side of the frames on which motion is estimated
+BANDS = (1.0, 2.0)  # standard deviations, in pixels, of the Gaussians that separate the bands
+MAX_GAIN = 2.5  # limit of the amplification of a band
+_POOL = 4  # contrast is averaged over squares of this side before it is smoothed
 
 
-class State(NamedTuple):
-    """What the next frame needs of the last.
+class LastFrame(NamedTuple):
+    """What the next frame needs of the frame before it.
 
     Attributes:
-        made: `[H, W, 3] float32`, as it was shown.
-        grey: `[h, w] float32`, the input, reduced.
+        output: `[H, W, 3]` float32 in 0..1, as it was shown.
+        grey: `[h, w]` float32 in 0..1, the reduced input.
     """
 
-    made: np.ndarray
+    output: np.ndarray
     grey: np.ndarray
 
 
-class Steady:
-    """Wraps a way to render frames; keeps the last one.
+class Deflicker:
+    """Wraps a renderer of frames, and remembers the last frame.
 
     Args:
-        render: `[N, H, W, 3]` float32 in 0..1 to the same, for frames that follow each other.
-        amount: share of the frame before, from 0 to below 1.
+        render: renders consecutive frames, `[N, H, W, 3]` float32 in 0..1 to the same.
+        steady: share of the frame before in the next frame, from 0 to below 1.
 
     Raises:
-        UserError: the amount is another number.
+        UserError: `steady` is out of range.
     """
 
-    def __init__(self, render: Callable[[np.ndarray], np.ndarray], amount: float) -> None:
-        if not 0 <= amount < 1:
-            raise UserError(f'--steady={amount}: it must be at least 0 and below 1')
-        self._render, self._amount = render, amount
-        self._last: State | None = None
+    def __init__(self, render: pipeline.FrameRenderer, steady: float) -> None:
+        checks.real_number('steady', steady, least=0, below=1)
+        self._render, self._steady = render, steady
+        self._last: LastFrame | None = None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Renders frames that follow those of the last call."""
-        greys = [optical_flow.reduced(frame, SIDE) for frame in pixels]
+        """Renders the frames that follow those of the last call."""
+        greys = [optical_flow.reduce_to_grey(frame, MOTION_SIDE) for frame in pixels]
         if self._last is not None:
             greys.insert(0, self._last.grey)
+        # The motion needs the input alone, so it is estimated while the network runs.
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            moves = [
-                pool.submit(optical_flow.find, *pair)
+            futures = [
+                pool.submit(optical_flow.estimate_motion, *pair)
                 for pair in zip(greys, greys[1:], strict=False)
             ]
-            made = list(np.asarray(self._render(pixels), np.float32))
-            found = [move.result() for move in moves]
+            outputs = list(np.asarray(self._render(pixels), np.float32))
+            motions = [future.result() for future in futures]
         if self._last is not None:
-            made.insert(0, self._last.made)
-        for i, move in enumerate(found):
-            made[i + 1] = np.asarray(follow(made[i], made[i + 1], move, self._amount))
-        self._last = State(made[-1], greys[-1])
-        return np.stack(made[-len(pixels) :])
+            outputs.insert(0, self._last.output)
+        for i, motion in enumerate(motions):
+            outputs[i + 1] = np.asarray(
+                mix_with_last(outputs[i], outputs[i + 1], motion, self._steady)
+            )
+        self._last = LastFrame(outputs[-1], greys[-1])
+        return np.stack(outputs[-len(pixels) :])
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `restore` needs to go on after the last frame."""
+        """Returns the arrays from which `restore` continues; none before the first frame."""
         return {} if self._last is None else self._last._asdict()
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes on after the frame of which `state` told."""
-        self._last = State(**state) if state else None
+        """Continues after the frame at which `state` was called."""
+        self._last = LastFrame(**state) if state else None
 
 
 @functools.partial(jax.jit, inline=False)
-def follow(before: Array, made: Array, move: optical_flow.Motion, amount: float) -> Array:
-    """One frame that follows another.
+def mix_with_last(last: Array, output: Array, motion: optical_flow.Motion, steady: float) -> Array:
+    """Mixes a frame with the frame before it.
 
     Args:
-        before: `[H, W, 3]` in 0..1, the last frame as it was shown.
-        made: `[H, W, 3]`, what the network makes of the frame.
-        move: of the input, from this frame to the last.
-        amount: share of the last frame where motion is trusted.
+        last: `[H, W, 3]` in 0..1, the frame before, as it was shown.
+        output: `[H, W, 3]` in 0..1, the network's output for the frame.
+        motion: of the input, from this frame back to the one before.
+        steady: share of the frame before, where the motion is trusted.
 
     Returns:
-        `[H, W, 3]` in 0..1; `made` itself where motion is not trusted.
+        `[H, W, 3]` in 0..1; `output` itself where the motion is not trusted.
     """
-    flow, trust = optical_flow.enlarged(move, *made.shape[:2])
-    share = (amount * trust)[..., None]
-    low, low_made = (1 - share) * made + share * optical_flow.warp(before, flow), made
-    result = jnp.zeros_like(made)
+    flow, trust = optical_flow.enlarge_motion(motion, *output.shape[:2])
+    share = (steady * trust)[..., None]
+    mixed = (1 - share) * output + share * optical_flow.warp(last, flow)
+    result = jnp.zeros_like(output)
     for sigma in BANDS:
-        below, below_made = _blur(low, sigma), _blur(low_made, sigma)
-        detail, wanted = low - below, low_made - below_made
+        # The difference to the blurred image is one band of detail; the blurred image goes on to
+        # the next, coarser band.
+        mixed_below, output_below = _blur(mixed, sigma), _blur(output, sigma)
+        detail, wanted = mixed - mixed_below, output - output_below
         gain = jnp.sqrt((_contrast(wanted) + 1e-8) / (_contrast(detail) + 1e-8))
-        result += jnp.clip(gain, 1, GAIN)[..., None] * detail
-        low, low_made = below, below_made
-    return jnp.clip(result + low, 0, 1)
+        result += jnp.clip(gain, 1, MAX_GAIN)[..., None] * detail
+        mixed, output = mixed_below, output_below
+    return jnp.clip(result + mixed, 0, 1)
 
 
 def _contrast(detail: Array) -> Array:
-    """Mean square of a band around each pixel: `[H, W, 3]` to `[H, W]`."""
+    """Mean square of a band of detail around each pixel: `[H, W, 3]` to `[H, W]`."""
     height, width, _ = detail.shape
     square = jnp.mean(jnp.square(detail), -1)
     pad = [(0, -length % _POOL) for length in (height, width)]
@@ -121,10 +127,11 @@ def _contrast(detail: Array) -> Array:
 
 
 def _blur(x: Array, sigma: float) -> Array:
-    """A Gaussian over `[H, W, C]`, whose border is continued."""
+    """Gaussian blur of `[H, W, C]`; outside of it, its border continues."""
     reach = round(3 * sigma)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)
+    # A Gaussian is separable: blur along the rows, then along the columns.
     for axis in (0, 1):
         length = x.shape[axis]
         pad = [(reach, reach) if i == axis else (0, 0) for i in range(3)]

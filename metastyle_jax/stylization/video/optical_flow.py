@@ -1,6 +1,6 @@
-"""Motion between two frames: where each pixel was before, and how sure that is.
+"""Estimates the motion between two video frames, and warps a frame along it.
 
-The flow is found on frames of reduced size, by total variation and an L1 norm of scikit-image.
+The flow is estimated on frames of reduced size by scikit-image's TV-L1 method.
 """
 
 from typing import NamedTuple
@@ -14,71 +14,95 @@ import skimage.transform
 
 from metastyle_jax.core.types import Array
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-CHANGE = 0.06  # of brightness, over a few pixels: above it, the frame shows something else
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G and B in brightness (BT.601)
+# Where the brightness around a pixel differs by more than this after warping, the two frames show
+# different things there.
+CHANGE = 0.06
 
 
 class Motion(NamedTuple):
-    """From a frame back to the one before it.
+    """Motion from a frame back to the frame before it.
 
     Attributes:
-        flow: `[2, h, w] float32`, in pixels of this size: what is at `p` was at `p + flow[:, p]`.
-        trust: `[h, w] float32` in 0..1: 0 where a pixel was hidden, outside, or has changed.
+        flow: `[2, h, w]` float32, in pixels of this size: the point that is at `p` now was at
+            `p + flow[:, p]` in the frame before.
+        trust: `[h, w]` float32 in 0..1. It is 0 where the point was hidden or outside of the frame
+            before, or where its brightness has changed.
     """
 
     flow: np.ndarray
     trust: np.ndarray
 
 
-def reduced(frame: np.ndarray, side: int) -> np.ndarray:
-    """`[H, W, 3]` in 0..1 as grey, `[h, w] float32`, the longer side at most `side` pixels."""
+def reduce_to_grey(frame: np.ndarray, side: int) -> np.ndarray:
+    """Converts a frame to brightness and reduces its longer side to at most `side` pixels.
+
+    Args:
+        frame: `[H, W, 3]` float32 in 0..1.
+        side: in pixels.
+
+    Returns:
+        `[h, w]` float32 in 0..1.
+    """
     grey = frame @ LUMA
-    share = side / max(grey.shape)
-    if share >= 1:
+    scale = side / max(grey.shape)
+    if scale >= 1:
         return grey.astype(np.float32)
-    size = [max(1, round(share * length)) for length in grey.shape]
+    size = [max(1, round(scale * length)) for length in grey.shape]
     return skimage.transform.resize(grey, size, anti_aliasing=True).astype(np.float32)
 
 
-def find(before: np.ndarray, now: np.ndarray, *, fine: bool = False) -> Motion:
-    """Finds motion between two grey frames.
+def estimate_motion(before: np.ndarray, now: np.ndarray, *, fine: bool = False) -> Motion:
+    """Estimates the motion between two grey frames.
 
-    A pixel is trusted where going back and forth leads to where one began, and brightness has
-    stayed.
+    The flow is estimated in both directions. A pixel is trusted if following the flow back and then
+    forth leads to where it began, and if its brightness has not changed.
 
     Args:
-        before: `[h, w] float32` in 0..1.
-        now: of the same shape.
-        fine: several times slower and somewhat better.
+        before: `[h, w]` float32 in 0..1.
+        now: the next frame, of the same shape.
+        fine: whether to take more iterations, which is slower and more accurate.
 
     Returns:
-        From `now` to `before`.
+        The motion from `now` back to `before`.
 
     Source: Zach, Pock and Bischof 2007 for the flow; Sundaram, Brox and Keutzer 2010 for the check
     in both directions and its constants.
     """
-    how = {} if fine else {'num_warp': 3, 'num_iter': 5}
+    iterations = {} if fine else {'num_warp': 3, 'num_iter': 5}
     back, forth = (
-        np.stack(skimage.registration.optical_flow_tvl1(*pair, **how)).astype(np.float32)
+        np.stack(skimage.registration.optical_flow_tvl1(*pair, **iterations)).astype(np.float32)
         for pair in ((now, before), (before, now))
     )
-    place = np.mgrid[: now.shape[0], : now.shape[1]] + back
-    returned = np.stack([_at(part, place) for part in forth])
-    lost = ((back + returned) ** 2).sum(0) > 0.01 * (back**2 + returned**2).sum(0) + 0.5
+    origin = np.mgrid[: now.shape[0], : now.shape[1]] + back
+    # Without occlusion, going forth from the origin undoes going back: back + returned = 0. The
+    # tolerance grows with the length of the motion.
+    returned = np.stack([_sample(part, origin) for part in forth])
+    occluded = ((back + returned) ** 2).sum(0) > 0.01 * (back**2 + returned**2).sum(0) + 0.5
     limit = np.reshape(now.shape, (2, 1, 1)) - 1
-    outside = ((place < 0) | (place > limit)).any(0)
-    change = scipy.ndimage.gaussian_filter(np.abs(_at(before, place) - now), 2.0)
+    outside = ((origin < 0) | (origin > limit)).any(0)
+    change = scipy.ndimage.gaussian_filter(np.abs(_sample(before, origin) - now), 2.0)
     trust = np.clip(2 - change / CHANGE, 0, 1)
-    trust[lost | outside] = 0
+    trust[occluded | outside] = 0
     return Motion(back, trust.astype(np.float32))
 
 
-def _at(image: np.ndarray, place: np.ndarray) -> np.ndarray:
-    return scipy.ndimage.map_coordinates(image, place, order=1, mode='nearest')
+def _sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Bilinear values of `[h, w]` at points `[2, h, w]`."""
+    return scipy.ndimage.map_coordinates(image, points, order=1, mode='nearest')
 
 
-def enlarged(motion: Motion, height: int, width: int) -> tuple[Array, Array]:
-    """Flow `[2, H, W]` in pixels of the new size, and trust `[H, W]`."""
+def enlarge_motion(motion: Motion, height: int, width: int) -> tuple[Array, Array]:
+    """Resizes a motion to the size of a frame.
+
+    Args:
+        motion: of any size.
+        height: of the frame, in pixels.
+        width: of the frame, in pixels.
+
+    Returns:
+        The flow `[2, H, W]` in pixels of the frame, and the trust `[H, W]`.
+    """
     h, w = motion.trust.shape
     flow = jax.image.resize(motion.flow, (2, height, width), 'linear')
     scale = jnp.array([height / h, width / w], jnp.float32)[:, None, None]
@@ -86,14 +110,18 @@ def enlarged(motion: Motion, height: int, width: int) -> tuple[Array, Array]:
 
 
 def warp(image: Array, flow: Array) -> Array:
-    """Takes each pixel from where it was, by cubic convolution, which blurs little.
+    """Moves an image along a flow, with cubic interpolation.
+
+    Cubic convolution blurs less than bilinear interpolation; the blur would add up from frame to
+    frame.
 
     Args:
         image: `[H, W, C]`.
         flow: `[2, H, W]` in pixels.
 
     Returns:
-        `[H, W, C]`: at `p` the image at `p + flow[:, p]`, its border continued outwards.
+        `[H, W, C]`: at the point `p`, the value of the image at `p + flow[:, p]`. Points outside of
+        the image take the value of the nearest pixel.
 
     Source: Keys 1981, with a = -1/2.
     """
@@ -102,16 +130,16 @@ def warp(image: Array, flow: Array) -> Array:
     x = jnp.arange(width, dtype=jnp.float32)[None, :] + flow[1]
     top, left = jnp.floor(y), jnp.floor(x)
     result = jnp.zeros_like(image)
-    for i, down in enumerate(_cubic(y - top)):
+    for i, row_weight in enumerate(_cubic_weights(y - top)):
         row = jnp.clip(top.astype(jnp.int32) + i - 1, 0, height - 1)
-        for j, across in enumerate(_cubic(x - left)):
+        for j, column_weight in enumerate(_cubic_weights(x - left)):
             column = jnp.clip(left.astype(jnp.int32) + j - 1, 0, width - 1)
-            result += (down * across)[..., None] * image[row, column]
+            result += (row_weight * column_weight)[..., None] * image[row, column]
     return result
 
 
-def _cubic(t: Array) -> tuple[Array, Array, Array, Array]:
-    """Weights of the four neighbours of a point at `t` in 0..1 between the middle two."""
+def _cubic_weights(t: Array) -> tuple[Array, Array, Array, Array]:
+    """Weights of four neighbours in a row, for a point at `t` in 0..1 between the middle two."""
     return (
         ((2 - t) * t - 1) * t / 2,
         ((3 * t - 5) * t * t + 2) / 2,

@@ -1,149 +1,205 @@
-"""Decoding, network and encoding at the same time, each a few batches ahead of the next.
+"""Reads, renders and writes frames at the same time, in three threads joined by bounded queues.
 
-Memory does not grow with the length of a video, since the queues between the stages are bounded.
-Knows nothing of files or FFmpeg.
+The queues hold a few batches at most, so memory does not grow with the length of a video. This
+module knows nothing of files and of FFmpeg.
 """
 
 import contextlib
+import fractions
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-AHEAD = 2  # batches that wait between two stages
+QUEUED_BATCHES = 2  # at most, between two threads
 
 
 class Frame(NamedTuple):
-    """One picture: `[H, W, 3] uint8`, and when it is shown, in units of its stream."""
+    """One frame of a video.
+
+    Attributes:
+        pixels: `[H, W, 3]` uint8, RGB.
+        pts: the time at which it is shown, in units of the stream's time base.
+    """
 
     pixels: np.ndarray
     pts: int
 
 
-class Render(Protocol):
-    """`[N, H, W, 3]` float32 in 0..1 to the same, for frames that follow each other.
+class FrameSource(Protocol):
+    """Frames that are read one after another: from a file, a camera or a pipe.
 
-    One that remembers earlier frames has `state` and `restore` too, see `deflicker.Steady`.
+    Attributes:
+        name: what messages call it.
+        size: height and width of the frames.
+        rate: frames per second, on average.
+        time_base: seconds per unit of `Frame.pts`.
+        aspect: width of a pixel divided by its height.
+        max_size: limit of the frames' longer side in pixels; None for no limit.
+        reopenable: whether it can be read a second time; a camera and a pipe cannot.
+        audio_streams: PyAV's streams of sound.
+        frame_count: about how many frames there are; 0 if that is unknown.
+        bytes_left_over: bytes after the last whole frame; above 0 if raw frames were cut off.
+    """
+
+    name: str
+    size: tuple[int, int]
+    rate: fractions.Fraction
+    time_base: fractions.Fraction
+    aspect: fractions.Fraction
+    max_size: int | None
+    reopenable: bool
+    bytes_left_over: int
+
+    @property
+    def audio_streams(self) -> Sequence[Any]:
+        """PyAV's streams of sound."""
+
+    @property
+    def frame_count(self) -> int:
+        """About how many frames there are; 0 if that is unknown."""
+
+    def skipped_times(self) -> Iterator[int]:
+        """Skips one frame after another without converting it, and yields its time."""
+
+    def frames(self) -> Iterator[Frame]:
+        """Yields all frames that were not skipped."""
+
+
+class FrameRenderer(Protocol):
+    """Renders a batch of consecutive frames.
+
+    A renderer that remembers earlier frames also has the methods `state` and `restore`, see
+    `deflicker.Deflicker`.
     """
 
     def __call__(self, pixels: np.ndarray, /) -> np.ndarray:
-        """Renders frames."""
+        """Maps `[N, H, W, 3]` float32 in 0..1 to the same."""
 
 
-Write = Callable[[list[Frame], dict[str, np.ndarray]], None]
+WriteFrames = Callable[[list[Frame], dict[str, np.ndarray]], None]
 
 
-def run(
+def render_frames(
     frames: Iterator[Frame],
-    render: Render,
-    write: Write,
+    render: FrameRenderer,
+    write: WriteFrames,
     *,
     batch: int,
-    over: threading.Event,
-    latest: bool = False,
+    ended: threading.Event,
+    newest_only: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Renders frames until there are no more; the network runs in the calling thread.
+    """Renders frames until there are no more.
+
+    The network runs in the calling thread; one thread reads frames and another writes them.
 
     Args:
-        frames: to render; read in a thread.
-        render: what to do with a batch.
-        write: is given rendered frames and the state of `render` after them, in another thread.
-        batch: N; the last one may be smaller.
-        over: set when all stages are to end, so that who waits outside can look at it.
-        latest: if frames come faster than they can be rendered, leave out all but the newest.
-        stopped: whether to end early, with what is done.
+        frames: to render; iterated in the reading thread.
+        render: renders one batch.
+        write: called in the writing thread with rendered frames and the renderer's state after
+            them.
+        batch: number of frames that are rendered at once; the last batch may be smaller.
+        ended: an event that this function sets when all threads shall end. Readers and writers
+            that wait for a pipe look at it.
+        newest_only: whether to drop all frames but the newest when frames arrive faster than they
+            are rendered.
+        stopped: returns True to end early; the frames rendered so far are still written.
 
     Returns:
-        How many frames were left out.
+        The number of dropped frames.
 
     Raises:
-        BaseException: whatever a stage raised.
+        BaseException: the first error that any of the threads raised.
     """
-    decoded = _Line(1 if latest else AHEAD * batch, over)
-    rendered = _Line(AHEAD, over)
-    failed: list[BaseException] = []
+    decoded = _Queue(1 if newest_only else QUEUED_BATCHES * batch, ended)
+    rendered = _Queue(QUEUED_BATCHES, ended)
+    errors: list[BaseException] = []
 
-    def decode() -> None:
+    def read_all() -> None:
         for frame in frames:
-            if not decoded.put(frame, replace=latest):
+            if not decoded.put(frame, replace=newest_only):
                 return
-        decoded.put(None)
+        decoded.put(None)  # the end
 
-    def encode() -> None:
+    def write_all() -> None:
         while (item := rendered.get()) is not None:
             write(*item)
 
     def guarded(work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # told in the calling thread
-            failed.append(error)
-            over.set()
+        except BaseException as error:  # raised again in the calling thread
+            errors.append(error)
+            ended.set()
 
     threads = [
-        threading.Thread(target=guarded, args=(work,), daemon=True) for work in (decode, encode)
+        threading.Thread(target=guarded, args=(work,), daemon=True)
+        for work in (read_all, write_all)
     ]
     for thread in threads:
         thread.start()
     try:
         for waiting in _batches(decoded, batch, stopped):
-            rendered.put((_rendered(render, waiting), getattr(render, 'state', dict)()))
+            rendered.put((_render_batch(render, waiting), getattr(render, 'state', dict)()))
         rendered.put(None)
         threads[1].join()
     finally:
-        over.set()
+        ended.set()
         for thread in threads:
             thread.join()
-    if failed:
-        raise failed[0]
-    return decoded.left_out
+    if errors:
+        raise errors[0]
+    return decoded.dropped
 
 
-def _batches(line: '_Line', batch: int, stopped: Callable[[], bool]) -> Iterator[list[Frame]]:
-    """Groups frames; the last group may be smaller."""
+def _batches(decoded: '_Queue', batch: int, stopped: Callable[[], bool]) -> Iterator[list[Frame]]:
+    """Groups frames into batches; the last one may be smaller."""
     waiting: list[Frame] = []
-    while not stopped() and (frame := line.get(stopped)) is not None:
+    while not stopped() and (frame := decoded.get(stopped)) is not None:
         waiting.append(frame)
         if len(waiting) == batch:
             yield waiting
             waiting = []
-    if waiting and not line.over.is_set():
+    if waiting and not decoded.ended.is_set():
         yield waiting
 
 
-def _rendered(render: Render, frames: list[Frame]) -> list[Frame]:
-    """The frames with other pixels."""
+def _render_batch(render: FrameRenderer, frames: list[Frame]) -> list[Frame]:
+    """Renders frames; their times stay as they are."""
     pixels = np.stack([frame.pixels for frame in frames]).astype(np.float32) / 255
-    made = np.round(np.clip(render(pixels), 0, 1) * 255).astype(np.uint8)
-    return [frame._replace(pixels=one) for frame, one in zip(frames, made, strict=True)]
+    outputs = np.round(np.clip(render(pixels), 0, 1) * 255).astype(np.uint8)
+    return [frame._replace(pixels=output) for frame, output in zip(frames, outputs, strict=True)]
 
 
-class _Line:
-    """A queue that nobody waits at once all is over."""
+class _Queue:
+    """A bounded queue whose users stop waiting as soon as an event is set."""
 
-    def __init__(self, size: int, over: threading.Event) -> None:
+    # A thread that waits looks at the event this often. Python's queues cannot wait for both.
+    _SECONDS = 0.1
+
+    def __init__(self, size: int, ended: threading.Event) -> None:
         self._queue: queue.Queue[Any] = queue.Queue(size)
-        self.over = over
-        self.left_out = 0
+        self.ended = ended
+        self.dropped = 0
 
     def put(self, item: Any, *, replace: bool = False) -> bool:
-        """Puts an item in, instead of the oldest if asked to; False when all is over."""
-        while not self.over.is_set():
+        """Adds an item, in place of the oldest one if `replace`; returns False at the end."""
+        while not self.ended.is_set():
             with contextlib.suppress(queue.Full):
-                self._queue.put(item, timeout=0 if replace else 0.1)
+                self._queue.put(item, timeout=0 if replace else self._SECONDS)
                 return True
             if replace:
                 with contextlib.suppress(queue.Empty):
                     self._queue.get_nowait()
-                    self.left_out += 1
+                    self.dropped += 1
         return False
 
     def get(self, stopped: Callable[[], bool] = lambda: False) -> Any:
-        """The next item; None when all is over, or stopped."""
-        while not self.over.is_set() and not stopped():
+        """Takes the next item; returns None at the end, or once `stopped` returns True."""
+        while not self.ended.is_set() and not stopped():
             with contextlib.suppress(queue.Empty):
-                return self._queue.get(timeout=0.1)
+                return self._queue.get(timeout=self._SECONDS)
         return None

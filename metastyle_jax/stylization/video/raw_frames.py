@@ -1,7 +1,7 @@
-"""Frames without a file: raw RGB or YUV4MPEG2 on the standard streams, as other programs pipe them.
+"""Frames on the standard streams, for pipes between programs: raw RGB, or YUV4MPEG2.
 
-Raw frames follow each other without a header, so size and rate must be told; YUV4MPEG2 tells them.
-Neither has times: a frame follows the other at the rate.
+Raw RGB frames follow each other without a header, so the user gives their size and rate. A
+YUV4MPEG2 stream names both in its header. Neither carries times: the frames are evenly spaced.
 """
 
 import contextlib
@@ -10,74 +10,78 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from metastyle_jax.data import image_files
-from metastyle_jax.stylization.video import pipeline, segments
-from metastyle_jax.stylization.video.segments import VideoError
+from metastyle_jax.stylization.video import ffmpeg, pipeline
 
-FORMATS = ('rgb24', 'y4m')
-_CHUNK = 2**16
-_POLL = 0.2  # seconds
+PIXEL_FORMATS = ('rgb24', 'y4m')
+_WRITE_SIZE = 2**16  # bytes per write on Windows
+_READ_SIZE = 2**20  # bytes per read, at most
+_POLL_SECONDS = 0.2  # how often a thread that waits for a pipe looks whether it shall end
 
 
 class Pipe:
-    """A file descriptor that is waited for only until all is over.
+    """A file descriptor; reading and writing stop waiting once an event is set.
 
     Args:
         descriptor: of a pipe, a file or a terminal.
-        over: set when nobody is to wait any longer.
+        ended: the event.
     """
 
-    def __init__(self, descriptor: int, over: threading.Event) -> None:
-        self._descriptor, self._over = descriptor, over
+    def __init__(self, descriptor: int, ended: threading.Event) -> None:
+        self._descriptor, self._ended = descriptor, ended
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes; none at the end, or when all is over."""
-        # Windows can ask whether sockets are ready, but not pipes.
-        while sys.platform != 'win32' and not self._over.is_set():
-            if select.select([self._descriptor], [], [], _POLL)[0]:
+        """Reads at most `size` bytes; returns none at the end of the data or after the event."""
+        # On Windows, `select` takes sockets alone, so reading may wait there.
+        while sys.platform != 'win32' and not self._ended.is_set():
+            if select.select([self._descriptor], [], [], _POLL_SECONDS)[0]:
                 break
-        return b'' if self._over.is_set() else os.read(self._descriptor, size)
+        return b'' if self._ended.is_set() else os.read(self._descriptor, size)
 
     def write(self, data: bytes | memoryview) -> None:
-        """All bytes, unless all is over before.
+        """Writes all bytes, unless the event is set before.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the program at the other end has stopped reading.
         """
-        rest = memoryview(data)
-        while rest and not self._over.is_set():
+        unwritten = memoryview(data)
+        while unwritten and not self._ended.is_set():
             if sys.platform != 'win32':
-                if not select.select([], [self._descriptor], [], _POLL)[1]:
+                if not select.select([], [self._descriptor], [], _POLL_SECONDS)[1]:
                     continue
-                # That it is ready promises only that so much can be written without waiting.
-                rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
+                # A pipe that is ready takes PIPE_BUF bytes without waiting; more may block.
+                unwritten = unwritten[os.write(self._descriptor, unwritten[: select.PIPE_BUF]) :]
             else:
-                rest = rest[os.write(self._descriptor, rest[:_CHUNK]) :]
+                unwritten = unwritten[os.write(self._descriptor, unwritten[:_WRITE_SIZE]) :]
 
 
-class RawFrames:
-    """Raw RGB frames from a pipe, with what a `reader.Clip` has.
+class RawFrameReader:
+    """Raw RGB frames from a pipe, as a `pipeline.FrameSource`.
 
     Args:
         pipe: to read from.
-        size: height and width of the frames in it.
-        rate: frames a second.
-        max_size: reduces the longer side.
+        size: height and width of the frames in the pipe.
+        rate: frames per second.
+        max_size: limit of the longer side of the frames that are returned; None for no limit.
 
     Attributes:
-        size: height and width of the frames that come out.
-        rest: bytes behind the last whole frame, at the end.
+        size: height and width of the frames that are returned.
+        bytes_left_over: bytes after the last whole frame, once all frames are read.
 
     Raises:
-        VideoError: there is no whole frame.
+        VideoError: the pipe has no whole frame.
     """
 
-    name, again, sound, aspect = 'standard input', False, (), fractions.Fraction(1)
+    name = 'standard input'
+    reopenable = False
+    audio_streams: Sequence[Any] = ()
+    aspect = fractions.Fraction(1)
+    frame_count = 0
 
     def __init__(
         self,
@@ -88,22 +92,22 @@ class RawFrames:
         max_size: int | None = None,
     ) -> None:
         self._pipe, self._shape, self.max_size = pipe, (*size, 3), max_size
-        self.rate, self.time_base, self.rest = rate, 1 / rate, 0
+        self.rate, self.time_base, self.bytes_left_over = rate, 1 / rate, 0
         first = self._next()
         if first is None:
-            raise VideoError(
-                f'standard input has {self.rest} bytes and no whole frame of '
-                f'{size[1]} x {size[0]} pixels: is --frame_size right?'
+            raise ffmpeg.VideoError(
+                f'standard input has {self.bytes_left_over} bytes, which is no whole frame of '
+                f'{size[1]} x {size[0]} pixels: is frame_size={size[1]}x{size[0]} right?'
             )
         self._first: np.ndarray = first
-        self.size = first.shape[:2]
+        self.size = (first.shape[0], first.shape[1])
 
-    def times(self) -> Iterator[int]:
-        """None are passed over."""
+    def skipped_times(self) -> Iterator[int]:
+        """Yields nothing: a pipe cannot be read again, so no frame is skipped."""
         return iter(())
 
     def frames(self) -> Iterator[pipeline.Frame]:
-        """All frames."""
+        """Yields all frames."""
         pixels: np.ndarray | None = self._first
         pts = 0
         while pixels is not None:
@@ -112,118 +116,146 @@ class RawFrames:
             pixels = self._next()
 
     def _next(self) -> np.ndarray | None:
-        """`[H, W, 3] uint8`; None at the end."""
-        wanted = int(np.prod(self._shape))
+        """Reads one frame, `[H, W, 3]` uint8; returns None at the end."""
+        size = int(np.prod(self._shape))
         data = bytearray()
-        while len(data) < wanted:
-            more = self._pipe.read(min(wanted - len(data), 2**20))
-            if not more:
-                self.rest = len(data)
+        while len(data) < size:
+            part = self._pipe.read(min(size - len(data), _READ_SIZE))
+            if not part:
+                self.bytes_left_over = len(data)
                 return None
-            data += more
+            data += part
         pixels = np.frombuffer(data, np.uint8).reshape(self._shape)
-        return reduced(pixels, self.max_size)
+        return reduce_frame(pixels, self.max_size)
 
 
-def reduced(pixels: np.ndarray, max_size: int | None) -> np.ndarray:
-    """A frame whose longer side has at most `max_size` pixels, `[H, W, 3] uint8`.
+def reduce_frame(pixels: np.ndarray, max_size: int | None) -> np.ndarray:
+    """Reduces a frame until its longer side has at most `max_size` pixels.
 
-    Sides of one that is reduced are even, as many players demand of H.264.
+    Both sides of a reduced frame are even, because many players demand that of H.264.
+
+    Args:
+        pixels: `[H, W, 3]` uint8.
+        max_size: in pixels; None for no limit.
+
+    Returns:
+        `[H', W', 3]` uint8.
     """
     height, width, _ = pixels.shape
     if max_size is None or max(height, width) <= max_size:
         return pixels
     scale = (max_size - max_size % 2) / max(height, width)
-    return image_files.resize(
-        pixels, *(max(2, 2 * round(side * scale / 2)) for side in (height, width))
-    )
+    even = (max(2, 2 * round(side * scale / 2)) for side in (height, width))
+    return image_files.resize(pixels, *even)
 
 
-class Writer:
+class RawFrameWriter:
     """Writes frames to a pipe.
 
     Args:
         pipe: to write to.
-        size: height and width.
-        rate: frames a second, for YUV4MPEG2; so is the aspect.
-        form: one of `FORMATS`.
-        aspect: width of a pixel over its height.
+        size: height and width of the frames.
+        rate: frames per second, for the header of YUV4MPEG2.
+        pixel_format: one of `PIXEL_FORMATS`.
+        aspect: width of a pixel divided by its height, for the header of YUV4MPEG2.
+
+    Attributes:
+        written: number of frames written so far.
     """
 
     def __init__(
         self,
         pipe: Pipe,
-        size: tuple[int, ...],
+        size: tuple[int, int],
         *,
         rate: fractions.Fraction,
-        form: str,
+        pixel_format: str,
         aspect: fractions.Fraction = fractions.Fraction(1),
     ) -> None:
-        self._pipe, self._form = pipe, form
-        self._head = b''
-        if form == 'y4m':
-            words = f'YUV4MPEG2 W{size[1]} H{size[0]} F{rate.numerator}:{rate.denominator}'
-            pixel = f'A{aspect.numerator}:{aspect.denominator}'
-            self._head = f'{words} Ip {pixel} C444\n'.encode()
-        self.done = 0
+        self._pipe, self._pixel_format = pipe, pixel_format
+        self._header = b''
+        if pixel_format == 'y4m':
+            stream = f'YUV4MPEG2 W{size[1]} H{size[0]} F{rate.numerator}:{rate.denominator}'
+            pixel_aspect = f'A{aspect.numerator}:{aspect.denominator}'
+            self._header = f'{stream} Ip {pixel_aspect} C444\n'.encode()
+        self.written = 0
 
     def write(self, frames: list[pipeline.Frame], state: dict[str, np.ndarray]) -> None:
-        """Writes frames; the state of what makes them is of no use here."""
+        """Writes frames; ignores the renderer's state, since a pipe cannot be resumed."""
         del state
         for frame in frames:
-            self._pipe.write(self._head + self._bytes(frame.pixels))
-            self._head = b''
-            self.done += 1
+            self._pipe.write(self._header + self._encoded(frame.pixels))
+            self._header = b''  # the header stands before the first frame alone
+            self.written += 1
 
-    def _bytes(self, pixels: np.ndarray) -> bytes:
-        if self._form == 'rgb24':
+    def _encoded(self, pixels: np.ndarray) -> bytes:
+        """Bytes of one frame."""
+        if self._pixel_format == 'rgb24':
             return pixels.tobytes()
         import av
 
         picture = av.VideoFrame.from_ndarray(pixels, format='rgb24')
-        colours = segments.matrix(*pixels.shape[:2])  # the format has no tag
-        return b'FRAME\n' + picture.to_ndarray(format='yuv444p', dst_colorspace=colours).tobytes()
+        # The stream cannot name its colour matrix, so it gets the one that players assume.
+        matrix = ffmpeg.default_matrix(*pixels.shape[:2])
+        return b'FRAME\n' + picture.to_ndarray(format='yuv444p', dst_colorspace=matrix).tobytes()
 
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[int]:
-    """A descriptor of the standard output that nothing else writes to.
+    """Reserves the standard output for frames, and yields a descriptor to write them to.
 
-    Whatever else is written to the standard output goes to the standard error stream instead.
+    In the block, everything else that is printed to the standard output goes to the standard error
+    stream, so that it cannot get between the frames.
 
     Raises:
-        VideoError: it is a terminal.
+        VideoError: the standard output is a terminal.
     """
     if os.isatty(1):
-        raise VideoError('--output=- writes raw frames: pipe them, for instance into ffplay')
+        raise ffmpeg.VideoError(
+            'output=- writes raw frames, which a terminal cannot show: pipe them into another '
+            'program, for instance ffplay'
+        )
     sys.stdout.flush()
-    own = os.dup(1)
+    reserved = os.dup(1)
     os.dup2(2, 1)
     try:
-        yield own
+        yield reserved
     finally:
-        os.dup2(own, 1)
-        os.close(own)
+        os.dup2(reserved, 1)
+        os.close(reserved)
 
 
-def check_input() -> None:
+def check_standard_input() -> None:
     """Raises VideoError if the standard input is a terminal."""
     if os.isatty(0):
-        raise VideoError('--input=- reads raw frames: pipe them in, for instance from ffmpeg')
+        raise ffmpeg.VideoError(
+            'input=- reads raw frames: pipe them in from another program, for instance ffmpeg'
+        )
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of `WIDTHxHEIGHT`."""
+    """Parses `WIDTHxHEIGHT`, and returns height and width.
+
+    Raises:
+        VideoError: the text has another form, or a side is 0.
+    """
     width, _, height = text.lower().partition('x')
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise VideoError(f'--frame_size={text}: write WIDTHxHEIGHT, as 1280x720')
+        raise ffmpeg.VideoError(f'frame_size={text}: write WIDTHxHEIGHT, for example 1280x720')
     return int(height), int(width)
 
 
 def parse_rate(text: Any) -> fractions.Fraction:
-    """A rate such as 25, 29.97 or 30000/1001."""
+    """Parses a number of frames per second, such as 25, 29.97 or 30000/1001.
+
+    Raises:
+        VideoError: the text is no number, or not above 0 and at most 1000.
+    """
     with contextlib.suppress(ValueError, ZeroDivisionError):
+        # FFmpeg takes fractions of small integers; broadcast rates have the denominator 1001.
         rate = fractions.Fraction(text).limit_denominator(1001)
         if 0 < rate <= 1000:
             return rate
-    raise VideoError(f'--frame_rate={text}: write frames a second, as 25 or 30000/1001')
+    raise ffmpeg.VideoError(
+        f'frame_rate={text}: write frames per second, for example 25 or 30000/1001'
+    )

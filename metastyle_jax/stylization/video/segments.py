@@ -1,459 +1,285 @@
-"""A video in the making: segments in a folder beside it, joined in the end.
+"""A video in progress: encoded segments in a folder beside the target, which are joined at the end.
 
-Every segment has its own encoder, begins with a key frame and gets its name only when it is whole,
-so that what has a name can be kept whatever happens. A run that goes on drops the segment it was
-in, and makes it again. As all segments have the same number of frames wherever a run was stopped,
-what comes out is the same as that of a run that never was. Times are not taken from the
-segments but from the source, frame by frame, and sound is copied from it when all is joined.
+Each segment has an encoder of its own, begins with a key frame, and gets its final name only when
+it is complete. So every file with such a name can be kept when a run stops for whatever reason. A
+run that resumes encodes the incomplete segment again. All segments have the same number of frames,
+so a resumed run writes the same file as a run that was never stopped.
 """
 
 import contextlib
-import fractions
 import hashlib
-import heapq
 import json
 import os
 import pathlib
 import shutil
 import zipfile
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from metastyle_jax.core import files
-from metastyle_jax.core.errors import UserError
 from metastyle_jax.storage import run_folder, tensor_files
-from metastyle_jax.stylization.video import pipeline
+from metastyle_jax.stylization.video import ffmpeg, pipeline, writer
 
-ENCODING = 2  # counts changes of how frames are encoded
-FRAMES = 48  # of a segment: what a stop can cost
-# Of libx264. Without frames that are encoded out of order, a packet is a frame.
-OPTIONS = {'crf': '18', 'preset': 'medium', 'bf': '0'}
-BT709 = 1  # FFmpeg's number, for the three properties of colour
+ENCODING_VERSION = 2  # raised whenever frames are encoded in another way
+SEGMENT_FRAMES = 48  # the work that is lost when a run is stopped
 
 
-class VideoError(UserError):
-    """A video that cannot be read or written; the message names the file and the remedy."""
-
-
-def matrix(height: int, width: int) -> str | None:
-    """PyAV's name of the colours that players suppose of untagged YUV, None for its default.
-
-    Large frames are taken for BT.709 and small ones for BT.601.
-    """
-    return 'ITU709' if width >= 1280 or height > 576 else None
-
-
-class Form(NamedTuple):
-    """What all segments have in common.
-
-    Attributes:
-        height: of a frame.
-        width: of a frame.
-        rate: frames a second, on average.
-        time_base: seconds of a unit of time.
-        aspect: width of a pixel over its height.
-    """
-
-    height: int
-    width: int
-    rate: fractions.Fraction
-    time_base: fractions.Fraction
-    aspect: fractions.Fraction = fractions.Fraction(1)
-
-
-def folder_of(target: pathlib.Path) -> pathlib.Path:
-    """Where the segments of a video are."""
+def segment_folder(target: pathlib.Path) -> pathlib.Path:
+    """The folder that holds the segments of a video."""
     return target.with_name(f'{target.name}.parts')
 
 
-def settings_of(form: Form, length: int, **others: Any) -> dict[str, Any]:
-    """All that a video depends on, JSON types; see `Segments`."""
-    return dict(others, length=length, form=[str(value) for value in form], encoding=ENCODING)
+def recorded_settings(
+    video_format: ffmpeg.VideoFormat, length: int, **others: Any
+) -> dict[str, Any]:
+    """Everything that the encoded frames depend on, as JSON types.
+
+    Args:
+        video_format: of the frames.
+        length: frames per segment.
+        **others: further settings, JSON types.
+    """
+    # The keys are those of the files: a stopped run is resumed only if they are equal.
+    described = [str(value) for value in video_format]
+    return dict(others, length=length, form=described, encoding=ENCODING_VERSION)
 
 
-def mark(settings: dict[str, Any]) -> str:
-    """What a video says in its comment of the settings it was made with."""
+def settings_comment(settings: dict[str, Any]) -> str:
+    """A comment for the finished video, from which its settings can be recognized."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return f'metastyle_jax {digest[:16]}'
 
 
-def frames_of_whole(target: pathlib.Path, settings: dict[str, Any]) -> int | None:
-    """Frames of a video that is finished; None where a run is to go on, or to begin.
+def frames_of_finished(target: pathlib.Path, settings: dict[str, Any]) -> int | None:
+    """Counts the frames of a finished video.
+
+    Args:
+        target: the video.
+        settings: of `recorded_settings`.
+
+    Returns:
+        The number of frames; None if there is no video yet, or a stopped run can be resumed.
 
     Raises:
-        VideoError: it was made with other settings, or by another program.
+        VideoError: the video was made with other settings, or by another program.
     """
     import av
 
-    if not target.exists() or folder_of(target).exists():
+    if not target.exists() or segment_folder(target).exists():
         return None
     try:
-        with av.open(str(target)) as reader:
-            made_with = reader.metadata.get('comment', reader.metadata.get('COMMENT'))
+        with av.open(str(target)) as opened:  # Matroska writes the names of metadata in capitals
+            comment = opened.metadata.get('comment', opened.metadata.get('COMMENT'))
     except (av.error.FFmpegError, OSError):
-        made_with = None
-    if made_with != mark(settings):
-        raise VideoError(
-            f'{target} is there already, made with other settings or by another program: begin '
-            'anew with --overwrite and without --resume, or choose another --output'
+        comment = None
+    if comment != settings_comment(settings):
+        raise ffmpeg.VideoError(
+            f'{target} exists already, made with other settings or by another program: pass '
+            'overwrite=True instead of resume=True, or choose another output'
         )
-    return _frames_in(target)
+    return writer.count_frames(target)
 
 
-class Segments:
-    """Writes frames in segments.
+class SegmentWriter:
+    """Writes frames in segments, and joins them.
 
     Args:
-        target: the video that shall be.
-        form: of its frames.
-        length: frames of a segment.
-        settings: of `settings_of`; a run can be gone on with only under the same.
-        resume: whether to keep what there is.
+        target: the video to make.
+        video_format: of its frames.
+        length: frames per segment.
+        settings: of `recorded_settings`.
+        resume: whether to keep the complete segments of a stopped run; else they are deleted.
 
     Attributes:
-        done: frames in whole segments that are kept.
-        times: when each frame is shown, in units of the form's time base: those of `done` frames
-            must be put here before `write`.
+        done: number of frames in the complete segments that were kept.
+        times: time of each frame, in units of the format's time base. The caller must put the
+            times of the `done` frames here before the first call of `write`.
 
     Raises:
-        VideoError: the folder cannot be used, or was made under other settings.
+        VideoError: the folder of segments cannot be used, another process uses it, or it was made
+            with other settings.
     """
 
     def __init__(
         self,
         target: pathlib.Path,
-        form: Form,
+        video_format: ffmpeg.VideoFormat,
         *,
-        length: int = FRAMES,
+        length: int = SEGMENT_FRAMES,
         settings: dict[str, Any],
         resume: bool,
     ) -> None:
-        self._target, self._form, self._length = target, form, length
-        self._mark = mark(settings)
-        self.folder = folder_of(target)
+        self._target, self._format, self._length = target, video_format, length
+        self._comment = settings_comment(settings)
+        self.folder = segment_folder(target)
         self.times: list[int] = []
-        self._container: Any = None
-        self._count = 0  # frames of the segment that is open
+        self._encoder: writer.SegmentEncoder | None = None
         self._joined = False
         self._lock = contextlib.ExitStack()
         try:
             if self.folder.exists() and not resume:
-                self._lock.enter_context(run_folder.lock(self.folder, flag='--output'))
-                self._lock.close()  # nobody is at work there
+                # Nobody else may be at work there while it is deleted.
+                with run_folder.lock(self.folder, flag='output'):
+                    pass
                 shutil.rmtree(self.folder)
-            self._lock.enter_context(run_folder.lock(self.folder, flag='--output'))
-            self._check(settings)
-            whole = 0
-            while _frames_in(self._name(whole)) == length:
-                whole += 1
-            for left in self.folder.glob('*.mkv'):
-                if left.name >= self._name(whole).name:
-                    left.unlink()
+            self._lock.enter_context(run_folder.lock(self.folder, flag='output'))
+            self._check_settings(settings)
+            self._complete = self._keep_complete_segments()
         except (OSError, tensor_files.CheckpointError) as error:
             self._lock.close()
-            raise VideoError(f'{self.folder} cannot be used ({error})') from error
-        except VideoError:
+            raise ffmpeg.VideoError(f'{self.folder} cannot be used ({error})') from error
+        except ffmpeg.VideoError:
             self._lock.close()
             raise
-        self._whole, self.done = whole, whole * length
+        self.done = self._complete * length
 
-    def _check(self, settings: dict[str, Any]) -> None:
-        """Compares with the settings that are there, or writes them."""
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        """Compares the settings with those in the folder; writes them to an empty folder."""
         path = self.folder / 'settings.json'
         text = json.dumps(settings, sort_keys=True, indent=2)
         if not path.exists():
-            files.write_whole(path, text.encode(), VideoError)
+            files.write_whole(path, text.encode(), ffmpeg.VideoError)
         try:
             before, now = dict(json.loads(path.read_text())), json.loads(text)
         except (ValueError, TypeError) as error:
             raise self._damaged(error) from error
-        differing = sorted(
-            key for key in {*before, *now} if before.get(key, ...) != now.get(key, ...)
-        )
+        differing = [
+            f'{key}: {before.get(key)} -> {now.get(key)}'
+            for key in sorted({*before, *now})
+            if before.get(key, ...) != now.get(key, ...)
+        ]
         if differing:
-            told = '; '.join(f'{key}: {before.get(key)} -> {now.get(key)}' for key in differing)
-            raise VideoError(
-                f'{self.folder} was made with other settings ({told}): take those again, or begin '
-                'anew with --overwrite and without --resume'
+            raise ffmpeg.VideoError(
+                f'{self.folder} was made with other settings ({"; ".join(differing)}): use those '
+                'settings again, or pass overwrite=True instead of resume=True'
             )
 
-    def _name(self, number: int) -> pathlib.Path:
+    def _keep_complete_segments(self) -> int:
+        """Counts the complete segments, and deletes all other video files of the folder."""
+        complete = 0
+        while writer.count_frames(self._segment(complete)) == self._length:
+            complete += 1
+        for file in self.folder.glob('*.mkv'):
+            if file.name >= self._segment(complete).name:
+                file.unlink()
+        return complete
+
+    def _segment(self, number: int) -> pathlib.Path:
         return self.folder / f'{number:06d}.mkv'
 
-    def _state(self, number: int) -> pathlib.Path:
+    def _state_file(self, number: int) -> pathlib.Path:
         return self.folder / f'{number:06d}.npz'
 
     @property
-    def _open_name(self) -> pathlib.Path:
+    def _open_segment(self) -> pathlib.Path:
         return self.folder / 'open.mkv'
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `write` was given after the last frame of the whole segments."""
-        if not self._whole:
+        """The renderer's state after the last frame of the complete segments."""
+        if not self._complete:
             return {}
         try:
-            with self._state(self._whole - 1).open('rb') as file, np.load(file) as arrays:
+            with self._state_file(self._complete - 1).open('rb') as file, np.load(file) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> VideoError:
-        return VideoError(
-            f'{self.folder} is damaged ({error}): begin anew, with --overwrite and without --resume'
+    def _damaged(self, error: Exception) -> ffmpeg.VideoError:
+        return ffmpeg.VideoError(
+            f'{self.folder} is damaged ({error}): pass overwrite=True instead of resume=True, to '
+            'begin anew'
         )
 
     def write(self, frames: list[pipeline.Frame], state: dict[str, np.ndarray]) -> None:
-        """Adds frames; `length` must be a multiple of their number, but for the last ones.
+        """Encodes the next frames.
 
         Args:
-            frames: that follow.
-            state: of what makes them, after the last of them.
+            frames: `length` must be a multiple of their number, except for the last call.
+            state: of the renderer, after the last of them.
 
         Raises:
-            VideoError: the disk is full, or frames cannot be encoded.
+            VideoError: the disk is full, or the frames cannot be encoded.
         """
-        with self._explained():
+        with self._errors_named():
             for frame in frames:
-                if self._container is None:
-                    self._begin()
-                self._container.mux(self._stream.encode(self._picture(frame)))
+                if self._encoder is None:
+                    self._encoder = writer.SegmentEncoder(self._open_segment, self._format)
+                self._encoder.write(frame.pixels)
                 self.times.append(frame.pts)
-                self._count += 1
-            if self._count == self._length:
-                self._end(state)
+            if self._encoder is not None and self._encoder.count == self._length:
+                self._complete_segment(state)
 
-    def _begin(self) -> None:
-        """Opens a segment; odd sizes need colour at full resolution."""
-        import av
+    def _close_encoder(self) -> None:
+        """Ends the file of the open segment."""
+        if self._encoder is not None:
+            encoder, self._encoder = self._encoder, None
+            encoder.close()
 
-        form = self._form
-        self._container = av.open(str(self._open_name), 'w')
-        self._stream = self._container.add_stream('libx264', rate=form.rate, options=OPTIONS)
-        self._stream.height, self._stream.width = form.height, form.width
-        odd = form.height % 2 or form.width % 2
-        self._stream.pix_fmt = 'yuv444p' if odd else 'yuv420p'
-        context = self._stream.codec_context
-        # Times are set when segments are joined. From its time base x264 derives the rate that the
-        # stream declares, which is to be that of the frames.
-        context.time_base = 1 / form.rate
-        context.sample_aspect_ratio = form.aspect
-        # Untagged, players take large frames for BT.709 and small ones for BT.601.
-        context.color_primaries = context.color_trc = context.colorspace = BT709
-        context.color_range = 1
-
-    def _picture(self, frame: pipeline.Frame) -> Any:
-        """A frame for the encoder."""
-        import av
-
-        picture = av.VideoFrame.from_ndarray(frame.pixels, format='rgb24')
-        picture = picture.reformat(format=self._stream.pix_fmt, dst_colorspace='ITU709')
-        picture.pts, picture.time_base = self._count, 1 / self._form.rate
-        return picture
-
-    def _close(self) -> None:
-        """Ends the open segment's file."""
-        container, self._container, self._count = self._container, None, 0
-        with container:
-            container.mux(self._stream.encode())
-        with self._open_name.open('rb+') as opened:
-            os.fsync(opened.fileno())
-
-    def _end(self, state: dict[str, np.ndarray]) -> None:
-        """Makes the open segment one of the whole ones."""
-        self._close()
-        with self._state(self._whole).open('wb') as opened:
+    def _complete_segment(self, state: dict[str, np.ndarray]) -> None:
+        """Gives the open segment its final name."""
+        self._close_encoder()
+        # The state comes first: a segment with a name must have one.
+        with self._state_file(self._complete).open('wb') as opened:
             np.savez(opened, **state)  # type: ignore[arg-type]
             opened.flush()
             os.fsync(opened.fileno())
-        os.replace(self._open_name, self._name(self._whole))
-        if self._whole:
-            self._state(self._whole - 1).unlink(missing_ok=True)
-        self._whole += 1
+        os.replace(self._open_segment, self._segment(self._complete))
+        if self._complete:
+            self._state_file(self._complete - 1).unlink(missing_ok=True)
+        self._complete += 1
 
-    def finish(self, sound: pathlib.Path | None, *, whole: bool) -> None:
-        """Joins what there is, with the sound of a file.
+    def finish(self, audio_file: pathlib.Path | None, *, complete: bool) -> None:
+        """Joins all frames written so far, with the sound of a file.
 
         Args:
-            sound: a file with sound, or None.
-            whole: whether no more frames will come. Otherwise sound ends with the frames, and the
-                segments stay, to be gone on with.
+            audio_file: the file with the sound; None for a silent video.
+            complete: whether these are all frames of the video. If not, the sound ends with the
+                frames, and the segments are kept so that a later run can resume.
 
         Raises:
             VideoError: the disk is full.
         """
-        with self._explained():
-            if self._container is not None:
-                self._close()
-            parts = [self._name(number) for number in range(self._whole)]
-            if self._open_name.exists():
-                parts.append(self._open_name)
+        with self._errors_named():
+            self._close_encoder()
+            parts = [self._segment(number) for number in range(self._complete)]
+            if self._open_segment.exists():
+                parts.append(self._open_segment)
             if self.times:
-                join(
-                    parts, self._target, self.times, self._form, sound,
-                    whole=whole, comment=self._mark,
+                writer.join(
+                    parts, self._target, self.times, self._format, audio_file,
+                    all_audio=complete, comment=self._comment,
                 )  # fmt: skip
                 self._joined = True
-        if whole:
+        if complete:
             self._lock.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Lets go of the files; the open segment is lost, and a folder that holds nothing."""
-        if self._container is not None:
-            # What is wrong with the file is known already, or it is not wanted.
+        """Releases the files; deletes the open segment, and a folder without complete segments."""
+        if self._encoder is not None:
+            # The open segment is deleted next, so it does not matter whether it can be ended.
             with contextlib.suppress(Exception):
-                self._container.close()
-            self._container = None
-        self._open_name.unlink(missing_ok=True)
+                self._encoder.abandon()
+            self._encoder = None
+        self._open_segment.unlink(missing_ok=True)
         self._lock.close()
-        if not self._whole and not self._joined:
+        if not self._complete and not self._joined:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Says what is kept when writing fails."""
+    def _errors_named(self) -> Iterator[None]:
+        """Turns errors of writing into a VideoError that says which frames are kept."""
         import av
 
         try:
             yield
         except (av.error.FFmpegError, OSError) as error:
             reason = getattr(error, 'strerror', None) or str(error)
-            kept = self._whole * self._length
-            remedy = f'and go on with --resume: {kept} frames are kept in {self.folder}'
-            raise VideoError(
-                f'{self._target} cannot be written ({reason}): free some space, '
-                f'{remedy if kept else "or choose another --output"}'
+            kept = self._complete * self._length
+            resumed = f'and resume with resume=True: {kept} frames are kept in {self.folder}'
+            raise ffmpeg.VideoError(
+                f'{self._target} cannot be written ({reason}): free some disk space, '
+                f'{resumed if kept else "or choose another output"}'
             ) from error
-
-
-def _frames_in(path: pathlib.Path) -> int:
-    """Frames of a segment; 0 where there is none that can be read."""
-    import av
-
-    try:
-        with av.open(str(path)) as reader:
-            return sum(1 for packet in reader.demux(video=0) if packet.size)
-    except (av.error.FFmpegError, OSError, IndexError):
-        return 0
-
-
-def check_sound(target: pathlib.Path, sound: list[Any]) -> None:
-    """Raises VideoError if a file of this kind cannot hold the sound.
-
-    Args:
-        target: of which the suffix counts.
-        sound: streams.
-    """
-    import av
-
-    for stream in sound:
-        with av.open(os.devnull, 'w', format=_format(target)) as container:
-            try:
-                container.add_stream_from_template(stream)
-                container.start_encoding()
-            except (av.error.FFmpegError, ValueError) as error:
-                raise VideoError(
-                    f'{target}: sound of the kind {stream.codec_context.name} cannot be in '
-                    f'{target.suffix}; choose .mkv'
-                ) from error
-
-
-def _format(target: pathlib.Path) -> str:
-    """FFmpeg's name of a container."""
-    return {'.mkv': 'matroska', '.mov': 'mov'}.get(target.suffix.lower(), 'mp4')
-
-
-def join(
-    parts: list[pathlib.Path],
-    target: pathlib.Path,
-    times: list[int],
-    form: Form,
-    sound: pathlib.Path | None,
-    *,
-    whole: bool,
-    comment: str,
-) -> None:
-    """Puts segments together without encoding them again; the file appears whole or not at all.
-
-    Args:
-        parts: segments, in order.
-        target: to write.
-        times: of all frames.
-        form: of the frames.
-        sound: a file of which sound is copied, or None.
-        whole: whether all sound is copied, or only up to the last frame's end.
-        comment: goes into the file.
-    """
-    import av
-
-    made = target.with_name(f'.{target.name}.{os.getpid()}.part')
-    kind = _format(target)
-    # The index goes to the front, so that playing can begin before all is there.
-    options = {} if kind == 'matroska' else {'movflags': 'faststart'}
-    try:
-        with (
-            contextlib.ExitStack() as stack,
-            av.open(str(made), 'w', format=kind, options=options) as writer,
-        ):
-            writer.metadata['comment'] = comment
-            first = stack.enter_context(av.open(str(parts[0])))
-            stream = writer.add_stream_from_template(first.streams.video[0])
-            stream.time_base = form.time_base
-            lines = [_pictures(parts, times, form, stream)]
-            if sound is not None:
-                reader = stack.enter_context(av.open(str(sound)))
-                end = None if whole else float(times[-1] * form.time_base + 1 / form.rate)
-                lines.append(_sound(reader, writer, end))
-            for packet in heapq.merge(*lines, key=lambda item: item[0]):
-                writer.mux(packet[1])
-        with made.open('rb+') as opened:
-            os.fsync(opened.fileno())
-        os.replace(made, target)
-    finally:
-        made.unlink(missing_ok=True)
-
-
-def _pictures(
-    parts: list[pathlib.Path], times: list[int], form: Form, stream: Any
-) -> Iterator[tuple[float, Any]]:
-    """Packets of all segments, and their times in seconds."""
-    import av
-
-    clock = iter(zip(times, times[1:], strict=False))
-    usual = max(1, round(1 / form.rate / form.time_base))
-    for part in parts:
-        with av.open(str(part)) as reader:
-            for packet in reader.demux(video=0):
-                if packet.size:
-                    now, then = next(clock, (times[-1], times[-1] + usual))
-                    packet.stream, packet.time_base = stream, form.time_base
-                    packet.pts = packet.dts = now
-                    packet.duration = then - now
-                    yield float(now * form.time_base), packet
-
-
-def _sound(reader: Any, writer: Any, end: float | None) -> Iterator[tuple[float, Any]]:
-    """Packets of sound, and their times in seconds."""
-    import av
-
-    copies = {s.index: writer.add_stream_from_template(s) for s in reader.streams.audio}
-    return _packets(reader, copies, end, av.error.FFmpegError) if copies else iter(())
-
-
-def _packets(
-    reader: Any, copies: dict[int, Any], end: float | None, broken: type[Exception]
-) -> Iterator[tuple[float, Any]]:
-    """Goes through the file; where it cannot be read any further, sound ends."""
-    last = 0.0
-    with contextlib.suppress(broken):
-        for packet in reader.demux(*reader.streams.audio):
-            if packet.dts is None:
-                continue
-            time = float(packet.dts * packet.time_base)
-            if end is not None and time >= end:
-                continue
-            packet.stream = copies[packet.stream.index]
-            last = max(last, time)  # several streams may not be in order
-            yield last, packet

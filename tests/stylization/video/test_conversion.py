@@ -11,7 +11,7 @@ import pytest
 import metastyle_jax
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files
-from metastyle_jax.stylization.video import reader
+from metastyle_jax.stylization.video import conversion, ffmpeg, reader
 
 av = pytest.importorskip('av')
 from clips import TIMES, make_clip, read  # noqa: E402
@@ -27,7 +27,7 @@ def test_frames_times_size_and_sound_are_kept(tmp_path, suffix, size):
     height, width = size
     clip = make_clip(tmp_path / 'clip.mp4', height=height, width=width)
     out, told = tmp_path / f'out{suffix}', []
-    assert reader.convert(clip, out, invert, batch=4, progress=told.append) == len(TIMES)
+    assert conversion.convert_video(clip, out, invert, batch=4, progress=told.append) == len(TIMES)
     assert told == [4, 4, 2]
     (before, wanted, tone), (after, times, copied) = read(clip), read(out)
     assert times == wanted
@@ -37,14 +37,14 @@ def test_frames_times_size_and_sound_are_kept(tmp_path, suffix, size):
     for one, other in zip(before, after, strict=True):
         assert one.shape == other.shape == (height, width, 3)
         np.testing.assert_allclose(one.mean() + other.mean(), 255, atol=4)
-    with reader.opened(out) as again:
-        assert (again.size, again.aspect, len(again.sound)) == (size, 1, 1)
+    with reader.open_video(out) as again:
+        assert (again.size, again.aspect, len(again.audio_streams)) == (size, 1, 1)
 
 
 @pytest.mark.parametrize('suffix', ['.mp4', '.mkv'])
 def test_the_rate_that_is_declared_is_that_of_the_frames(tmp_path, suffix):
     clip = make_clip(tmp_path / 'clip.mp4', times=range(0, 320, 40), sound=False)
-    reader.convert(clip, tmp_path / f'out{suffix}', invert)
+    conversion.convert_video(clip, tmp_path / f'out{suffix}', invert)
     with av.open(str(clip)) as before, av.open(str(tmp_path / f'out{suffix}')) as after:
         for name in ('average_rate', 'base_rate', 'guessed_rate'):
             rates = [getattr(file.streams.video[0], name) for file in (before, after)]
@@ -85,10 +85,10 @@ def test_colours_are_those_that_players_show(tmp_path, size, matrix, tag):
     pixels = np.empty((*size, 3), np.uint8)
     pixels[:] = 200, 60, 30
     clip = make_still(tmp_path / 'clip.mkv', pixels, matrix, tag=tag)
-    with reader.opened(clip) as opened:
+    with reader.open_video(clip) as opened:
         (frame,) = opened.frames()
     assert np.abs(frame.pixels.astype(int) - pixels).max() <= 3
-    assert reader.convert(clip, tmp_path / 'out.mkv', lambda x: x) == 1
+    assert conversion.convert_video(clip, tmp_path / 'out.mkv', lambda x: x) == 1
     (found,), *_ = read(tmp_path / 'out.mkv')  # which is tagged
     assert np.abs(found.astype(int) - pixels).max() <= 4
 
@@ -96,14 +96,14 @@ def test_colours_are_those_that_players_show(tmp_path, size, matrix, tag):
 def test_pixels_that_are_not_square_stay_so(tmp_path):
     grey = np.full((576, 720, 3), 99, np.uint8)
     clip = make_still(tmp_path / 'clip.mkv', grey, None, aspect='64/45')
-    assert reader.convert(clip, tmp_path / 'out.mp4', invert) == 1
-    with reader.opened(tmp_path / 'out.mp4') as opened:
+    assert conversion.convert_video(clip, tmp_path / 'out.mp4', invert) == 1
+    with reader.open_video(tmp_path / 'out.mp4') as opened:
         assert opened.aspect == fractions.Fraction(64, 45)
 
 
 def test_a_reduced_clip_has_even_sides(tmp_path):
     clip = make_clip(tmp_path / 'clip.mp4', height=72, width=128)
-    assert reader.convert(clip, tmp_path / 'out.mp4', invert, max_size=51) == len(TIMES)
+    assert conversion.convert_video(clip, tmp_path / 'out.mp4', invert, max_size=51) == len(TIMES)
     with av.open(str(tmp_path / 'out.mp4')) as made:
         stream = made.streams.video[0]
         assert (stream.height, stream.width, stream.pix_fmt) == (28, 50, 'yuv420p')
@@ -117,7 +117,7 @@ def test_a_stop_leaves_what_is_done(tmp_path):
         calls.append(len(pixels))
         return pixels
 
-    done = reader.convert(clip, out, render, batch=2, stopped=lambda: len(calls) >= 5)
+    done = conversion.convert_video(clip, out, render, batch=2, stopped=lambda: len(calls) >= 5)
     frames, times, _ = read(out)
     assert 10 <= done == len(frames) < 100
     assert set(np.diff(times)) == {40}
@@ -130,14 +130,14 @@ def test_errors_in_the_middle_end_all_stages(tmp_path):
         raise ZeroDivisionError('never')
 
     with pytest.raises(ZeroDivisionError):
-        reader.convert(clip, tmp_path / 'out.mp4', fail)
+        conversion.convert_video(clip, tmp_path / 'out.mp4', fail)
 
 
 def test_a_cut_file_gives_its_whole_frames(tmp_path):
     clip = make_clip(tmp_path / 'clip.mkv', times=range(0, 8000, 40), sound=False)
     whole = clip.read_bytes()
     clip.write_bytes(whole[: len(whole) // 2])
-    done = reader.convert(clip, tmp_path / 'out.mkv', invert)
+    done = conversion.convert_video(clip, tmp_path / 'out.mkv', invert)
     assert 10 < done < 200
     assert len(read(tmp_path / 'out.mkv')[0]) == done
 
@@ -155,8 +155,8 @@ def test_what_is_no_video_is_named(tmp_path):
         'missing.mp4': 'there is no such file',
         'sound.mp4': 'only sound',
     }.items():
-        with pytest.raises(reader.VideoError, match=f'{name}.*{message}'):
-            reader.convert(tmp_path / name, tmp_path / 'out.mp4', invert)
+        with pytest.raises(ffmpeg.VideoError, match=f'{name}.*{message}'):
+            conversion.convert_video(tmp_path / name, tmp_path / 'out.mp4', invert)
         assert not (tmp_path / 'out.mp4').exists()
 
 
@@ -164,20 +164,22 @@ def test_names_that_cannot_be_written_are_refused(tmp_path):
     (tmp_path / 'there.mp4').write_bytes(b'')
     for name, message in {
         'out.webm': 'must end in one of',
-        'there.mp4': '--overwrite',
+        'there.mp4': 'overwrite=True',
         'nowhere/out.mp4': 'no folder',
     }.items():
-        with pytest.raises(reader.VideoError, match=message):
-            reader.check_output(tmp_path / name, tmp_path / 'clip.mp4', overwrite=False)
-    with pytest.raises(reader.VideoError, match='is the input itself'):
-        reader.check_output(tmp_path / 'there.mp4', tmp_path / 'there.mp4', overwrite=True)
+        with pytest.raises(ffmpeg.VideoError, match=message):
+            conversion.check_video_output(tmp_path / name, tmp_path / 'clip.mp4', overwrite=False)
+    with pytest.raises(ffmpeg.VideoError, match='is the input itself'):
+        conversion.check_video_output(
+            tmp_path / 'there.mp4', tmp_path / 'there.mp4', overwrite=True
+        )
     assert not reader.is_video(tmp_path / 'animation.gif')  # of which the first picture is taken
 
 
 def test_missing_extra_is_named(monkeypatch):
-    monkeypatch.setattr(reader.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(reader.VideoError, match=r"pip install 'metastyle_jax\[video\]'"):
-        reader.require()
+    monkeypatch.setattr(ffmpeg.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(ffmpeg.VideoError, match=r"pip install 'metastyle_jax\[video\]'"):
+        ffmpeg.require_pyav()
 
 
 def test_the_command_stylizes_a_video(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,181 @@
+"""Converts a video to a video: reads and renders frames, and writes a file; it can be resumed."""
+
+import contextlib
+import hashlib
+import itertools
+import pathlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from metastyle_jax.stylization.video import ffmpeg, pipeline, reader, segments, writer
+
+SUFFIXES_OUT = ('.mp4', '.mov', '.mkv', '.m4v')
+_HASHED_BYTES = 2**20  # of the beginning and of the end of a file, see `fingerprint`
+
+
+def check_video_output(
+    path: pathlib.Path, source: pathlib.Path | None, *, overwrite: bool, resume: bool = False
+) -> None:
+    """Raises VideoError if a video cannot be written, before any work is done.
+
+    Args:
+        path: the video to be written later.
+        source: the input video, which is never replaced; None for a live input.
+        overwrite: whether an existing video may be replaced.
+        resume: whether a stopped run shall be resumed.
+    """
+    folder = segments.segment_folder(path)
+    if path.suffix.lower() not in SUFFIXES_OUT:
+        raise ffmpeg.VideoError(f'{path} must end in one of {", ".join(SUFFIXES_OUT)}')
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise ffmpeg.VideoError(f'{path} is the input itself: choose another output')
+    if not path.parent.is_dir():
+        raise ffmpeg.VideoError(f'{path} cannot be written: there is no folder {path.parent}')
+    if overwrite or resume:
+        return
+    if folder.exists():
+        raise ffmpeg.VideoError(
+            f'{folder} holds the unfinished {path.name} of a stopped run: pass resume=True to '
+            'continue it, or overwrite=True to begin anew'
+        )
+    if path.exists():
+        raise ffmpeg.VideoError(
+            f'{path} exists already: pass overwrite=True to replace it, or choose another output'
+        )
+
+
+def convert_video(
+    source: pathlib.Path,
+    target: pathlib.Path,
+    render: pipeline.FrameRenderer,
+    *,
+    max_size: int | None = None,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> int:
+    """Renders every frame of a video; keeps its sound, size, rotation and times of frames.
+
+    Args:
+        source: the video.
+        target: the video to write, H.264 in .mp4, .mov, .m4v or .mkv. It appears at the end; if the
+            work is stopped early, it holds the frames rendered so far.
+        render: renders a batch of frames.
+        max_size: limit of the longer side of the frames; None for no limit.
+        settings: what `render` depends on, JSON types. A run is resumed only if they are the same.
+        **options: of `record`.
+
+    Returns:
+        The number of frames in the target.
+
+    Raises:
+        VideoError: a file cannot be read or written, or holds no frames.
+    """
+    with reader.open_video(source, max_size=max_size) as opened:
+        return record(opened, target, render, source=source, settings=settings or {}, **options)
+
+
+def record(
+    frame_source: pipeline.FrameSource,
+    target: pathlib.Path,
+    render: pipeline.FrameRenderer,
+    *,
+    settings: dict[str, Any],
+    batch: int = 4,
+    source: pathlib.Path | None = None,
+    resume: bool = False,
+    newest_only: bool = False,
+    length: int = segments.SEGMENT_FRAMES,
+    progress: Callable[[int], None] = lambda frames: None,
+    stopped: Callable[[], bool] = lambda: False,
+    ended: threading.Event | None = None,
+) -> int:
+    """Renders the frames of a source into a file.
+
+    Args:
+        frame_source: the frames.
+        target: see `convert_video`.
+        render: see `convert_video`.
+        settings: see `convert_video`.
+        batch: frames that are rendered at once; the last batch may be smaller.
+        source: the file of the frames, from which the sound is copied; None for a live input.
+        resume: whether to continue a stopped run; a finished video is left as it is.
+        newest_only: whether to drop frames that arrive faster than they are rendered.
+        length: frames per segment, rounded up to whole batches.
+        progress: called with the number of frames that were written since its last call.
+        stopped: returns True to end early.
+        ended: see `pipeline.render_frames`.
+
+    Returns:
+        The number of frames in the target.
+
+    Raises:
+        VideoError: the target cannot be written, or the frames cannot be read.
+    """
+    import av
+
+    if source is not None:
+        writer.check_audio(target, frame_source.audio_streams)
+        settings = dict(settings, max_size=frame_source.max_size, source=fingerprint(source))
+    video_format = ffmpeg.VideoFormat(
+        *frame_source.size, frame_source.rate, frame_source.time_base, frame_source.aspect
+    )
+    # A segment ends where a batch ends, because the renderer's state is known only there.
+    length = -(-length // batch) * batch
+    settings = segments.recorded_settings(
+        video_format, length, **settings, batch=batch, pyav=av.__version__
+    )
+    if resume and (finished := segments.frames_of_finished(target, settings)) is not None:
+        logging.info('%s is complete already: there is nothing to resume', target)
+        return finished
+    work = segments.SegmentWriter(
+        target, video_format, length=length, settings=settings, resume=resume
+    )
+    with (
+        contextlib.closing(work),
+        ffmpeg.errors_as_video_errors(frame_source.name, target),
+    ):
+        _skip_done_frames(frame_source, work, render)
+        if work.done:
+            progress(work.done)
+
+        def write(frames: list[pipeline.Frame], state: dict[str, np.ndarray]) -> None:
+            work.write(frames, state)
+            progress(len(frames))
+
+        dropped = pipeline.render_frames(
+            frame_source.frames(), render, write, batch=batch,
+            ended=ended or threading.Event(), newest_only=newest_only, stopped=stopped,
+        )  # fmt: skip
+        if dropped:
+            logging.info('%d frames arrived too fast and were left out', dropped)
+        # A live input that is stopped cannot be resumed, so its video is complete.
+        work.finish(source, complete=not stopped() or not frame_source.reopenable)
+    return len(work.times)
+
+
+def _skip_done_frames(
+    frame_source: pipeline.FrameSource, work: segments.SegmentWriter, render: pipeline.FrameRenderer
+) -> None:
+    """Moves the source and the renderer to the first frame that is not done."""
+    for pts in itertools.islice(frame_source.skipped_times(), work.done):
+        work.times.append(pts)
+    if len(work.times) < work.done:
+        raise ffmpeg.VideoError(
+            f'{work.folder} has more frames than {frame_source.name}: remove that folder'
+        )
+    if state := work.state():
+        render.restore(state)  # type: ignore[attr-defined]
+
+
+def fingerprint(path: pathlib.Path) -> str:
+    """Identifies a file by its size and a hash of its beginning and end, which is fast."""
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        digest = hashlib.sha256(file.read(_HASHED_BYTES))
+        file.seek(max(0, size - _HASHED_BYTES))
+        digest.update(file.read(_HASHED_BYTES))
+    return f'{size} bytes, {digest.hexdigest()[:16]}'

@@ -1,0 +1,76 @@
+"""What the modules of this room share about PyAV, the Python interface of FFmpeg.
+
+PyAV is an optional dependency (the extra `video`), so every module imports it inside the function
+that needs it.
+"""
+
+import contextlib
+import fractions
+import importlib.util
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from metastyle_jax.core.errors import UserError
+
+BT709 = 1  # FFmpeg's number of ITU-R BT.709, for the colour matrix, primaries and transfer curve
+UNSPECIFIED_MATRIX = 2  # FFmpeg's number for a file that does not name its colour matrix
+
+
+class VideoError(UserError):
+    """A video that cannot be read or written; the message names the file and the remedy."""
+
+
+class VideoFormat(NamedTuple):
+    """Size and timing of the frames of one video.
+
+    Attributes:
+        height: of a frame, in pixels.
+        width: of a frame, in pixels.
+        rate: frames per second, on average.
+        time_base: seconds per unit of a frame's time.
+        aspect: width of a pixel divided by its height.
+    """
+
+    height: int
+    width: int
+    rate: fractions.Fraction
+    time_base: fractions.Fraction
+    aspect: fractions.Fraction = fractions.Fraction(1)
+
+
+def require_pyav() -> None:
+    """Raises VideoError, which names the extra to install, if PyAV is missing."""
+    if importlib.util.find_spec('av') is None:
+        raise VideoError("video needs PyAV: pip install 'metastyle_jax[video]'")
+
+
+@contextlib.contextmanager
+def errors_as_video_errors(source: str, target: pathlib.Path | str) -> Iterator[None]:
+    """Turns an error that FFmpeg raises in the block into a VideoError.
+
+    Args:
+        source: name of what is read, for the message.
+        target: name of what is written, for the message.
+    """
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise VideoError(
+            f'{source} to {target}: {type(error).__name__}, {str(error) or "no reason given"}'
+        ) from error
+
+
+def default_matrix(height: int, width: int) -> str | None:
+    """PyAV's name of the colour matrix that players assume for untagged YUV.
+
+    Players take large frames for BT.709 and small ones for BT.601, which is PyAV's default (None).
+    """
+    return 'ITU709' if width >= 1280 or height > 576 else None
+
+
+def container_name(path: pathlib.Path) -> str:
+    """FFmpeg's name of the container that a file's suffix stands for."""
+    return {'.mkv': 'matroska', '.mov': 'mov'}.get(path.suffix.lower(), 'mp4')
