@@ -21,7 +21,8 @@ from ml_collections import config_dict
 from benchmarks import inputs, tasks
 from metastyle_jax import meta
 from metastyle_jax.adaptation.adaptation_step import Weights, adapt_step, start
-from metastyle_jax.core import sharding, trees
+from metastyle_jax.core import trees
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.models import perceptual_loss, transformer, vgg

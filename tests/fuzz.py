@@ -43,7 +43,8 @@ import numpy as np  # noqa: E402
 import safetensors.numpy  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from metastyle_jax.core import errors, sharding  # noqa: E402
+from metastyle_jax.core import errors  # noqa: E402
+from metastyle_jax.core.devices import sharding  # noqa: E402
 from metastyle_jax.data import image_files  # noqa: E402
 from metastyle_jax.models import transformer, vgg  # noqa: E402
 from metastyle_jax.storage import checkpoints, run_folder, style_files, tensor_files, theta_files  # noqa: E402

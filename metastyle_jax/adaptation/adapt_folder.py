@@ -19,7 +19,8 @@ import numpy as np
 from absl import logging
 
 from metastyle_jax.adaptation import adaptation_step, batched_step, style_image
-from metastyle_jax.core import progress_bar, sharding
+from metastyle_jax.core import progress_bar
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
 from metastyle_jax.data import batching, colour_transfer, image_files, sources

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metastyle_jax.adaptation import adaptation_step
-from metastyle_jax.core import sharding, trees
+from metastyle_jax.core import trees
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching
 from metastyle_jax.models import perceptual_loss, transformer, vgg

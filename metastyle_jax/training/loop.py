@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from absl import logging
 
-from metastyle_jax.core import command_line, sharding
+from metastyle_jax.core import command_line
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, contact_sheet, sources
 from metastyle_jax.storage import checkpoints

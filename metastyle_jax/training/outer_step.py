@@ -11,7 +11,8 @@ import numpy as np
 import optax
 
 from metastyle_jax import meta
-from metastyle_jax.core import sharding, trees
+from metastyle_jax.core import trees
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg

@@ -12,7 +12,8 @@ import jax
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
-from metastyle_jax.core import allocator, command_line, sharding
+from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, sources
 from metastyle_jax.models import norm_predictor, transformer, vgg

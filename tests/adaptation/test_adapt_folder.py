@@ -16,7 +16,7 @@ from PIL import Image
 
 import metastyle_jax
 from metastyle_jax.adaptation import adapt_folder, adaptation_step, batched_step
-from metastyle_jax.core import sharding
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.storage import style_files, style_library, tensor_files, theta_files

@@ -12,7 +12,7 @@ import numpy as np
 import process_helpers
 import pytest
 
-from metastyle_jax.core import watchdog
+from metastyle_jax.core.devices import watchdog
 from metastyle_jax.models import norm_predictor, transformer, vgg
 from metastyle_jax.storage import theta_files
 

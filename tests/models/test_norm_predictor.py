@@ -11,7 +11,8 @@ import training_helpers
 
 import metastyle_jax
 from metastyle_jax.adaptation import adapt_folder, adaptation_step
-from metastyle_jax.core import sharding, trees
+from metastyle_jax.core import trees
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, image_files
 from metastyle_jax.evaluation import before_after

@@ -6,7 +6,7 @@ import jax
 import pytest
 from training_helpers import make_batch, make_config
 
-from metastyle_jax.core import sharding
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.models import vgg
 from metastyle_jax.training import outer_step
 

@@ -10,7 +10,8 @@ import pytest
 from training_helpers import flat, make_batch, make_config
 
 from metastyle_jax import meta
-from metastyle_jax.core import errors, sharding, trees
+from metastyle_jax.core import errors, trees
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
 from metastyle_jax.meta import gradient
 from metastyle_jax.models import perceptual_loss, transformer, vgg

@@ -9,7 +9,8 @@ import optax
 import pytest
 import training_helpers
 
-from metastyle_jax.core import sharding, trees
+from metastyle_jax.core import trees
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.storage import checkpoints

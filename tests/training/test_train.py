@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from ml_collections import config_dict
 
-from metastyle_jax.core import command_line, errors, sharding
+from metastyle_jax.core import command_line, errors
+from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching, sources
 from metastyle_jax.models import norm_predictor, transformer, vgg
 from metastyle_jax.storage import checkpoints, run_folder, theta_files

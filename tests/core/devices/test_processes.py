@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from process_helpers import EVERY, finish, folder, start, theta_of, wait_for
 
-from metastyle_jax.core import watchdog
+from metastyle_jax.core.devices import watchdog
 
 
 @pytest.fixture(scope='module')

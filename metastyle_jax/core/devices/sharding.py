@@ -25,7 +25,7 @@ import numpy as np
 from absl import logging
 from jax._src import distributed
 
-from metastyle_jax.core import watchdog
+from metastyle_jax.core.devices import watchdog
 from metastyle_jax.core.errors import UserError, is_out_of_memory
 from metastyle_jax.core.types import PyTree
 
