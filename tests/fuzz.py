@@ -447,13 +447,13 @@ class World:
         if chosen.get('steps') not in (0, -1) and command is adapt:
             chosen['steps'] = -1  # it would adapt
         sys.argv = ['x', *(f'--{name}={value}' for name, value in chosen.items())]
-        errors = io.StringIO()
-        with contextlib.redirect_stderr(errors):
+        messages = io.StringIO()
+        with contextlib.redirect_stderr(messages):
             code = command.run()
         if code:
-            assert code == 2, (code, errors.getvalue())
-            assert 'Traceback' not in errors.getvalue()
-            raise errors.UserError(errors.getvalue())
+            assert code == 2, (code, messages.getvalue())
+            assert 'Traceback' not in messages.getvalue()
+            raise errors.UserError(messages.getvalue())
 
     def run(self, kind: str, rng: random.Random) -> None:
         """Opens a run whose files are damaged, to resume it and for its θ."""

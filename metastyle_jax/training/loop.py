@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from metastyle_jax.core import command_line
-from metastyle_jax.core.devices import sharding
+from metastyle_jax.core.devices import processes, sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, contact_sheet, sources
 from metastyle_jax.storage import checkpoints
@@ -37,7 +37,7 @@ class Fetched(NamedTuple):
     """
 
     batch: batching.MetaBatch
-    given: sharding.Sent
+    given: sharding.PlacedBatch
     data_state: dict[str, Any]
 
 
@@ -119,7 +119,7 @@ class Loop:
                     self._flush(log, done, state)
                 with log.paused():
                     due = config.log.pictures and done % config.log.pictures == 0
-                    if due and sharding.is_first():
+                    if due and processes.is_first():
                         log.picture(done, 'inner_loop', self._sheet(state, batch))
             if done > start:
                 self._keep(done, state, force=True)
@@ -130,10 +130,10 @@ class Loop:
             logging.info('trained %d steps; θ is in %s', done, self._folder)
             return 0
         if number == _FAILED:
-            sharding.agree(0)  # the first has saved
+            processes.agree(0)  # the first has saved
             if isinstance(fetched, UserError):
                 raise fetched
-            sharding.agree(0)  # whoever failed does not come, but tells why and ends the others
+            processes.agree(0)  # whoever failed does not come, but tells why and ends the others
         name = signal.Signals(number).name
         logging.info('%s: stopped after step %d; the same command resumes', name, done)
         return 128 + number
@@ -141,7 +141,7 @@ class Loop:
     def _why_to_stop(self, stop: command_line.Stop, fetched: Fetched | UserError | None) -> int:
         """Number of a signal, `_FAILED` where data cannot be read, else 0; of any process."""
         failed = isinstance(fetched, UserError)
-        return sharding.agree(_FAILED if failed else stop.signal or 0)
+        return processes.agree(_FAILED if failed else stop.signal or 0)
 
     def _flush(self, log: metric_log.Logger | metric_log.Silent, step: int, state: Any) -> None:
         """Writes to the log; where that fails, the steps until then are kept."""
@@ -162,7 +162,7 @@ class Loop:
 
     def _open_log(self, start: int) -> metric_log.Logger | metric_log.Silent:
         """The log, which the first process writes."""
-        if not sharding.is_first():
+        if not processes.is_first():
             return metric_log.Silent()
         return metric_log.Logger(
             self._folder,
@@ -228,7 +228,7 @@ class Loop:
             for index in (batch.inner_index, batch.outer_index)
             for i in np.ravel(index)
         ]
-        kept = sharding.from_first(self._manager.latest_step)  # all processes come here at once
+        kept = processes.from_first(self._manager.latest_step)  # all processes come here at once
         raise UserError(
             f'step {step}: the outer loss is {scalars["outer"]}, the gradient norm '
             f'{scalars["gradient_norm"]}, the norm of θ {scalars["params_norm"]}, on styles '

@@ -13,7 +13,7 @@ from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
 from metastyle_jax.core import allocator, command_line
-from metastyle_jax.core.devices import sharding
+from metastyle_jax.core.devices import processes, sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, sources
 from metastyle_jax.models import norm_predictor, transformer, vgg
@@ -43,7 +43,7 @@ def train(
 ) -> int:
     """Trains until `config.steps`, from the last checkpoint in the folder if there is one.
 
-    Of several processes, `sharding.joined`, the first alone needs the folder: it locks it, and
+    Of several processes, `processes.joined`, the first alone needs the folder: it locks it, and
     writes and reads there; what it restored, all have.
 
     Args:
@@ -60,13 +60,13 @@ def train(
     configuration.check(config)
     devices = sharding.count(config.outer.devices)
     sharding.check_divisible(config.outer.styles, devices)
-    first = sharding.is_first()
+    first = processes.is_first()
     with contextlib.ExitStack() as stack:
         if first:
             stack.enter_context(run_folder.lock(folder))
         contents, styles = open_sources(config)
         theta = starting_point(config, folder) if first else None
-        hidden = sharding.from_first(lambda: norm_predictor.hidden(theta and theta.predictor))
+        hidden = processes.from_first(lambda: norm_predictor.hidden(theta and theta.predictor))
         vgg_params = sharding.replicate(vgg.load(vgg_file), devices)
         batches = stack.enter_context(meta_batches(config, contents, styles))
         _check_same_data(batches)
@@ -83,8 +83,8 @@ def train(
             hidden=hidden,
         )
         restored = _restore(manager, state, batches, config)
-        state = sharding.copy_of_first(restored.state if restored else state)
-        data_state = sharding.from_first(lambda: restored and restored.data_state)
+        state = processes.copy_of_first(restored.state if restored else state)
+        data_state = processes.from_first(lambda: restored and restored.data_state)
         mean = loop.RunningMean()
         if data_state:
             batches.set_state(data_state)
@@ -99,12 +99,12 @@ def train(
 def _check_same_data(batches: batching.Batches) -> None:
     """Raises UserError where another process reads other images, or in another order."""
     own = batches.get_state()
-    first = sharding.from_first(lambda: own)
+    first = processes.from_first(lambda: own)
     differing = sorted(key for key in own if own[key] != first[key])
     if differing:
         told = '; '.join(f'{key}: {first[key]} there, {own[key]} here' for key in differing)
         raise UserError(
-            f'process {sharding.share()[0]} has other data than process 0 ({told}): give all '
+            f'process {processes.share()[0]} has other data than process 0 ({told}): give all '
             'hosts the same images, and see which ones its log calls unreadable'
         )
 
@@ -215,7 +215,7 @@ def meta_batches(config: Any, contents: sources.Source, styles: sources.Source) 
         val_fraction=config.data.val_fraction,
         seed=config.seed,
         workers=config.data.workers,
-        share=sharding.share(),
+        share=processes.share(),
     )
 
 
@@ -270,7 +270,7 @@ def _define_process_flags(values: flags.FlagValues) -> None:
     )
     add.number(
         'heartbeat',
-        sharding.HEARTBEAT,
+        processes.HEARTBEAT,
         'Seconds of silence after which another process counts as lost, and all end.',
     )
 
@@ -281,10 +281,10 @@ def main(values: flags.FlagValues) -> int:
     config, folder = _config(values), run_folder.place(values.workdir)
     place = None
     if values.distributed or values.coordinator or values.processes:
-        place = sharding.Place(
+        place = processes.Place(
             values.coordinator or '', values.processes, values.process, values.heartbeat
         )
-    with sharding.joined(place):
+    with processes.joined(place):
         return train(config, folder, vgg_file=values.vgg)
 
 
@@ -316,4 +316,4 @@ def run() -> int:
         positional='config',
         output='workdir',
     )
-    return sharding.leave(code, stuck=checkpoints.abandoned())
+    return processes.leave(code, stuck=checkpoints.abandoned())

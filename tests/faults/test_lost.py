@@ -1,6 +1,6 @@
 """Processes that die or hang, and runs that go on with other devices: whole with `FAULTS=full`.
 
-The tests of one step of this are in tests/core/test_processes.py.
+The tests of one step of this are in tests/core/devices/test_processes.py.
 """
 
 import os

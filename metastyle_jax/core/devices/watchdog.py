@@ -1,7 +1,7 @@
-"""Several processes that end together: when one fails, dies or hangs, the others say so and end.
+"""Ends all processes of a run together when one of them fails, dies or hangs.
 
-JAX has heartbeats too, but they end a process without a word on who is missing, and a failure in
-one process would leave the others waiting for it.
+JAX has heartbeats too, but they end a process without saying which other process is missing, and
+they do not notice a failure inside a process, so that the others would wait for it.
 """
 
 import contextlib
@@ -11,23 +11,27 @@ import queue
 import sys
 import threading
 import time
-from typing import Any, NoReturn
+from typing import Any
 
-EXIT_LOST = 75  # another process was lost: the same command may well succeed
+from metastyle_jax.core import files
+
+EXIT_LOST = 75  # another process was lost: the same command may well succeed if started again
+
+# Keys in the store: how the run ended, the first process's counter, and all other counters.
 _END, _FIRST, _OTHERS = (f'metastyle/{name}' for name in ('end', 'first', 'others'))
 
 
 class Watch:
-    """A thread that ends this process when another one fails, dies or hangs.
+    """Background threads that end this process when another one fails, dies or hangs.
 
-    Each process counts up in a store that they share, once a second or so. The first process
-    reads the counters of all others, the others read its own.
+    Each process increases its own counter in a shared store, about once a second. The first
+    process reads the counters of all others; each other process reads the first one's.
 
     Args:
-        store: the client of JAX's coordinator, which lives in the first process.
-        process: number of this process.
-        processes: how many there are.
-        patience: seconds after which a counter that stands still means a lost process.
+        store: client of JAX's coordinator, which runs in the first process.
+        process: index of this process.
+        processes: number of processes.
+        patience: seconds without a change of its counter after which a process counts as lost.
     """
 
     def __init__(self, store: Any, process: int, processes: int, *, patience: float) -> None:
@@ -38,85 +42,111 @@ class Watch:
         self._others = range(1, processes) if process == 0 else range(1)
         self._done = threading.Event()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, daemon=True, name='watch')
-        # Where process 0 hangs, so does who asks it: that is a thread of its own.
+        self._watching = threading.Thread(target=self._watch, daemon=True, name='watch')
+        # A request to the store hangs if process 0 hangs. With a thread of its own for requests,
+        # the other thread can notice that no answer comes.
         self._asking = threading.Thread(target=self._ask, daemon=True, name='watch asks')
-        for thread in (self._thread, self._asking):
+        for thread in (self._watching, self._asking):
             thread.start()
 
     def tell(self, text: str, *, code: int) -> None:
-        """Lets the other processes end with a message and exit code, while this one waits."""
+        """Makes the other processes end with a message and an exit code; this one goes on."""
         self._done.set()
         self._publish(f'process {self._process} ended: {" ".join(text.split())}', code)
 
     def wait(self) -> None:
-        """Waits for as long as it takes to find out that another process is lost."""
-        self._thread.join(self._patience + 5 * self._pause)
+        """Waits as long as the watch may need to find out that another process is lost."""
+        self._watching.join(self._patience + 5 * self._pause)
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the threads."""
         self._done.set()
-        self._thread.join()
+        self._watching.join()
         self._asking.join(self._patience)
 
     def _publish(self, text: str, code: int) -> None:
-        """Writes the end of the run where the others look; the first to do so is right."""
-        with contextlib.suppress(Exception):  # no store any more: the others see that too
+        """Writes the reason for the end into the store; the first process to do so wins."""
+        with contextlib.suppress(Exception):  # if the store is gone, the others notice that too
             self._store.key_value_set(_END, json.dumps([text, code]))
-        time.sleep(3 * self._pause)  # the store may go with this process
+        # The store lives in process 0. If this is process 0, the others need time to read it.
+        time.sleep(3 * self._pause)
 
-    def _run(self) -> None:
-        seen = {other: ('', time.monotonic()) for other in self._others}
-        heard = time.monotonic()
+    def _watch(self) -> None:
+        """Ends the process if a counter stands still, a reason is published, or no answer comes."""
+        last_change = {other: ('', time.monotonic()) for other in self._others}
+        last_answer = time.monotonic()
         while not self._done.is_set():
             try:
                 answer = self._answers.get(timeout=self._pause)
             except queue.Empty:
-                silent = time.monotonic() - heard
-                if silent > self._patience + self._pause and not self._done.is_set():
+                silent = time.monotonic() - last_answer
+                if silent > self._patience + self._pause:
                     self._end(f'process 0 was lost: no answer for {silent:.0f} s', EXIT_LOST)
                 continue
             if isinstance(answer, Exception):
-                if not self._done.is_set():
-                    line = str(answer).strip().splitlines()[0]
-                    self._end(f'process 0 was lost: it does not answer ({line})', EXIT_LOST)
+                reason = files.first_line(answer)
+                self._end(f'process 0 was lost: it does not answer ({reason})', EXIT_LOST)
                 return
-            ended, found = answer
-            now = heard = time.monotonic()
-            for other, (counter, since) in seen.items():
-                if found.get(other, '') != counter:
-                    seen[other] = (found.get(other, ''), now)
-                elif now - since > self._patience and not ended:
-                    ended = [f'process {other} was lost: silent for {now - since:.0f} s', EXIT_LOST]
-                    self._publish(*ended)
-            if ended and not self._done.is_set():
+            ended, counters = answer
+            last_answer = time.monotonic()
+            silent_process = self._silent_process(counters, last_change)
+            if silent_process and not ended:
+                process, seconds = silent_process
+                ended = [f'process {process} was lost: silent for {seconds:.0f} s', EXIT_LOST]
+                self._publish(*ended)
+            if ended:
                 self._end(*ended)
 
+    def _silent_process(
+        self, counters: dict[int, str], last_change: dict[int, tuple[str, float]]
+    ) -> tuple[int, float] | None:
+        """A process that has been silent for too long and for how many seconds; None if all count.
+
+        Args:
+            counters: the newest counter of each process that has one.
+            last_change: the counter of each process and when it changed last; this is updated.
+        """
+        now = time.monotonic()
+        for process, (counter, since) in last_change.items():
+            newest = counters.get(process, '')
+            if newest != counter:
+                last_change[process] = (newest, now)
+            elif now - since > self._patience:
+                return process, now - since
+        return None
+
     def _ask(self) -> None:
-        """Puts what `_exchange` finds, once each pause, and at last the error that ends it."""
+        """Queues the answer of the store after each pause; a final error ends this thread."""
         tick = 0
         while not self._done.wait(self._pause):
             tick += 1
             try:
                 self._answers.put(self._exchange(tick))
-            except Exception as error:  # of whatever kind
+            except Exception as error:  # the client's error classes are not public
                 self._answers.put(error)
                 return
 
     def _exchange(self, tick: int) -> tuple[list | None, dict[int, str]]:
-        """Counts up; returns how the run ended, if it did, and the counters of other processes."""
+        """Writes this process's counter and reads the others.
+
+        Returns:
+            The published reason and exit code, or None; and the counter of each other process.
+        """
         own, others = (_FIRST, _OTHERS) if self._process == 0 else (_OTHERS, _FIRST)
         self._store.key_value_set(f'{own}/{self._process}', str(tick), allow_overwrite=True)
-        ended = self._store.key_value_dir_get('metastyle')
+        entries = self._store.key_value_dir_get('metastyle')
         counters = self._store.key_value_dir_get(others)
-        end = next((json.loads(value) for key, value in ended if key == _END), None)
-        return end, {int(key.rpartition('/')[2]): value for key, value in counters}
+        ended = next((json.loads(value) for key, value in entries if key == _END), None)
+        return ended, {int(key.rpartition('/')[2]): value for key, value in counters}
 
-    def _end(self, text: str, code: int) -> NoReturn:
-        """Ends the process, whatever its main thread waits for."""
+    def _end(self, text: str, code: int) -> None:
+        """Ends the process, whatever its main thread waits for, unless this watch was closed."""
+        if self._done.is_set():
+            return
         advice = '; the last checkpoint is whole, and the same command resumes'
         print(f'metastyle: {text}{advice if code == EXIT_LOST else ""}', file=sys.stderr)
         sys.stderr.flush()
-        if self._process == 0:  # the store ends with it, and JAX aborts who still needs that
+        if self._process == 0:
+            # The store ends with this process, and JAX aborts every process that still asks it.
             time.sleep(5 * self._pause)
         os._exit(code)
