@@ -14,7 +14,7 @@ Hardware and result: `:large` took one NVIDIA H100 and 16 cores 5 min 15 s at 25
     others two CPU cores (Intel Xeon, Sapphire Rapids; 2026-11-24 to 26) 9, 44, 85, 43 and 11
     minutes, other programs beside them for a good part, of which the third and the fourth hold
     4.5 GB. The third had 1,590 steps more than here, at about half its rate. Curves on held-out
-    styles: docs/EVALUATION.md. `:tiny` finishes within two minutes; it takes the sample pictures of
+    styles: docs/evaluation.md. `:tiny` finishes within two minutes; it takes the sample pictures of
     the pip packages.
 """
 

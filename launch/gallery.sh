@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pictures of docs/GALLERY.md, with the commands shown there, in runs/gallery, and copies
+# Makes the pictures of docs/gallery.md, with the commands shown there, in runs/gallery, and copies
 # them to docs/gallery. Usage:
 #   bash launch/gallery.sh
 set -euo pipefail

@@ -15,7 +15,7 @@ from metastyle_jax.core import types
 from metastyle_jax.models import norm_predictor, transformer
 from metastyle_jax.storage import checkpoints, hub, run_folder, tensor_files
 
-SHIPPED = pathlib.Path(__file__).parents[1] / 'theta.safetensors'  # see docs/MODEL_CARD.md
+SHIPPED = pathlib.Path(__file__).parents[1] / 'theta.safetensors'  # see docs/model_card.md
 _FORMAT = tensor_files.Format(
     name='metastyle_jax.theta',
     version=1,
