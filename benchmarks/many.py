@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax.adaptation import adapt_folder, style_image
+from metastyle_jax.adaptation import style_image
+from metastyle_jax.adaptation.config import STYLES_AT_ONCE
 from metastyle_jax.core import allocator
 from metastyle_jax.data import image_files, sources
 from metastyle_jax.models import perceptual_loss, transformer, vgg
@@ -59,7 +60,7 @@ def main() -> None:
     source = sources.open_source(options.style, kind='style')
     photographs = sources.open_source(options.content, kind='content')
     order = np.random.default_rng(0).permutation(len(source)).tolist()
-    group = adapt_folder.AT_ONCE
+    group = STYLES_AT_ONCE
     chosen, rest = order[:group], order[group : group * (1 + options.groups)]
     contents = jnp.asarray(
         np.stack([

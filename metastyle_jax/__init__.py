@@ -14,6 +14,7 @@ from metastyle_jax._version import __version__
 # Public name: module that defines it. Imported on first use, so that a command loads only what it
 # needs.
 _MODULES = {
+    'AdaptConfig': 'adaptation.config',
     'Inner': 'meta',
     'Meta': 'meta',
     'MetaGradient': 'meta',
@@ -37,6 +38,7 @@ _MODULES = {
 }
 
 __all__ = [
+    'AdaptConfig',
     'Inner',
     'Meta',
     'MetaGradient',

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import metastyle_jax
-from metastyle_jax.adaptation import adaptation_step, style_image
+from metastyle_jax.adaptation import style_image
+from metastyle_jax.adaptation.config import RATES
 from metastyle_jax.baselines import johnson
 from metastyle_jax.data import image_files, sources
 from metastyle_jax.models import perceptual_loss, transformer, vgg
@@ -54,7 +55,7 @@ def found():
 def test_it_adapts_by_default_and_faster_than_a_random_start(theta, found):
     assert found.theta_sha256 == theta.fingerprint
     same = {
-        'rate': adaptation_step.RATES['theta']['all'],
+        'rate': RATES['theta']['all'],
         'schedule': 'falling',
     }  # and compiled once for both
     other = johnson.train(PAINTING, **OPTIONS, **same)

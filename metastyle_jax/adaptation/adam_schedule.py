@@ -5,10 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax.core.errors import UserError
+from metastyle_jax.adaptation import config
+from metastyle_jax.core import checks
 from metastyle_jax.core.types import Array
-
-SCHEDULES = ('falling', 'constant')
 
 
 def momentum(step: Array) -> Array:
@@ -39,10 +38,9 @@ def adam(rate: Any, schedule: str) -> optax.GradientTransformation:
     Raises:
         UserError: unknown name.
     """
+    checks.one_of('schedule', schedule, config.SCHEDULES)
     if schedule == 'constant':
         return optax.adam(rate)
-    if schedule == 'falling':
-        return optax.inject_hyperparams(optax.adam)(
-            learning_rate=lambda step: rate * warm_and_fall(step), b1=momentum
-        )
-    raise UserError(f'schedule {schedule!r}: it must be one of {", ".join(SCHEDULES)}')
+    return optax.inject_hyperparams(optax.adam)(
+        learning_rate=lambda step: rate * warm_and_fall(step), b1=momentum
+    )

@@ -4,9 +4,6 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
 
 import functools
-import math
-import numbers
-import os
 from typing import Any, NamedTuple
 
 import jax
@@ -20,17 +17,8 @@ from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.meta import inner_optimizers
-from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg
-from metastyle_jax.storage import theta_files
+from metastyle_jax.models import perceptual_loss, transformer, vgg
 
-# Of Adam, by where adaptation begins and what is adapted. Norms that fit already are lost in steps
-# that are right from θ itself.
-RATES = {
-    'predicted': {'all': 2e-4, 'norm': 4e-4},
-    'theta': {'all': 1.5e-3, 'norm': 1.5e-3},
-}
-BEGIN = ('predicted', 'theta')
-MOST = 1024  # photographs a step
 # Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
 # largest where they are all that moves.
 NORM_FACTORS = {'all': 10.0, 'norm': 60.0}
@@ -117,53 +105,6 @@ class Plan(NamedTuple):
     norm_factor: float
 
 
-def learned(theta: theta_files.Theta, *, steps: int | None = None) -> Learned | None:
-    """The inner loop of a θ that was trained with learned rates, else None.
-
-    Args:
-        theta: of `theta_files.load_theta`.
-        steps: T; None for as many as it was trained for.
-    """
-    if theta.rates is None:
-        return None
-    inner = theta.settings.get('inner', {})
-    loop = InnerLoop(**{name: inner[name] for name in InnerLoop._fields if name in inner})
-    if steps is not None:
-        loop = loop._replace(steps=steps)
-    return Learned(loop, theta.rates) if loop.steps else None
-
-
-def begin(theta: theta_files.Theta, grams: tuple[Array, ...], where: str) -> Params:
-    """Where adaptation to a style begins.
-
-    Args:
-        theta: of `theta_files.load_theta`.
-        grams: L arrays `[C, C]` of the style image.
-        where: 'predicted' for θ with the norms that its predictor gives, if it has one; 'theta' for
-            θ itself.
-
-    Returns:
-        Parameters of the transformer.
-
-    Raises:
-        UserError: the predictor is of another loss network.
-    """
-    if where == 'theta' or theta.predictor is None:
-        return theta.params
-    found, known = norm_predictor.describe(grams).shape[-1], len(theta.predictor.kernel)
-    if found != known:
-        raise UserError(
-            f'the predictor of this θ reads {known} numbers, and this loss network gives {found}: '
-            "choose the loss network that θ was trained with, or begin='theta'"
-        )
-    return norm_predictor.begin(theta.params, theta.predictor, grams)
-
-
-def rate_from(theta: theta_files.Theta, where: str, params: str) -> float:
-    """Adam's rate where none is given, for what `begin` begins with."""
-    return RATES['theta' if theta.predictor is None else where][params]
-
-
 def start(
     theta: Params, params: str, inner: Learned | None = None, *, schedule: str = 'falling'
 ) -> tuple[State, Fixed, Plan]:
@@ -196,92 +137,12 @@ def start(
     return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
 
 
-def settle(
-    settings: dict[str, Any], theta: str | os.PathLike | theta_files.Theta | None
-) -> tuple[dict[str, Any], theta_files.Theta]:
-    """Checks the settings of an adaptation, reads θ, and fills in the rate.
-
-    Args:
-        settings: arguments of `adapt.adapt`.
-        theta: what to adapt, or where it is, see `theta_files.load_theta`.
-
-    Returns:
-        The settings, and θ.
-
-    Raises:
-        UserError: a value or θ is not usable, or θ has no inner loop that is asked for.
-    """
-    settings = check_settings(settings)
-    if not isinstance(theta, theta_files.Theta):
-        theta = theta_files.load_theta(theta)
-    transformer.check(theta.params)
-    if settings['inner_steps'] and theta.rates is None:
-        raise UserError(
-            f'inner_steps={settings["inner_steps"]}: this θ has no learned rates, leave it out'
-        )
-    if settings['rate'] is None:
-        settings['rate'] = rate_from(theta, settings['begin'], settings['params'])
-    return settings, theta
-
-
-def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Checks that an adaptation can work with some settings.
-
-    Args:
-        settings: arguments of `adapt.adapt`.
-
-    Returns:
-        The same, numbers of NumPy as Python's, so that JSON holds them.
-
-    Raises:
-        UserError: a value is not usable.
-    """
-    transformer.adapted(settings['params'])
-    adam_schedule.adam(1.0, settings['schedule'])
-    if settings['begin'] not in BEGIN:
-        raise UserError(f'begin={settings["begin"]!r}: it must be one of {", ".join(BEGIN)}')
-    least_of = {'steps': 1, 'inner_steps': 0, 'batch': 1, 'size': 16, 'style_size': 16}
-    for name, least in least_of.items():
-        value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-            raise UserError(f'{name}={value!r}: it must be a whole number of at least {least}')
-    if settings['batch'] > MOST:
-        raise UserError(f'batch={settings["batch"]}: it must be at most {MOST}')
-    if settings['inner_steps'] > settings['steps']:
-        raise UserError(
-            f'inner_steps={settings["inner_steps"]} is more than steps={settings["steps"]}, of '
-            'which they are the first'
-        )
-    rate = settings['rate']
-    if rate is not None and not (_is_number(rate) and rate > 0):
-        raise UserError(f'rate={rate!r}: it must be a number above zero')
-    for name in ('content_weight', 'style_weight'):
-        value = settings[name]
-        if not (_is_number(value) and value >= 0):
-            raise UserError(f'{name}={value!r}: it must be a number, not below zero')
-    batching.check_seed(settings['seed'])
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in settings.items()
-    }
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number may exceed all floats
-        return False
-
-
 def check_finite(loss: perceptual_loss.Loss, step: int, weights: Weights) -> None:
     """Raises UserError when adaptation has diverged."""
     if not np.isfinite(loss.total):
         raise UserError(
-            f'the loss is {loss.total} at step {step + 1}: lower --rate (it is {weights.rate}) '
-            f'or --style_weight (it is {weights.style})'
+            f'the loss is {loss.total} at step {step + 1}: lower rate={weights.rate} or '
+            f'style_weight={weights.style}'
         )
 
 

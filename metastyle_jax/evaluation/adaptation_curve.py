@@ -1,6 +1,5 @@
 """A trial: one initialization is adapted to one style, and losses are taken on the way."""
 
-import dataclasses
 import functools
 import itertools
 import time
@@ -11,53 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.adaptation import adaptation_step
+from metastyle_jax.adaptation import adaptation_start, adaptation_step
+from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import trees
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, sources
-from metastyle_jax.models import perceptual_loss, transformer
+from metastyle_jax.models import transformer
 from metastyle_jax.storage import theta_files
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to evaluate.
-
-    Attributes:
-        steps: of adaptation.
-        random_steps: of the random initialization, which needs more of them.
-        rate: of Adam, see `adapt.adapt`; the random initialization has `johnson.RATE`.
-        begin: 'predicted' or 'theta', where adaptation begins, see `adaptation_step.begin`.
-        inner_steps: how many steps are of the learned inner loop of a θ that has one.
-        schedule: of the rate, as in `adapt`; the random initialization has 'constant'.
-        batch: photographs a step.
-        size: pixels of the sides of photographs.
-        style_size: style images get the area of a square of this side.
-        params: 'all' or 'norm', what is adapted; of the random initialization always all.
-        pool: crops that are kept on the device, for batches drawn from them; 0: batches are read
-            step by step.
-        gatys: iterations of L-BFGS on one of the held-out contents; 0 for none.
-        matching: whether to compare with an any-style network, without adaptation.
-        quality: whether to compare outputs with their contents by LPIPS and SSIM.
-        seed: of the batches, and of the random initialization.
-    """
-
-    steps: int = 200
-    random_steps: int = 200
-    rate: float | None = None
-    begin: str = 'predicted'
-    inner_steps: int = 0
-    schedule: str = 'falling'
-    batch: int = 4
-    size: int = 256
-    style_size: int = 512
-    params: str = 'all'
-    pool: int = 0
-    gatys: int = 0
-    matching: bool = False
-    quality: bool = True
-    seed: int = 0
 
 
 class Curve(NamedTuple):
@@ -113,13 +73,6 @@ def milestones(steps: int) -> list[int]:
     return sorted(step for step in found if step <= steps)
 
 
-def rate_of(theta: theta_files.Theta, settings: Settings) -> float:
-    """Adam's rate for an initialization."""
-    if settings.rate is not None:
-        return settings.rate
-    return adaptation_step.rate_from(theta, settings.begin, settings.params)
-
-
 def read_pool(contents: sources.Source, *, count: int, size: int, seed: int) -> Pool:
     """Crops contents as `batching.content_batches` does, and puts them on the device.
 
@@ -144,7 +97,7 @@ def adaptation_curve(
     batches: Batches,
     held_out: np.ndarray,
     *,
-    settings: Settings,
+    config: AdaptConfig,
     keep: Sequence[int] = (),
     rolled: bool | None = None,
 ) -> tuple[Curve, Outputs]:
@@ -156,7 +109,7 @@ def adaptation_curve(
         vgg_params: weights of the loss network.
         batches: of `[N, H, W, 3] uint8`, or a pool to draw them from.
         held_out: `[M, H, W, 3] uint8`, contents that no batch holds.
-        settings: see `Settings`.
+        config: settings of the adaptation.
         keep: steps at which to keep outputs; they are in the curve too.
         rolled: whether all steps between two milestones are one program, which takes a pool;
             None: with a pool, unless this is a CPU, whose loops are slow.
@@ -167,22 +120,20 @@ def adaptation_curve(
     Raises:
         UserError: the loss is not finite.
     """
-    weights = adaptation_step.Weights(
-        rate_of(theta, settings), perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT
-    )
-    inner = adaptation_step.learned(theta, steps=settings.inner_steps)
-    start = adaptation_step.begin(theta, grams, settings.begin)
+    weights = adaptation_start.step_weights(config, theta)
+    inner = adaptation_start.learned_inner_loop(theta, steps=config.inner_steps)
+    start = adaptation_start.start_params(theta, grams, config.begin)
     state, fixed, plan = adaptation_step.start(
-        start, settings.params, inner, schedule=settings.schedule
+        start, config.params, inner, schedule=config.schedule
     )
     rest = _Rest(fixed, vgg_params, grams, weights)
     if rolled is None:
         rolled = isinstance(batches, Pool) and jax.default_backend() != 'cpu'
-    shape = (settings.batch, *held_out.shape[1:])
+    shape = (config.batch, *held_out.shape[1:])
     advance = (_rolled if rolled else _one_by_one)(state, batches, rest, plan=plan, shape=shape)
     contents = jnp.asarray(batching.as_float(held_out))
     curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
-    wanted = sorted({*milestones(settings.steps), *(s for s in keep if s <= settings.steps)})
+    wanted = sorted({*milestones(config.steps), *(s for s in keep if s <= config.steps)})
     for step, following in itertools.zip_longest(wanted, wanted[1:]):
         params = trees.combine(theta.params, state.fast, fixed.slow)
         loss = jax.device_get(loss_of(params, vgg_params, contents, grams, weights))
@@ -190,7 +141,7 @@ def adaptation_curve(
         for name, value in zip(Curve._fields, values, strict=True):
             getattr(curve, name).append(value)
         if not np.isfinite(loss.total):
-            raise UserError(f'the loss is {loss.total} at step {step}: lower --rate')
+            raise UserError(f'the loss is {loss.total} at step {step}: lower rate={weights.rate}')
         if step in keep:
             outputs[step] = np.asarray(apply(params, contents))
         if following is not None:

@@ -6,7 +6,7 @@ Where the painting was given a photograph's colours, it is not known what was be
 import numpy as np
 from absl import flags, logging
 
-from metastyle_jax.adaptation import adaptation_step, style_image
+from metastyle_jax.adaptation import adaptation_start, style_image
 from metastyle_jax.core import command_line
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import contact_sheet, image_files
@@ -73,7 +73,7 @@ def _before(
         return style._replace(params={}, adapted='norm')
     picture, _, _ = style_image.read(painting, style.settings['style_size'])
     grams = style_image.grams(vgg.load(vgg_file), picture)
-    begun = tensor_files.flatten(adaptation_step.begin(theta, grams, where))
+    begun = tensor_files.flatten(adaptation_start.start_params(theta, grams, where))
     is_norm = transformer.adapted('norm')
     norms = {name: leaf for name, leaf in begun.items() if is_norm(name)}
     return style._replace(params=norms, adapted='norm')

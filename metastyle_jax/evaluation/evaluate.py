@@ -6,27 +6,30 @@ al.: one network trained for one style. Gatys et al. optimize the pixels of the 
 """
 
 import contextlib
-import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.adaptation import style_image
-from metastyle_jax.baselines import feature_matching, gatys, johnson
+from metastyle_jax.adaptation import adaptation_start, style_image
+from metastyle_jax.adaptation.config import AdaptConfig
+from metastyle_jax.baselines import feature_matching, gatys
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, image_files, sources
 from metastyle_jax.evaluation import adaptation_curve, lpips_ssim, results_folder
+from metastyle_jax.evaluation.config import EvaluationConfig
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import tensor_files, theta_files
 
 RANDOM = 'random'
+_NAME = r'[\w.+-]+'
 
 
 def open_held_out(
@@ -48,7 +51,7 @@ def open_held_out(
     """
     if not 0 < count < len(contents):
         raise UserError(
-            f'--contents={count} of {len(contents)} photographs: at least one must be set aside, '
+            f'held_out={count} of {len(contents)} photographs: at least one must be set aside, '
             'and at least one must remain to adapt on'
         )
     chosen = np.random.default_rng(seed).permutation(len(contents))[:count]
@@ -62,7 +65,7 @@ class _Means(NamedTuple):
 
     Attributes:
         starts: initializations by name.
-        settings: see `adaptation_curve.Settings`.
+        config: settings of the evaluation.
         vgg_params: weights of the loss network.
         rest: photographs to adapt on.
         squares: `[M, H, W, 3] uint8`, those that were set aside.
@@ -72,7 +75,7 @@ class _Means(NamedTuple):
     """
 
     starts: dict[str, theta_files.Theta]
-    settings: adaptation_curve.Settings
+    config: EvaluationConfig
     vgg_params: Params
     rest: sources.Source
     squares: np.ndarray
@@ -88,20 +91,20 @@ def evaluate(
     *,
     held_out: int,
     styles: int,
-    settings: adaptation_curve.Settings,
+    config: EvaluationConfig,
     folder: pathlib.Path,
     vgg_params: Params,
 ) -> dict[str, Any]:
     """Evaluates initializations; writes results after each style, and goes on from them.
 
     Args:
-        starts: initializations by name; `RANDOM` takes `settings.random_steps`.
+        starts: initializations by name; `RANDOM` takes `config.random_steps`.
         contents: photographs.
         paintings: style images.
         held_out: photographs that are set aside to take losses on.
         styles: style images to take, chosen by the seed; 0 for all. Those that the folder holds
             are not measured again.
-        settings: see `adaptation_curve.Settings`.
+        config: settings of the evaluation.
         folder: for what `results_folder.Record` writes.
         vgg_params: weights of the loss network.
 
@@ -113,22 +116,22 @@ def evaluate(
             evaluation, a θ lacks the inner loop that is asked for, or adaptation diverges.
     """
     for name, theta in starts.items():
-        if settings.inner_steps and name != RANDOM and theta.rates is None:
+        if config.adapt.inner_steps and name != RANDOM and theta.rates is None:
             raise UserError(
-                f'inner_steps={settings.inner_steps}: the θ {name!r} has no learned rates, leave '
-                'it out'
+                f'inner_steps={config.adapt.inner_steps}: the θ {name!r} has no learned rates, '
+                'leave it out'
             )
-    facts = _facts(starts, contents, paintings, held_out, settings)
+    facts = _facts(starts, contents, paintings, held_out, config)
     found = results_folder.Record(folder, {**facts, 'vgg': vgg.digest(vgg_params)})
-    order = np.random.default_rng(settings.seed).permutation(len(paintings))
+    order = np.random.default_rng(config.adapt.seed).permutation(len(paintings))
     chosen = [int(i) for i in order[: styles or len(order)]]
     missing = [i for i in chosen if paintings.name(i) not in found]
     if not missing:
         return found.results
-    means = _prepare(starts, contents, held_out, settings, vgg_params)
+    means = _prepare(starts, contents, held_out, config, vgg_params)
     for index in progress_bar.show(missing, description='evaluating', unit='style'):
-        painting = batching.as_float(paintings.decode(index, settings.style_size))
-        painting = style_image.fit(painting, settings.style_size)
+        painting = batching.as_float(paintings.decode(index, config.adapt.style_size))
+        painting = style_image.fit(painting, config.adapt.style_size)
         entry, outputs = _measure(means, painting)
         found.add({'name': paintings.name(index), **entry}, painting, outputs, means.squares)
     return found.results
@@ -139,18 +142,18 @@ def _facts(
     contents: sources.Source,
     paintings: sources.Source,
     held_out: int,
-    settings: adaptation_curve.Settings,
+    config: EvaluationConfig,
 ) -> dict[str, Any]:
     """What tells an evaluation from others, as JSON has it."""
     return {
-        'settings': dataclasses.asdict(settings),
+        'settings': config.to_record(),
         'thetas': {name: theta.fingerprint for name, theta in starts.items()},
         'with': {
             name: tensor_files.fingerprint((theta.predictor, theta.rates))[:16]
             for name, theta in starts.items()
         },
         'rates': {
-            name: adaptation_curve.rate_of(theta, _settings_of(name, settings))
+            name: adaptation_start.learning_rate(_config_of(name, config), theta)
             for name, theta in starts.items()
         },
         'device': jax.devices()[0].device_kind,
@@ -159,39 +162,30 @@ def _facts(
     }
 
 
-def _settings_of(name: str, settings: adaptation_curve.Settings) -> adaptation_curve.Settings:
-    """The settings of one initialization: from random weights as Johnson et al."""
-    if name != RANDOM:
-        return settings
-    return dataclasses.replace(
-        settings,
-        steps=settings.random_steps,
-        rate=johnson.RATE,
-        schedule='constant',
-        params='all',
-        inner_steps=0,
-    )
+def _config_of(name: str, config: EvaluationConfig) -> AdaptConfig:
+    """The settings of the adaptation of one initialization."""
+    return config.for_random() if name == RANDOM else config.adapt
 
 
 def _prepare(
     starts: dict[str, theta_files.Theta],
     contents: sources.Source,
     held_out: int,
-    settings: adaptation_curve.Settings,
+    config: EvaluationConfig,
     vgg_params: Params,
 ) -> _Means:
-    """Sets contents aside, and loads what the settings ask for."""
-    aside = functools.partial(open_held_out, contents, count=held_out, seed=settings.seed)
-    rest, squares = aside(size=settings.size)
+    """Sets contents aside, and loads what the config ask for."""
+    aside = functools.partial(open_held_out, contents, count=held_out, seed=config.adapt.seed)
+    rest, squares = aside(size=config.adapt.size)
     pool = matcher = None
-    if settings.pool:
+    if config.pool:
         pool = adaptation_curve.read_pool(
-            rest, count=settings.pool, size=settings.size, seed=settings.seed
+            rest, count=config.pool, size=config.adapt.size, seed=config.adapt.seed
         )
-    if settings.matching:
+    if config.matching:
         matcher = feature_matching.load(), aside(size=feature_matching.SIDE)[1]
-    judge = lpips_ssim.load() if settings.quality else None
-    return _Means(starts, settings, vgg_params, rest, squares, pool, judge, matcher)
+    judge = lpips_ssim.load() if config.quality else None
+    return _Means(starts, config, vgg_params, rest, squares, pool, judge, matcher)
 
 
 @contextlib.contextmanager
@@ -200,9 +194,9 @@ def _batches(means: _Means) -> Iterator[adaptation_curve.Batches]:
     if means.pool is not None:
         yield means.pool
         return
-    settings = means.settings
+    config = means.config
     with batching.content_batches(
-        means.rest, batch=settings.batch, size=settings.size, seed=settings.seed
+        means.rest, batch=config.adapt.batch, size=config.adapt.size, seed=config.adapt.seed
     ) as batches:
         yield batches
 
@@ -211,17 +205,17 @@ def _measure(
     means: _Means, painting: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, dict[int, np.ndarray]]]:
     """What `results.json` says of one style, and outputs of each initialization by step."""
-    settings = means.settings
+    config = means.config
     grams = style_image.grams(means.vgg_params, painting)
-    shown = {0, min(50, settings.steps), settings.steps}
+    shown = {0, min(50, config.adapt.steps), config.adapt.steps}
     entry: dict[str, Any] = {'curves': {}}
     made: dict[str, adaptation_curve.Outputs] = {}
     for name, theta in means.starts.items():
-        own = _settings_of(name, settings)
+        own = _config_of(name, config)
         with _batches(means) as batches:
             curve, made[name] = adaptation_curve.adaptation_curve(
                 theta, grams, means.vgg_params, batches, means.squares,
-                settings=own, keep=sorted({*shown, own.steps}),
+                config=own, keep=sorted({*shown, own.steps}),
             )  # fmt: skip
         entry['curves'][name] = curve._asdict()
         if means.judge is not None:
@@ -233,12 +227,12 @@ def _measure(
             }
     if means.matcher is not None:
         engine, large = means.matcher
-        outputs = feature_matching.stylize(engine, large, painting, size=settings.size)
+        outputs = feature_matching.stylize(engine, large, painting, size=config.adapt.size)
         loss = _picture_loss(outputs, means.vgg_params, batching.as_float(means.squares), grams)
         entry['matching'] = {part: float(getattr(loss, part)) for part in perceptual_loss.PARTS}
-    if settings.gatys:
+    if config.gatys:
         params = made[next(iter(means.starts))].params
-        entry['gatys'] = _gatys(means.squares[0], grams, means.vgg_params, params, settings)
+        entry['gatys'] = _gatys(means.squares[0], grams, means.vgg_params, params, config)
     return entry, {name: outputs.by_step for name, outputs in made.items()}
 
 
@@ -256,14 +250,35 @@ def _gatys(
     grams: tuple[Array, ...],
     vgg_params: Params,
     params: Params,
-    settings: adaptation_curve.Settings,
+    config: EvaluationConfig,
 ) -> dict[str, Any]:
     """Losses and seconds of L-BFGS on one content, from three starts."""
     pixels = batching.as_float(content)
     adapted = np.asarray(adaptation_curve.apply(params, jnp.asarray(pixels)[None])[0])
-    noise = np.random.default_rng(settings.seed).uniform(size=pixels.shape).astype(np.float32)
+    noise = np.random.default_rng(config.adapt.seed).uniform(size=pixels.shape).astype(np.float32)
     found = {}
     for name, start in {'content': pixels, 'noise': noise, 'adapted': adapted}.items():
-        result = gatys.optimize(pixels, grams, vgg_params, start=start, iterations=settings.gatys)
+        result = gatys.optimize(pixels, grams, vgg_params, start=start, iterations=config.gatys)
         found[name] = {'losses': result.losses.tolist(), 'seconds': result.seconds.tolist()}
     return found
+
+
+def parse_thetas(words: Sequence[str]) -> dict[str, theta_files.Theta]:
+    """Reads initializations from `[NAME=]PATH` words, by name.
+
+    Raises:
+        UserError: a name occurs twice or is taken, or a file is not usable.
+    """
+    thetas: dict[str, theta_files.Theta] = {}
+    for word in words:
+        given = re.fullmatch(f'({_NAME})=(.+)', word)  # a path may hold '=' too
+        name, path = given.groups() if given else (pathlib.PurePath(word).stem, word)
+        if not re.fullmatch(_NAME, name):
+            raise UserError(
+                f'theta={word}: {name!r} is no name: write NAME=PATH, the name of letters, '
+                'digits, . _ + and -'
+            )
+        if name in thetas or name == RANDOM:
+            raise UserError(f'theta={word}: the name {name!r} is taken; write NAME={path}')
+        thetas[name] = theta_files.load_theta(path)
+    return thetas

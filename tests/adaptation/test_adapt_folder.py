@@ -15,7 +15,7 @@ import safetensors
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax.adaptation import adapt_folder, adaptation_step, batched_step
+from metastyle_jax.adaptation import adapt_folder, adaptation_step, batched_step, style_group
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import perceptual_loss, transformer, vgg
@@ -225,7 +225,7 @@ def test_a_stopped_library_goes_on_and_ends_as_one_that_was_not(theta, paintings
     assert found.entries == whole.entries
     for key, leaf in whole.params.items():
         np.testing.assert_allclose(found.params[key], leaf, atol=1e-6)
-    with pytest.raises(UserError, match='steps was 2, is 3.*another --out.*--overwrite'):
+    with pytest.raises(UserError, match='steps was 2, is 3.*file with out=.*overwrite=True'):
         adapt_folder.adapt_many(paintings, theta, out=out, **{**FAST, 'steps': 3})
     for folder in ('one', 'two'):  # photographs of one name, and of other colours
         (tmp_path / folder).mkdir()
@@ -269,10 +269,12 @@ def test_styles_that_diverge_are_named_and_leave_the_others(theta):
     made = make_library(['a', 'b', 'c'])
     made.params[NORMS[1]][1] = np.nan
     loss = perceptual_loss.Loss(*(np.zeros(3) for _ in range(4)))
-    chosen = [adapt_folder._Painting(name, '00', ()) for name in 'abc']
+    chosen = [style_group.StyleImage(name, '00', ()) for name in 'abc']
     failed = {}
     empty = style_library.Library({}, {}, theta.fingerprint, {})
-    found = adapt_folder._finite(empty, chosen, adapt_folder._Made(made.params, loss, loss), failed)
+    found = adapt_folder._finite_styles(
+        empty, chosen, style_group.GroupResult(made.params, loss, loss), failed
+    )
     assert list(failed) == ['b']
     assert found.names == ['a', 'c']
     assert found.params[NORMS[1]].shape[0] == 2
@@ -303,7 +305,7 @@ def test_a_folder_without_one_good_picture_is_refused(theta_file, tmp_path, monk
     assert command('adapt', monkeypatch, *words) == 2
     assert 'none of 1 pictures became a style; x.png' in capsys.readouterr().err
     assert command('adapt', monkeypatch, *words, '--params=all') == 2
-    assert '--params=all: a library holds instance norms' in capsys.readouterr().err
+    assert "--params='all': a library holds instance norms" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -13,17 +13,25 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from metastyle_jax.adaptation import adam_schedule, adaptation_step
+from metastyle_jax.adaptation import adam_schedule, adaptation_start, adaptation_step
+from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.baselines import feature_matching, gatys, johnson
 from metastyle_jax.core import errors, files
 from metastyle_jax.data import batching, sources
 from metastyle_jax.evaluation import adaptation_curve, command, evaluate, report
+from metastyle_jax.evaluation.config import EvaluationConfig
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.storage import tensor_files, theta_files
 
-SETTINGS = adaptation_curve.Settings(
-    steps=3, random_steps=2, rate=1e-2, batch=2, size=32, style_size=32, gatys=2, quality=False
-)
+ADAPT = AdaptConfig(steps=3, rate=1e-2, batch=2, size=32, style_size=32)
+CONFIG = EvaluationConfig(adapt=ADAPT, random_steps=2, gatys=2, quality=False)
+
+
+def changed(**settings):
+    """`CONFIG` with other settings, of the evaluation or of its adaptations."""
+    adapt = {name: value for name, value in settings.items() if hasattr(ADAPT, name)}
+    own = {name: value for name, value in settings.items() if name not in adapt}
+    return dataclasses.replace(CONFIG, adapt=dataclasses.replace(ADAPT, **adapt), **own)
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +71,7 @@ def evaluated(tmp_path_factory, network):
         pictures(folder / 'paintings', 3, 1),
         held_out=2,
         styles=2,
-        settings=dataclasses.replace(SETTINGS, matching=True),
+        config=dataclasses.replace(CONFIG, matching=True),
         folder=folder,
         vgg_params=network,
     )
@@ -81,7 +89,7 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
     batches, squares = bytes_of(4, 6).reshape(3, 2, 32, 32, 3), bytes_of(5)
     kept = jax.tree.map(np.array, start)
     curve, outputs = adaptation_curve.adaptation_curve(
-        theta(0), targets, network, iter(batches), squares, settings=SETTINGS, keep=(0, 3)
+        theta(0), targets, network, iter(batches), squares, config=ADAPT, keep=(0, 3)
     )
     jax.tree.map(np.testing.assert_array_equal, kept, start)  # θ stays the caller's
     assert curve.steps == [0, 1, 2, 3]
@@ -110,7 +118,7 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
 
 
 def test_steps_in_one_program_are_those_taken_one_by_one(network):
-    settings = dataclasses.replace(SETTINGS, steps=5)
+    config = dataclasses.replace(ADAPT, steps=5)
     pool = adaptation_curve.Pool(jnp.asarray(bytes_of(4, 7)), jax.random.key(2))
     keep = (4, 9)  # none of them a milestone
     rolled, singly = (
@@ -120,7 +128,7 @@ def test_steps_in_one_program_are_those_taken_one_by_one(network):
             network,
             pool,
             bytes_of(5),
-            settings=settings,
+            config=config,
             keep=keep,
             rolled=rolled,
         )
@@ -132,7 +140,7 @@ def test_steps_in_one_program_are_those_taken_one_by_one(network):
     assert len(set(rolled[0].total)) == 5
     with pytest.raises(ValueError, match='need a pool'):
         adaptation_curve.adaptation_curve(
-            theta(0), grams(network), network, iter([]), bytes_of(5), settings=settings, rolled=True
+            theta(0), grams(network), network, iter([]), bytes_of(5), config=config, rolled=True
         )
 
 
@@ -150,10 +158,10 @@ def test_pool_is_of_the_contents_and_each_step_draws_anew(tmp_path):
 
 
 def test_only_norms_move_if_only_they_are_adapted(network):
-    settings = dataclasses.replace(SETTINGS, steps=1, params='norm')
+    config = dataclasses.replace(ADAPT, steps=1, params='norm')
     start = theta(0)
     _, outputs = adaptation_curve.adaptation_curve(
-        start, grams(network), network, iter([bytes_of(4)]), bytes_of(5), settings=settings
+        start, grams(network), network, iter([bytes_of(4)]), bytes_of(5), config=config
     )
     before, after = tensor_files.flatten(start.params), tensor_files.flatten(outputs.params)
     moved = {name for name in before if (before[name] != after[name]).any()}
@@ -173,14 +181,14 @@ def test_results_hold_a_curve_of_each_initialization_and_style(evaluated):
 
 def goes_on(folder, network, starts=None, styles=3, **changes):
     """The evaluation of the fixture, with more styles or other settings."""
-    settings = dataclasses.replace(SETTINGS, **{'matching': True, **changes})
+    config = changed(**{'matching': True, **changes})
     return evaluate.evaluate(
         starts or {'ours': theta(0), evaluate.RANDOM: theta(1)},
         sources.open_source(f'folder:{folder}/photos', kind='content'),
         sources.open_source(f'folder:{folder}/paintings', kind='style'),
         held_out=2,
         styles=styles,
-        settings=settings,
+        config=config,
         folder=folder,
         vgg_params=network,
     )
@@ -221,7 +229,7 @@ def test_a_stop_between_files_loses_the_last_style_alone(evaluated, again, netwo
         return whole(path, *_)
 
     whole = files.write_whole
-    monkeypatch.setattr(tensor_files, 'write_atomically', stop)
+    monkeypatch.setattr(files, 'write_whole', stop)
     with pytest.raises(KeyboardInterrupt):
         goes_on(again, network)
     monkeypatch.undo()
@@ -277,21 +285,21 @@ def test_damaged_results_are_refused(again, network, name, content):
 
 
 def test_of_the_random_initialization_all_is_adapted(tmp_path, network):
-    settings = dataclasses.replace(SETTINGS, steps=2, params='norm', gatys=0)
+    config = changed(steps=2, params='norm', gatys=0)
     found = evaluate.evaluate(
         {'ours': theta(0), evaluate.RANDOM: theta(1)},
         pictures(tmp_path / 'photos', 3, 0),
         pictures(tmp_path / 'paintings', 1, 1),
-        held_out=1, styles=1, settings=settings, folder=tmp_path, vgg_params=network,
+        held_out=1, styles=1, config=config, folder=tmp_path, vgg_params=network,
     )  # fmt: skip
     (entry,) = found['styles']
     # Norms alone do not come as far at Johnson's rate.
     both = {'ours': theta(1), evaluate.RANDOM: theta(1)}
-    settings = dataclasses.replace(settings, rate=1e-3, schedule='constant')
+    config = changed(steps=2, params='norm', gatys=0, rate=1e-3, schedule='constant')
     alone = evaluate.evaluate(
         both, sources.open_source(f'folder:{tmp_path}/photos', kind='content'),
         sources.open_source(f'folder:{tmp_path}/paintings', kind='style'),
-        held_out=1, styles=1, settings=settings, folder=tmp_path / 'photos', vgg_params=network,
+        held_out=1, styles=1, config=config, folder=tmp_path / 'photos', vgg_params=network,
     )['styles'][0]['curves']  # fmt: skip
     assert alone[evaluate.RANDOM]['total'][0] == alone['ours']['total'][0]
     assert alone[evaluate.RANDOM]['total'][1:] != alone['ours']['total'][1:]
@@ -304,7 +312,7 @@ def test_an_inner_loop_that_a_theta_lacks_is_refused(tmp_path, network):
             {'ours': theta(0), evaluate.RANDOM: theta(1)},
             pictures(tmp_path / 'photos', 3, 0),
             pictures(tmp_path / 'paintings', 1, 1),
-            held_out=1, styles=1, settings=dataclasses.replace(SETTINGS, inner_steps=2),
+            held_out=1, styles=1, config=changed(inner_steps=2),
             folder=tmp_path, vgg_params=network,
         )  # fmt: skip
 
@@ -339,7 +347,7 @@ def test_set_aside_contents_are_not_adapted_on(tmp_path):
     assert squares.shape == (2, 16, 16, 3)
     aside = {photos.name(i) for i in range(5)} - {rest.name(i) for i in range(3)}
     assert len(aside) == 2
-    with pytest.raises(errors.UserError, match='--contents=5 of 5'):
+    with pytest.raises(errors.UserError, match='held_out=5 of 5'):
         evaluate.open_held_out(photos, count=5, size=16, seed=0)
 
 
@@ -428,7 +436,7 @@ def test_missing_matching_package_is_named_with_its_extra(monkeypatch):
         (['--workdir=x', '--pool=-1'], '--pool=-1'),
         (['--workdir=x', '--steps=3', '--inner_steps=4'], '--inner_steps=4 is more than'),
         (['--workdir=gs://bucket/run'], 'not a bucket'),
-        (['--workdir=x', '--seed=-1'], 'seed is -1'),
+        (['--workdir=x', '--seed=-1'], '--seed=-1'),
         (['--workdir=x', '--theta=runs/lr=1e-3'], "'lr=1e-3' is no name: write NAME=PATH"),
         (['--workdir=x', '--theta=a=runs/lr=1e-3'], 'no θ at runs/lr=1e-3'),
     ],
@@ -455,7 +463,9 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
     names = [name for name in tensor_files.flatten(plain.params) if 'norm' in name]
     rates = {name: np.float32(0.01 * (i + 1)) for i, name in enumerate(names)}
     inner = {'steps': 1, 'optimizer': 'sgd', 'log_loss': True}
-    learned = adaptation_step.learned(plain._replace(rates=rates, settings={'inner': inner}))
+    learned = adaptation_start.learned_inner_loop(
+        plain._replace(rates=rates, settings={'inner': inner})
+    )
     state, fixed, plan = adaptation_step.start(plain.params, 'all', learned, schedule='constant')
     weights = adaptation_step.Weights(
         1e-2, perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT
@@ -491,12 +501,14 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
 
 def test_inner_steps_of_theta_can_be_left_out():
     plain = theta(0)
-    assert adaptation_step.learned(plain) is None
+    assert adaptation_start.learned_inner_loop(plain) is None
     rates = {'out/bias': np.float32(0.1)}
     with_rates = plain._replace(rates=rates, settings={'inner': {'steps': 3, 'unknown': 1}})
-    assert adaptation_step.learned(with_rates).loop == adaptation_step.InnerLoop(steps=3)
-    assert adaptation_step.learned(with_rates, steps=0) is None
-    assert adaptation_step.learned(with_rates, steps=7).loop.steps == 7
+    assert adaptation_start.learned_inner_loop(with_rates).loop == adaptation_step.InnerLoop(
+        steps=3
+    )
+    assert adaptation_start.learned_inner_loop(with_rates, steps=0) is None
+    assert adaptation_start.learned_inner_loop(with_rates, steps=7).loop.steps == 7
 
 
 def test_momentum_builds_up_and_the_rate_warms_and_falls():

@@ -10,7 +10,8 @@ import pytest
 import training_helpers
 
 import metastyle_jax
-from metastyle_jax.adaptation import adapt_folder, adaptation_step
+from metastyle_jax.adaptation import adapt_folder, adaptation_start
+from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
@@ -262,18 +263,29 @@ def test_a_predictor_of_another_theta_is_refused(theta, predictor, tmp_path, bro
 
 def test_adaptation_begins_where_it_is_told(network, theta, whole):
     found = style_grams(network)
-    predicted = adaptation_step.begin(whole, found, 'predicted')
+    predicted = adaptation_start.start_params(whole, found, 'predicted')
     helpers.assert_identical(predicted, norm_predictor.begin(theta, whole.predictor, found))
-    helpers.assert_identical(adaptation_step.begin(whole, found, 'theta'), theta)
+    helpers.assert_identical(adaptation_start.start_params(whole, found, 'theta'), theta)
     alone = whole._replace(predictor=None)
-    helpers.assert_identical(adaptation_step.begin(alone, found, 'predicted'), theta)
+    helpers.assert_identical(adaptation_start.start_params(alone, found, 'predicted'), theta)
     with pytest.raises(UserError, match="begin='x': it must be one of predicted, theta"):
         metastyle_jax.adapt('painting.png', whole, begin='x')
-    rate = adaptation_step.rate_from
+
+
+def test_the_default_rate_depends_on_the_start(whole):
+    alone = whole._replace(predictor=None)
+    rate = lambda theta, begin, params: adaptation_start.learning_rate(
+        AdaptConfig(begin=begin, params=params), theta
+    )
     assert rate(whole, 'predicted', 'all') < rate(whole, 'theta', 'all')
     assert rate(alone, 'predicted', 'norm') == rate(alone, 'theta', 'norm')
+    assert adaptation_start.learning_rate(AdaptConfig(rate=0.5), whole) == 0.5
+
+
+def test_a_predictor_of_another_loss_network_is_refused(whole, network):
+    found = style_grams(network)
     with pytest.raises(UserError, match="this loss network gives .*begin='theta'"):
-        adaptation_step.begin(whole, found[:3], 'predicted')
+        adaptation_start.start_params(whole, found[:3], 'predicted')
 
 
 def test_alone_and_in_a_library_a_style_begins_alike(whole, tmp_path, monkeypatch, disagreement):

