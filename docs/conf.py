@@ -26,15 +26,19 @@ exclude_patterns = ['_build']
 html_theme = 'furo'
 html_title = f'metastyle_jax {release}'
 html_copy_source = False
+html_static_path = ['_static']
+html_css_files = ['site.css']
 
 myst_heading_anchors = 3  # links to `page.md#heading` are checked
 
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
 autodoc_typehints_description_target = 'documented'
+autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
-# Where the paper's method is meant, docstrings have a section `Source`.
+napoleon_use_rtype = False
 napoleon_custom_sections = [('Source', 'notes_style')]
+default_role = 'py:obj'  # docstrings write code in single backticks; known names become links
 
 
 def _help(match: re.Match) -> str:
@@ -61,6 +65,16 @@ def _insert_generated_text(app, page: str, source: list[str]) -> None:
     )
 
 
+def _mark_code(app, what, name, obj, options, lines: list[str]) -> None:
+    """Doubles the backticks of code in docstrings, except around names, which may become links."""
+    del app, what, name, obj, options
+    text = re.sub(r'(?<![`:])`(?![\w.]+`)([^`]+)`(?!`)', r'``\1``', '\n'.join(lines))
+    # A name with a dot in front is a suffix of files; the role would drop the dot.
+    text = re.sub(r'(?<![`:])`(\.\w+)`(?!`)', r'``\1``', text)
+    lines[:] = text.split('\n')
+
+
 def setup(app) -> None:
-    """Registers the generated text with Sphinx."""
+    """Registers the functions above with Sphinx."""
     app.connect('source-read', _insert_generated_text)
+    app.connect('autodoc-process-docstring', _mark_code, priority=100)  # before napoleon
