@@ -5,9 +5,23 @@ that its documentation does not promise. When a new release of JAX breaks someth
 belongs here. Supported are the releases 0.10.2 to 0.12.
 """
 
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
+import jax.extend
+import jax.numpy as jnp
 from jax._src import distributed
+from jax.interpreters import ad, batching, mlir
+
+from metastyle_jax.core.types import Array
+
+_JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
+# `jax.custom_gradient` wraps the user's function in a rule that is defined in this file of JAX.
+_CUSTOM_GRADIENT_FILE = os.path.join(_JAX_FOLDER, '_src', 'custom_derivatives.py')
 
 
 def coordinator_client() -> Any:
@@ -22,3 +36,133 @@ def coordinator_client() -> Any:
 def compilations(jitted: Any) -> int:
     """Number of programs that a function returned by `jax.jit` has compiled so far."""
     return jitted._cache_size()
+
+
+# Jaxprs: the traced form of a function. -----------------------------------------------------------
+
+
+def evaluate_jaxpr(closed: Any, constants: Sequence[Any], *leaves: Any) -> list[Any]:
+    """Evaluates a traced function, with other constants than those it was traced with.
+
+    Args:
+        closed: a closed jaxpr, as `jax.make_jaxpr` returns it.
+        constants: in place of `closed.consts`, of the same shapes.
+        *leaves: the arguments, flattened.
+
+    Returns:
+        The flattened results.
+    """
+    return jax.core.eval_jaxpr(closed.jaxpr, constants, *leaves)
+
+
+def custom_derivative_rules(jaxpr: Any) -> Iterator[str]:
+    """Finds functions in a jaxpr whose derivative rules were written by users, not by JAX.
+
+    These are functions under `jax.custom_vjp`, `jax.custom_jvp` or `jax.custom_gradient`.
+
+    Args:
+        jaxpr: of a function that was not differentiated yet.
+
+    Yields:
+        Name and place of each function, as in 'clip at model.py:12'.
+    """
+    for equation in jaxpr.eqns:
+        if equation.primitive.name.startswith(('custom_jvp_call', 'custom_vjp_call')):
+            info = getattr(equation.params.get('call_jaxpr'), 'debug_info', None)
+            place = getattr(info, 'func_src_info', None) or 'a function'
+            file = place.rpartition(' at ')[2].rpartition(':')[0]
+            if not file.startswith(_JAX_FOLDER) or file == _CUSTOM_GRADIENT_FILE:
+                yield place
+                continue
+        for sub_jaxpr in _sub_jaxprs(equation.params.values()):
+            yield from custom_derivative_rules(sub_jaxpr)
+
+
+def _sub_jaxprs(values: Iterable[Any]) -> Iterator[Any]:
+    """Jaxprs among the parameters of an equation, such as the body of a loop."""
+    for value in values:
+        jaxpr = getattr(value, 'jaxpr', value)
+        if hasattr(jaxpr, 'eqns'):
+            yield jaxpr
+        elif isinstance(value, tuple | list):
+            yield from _sub_jaxprs(value)
+        elif hasattr(value, 'in_avals'):  # since JAX 0.12 some primitives keep jaxprs in an object
+            yield from _sub_jaxprs(vars(value).values())
+
+
+def instantiate(cotangent: Any) -> Array:
+    """Turns the marker that JAX may pass for a cotangent of zeros into an array of zeros."""
+    if is_symbolic_zero(cotangent):
+        return jnp.zeros(cotangent.shape, cotangent.dtype)
+    return cotangent
+
+
+def is_symbolic_zero(cotangent: Any) -> bool:
+    """Whether a cotangent is JAX's marker for zeros rather than an array.
+
+    JAX passes markers to the rules of `jax.custom_vjp` that ask for `symbolic_zeros=True`.
+    """
+    return isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
+
+
+# Types of arrays inside `jax.shard_map`. ----------------------------------------------------------
+
+
+def manual_axes() -> tuple[str, ...]:
+    """Mesh axes of the `jax.shard_map` that is being traced; empty outside one."""
+    return tuple(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def varying_axes(leaf: Any) -> frozenset[str]:
+    """Mesh axes along which an array inside `jax.shard_map` may differ between devices."""
+    described = leaf if hasattr(leaf, 'manual_axis_type') else jax.typeof(leaf)
+    return frozenset(getattr(described.manual_axis_type, 'varying', ()))
+
+
+# Primitives: operations whose derivatives this package defines. -----------------------------------
+
+
+def bilinear_primitive(compute: Callable[..., Array]) -> Any:
+    """Makes a JAX primitive from a function that is linear in each of its two arrays.
+
+    `define_transposes` must follow before the primitive can be differentiated.
+
+    Args:
+        compute: `(a, b, *, options) -> array`; its name, after 'metastyle', names the primitive.
+
+    Returns:
+        The primitive, which is called by its `bind` method.
+    """
+    parameters = inspect.signature(compute).parameters.values()
+    options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    jitted = jax.jit(compute, static_argnames=options)  # traced once for each set of shapes
+    primitive = jax.extend.core.Primitive(f'metastyle{compute.__name__}')
+    primitive.def_impl(jitted)
+
+    def abstract_result(a, b, **options):
+        result = jax.eval_shape(functools.partial(jitted, **options), a, b)
+        return jax.core.ShapedArray(result.shape, result.dtype)
+
+    def batch(args, axes, **options):
+        return jax.vmap(functools.partial(compute, **options), axes)(*args), 0
+
+    primitive.def_abstract_eval(abstract_result)
+    mlir.register_lowering(primitive, mlir.lower_fun(jitted, multiple_results=False))
+    batching.primitive_batchers[primitive] = batch
+    return primitive
+
+
+def define_transposes(
+    primitive: Any, of_first: Callable[..., Array], of_second: Callable[..., Array]
+) -> None:
+    """Defines both derivatives of a bilinear primitive.
+
+    The forward derivatives need no definition: they are the primitive itself, applied to tangents.
+
+    Args:
+        primitive: of `bilinear_primitive`.
+        of_first: `(cotangent, a, b, **options) -> cotangent of a`, where `a` is only a placeholder
+            whose shape is `a.aval.shape`.
+        of_second: `(cotangent, a, b, **options) -> cotangent of b`, where `b` is a placeholder.
+    """
+    ad.defbilinear(primitive, of_first, of_second)

@@ -1,46 +1,51 @@
-"""Mixed-mode differentiation: the derivative of a gradient, forward over reverse.
+"""Mixed-mode differentiation: derivatives of a gradient, in forward-over-reverse mode.
 
-Let v be the cotangent of the inner gradient ∇_w L(w, η), where η is any other input: parameters
-that stay, the batch, and arrays that the loss closes over. By the symmetry of second derivatives
+Let L(w, η) be the inner loss. Here w are the adapted parameters, and η is every other input: frozen
+parameters, the batch, and arrays that the loss closes over. An inner step uses the gradient
+`g(w, η) = ∇_w L(w, η)`. To differentiate an outer loss through this step, the backward pass gets a
+cotangent v of g, of the shape of w, and needs two products:
 
-    vᵀ ∂²L/∂w²  and  vᵀ ∂²L/∂w∂η
+    vᵀ ∂g/∂w = vᵀ ∂²L/∂w∂w   and   vᵀ ∂g/∂η = vᵀ ∂²L/∂w∂η.
 
-are both the directional derivative of ∇_{(w,η)} L along (v, 0): one `jax.jvp` of a gradient in
-place of the reverse pass through one.
+Reverse mode would compute them as a backward pass through a backward pass. But second derivatives
+are symmetric, so both products are also the parts of one directional derivative of the full
+gradient, along v in w and along zero in η:
 
-What `jax.custom_vjp` and `jax.custom_jvp` call a derivative need not be one (reversed or clipped
-gradients, straight-through estimators), and then nothing is symmetric: `own_rules` finds such.
+    ∂/∂ε ∇_{(w,η)} L(w + ε v, η)  at ε = 0.
+
+This is one `jax.jvp` of a gradient. It costs about as much as one more gradient, and the
+intermediate values of the gradient need not be stored for a second backward pass.
+
+The symmetry fails if L contains custom derivative rules that are not true derivatives, such as
+clipped gradients or straight-through estimators. `inner` then uses reverse mode.
 
 Source: Kemaev et al. 2025, arXiv 2505.00793.
 """
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from metastyle_jax.core import jax_compat
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, PyTree
 
-_JAX = os.path.dirname(jax.__file__) + os.sep
-# `jax.custom_gradient` makes a rule of its own there of whatever its user wrote.
-_OF_USERS = os.path.join(_JAX, '_src', 'custom_derivatives.py')
-
 
 def trace(loss: Callable[..., Array], *example: PyTree) -> Any:
-    """The jaxpr of a loss.
+    """Traces a loss to a closed jaxpr.
 
     Args:
         loss: `(fast, slow, batch) -> scalar`.
-        *example: arguments of it, of which shapes and types are used.
+        *example: arguments for `loss`; only their shapes and types are used.
 
     Returns:
-        A closed jaxpr of the leaves of all arguments.
+        A closed jaxpr. Its arguments are the leaves of all arguments, and its constants are the
+        arrays that the loss closes over.
 
     Raises:
-        UserError: the loss gives something else than one real number.
+        UserError: the loss does not return one real number.
     """
     closed, shape = jax.make_jaxpr(loss, return_shape=True)(*example)
     if getattr(shape, 'shape', None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
@@ -48,90 +53,60 @@ def trace(loss: Callable[..., Array], *example: PyTree) -> Any:
     return closed
 
 
-def own_rules(jaxpr: Any) -> Iterator[str]:
-    """Names and places of functions with derivative rules that JAX did not bring.
-
-    Args:
-        jaxpr: not differentiated yet.
-    """
-    for equation in jaxpr.eqns:
-        if equation.primitive.name.startswith(('custom_jvp_call', 'custom_vjp_call')):
-            info = getattr(equation.params.get('call_jaxpr'), 'debug_info', None)
-            where = getattr(info, 'func_src_info', None) or 'a function'
-            file = where.rpartition(' at ')[2].rpartition(':')[0]
-            if not file.startswith(_JAX) or file == _OF_USERS:
-                yield where
-                continue
-        for inner in _within(equation.params.values()):
-            yield from own_rules(inner)
-
-
-def _within(values: Iterable[Any]) -> Iterator[Any]:
-    """Jaxprs among the parameters of an equation."""
-    for value in values:
-        inner = getattr(value, 'jaxpr', value)
-        if hasattr(inner, 'eqns'):
-            yield inner
-        elif isinstance(value, tuple | list):
-            yield from _within(value)
-        elif hasattr(value, 'in_avals'):  # from JAX 0.12 on, a primitive with some of its own
-            yield from _within(vars(value).values())
-
-
 def value_and_grad(closed: Any, *, remat: bool) -> Callable[..., tuple[Array, dict[str, Array]]]:
-    """`jax.value_and_grad` of a loss, whose own derivative is forward over reverse.
+    """Works as `jax.value_and_grad`, but its own derivative is forward over reverse.
 
     Args:
-        closed: the loss, of `trace`.
-        remat: whether the derivative computes the gradient again. If not, the gradient is
-            linearized where it is computed, and nothing is computed twice, but memory holds it.
+        closed: the loss, traced by `trace`.
+        remat: whether the backward pass computes the gradient a second time. If not, the gradient
+            is linearized in the forward pass; nothing is computed twice, but the linearization
+            stays in memory until the backward pass.
 
     Returns:
-        `(fast, slow, batch) -> (L, dL/dfast)`, differentiable once, in reverse mode, in all of
-        its arguments and in what the loss closes over.
+        A function `(fast, slow, batch) -> (L, ∇L)`, with the gradient in `fast`. It can be
+        differentiated once, in reverse mode, with respect to all of its arguments and to the
+        arrays that the loss closes over.
     """
 
     def value(fast, *others):
-        leaves = [*jax.tree.leaves(fast), *others[len(closed.consts) :]]
-        return jax.core.eval_jaxpr(closed.jaxpr, others[: len(closed.consts)], *leaves)[0]
+        constants, leaves = others[: len(closed.consts)], others[len(closed.consts) :]
+        return jax_compat.evaluate_jaxpr(closed, constants, *jax.tree.leaves(fast), *leaves)[0]
 
-    def gradients(chosen, rest):
-        """`fast -> (L, ∇L)`, the gradient also in the other inputs that are chosen by place."""
-
-        def by_parts(fast, chosen):
-            others = chosen | rest
-            return value(fast, *(others[i] for i in range(len(others))))
-
-        return lambda fast: jax.value_and_grad(by_parts, argnums=(0, 1))(fast, chosen)
-
+    # `others` is η as a flat list. A custom VJP gets η as arguments because JAX does not
+    # differentiate in arrays that a function with a custom VJP closes over.
     @jax.custom_vjp
     def gradient(fast, others):
         return jax.value_and_grad(value)(fast, *others)
 
     def forward(fast, others):
         fast = {name: leaf.value for name, leaf in fast.items()}
-        # Nothing is computed for inputs in which nobody differentiates, such as frozen weights.
-        wanted = [leaf.perturbed and _is_smooth(leaf.value) for leaf in others]
-        chosen = {i: leaf.value for i, leaf in enumerate(others) if wanted[i]}
-        rest = {i: leaf.value for i, leaf in enumerate(others) if not wanted[i]}
+        # `perturbed` tells whether anybody differentiates in an input. For the others, such as the
+        # loss network's weights, no product is computed.
+        needed = [leaf.perturbed and _is_inexact(leaf.value) for leaf in others]
+        chosen = {i: leaf.value for i, leaf in enumerate(others) if needed[i]}
+        constant = {i: leaf.value for i, leaf in enumerate(others) if not needed[i]}
         if remat:
-            return gradient(fast, [leaf.value for leaf in others]), (fast, chosen, rest)
-        (value, grads), product = jax.linearize(gradients(chosen, rest), fast)
-        return (value, grads[0]), (grads, product, dict.fromkeys(rest))
+            result = gradient(fast, [leaf.value for leaf in others])
+            return result, (fast, chosen, constant)
+        full_gradient = _full_gradient(value, chosen, constant)
+        (loss, grads), directional = jax.linearize(full_gradient, fast)
+        return (loss, grads[0]), (grads, directional, dict.fromkeys(constant))
 
     def backward(saved, cotangents):
-        value_bar, v = cotangents
-        v = jax.tree.map(_instantiate, v)
+        loss_bar, v = cotangents  # cotangents of L and of its gradient
+        v = jax.tree.map(jax_compat.instantiate, v)
         if remat:
-            fast, chosen, rest = saved
-            (_, grads), (_, products) = jax.jvp(gradients(chosen, rest), (fast,), (v,))
+            fast, chosen, constant = saved
+            full_gradient = _full_gradient(value, chosen, constant)
+            (_, grads), (_, products) = jax.jvp(full_gradient, (fast,), (v,))
         else:
-            grads, product, rest = saved
-            _, products = product(v)
-        if not isinstance(value_bar, jax.custom_derivatives.SymbolicZero):
-            products = jax.tree.map(lambda g, x: _times(value_bar, g) + x, grads, products)
+            grads, directional, constant = saved
+            _, products = directional(v)
+        # L itself is also a result, so its own gradient, times its cotangent, is added.
+        if not jax_compat.is_symbolic_zero(loss_bar):
+            products = jax.tree.map(lambda g, x: _times(loss_bar, g) + x, grads, products)
         fast_bar, chosen_bar = products
-        return fast_bar, [chosen_bar.get(i) for i in range(len(chosen_bar) + len(rest))]
+        return fast_bar, [chosen_bar.get(i) for i in range(len(chosen_bar) + len(constant))]
 
     gradient.defvjp(forward, backward, symbolic_zeros=True)
     return lambda fast, slow, batch: gradient(
@@ -139,20 +114,34 @@ def value_and_grad(closed: Any, *, remat: bool) -> Callable[..., tuple[Array, di
     )
 
 
-def _is_smooth(x: Array) -> bool:
-    """Whether an array can have a derivative: integers and keys have none."""
+def _full_gradient(
+    value: Callable[..., Array], chosen: dict[int, Array], constant: dict[int, Array]
+) -> Callable[[dict[str, Array]], Any]:
+    """The function `fast -> (L, (∂L/∂fast, ∂L/∂chosen))` for fixed other inputs.
+
+    Args:
+        value: `(fast, *others) -> L`.
+        chosen: the inputs among `others` in which the gradient is needed, by position.
+        constant: all other inputs, by position.
+    """
+
+    def by_parts(fast, chosen):
+        others = chosen | constant
+        return value(fast, *(others[i] for i in range(len(others))))
+
+    return lambda fast: jax.value_and_grad(by_parts, argnums=(0, 1))(fast, chosen)
+
+
+def _is_inexact(x: Array) -> bool:
+    """Whether an array can have a derivative; integers and PRNG keys cannot."""
     return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 
 def _times(factor: Array, x: Array) -> Array:
-    """A product of the type of `x`; zero, where the factor is, whatever `x` is."""
+    """`factor · x` in the type of `x`. If the factor is zero, so is the result.
+
+    The gradient `x` may hold infinities or NaN, which a factor of zero must not let through.
+    """
     wide = jnp.promote_types(factor.dtype, x.dtype)
     product = (factor.astype(wide) * x.astype(wide)).astype(x.dtype)
     return jnp.where(factor == 0, jnp.zeros_like(product), product)
-
-
-def _instantiate(cotangent: Any) -> Array:
-    """Zeros for a cotangent that JAX knows to be zero, which it marks instead of making."""
-    if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
-        return jnp.zeros(cotangent.shape, cotangent.dtype)
-    return cotangent

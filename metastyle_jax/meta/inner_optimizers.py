@@ -1,30 +1,30 @@
-"""Optimizers that the inner loop can be differentiated through, by name."""
+"""Optimizers for the inner loop, chosen by name. All can be differentiated through."""
 
 from typing import Any
 
 import optax
 
-from metastyle_jax.core.errors import UserError
+from metastyle_jax.core import checks
 
 NAMES = ('sgd', 'momentum', 'adam')
 
 
 def by_name(name: str, rate: Any, eps_root: float) -> optax.GradientTransformation:
-    """An optimizer that the inner loop can be differentiated through.
+    """Makes the inner optimizer of the given name.
 
     Args:
-        name: 'sgd', 'momentum' or 'adam'.
-        rate: a number or scalar array.
-        eps_root: of Adam.
+        name: 'sgd', 'momentum' (SGD with momentum 0.9) or 'adam'.
+        rate: learning rate, a number or a scalar array.
+        eps_root: added under the square root of Adam; the other optimizers ignore it.
 
     Raises:
         UserError: unknown name.
     """
+    checks.one_of('optimizer', name, NAMES)
     if name == 'sgd':
         return optax.sgd(rate)
     if name == 'momentum':
         return optax.sgd(rate, momentum=0.9)
-    if name == 'adam':
-        # Without eps_root the second derivative at a zero gradient is not a number.
-        return optax.adam(rate, eps_root=eps_root)
-    raise UserError(f'optimizer={name!r}: it must be one of {", ".join(NAMES)}')
+    # The derivative of a square root at zero is infinite. With eps_root=0, a gradient of zero would
+    # therefore give a second derivative that is not a number.
+    return optax.adam(rate, eps_root=eps_root)

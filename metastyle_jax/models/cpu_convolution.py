@@ -11,16 +11,10 @@ among themselves under any differentiation, so it is enough to say for each how 
 XLA:CPU leaves the kernel gradient at a fifth of the rate of the others.
 """
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import Any
-
 import jax
-import jax.extend
 import jax.numpy as jnp
-from jax.interpreters import ad, batching, mlir
 
+from metastyle_jax.core import jax_compat
 from metastyle_jax.core.types import Array
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
@@ -148,30 +142,9 @@ def _as_kernel(x: Array) -> Array:
     return x.transpose(1, 0, 2, 3).reshape(h, n * w, channels)
 
 
-def _primitive(compute: Callable[..., Array]) -> Any:
-    """A JAX primitive of a function of two arrays; its transposes are set apart."""
-    parameters = inspect.signature(compute).parameters.values()
-    options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    jitted = jax.jit(compute, static_argnames=options)  # traced once for each set of shapes
-    primitive = jax.extend.core.Primitive(f'metastyle{compute.__name__}')
-    primitive.def_impl(jitted)
-
-    def shape(a, b, **options):
-        found = jax.eval_shape(functools.partial(jitted, **options), a, b)
-        return jax.core.ShapedArray(found.shape, found.dtype)
-
-    def batch(args, axes, **options):
-        return jax.vmap(functools.partial(compute, **options), axes)(*args), 0
-
-    primitive.def_abstract_eval(shape)
-    mlir.register_lowering(primitive, mlir.lower_fun(jitted, multiple_results=False))
-    batching.primitive_batchers[primitive] = batch
-    return primitive
-
-
-_convolve_p = _primitive(_convolve)
-_image_gradient_p = _primitive(_image_gradient)
-_kernel_gradient_p = _primitive(_kernel_gradient)
+_convolve_p = jax_compat.bilinear_primitive(_convolve)
+_image_gradient_p = jax_compat.bilinear_primitive(_image_gradient)
+_kernel_gradient_p = jax_compat.bilinear_primitive(_kernel_gradient)
 
 
 def _image(g, k, x, stride, padding, **_):
@@ -192,17 +165,17 @@ def _forward(x, k, stride, padding, **_):
 
 # Each rule gets the cotangent of the result and both arguments; the one that it transposes in is a
 # placeholder with a shape.
-ad.defbilinear(
+jax_compat.define_transposes(
     _convolve_p,
     lambda g, x, k, **options: _image(g, k, x, **options),
     lambda g, x, k, **options: _kernel(x, g, k, **options),
 )
-ad.defbilinear(
+jax_compat.define_transposes(
     _image_gradient_p,
     lambda x, g, k, **options: _forward(x, k, **options),
     lambda x, g, k, **options: _kernel(x, g, k, **options),
 )
-ad.defbilinear(
+jax_compat.define_transposes(
     _kernel_gradient_p,
     lambda k, x, g, **options: _image(g, k, x, **options),
     lambda k, x, g, **options: _forward(x, k, **options),

@@ -11,8 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from metastyle_jax import meta
-from metastyle_jax.core import errors
-from metastyle_jax.meta import forward_over_reverse
+from metastyle_jax.core import errors, jax_compat
 
 every_mode = pytest.mark.parametrize('mode', meta.MODES)
 
@@ -101,7 +100,7 @@ def test_rules_that_give_no_derivatives_change_nothing(name, wrap, mode):
     if mode == 'reverse':
         found = run(meta.Meta(theta), inner, outer)
     else:
-        with pytest.warns(UserWarning, match="mode='reverse' takes its place"):
+        with pytest.warns(UserWarning, match="mode='reverse' is used instead"):
             found = run(meta.Meta(theta), inner, outer)
     for part in theta:
         np.testing.assert_allclose(found.gradient.theta[part], expected[part], rtol=1e-12)
@@ -146,7 +145,7 @@ def test_rules_within_those_of_jax_and_of_its_namesakes_are_found():
 
 
 def rules_of(function, x):
-    return forward_over_reverse.own_rules(jax.make_jaxpr(function)(x).jaxpr)
+    return jax_compat.custom_derivative_rules(jax.make_jaxpr(function)(x).jaxpr)
 
 
 # Types. -------------------------------------------------------------------------------------------
@@ -237,8 +236,8 @@ def test_parameters_without_a_derivative_are_named(leaf, kind):
         ({'meta': meta.Meta({'w': jnp.ones(2)}, jnp.ones(2))}, 'give a dict by name'),
         ({'meta': meta.Meta({'w': jnp.ones(2)}, {'w': jnp.ones(1)})}, r"rate of 'w'.*\(1,\)"),
         ({'adapted': ['w']}, 'must be a function of the name'),
-        ({'optimizer': 0.1}, 'optimizer=0.1: it must be one of optax'),
-        ({'optimizer': optax.sgd}, 'it must be one of optax'),
+        ({'optimizer': 0.1}, 'optimizer=0.1: it must be an optimizer of optax'),
+        ({'optimizer': optax.sgd}, 'it must be an optimizer of optax'),
         ({'inner_batches': None}, 'leading axes of no array'),
         ({'meta': meta.Meta({'w': jnp.ones(2)}, {'w': 1})}, "learned rate of 'w' is 1: give a"),
         ({'has_aux': True}, 'must give a pair'),

@@ -1,0 +1,61 @@
+"""The mean of the meta-gradients of several tasks."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from metastyle_jax.core.types import PyTree
+from metastyle_jax.meta import arguments, inner, shard_map
+from metastyle_jax.meta.gradient import MetaGradient
+
+
+def mean_over_tasks(
+    gradient: Callable[[PyTree, PyTree], MetaGradient],
+    inner_batches: PyTree,
+    outer_batches: PyTree,
+    *,
+    unroll: int | None = None,
+) -> MetaGradient:
+    """Averages the meta-gradients of several tasks, one after another in a `lax.scan`.
+
+    Gradients are added up task by task, so memory does not grow with the number of tasks.
+
+    MetaStyle's Algorithm 1 takes the sum over tasks. The mean differs only by a constant factor,
+    which Adam cancels, and it makes logged losses and clipping thresholds independent of the
+    number of tasks.
+
+    Args:
+        gradient: `(inner_batches, outer_batch) -> MetaGradient`, for one task.
+        inner_batches: pytree with leaves `[S, T, ...]` for S tasks.
+        outer_batches: pytree with leaves `[S, ...]`.
+        unroll: tasks in each iteration of the compiled loop; None as in `inner_loop`.
+
+    Returns:
+        A `MetaGradient` in which each leaf is the mean over the S tasks. Integers and booleans,
+        such as counts in the auxiliary output, become floats.
+
+    Raises:
+        UserError: the batches have no common leading axis, or there are no tasks.
+    """
+    tasks = arguments.leading_axis((inner_batches, outer_batches))
+
+    def one_task(*batches):
+        return jax.tree.map(
+            lambda x: x if arguments.is_float(x) else jnp.asarray(x, float), gradient(*batches)
+        )
+
+    def add(total, batches):
+        return jax.tree.map(jnp.add, total, one_task(*batches)), None
+
+    # The scan must start with zeros of the result's shapes; inside `jax.shard_map` they must also
+    # be marked as varying where the result varies.
+    first = jax.tree.map(lambda leaf: leaf[0], (inner_batches, outer_batches))
+    zero = jax.tree.map(
+        lambda x: shard_map.mark_varying(jnp.zeros(x.shape, x.dtype), shard_map.varying_axes(x)),
+        jax.eval_shape(one_task, *first),
+    )
+    total, _ = jax.lax.scan(
+        add, zero, (inner_batches, outer_batches), unroll=unroll or inner.default_unroll(tasks)
+    )
+    return jax.tree.map(lambda leaf: leaf / tasks, total)
