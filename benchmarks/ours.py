@@ -6,8 +6,6 @@ program keeps beside its arguments and results.
 """
 
 import functools
-import pathlib
-import runpy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import config_dict
 
 from benchmarks import inputs, tasks
 from metastyle_jax import meta
@@ -27,9 +24,10 @@ from metastyle_jax.core.types import Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.training import optimizers, outer_step
+from metastyle_jax.training.configuration import values
+from metastyle_jax.training.configuration.schema import TrainConfig
 
 ADAM = 0.9  # b1: the first moment after one step is (1 - b1) times the gradient
-CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'coco.py'
 _PRECISION = {'highest': 'highest', 'tf32': 'tensorfloat32'}
 
 
@@ -141,7 +139,7 @@ class MetaStep:
         self, task: tasks.Task, theta: Params, loss_network: Params, variant: str = 'ours'
     ) -> None:
         config = meta_config(task, variant)
-        optimizer = optimizers.outer(config)
+        optimizer = optimizers.outer_optimizer(config)
         zero = jnp.zeros((), jnp.int32)
         opt_state = optimizer.init(meta.Meta(theta))
         state = outer_step.TrainState(zero, theta, None, opt_state, jax.random.key(0))
@@ -187,23 +185,25 @@ def build(
     return MetaStep(task, params, vgg_params, variant)
 
 
-def meta_config(task: tasks.Task, variant: str = 'ours') -> config_dict.ConfigDict:
-    """`configs/coco.py` with the sizes of a task, its inner rate, no decay and no clipping."""
-    config = runpy.run_path(str(CONFIG))['get_config']()
-    config.model.update(width=task.network.width, blocks=task.network.blocks)
-    config.data.update(size=task.size, style_size=task.size)
+def meta_config(task: tasks.Task, variant: str = 'ours') -> TrainConfig:
+    """Returns the paper's configuration with the sizes and rate of a task, undecayed, unclipped."""
+    variants: dict[str, dict[str, Any]] = {
+        'reverse': {'inner.mode': 'reverse'},
+        'kept': {'inner.remat': False},
+        'rolled': {'inner.unroll': 1},
+        # With T = 1, unroll=1 would leave a loop of one iteration.
+        'unrolled': {'inner.unroll': max(2, task.steps)},
+    }
     order = 'first' if task.work == 'first' else 'exact'
-    config.inner.update(steps=task.steps, rate=task.rate, params=task.params, order=order)
-    config.outer.update(devices=1, styles=task.styles, contents=task.batch, decay=0.0, clip=0.0)
-    if variant == 'reverse':
-        config.inner.mode = 'reverse'
-    elif variant == 'kept':
-        config.inner.remat = False
-    elif variant == 'rolled':
-        config.inner.unroll = 1
-    elif variant == 'unrolled':
-        config.inner.unroll = max(2, task.steps)  # of one step a loop of one trip would remain
-    return config
+    settings = {
+        'model': {'width': task.network.width, 'blocks': task.network.blocks},
+        'data': {'size': task.size, 'style_size': task.size},
+        'inner': {'steps': task.steps, 'rate': task.rate, 'params': task.params, 'order': order},
+        'outer': {
+            'devices': 1, 'styles': task.styles, 'contents': task.batch, 'decay': 0.0, 'clip': 0.0,
+        },
+    }  # fmt: skip
+    return values.complete(settings, variants.get(variant))
 
 
 def matrix_rate(size: int, dtype: str) -> Callable[[], float]:

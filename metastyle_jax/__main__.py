@@ -28,7 +28,7 @@ COMMANDS = {
         'evaluation.before_after',
         'Draw a painting, photographs, and both before and after adaptation.',
     ),
-    'train': ('training.train', 'Meta-train an initialization with exact meta-gradients.'),
+    'train': ('training.command', 'Meta-train an initialization with exact meta-gradients.'),
     'evaluate': ('evaluation.command', 'Measure how fast initializations adapt to new styles.'),
     'flicker': ('evaluation.flicker_command', 'Measure the flicker of a stylized video.'),
     'gatys': ('baselines.gatys_command', 'Stylize by optimizing pixels (Gatys et al.), slowly.'),

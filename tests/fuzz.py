@@ -15,6 +15,7 @@ so that `--only` repeats it.
 import argparse
 import collections
 import contextlib
+import copy
 import functools
 import io
 import json
@@ -41,6 +42,7 @@ import helpers  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import safetensors.numpy  # noqa: E402
+from ml_collections import config_dict  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from metastyle_jax.core import errors  # noqa: E402
@@ -48,9 +50,10 @@ from metastyle_jax.core.devices import sharding  # noqa: E402
 from metastyle_jax.data import image_files  # noqa: E402
 from metastyle_jax.models import transformer, vgg  # noqa: E402
 from metastyle_jax.storage import checkpoints, run_folder, style_files, tensor_files, theta_files  # noqa: E402
-from metastyle_jax.training import configuration, outer_step  # noqa: E402
+from metastyle_jax.training import outer_step, train  # noqa: E402
+from metastyle_jax.training.configuration import files, values  # noqa: E402
 
-adapt, stylize, train = (helpers.command_module(name) for name in ('adapt', 'stylize', 'train'))
+adapt, stylize = (helpers.command_module(name) for name in ('adapt', 'stylize'))
 
 SECONDS = 5  # of processor time for a case; 12 times that of the wall clock
 GIB = 2
@@ -397,11 +400,9 @@ class World:
 
     def config(self, kind: str, rng: random.Random) -> None:
         """Checks a configuration, and prepares a run as `train` does, up to its first step."""
-        import runpy
-
-        path = ROOT / 'configs' / f'{rng.choice(("coco", "quickstart", "folder"))}.py'
-        make = self.seeds(str(path), lambda: runpy.run_path(str(path))['get_config'])
-        config = make('tiny')
+        path = f'{ROOT}/configs/{rng.choice(("coco", "quickstart", "folder"))}.py:tiny'
+        settings = self.seeds(path, lambda: values.as_dict(values.complete(files.load(path))))
+        config = config_dict.ConfigDict(copy.deepcopy(settings))
         with config.ignore_type(), config.unlocked():
             for _ in range(rng.choice((1, 1, 2, 4))):
                 section = rng.choice((None, *(k for k, v in config.items() if hasattr(v, 'keys'))))
@@ -500,15 +501,15 @@ class World:
 
 def prepare(config: Any, folder: pathlib.Path) -> None:
     """All that `train` does before its first step but reading weights and making folders."""
-    configuration.check(config)
+    config = values.complete(config)
     devices = sharding.count(config.outer.devices)
     sharding.check_divisible(config.outer.styles, devices)
     contents, painted = train.open_sources(config)
-    theta = train.starting_point(config, folder)
+    theta = train.load_initialization(config, folder)
     create = functools.partial(
         outer_step.create, config, theta=theta and theta.params, predictor=theta and theta.predictor
     )
-    with train.meta_batches(config, contents, painted):
+    with train.open_batches(config, contents, painted):
         jax.eval_shape(lambda: create(jax.random.key(config.seed)))
 
 

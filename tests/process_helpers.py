@@ -16,9 +16,9 @@ from metastyle_jax.storage import theta_files
 TRAIN = """
 import jax, sys
 from metastyle_jax.models import vgg
-from metastyle_jax.training import train
+from metastyle_jax.training import command
 vgg.load = lambda file: vgg.random(jax.random.key(1), width=2)
-sys.exit(train.run())
+sys.exit(command.run())
 """
 
 

@@ -485,11 +485,7 @@ def test_modules_run_without_a_warning():
         ('stylize', ['--style={}', '--input={}', '--output=x.png']),
         ('stylize', ['--style=x', '--input={}.mp4', '--output={}.mp4']),
         ('export', ['--style={}', '--out={}.onnx']),
-        pytest.param(
-            'train',
-            ['--config=configs/coco.py:tiny', '--workdir={}'],
-            marks=pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning'),
-        ),
+        ('train', ['--config=configs/coco.py:tiny', '--workdir={}']),
     ],
 )
 def test_names_too_long_for_a_file_are_refused(monkeypatch, capsys, name, flags):

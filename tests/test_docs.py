@@ -110,7 +110,6 @@ def flags_of(name):
     return {*__main__.flags_of(name)}
 
 
-@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections
 @pytest.mark.parametrize(
     ('page', 'words'), EXAMPLES, ids=lambda x: x if isinstance(x, str) else ' '.join(x)[:60]
 )

@@ -1,31 +1,35 @@
 """A small configuration and batch of meta-training."""
 
+import helpers
 import jax
 import numpy as np
-from ml_collections import config_dict
 
 from metastyle_jax.data import batching
+from metastyle_jax.training.configuration import files, values
+
+SMALL = {
+    'steps': 10,
+    'model': {'width': 2, 'blocks': 1},
+    'loss': {'style_weight': 10.0},
+    'inner': {'rate': 0.01, 'max_rate': 0.02, 'remat': False, 'unroll': 1},
+    'outer': {'styles': 8, 'contents': 1, 'decay': 0.5, 'warmup': 4, 'clip': 1.0},
+}
 
 
 def make_config(**changes):
-    config = config_dict.create(
-        seed=0,
-        steps=10,
-        model=dict(width=2, blocks=1, predictor=False),
-        loss=dict(content_weight=1.0, style_weight=10.0),
-        inner=dict(
-            steps=1, rate=0.01, optimizer='sgd', eps_root=1e-8, params='all', learn_rates=False,
-            max_rate=0.02, order='exact', mode='mixed', remat=False, unroll=1, log_loss=False,
-        ),
-        outer=dict(styles=8, contents=1, rate=1e-3, decay=0.5, warmup=4, clip=1.0, log_loss=False,
-            keep_norms=False, optimizer='adam', rates_speed=1.0, schedule='inverse', norms_rate=0.0,
-            predictor_rate=0.0,
-        ),
-    )  # fmt: skip
-    for name, value in changes.items():
-        section, _, key = name.partition('_')
-        config[section][key] = value
-    return config
+    """The small configuration with other entries: `inner_steps=2` sets `inner.steps`."""
+    return values.complete(
+        SMALL, {name.replace('_', '.', 1): value for name, value in changes.items()}
+    )
+
+
+def file_config(name, **changes):
+    """The configuration of a file of `configs/`, such as 'coco.py:tiny', with other entries.
+
+    `data__size=32` sets `data.size`.
+    """
+    overrides = {name.replace('__', '.'): value for name, value in changes.items()}
+    return values.complete(files.load(f'{helpers.ROOT}/configs/{name}'), overrides)
 
 
 def make_batch(styles, steps=1, size=16):

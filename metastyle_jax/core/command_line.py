@@ -225,8 +225,7 @@ def _parse(values: flags.FlagValues, positional: str, output: str) -> None:
     values.set_gnu_getopt(True)  # words without dashes may stand before flags
     try:
         words = values(_without_short_flags(sys.argv, output))[1:]
-    except Exception as error:
-        # A configuration file is executed while flags are parsed, and can raise anything.
+    except flags.Error as error:
         raise UserError(f'{_complaint(error)} (see --help)') from error
     if not words:
         return
@@ -256,14 +255,8 @@ _NEEDED = {
 
 
 def _complaint(error: Exception) -> str:
-    """What absl or ml_collections complains of, in the words of a user."""
+    """What absl complains of, in the words of a user."""
     text = ' '.join(str(error).split()) or type(error).__name__
-    # Of an entry on the command line; a configuration file may raise such errors too.
-    if isinstance(error, KeyError | AttributeError) and any('--config.' in x for x in sys.argv):
-        entry = re.fullmatch(r'\W*(\w+?)\W*(?:nDid you mean "(\w+)".*)?', text)
-        if entry:
-            meant = f'; is {entry[2]!r} meant?' if entry[2] else ''
-            return f'the configuration has no entry {entry[1]!r}{meant}'
     for python, needed in _NEEDED.items():
         flag, found, _ = text.partition(python)
         text = flag + needed if found else text
@@ -274,6 +267,8 @@ def _help(values: flags.FlagValues, names: list[str], usage: str) -> str:
     """Usage and one entry for each flag, with its default."""
     lines = [usage.strip(), '']
     for name in names:
+        if '.' in name:  # an entry of a configuration; there are too many to list
+            continue
         flag = values[name]
         default = '' if flag.default in (None, False, '', []) else f' (default: {flag.default})'
         value = '' if flag.boolean else f'={flag.parser.syntactic_help and name.upper() or "..."}'

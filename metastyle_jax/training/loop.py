@@ -16,6 +16,7 @@ from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, contact_sheet, sources
 from metastyle_jax.storage import checkpoints
 from metastyle_jax.training import gram_cache, metric_log, outer_step
+from metastyle_jax.training.configuration.schema import TrainConfig
 
 _FAILED = 256  # stands for data that cannot be read, among the numbers of signals
 
@@ -54,7 +55,7 @@ class Loop:
     """The steps between a restored state and the last one.
 
     Args:
-        config: see `configs/`.
+        config: see `training.configuration`.
         folder: the run's folder.
         vgg_params: weights of the loss network.
         manager: of the checkpoints.
@@ -65,7 +66,7 @@ class Loop:
 
     def __init__(
         self,
-        config: Any,
+        config: TrainConfig,
         folder: pathlib.Path,
         vgg_params: Any,
         manager: checkpoints.Manager | checkpoints.Elsewhere,
@@ -254,6 +255,6 @@ class Loop:
         )
 
 
-def images_per_step(config: Any) -> int:
+def images_per_step(config: TrainConfig) -> int:
     """Content images that one outer step processes."""
     return config.outer.styles * config.outer.contents * (config.inner.steps + 1)

@@ -12,6 +12,7 @@ from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching
 from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.training import gram_cache, optimizers
+from metastyle_jax.training.configuration.schema import TrainConfig
 
 
 class Task(NamedTuple):
@@ -60,12 +61,12 @@ def style_grams(
     return gram_cache.of_styles(vgg_params, batching.as_float(batch.style))
 
 
-def loss(vgg_params: Params, config: Any) -> Callable[[Params, Task], perceptual_loss.Loss]:
+def loss(vgg_params: Params, config: TrainConfig) -> Callable[[Params, Task], perceptual_loss.Loss]:
     """The perceptual loss of a transformer's outputs.
 
     Args:
         vgg_params: weights of the loss network.
-        config: for the weights of the losses, see `configs/`.
+        config: for the weights of the losses, see `training.configuration`.
 
     Returns:
         `(params, task) -> perceptual_loss.Loss`.
@@ -84,13 +85,13 @@ def loss(vgg_params: Params, config: Any) -> Callable[[Params, Task], perceptual
 
 
 def inner_loss(
-    evaluate: Callable[[Params, Task], perceptual_loss.Loss], config: Any
+    evaluate: Callable[[Params, Task], perceptual_loss.Loss], config: TrainConfig
 ) -> Callable[[Params, Task], Array]:
     """What the inner loop minimizes: the total loss, or its logarithm.
 
     Args:
         evaluate: of `loss`.
-        config: see `configs/`.
+        config: see `training.configuration`.
 
     Returns:
         `(params, task) -> scalar`.
@@ -103,10 +104,10 @@ def inner_loss(
     return value
 
 
-def inner_options(config: Any, step: Array) -> dict[str, Any]:
+def inner_options(config: TrainConfig, step: Array) -> dict[str, Any]:
     """Keyword arguments of `meta.inner_loop` for a configuration at an outer step."""
     return {
-        'optimizer': optimizers.inner_of(config, step),
+        'optimizer': optimizers.inner_optimizer(config, step),
         'adapted': transformer.adapted(config.inner.params),
         'order': config.inner.order,
         'mode': config.inner.mode,

@@ -1,94 +1,77 @@
-"""Optimizers of the inner loop and of the outer step, as a configuration names them."""
-
-from typing import Any
+"""Optimizers of the inner loop and of the outer step, and the decay of their rates."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from metastyle_jax import meta
-from metastyle_jax.core import checks
-from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array
 from metastyle_jax.meta import inner_optimizers
+from metastyle_jax.training.configuration.schema import TrainConfig
 
-OUTER = ('adam', 'sgd')
-OUTER_SCHEDULES = ('inverse', 'cosine')
+_COSINE_FLOOR = 0.05  # of the full rate, at the last step
 
 
-def decay(config: Any, step: Array) -> Array:
-    """Factor of both rates at an outer step.
+def rate_decay(config: TrainConfig, step: Array) -> Array:
+    """Returns the factor that multiplies the inner and the outer rate at an outer step.
 
-    `1 / (1 + decay·step)`, or half a cosine from 1 to 1/20 over all steps.
+    inverse: `1 / (1 + decay·step)`
+    cosine:  `0.05 + 0.95·(1 + cos(π·step/steps)) / 2`
 
     Args:
-        config: see `configs/`.
-        step: scalar, outer steps done.
+        config: the configuration.
+        step: scalar, number of outer steps done.
 
-    Raises:
-        UserError: unknown schedule.
+    Source: Zhang, Zhu and Zhu 2019 (inverse, with decay 2.5e-5).
     """
     if config.outer.schedule == 'cosine':
-        share = jnp.minimum(1.0, step / config.steps)
-        return 0.05 + 0.95 * (1 + jnp.cos(jnp.pi * share)) / 2
-    if config.outer.schedule != 'inverse':
-        raise UserError(
-            f'config.outer.schedule={config.outer.schedule!r}: it must be one of '
-            f'{", ".join(OUTER_SCHEDULES)}'
-        )
+        done = jnp.minimum(1.0, step / config.steps)
+        return _COSINE_FLOOR + (1 - _COSINE_FLOOR) * (1 + jnp.cos(jnp.pi * done)) / 2
     return 1.0 / (1.0 + config.outer.decay * step)
 
 
-def inner_of(config: Any, step: Array) -> optax.GradientTransformation:
-    """The optimizer of the inner loop at an outer step.
+def inner_optimizer(config: TrainConfig, step: Array) -> optax.GradientTransformation:
+    """Returns the optimizer of the inner loop at an outer step.
 
-    With learned rates it has unit rate: the rates multiply its updates.
+    If inner rates are learned, its own rate is 1, because the inner loop multiplies its updates by
+    the learned rates.
 
     Args:
-        config: see `configs/`.
-        step: scalar, outer steps done.
-
-    Raises:
-        UserError: unknown name.
+        config: the configuration.
+        step: scalar, number of outer steps done.
     """
-    checks.one_of('config.inner.optimizer', config.inner.optimizer, inner_optimizers.NAMES)
-    rate = 1.0 if config.inner.learn_rates else config.inner.rate * decay(config, step)
+    rate = 1.0 if config.inner.learn_rates else config.inner.rate * rate_decay(config, step)
     return inner_optimizers.by_name(config.inner.optimizer, rate, config.inner.eps_root)
 
 
-def outer(config: Any) -> optax.GradientTransformation:
-    """Adam or SGD with warm-up and decay, after clipping by norm (0 switches either off).
+def outer_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Returns the optimizer of the outer step: clipping, then Adam or SGD with warm-up and decay.
 
     Args:
-        config: see `configs/`.
+        config: the configuration.
 
     Returns:
-        A transformation of a `meta.Meta`; θ and learned rates are clipped each by itself.
-
-    Raises:
-        UserError: unknown name.
+        An optimizer of a `meta.Meta`, which holds θ and the logarithms of learned inner rates.
     """
-    name = config.outer.optimizer
-    if name not in OUTER:
-        raise UserError(f'config.outer.optimizer={name!r}: it must be one of {", ".join(OUTER)}')
 
     def rate(step):
         warm = jnp.minimum(1.0, (step + 1) / max(1, config.outer.warmup))
-        return config.outer.rate * warm * decay(config, step)
+        return config.outer.rate * warm * rate_decay(config, step)
 
     def clip(updates, params):
         del params
-        # Each part by itself: gradients of rates can be far larger than those of θ.
+        # The gradient of the inner rates can be far larger than that of θ. With one common norm,
+        # clipping would shrink the gradient of θ to almost nothing.
         transform = optax.clip_by_global_norm(config.outer.clip)
         return meta.Meta(*(transform.update(part, optax.EmptyState())[0] for part in updates))
 
-    def speed(updates, params):
+    def scale_inner_rates(updates, params):
         del params
         factor = config.outer.rates_speed
         return updates._replace(rates=jax.tree.map(lambda x: factor * x, updates.rates))
 
     return optax.chain(
         optax.stateless(clip) if config.outer.clip else optax.identity(),
-        optax.adam(rate) if name == 'adam' else optax.sgd(rate),
-        optax.stateless(speed),
+        optax.adam(rate) if config.outer.optimizer == 'adam' else optax.sgd(rate),
+        optax.stateless(scale_inner_rates),
     )

@@ -3,7 +3,7 @@
 Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg
 from metastyle_jax.training import gram_cache, objective, optimizers, per_style_norms
+from metastyle_jax.training.configuration.schema import TrainConfig
 
 
 class TrainState(NamedTuple):
@@ -55,7 +56,7 @@ class Metrics(NamedTuple):
 
 
 def create(
-    config: Any,
+    config: TrainConfig,
     rng: Array,
     *,
     theta: Params | None = None,
@@ -67,7 +68,7 @@ def create(
     """The state before the first step.
 
     Args:
-        config: see `configs/`.
+        config: see `training.configuration`.
         rng: a key.
         theta: what to start from; random parameters if None.
         predictor: that comes with it; a new one if None, where the configuration wants any.
@@ -83,7 +84,7 @@ def create(
     if config.inner.learn_rates:
         adapted = transformer.adapted(config.inner.params)
         log_rates = meta.initial_rates(params, np.log(config.inner.rate), adapted)
-    opt_state = optimizers.outer(config).init(meta.Meta(params, log_rates))
+    opt_state = optimizers.outer_optimizer(config).init(meta.Meta(params, log_rates))
     table = per_style_norms.create(params, styles) if config.outer.norms_rate else None
     if config.model.predictor and predictor is None:
         predictor = norm_predictor.create(predictor_rng, params, features, hidden=hidden)
@@ -120,7 +121,7 @@ def train_step(
     vgg_params: Params,
     batch: batching.MetaBatch | gram_cache.Batch,
     *,
-    config: Any,
+    config: TrainConfig,
 ) -> tuple[TrainState, Metrics]:
     """One outer step on one device's share of the styles; call it through `sharding.spread`.
 
@@ -129,7 +130,7 @@ def train_step(
         vgg_params: weights of the loss network.
         batch: images as bytes, `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]`,
             `style [S, Hs, Ws, 3]`; or, in place of styles, their Gram matrices.
-        config: see `configs/`.
+        config: see `training.configuration`.
 
     Returns:
         The next state, and `Metrics` averaged over all styles.
@@ -171,7 +172,7 @@ def _conditional_step(
     vgg_params: Params,
     batch: batching.MetaBatch | gram_cache.Batch,
     *,
-    config: Any,
+    config: TrainConfig,
 ) -> tuple[TrainState, Metrics]:
     """`train_step` where each style has norms of its own: from a table, predicted, or both."""
     index, targets = jnp.asarray(batch.style_index), objective.style_grams(vgg_params, batch)
@@ -193,7 +194,7 @@ def _conditional_step(
         style_weight=config.loss.style_weight,
     )
     after, metrics = advance(state, sharding.mean(per_style_norms.as_meta(found)), config=config)
-    factor = optimizers.decay(config, state.step)
+    factor = optimizers.rate_decay(config, state.step)
     if table is not None:
         index, own = sharding.gather((index, found.own))
         rate = config.outer.norms_rate * factor
@@ -207,14 +208,14 @@ def _conditional_step(
 
 
 def advance(
-    state: TrainState, found: meta.MetaGradient, *, config: Any
+    state: TrainState, found: meta.MetaGradient, *, config: TrainConfig
 ) -> tuple[TrainState, Metrics]:
     """One step of the outer optimizer.
 
     Args:
         state: before it.
         found: mean over the styles; its `aux` is the loss.
-        config: see `configs/`.
+        config: see `training.configuration`.
 
     Returns:
         The next state, and `Metrics`.
@@ -224,7 +225,9 @@ def advance(
     if gradient.rates is not None:  # by the chain rule, for the logarithms
         gradient = gradient._replace(rates=jax.tree.map(jnp.multiply, gradient.rates, start.rates))
     before = meta.Meta(state.params, state.log_rates)
-    updates, opt_state = optimizers.outer(config).update(gradient, state.opt_state, before)
+    updates, opt_state = optimizers.outer_optimizer(config).update(
+        gradient, state.opt_state, before
+    )
     after = optax.apply_updates(before, updates)
     if config.outer.keep_norms:
         after = after._replace(theta=keep_norms(after.theta, before.theta))
@@ -272,7 +275,7 @@ def keep_norms(params: Params, before: Params) -> Params:
 
 
 def preview(
-    state: TrainState, vgg_params: Params, contents: Array, style: Array, *, config: Any
+    state: TrainState, vgg_params: Params, contents: Array, style: Array, *, config: TrainConfig
 ) -> tuple[Array, Array]:
     """What a style's start makes of contents before and after one inner loop on them.
 
@@ -281,7 +284,7 @@ def preview(
         vgg_params: weights of the loss network.
         contents: `[N, H, W, 3]` in 0..1.
         style: `[Hs, Ws, 3]` in 0..1.
-        config: see `configs/`.
+        config: see `training.configuration`.
 
     Returns:
         Two arrays `[N, H, W, 3]`.

@@ -27,7 +27,7 @@ import jax
 from metastyle_jax.core import types
 from metastyle_jax.models import vgg
 from metastyle_jax.storage import checkpoints, theta_files
-from metastyle_jax.training import train
+from metastyle_jax.training import command, train  # noqa: F401
 
 ROOT = pathlib.Path(types.__file__).parents[2]
 CONFIG = (
@@ -236,7 +236,7 @@ def _child(
     if hook is not None:
         hook(folder)
     sys.argv = ['metastyle-train', *CONFIG, f'--workdir={folder}', *changes]
-    sys.exit(train.run())
+    sys.exit(command.run())
 
 
 def narrow_loss_network() -> None:

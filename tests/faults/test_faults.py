@@ -11,7 +11,6 @@ import os
 import pathlib
 import random
 import resource
-import runpy
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import helpers
 import jax
 import long_run
 import pytest
+import training_helpers
 
 from metastyle_jax.data import sources
 from metastyle_jax.storage import checkpoints, theta_files
@@ -172,8 +172,7 @@ def test_no_damage_to_a_checkpoint_passes_for_the_whole(undisturbed, tmp_path, c
 
 def whole(folder, *chosen):
     """The structure of a state, and what is restored from each of some checkpoints."""
-    config = runpy.run_path(f'{fault_runs.ROOT}/configs/quickstart.py')['get_config']('tiny')
-    config.model.width = 2
+    config = training_helpers.file_config('quickstart.py:tiny', model__width=2)
     state = jax.eval_shape(lambda: outer_step.create(config, jax.random.key(0)))
     states = {}
     for step in chosen:

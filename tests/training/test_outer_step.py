@@ -15,7 +15,7 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
 from metastyle_jax.meta import inner
 from metastyle_jax.models import perceptual_loss, transformer, vgg
-from metastyle_jax.training import configuration, gram_cache, objective, optimizers, outer_step
+from metastyle_jax.training import gram_cache, objective, optimizers, outer_step
 
 
 @pytest.fixture(scope='module')
@@ -199,21 +199,21 @@ def test_tasks_hold_the_targets_of_every_batch(network):
 
 def test_rates_decay_as_the_paper_says():
     config = make_config(outer_decay=2.5e-5)
-    np.testing.assert_allclose(optimizers.decay(config, 40_000), 0.5)
-    optimizer = optimizers.inner_of(config, 40_000)
+    np.testing.assert_allclose(optimizers.rate_decay(config, 40_000), 0.5)
+    optimizer = optimizers.inner_optimizer(config, 40_000)
     updates, _ = optimizer.update({'w': jnp.ones(())}, optimizer.init({'w': jnp.ones(())}))
     np.testing.assert_allclose(updates['w'], -0.005, rtol=1e-6)
 
 
 def test_the_cosine_goes_from_one_to_a_twentieth():
     config = make_config(outer_schedule='cosine')
-    factors = [float(optimizers.decay(config, step)) for step in (0, 5, 10, 20)]
+    factors = [float(optimizers.rate_decay(config, step)) for step in (0, 5, 10, 20)]
     np.testing.assert_allclose(factors, [1, 0.525, 0.05, 0.05], rtol=1e-5)
 
 
 def test_outer_gradients_are_clipped():
     config = make_config(outer_clip=1.0, outer_warmup=0)
-    optimizer = optimizers.outer(config)
+    optimizer = optimizers.outer_optimizer(config)
     big = meta.Meta({'w': jnp.full((4,), 100.0)}, {'w': jnp.full((), 1e6)})
     _, state = optimizer.update(big, optimizer.init(big))
     moment = optax.tree.get(state, 'mu')  # θ and rates are clipped each by itself
@@ -224,22 +224,6 @@ def test_outer_gradients_are_clipped():
 def test_styles_that_cannot_be_shared_out_are_refused(network):
     with pytest.raises(errors.UserError, match='6 styles a step .* 8 devices.*multiple of 8'):
         run(make_config(outer_styles=6), network, make_batch(6), 8)
-
-
-def test_unknown_names_of_the_inner_loop_are_refused():
-    for change, word in (
-        ({'inner_optimizer': 'lion'}, 'lion'),
-        ({'inner_mode': 'forward'}, 'forward'),
-        ({'inner_order': 'second'}, 'second'),
-        ({'inner_optimizer': 'adam', 'inner_eps_root': 0.0}, 'eps_root'),
-        ({'inner_learn_rates': True, 'inner_rate': 0.5}, 'max_rate'),
-        ({'outer_schedule': 'linear'}, 'schedule'),
-        ({'outer_norms_rate': 0.01}, 'norms_rate'),
-        ({'outer_predictor_rate': 0.01, 'model_predictor': True}, 'predictor_rate'),
-        ({'outer_predictor_rate': 0.01, 'inner_steps': 0}, 'config.model.predictor=True'),
-    ):
-        with pytest.raises(errors.UserError, match=word):
-            configuration.check_inner(make_config(**change))
 
 
 def test_logarithms_divide_each_gradient_by_its_loss(disagreement):
@@ -313,25 +297,8 @@ def test_rates_move_as_many_times_faster_as_told():
     gradient = meta.Meta({'w': jnp.array([1.0, -2.0])}, {'w': jnp.array(3.0)})
     moved = {}
     for speed in (1.0, 10.0):
-        optimizer = optimizers.outer(make_config(outer_rates_speed=speed))
+        optimizer = optimizers.outer_optimizer(make_config(outer_rates_speed=speed))
         moved[speed], _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
     np.testing.assert_array_equal(moved[10.0].theta['w'], moved[1.0].theta['w'])
     np.testing.assert_allclose(moved[10.0].rates['w'], 10 * moved[1.0].rates['w'], rtol=1e-6)
     assert moved[1.0].rates['w'] < 0
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        ({'outer_optimizer': 'lion'}, "outer.optimizer='lion'"),
-        ({'inner_order': 'reptile', 'inner_learn_rates': True}, 'learns no rates'),
-        ({'inner_order': 'reptile', 'inner_steps': 0}, 'goes the way of the inner loop'),
-        (
-            {'outer_norms_rate': 0.01, 'inner_steps': 0, 'inner_learn_rates': True},
-            'trains without an inner loop',
-        ),
-    ],
-)
-def test_what_no_training_can_work_with_is_refused(change, message):
-    with pytest.raises(errors.UserError, match=message):
-        configuration.check_inner(make_config(**change))

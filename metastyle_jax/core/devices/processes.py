@@ -24,7 +24,6 @@ from metastyle_jax.core.devices import sharding, watchdog
 from metastyle_jax.core.errors import UserError, is_out_of_memory
 from metastyle_jax.core.types import PyTree
 
-HEARTBEAT = 60  # seconds of silence after which a process counts as lost
 _watch: watchdog.Watch | None = None  # set while this process belongs to a run of several
 
 
@@ -42,7 +41,7 @@ class Place(NamedTuple):
     coordinator: str = ''
     processes: int = 0
     process: int = 0
-    heartbeat: int = HEARTBEAT
+    heartbeat: int = watchdog.HEARTBEAT
 
 
 @contextlib.contextmanager

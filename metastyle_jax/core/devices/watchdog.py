@@ -16,6 +16,7 @@ from typing import Any
 from metastyle_jax.core import files
 
 EXIT_LOST = 75  # another process was lost: the same command may well succeed if started again
+HEARTBEAT = 60  # seconds of silence after which a process counts as lost
 
 # Keys in the store: how the run ended, the first process's counter, and all other counters.
 _END, _FIRST, _OTHERS = (f'metastyle/{name}' for name in ('end', 'first', 'others'))

@@ -1,0 +1,1 @@
+"""The configuration of meta-training: schema, checks, files and the documentation's table."""

@@ -1,0 +1,81 @@
+"""Checks of entries that contradict each other although each is valid by itself."""
+
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.training.configuration.schema import TrainConfig
+
+
+def check(config: TrainConfig) -> None:
+    """Raises UserError if two entries do not go together.
+
+    Args:
+        config: a configuration whose entries are valid by themselves.
+    """
+    _check_inner_optimizer(config)
+    _check_no_inner_steps(config)
+    _check_per_style_norms(config)
+    _check_reptile(config)
+    if config.data.keep_grams and config.data.style_fit != 'squash':
+        raise UserError(
+            f'config.data.keep_grams={config.data.keep_grams} keeps the Gram matrices of each '
+            f'style image, but config.data.style_fit={config.data.style_fit!r} takes other pixels '
+            "of the image each time: set config.data.style_fit='squash' or config.data.keep_grams=0"
+        )
+
+
+def _check_inner_optimizer(config: TrainConfig) -> None:
+    """Checks the entries of the inner optimizer."""
+    inner = config.inner
+    if inner.optimizer == 'adam' and not inner.eps_root > 0:
+        raise UserError(
+            'config.inner.eps_root=0: it must be above 0 for config.inner.optimizer=adam, whose '
+            'second derivatives would be infinite at a zero gradient'
+        )
+    if inner.learn_rates and not inner.rate <= inner.max_rate:
+        raise UserError(
+            f'config.inner.rate={inner.rate} is larger than its upper bound, '
+            f'config.inner.max_rate={inner.max_rate}: lower the rate or raise the bound'
+        )
+
+
+def _check_no_inner_steps(config: TrainConfig) -> None:
+    """Checks that training without inner steps does not learn inner rates."""
+    if config.inner.learn_rates and not config.inner.steps:
+        raise UserError(
+            'config.inner.learn_rates=True learns the rates of inner steps, but '
+            'config.inner.steps=0 makes no inner steps: set config.inner.steps to 1 or more, or '
+            'config.inner.learn_rates=False'
+        )
+
+
+def _check_per_style_norms(config: TrainConfig) -> None:
+    """Checks that per-style norms, learned or predicted, take the place of the inner loop."""
+    outer = config.outer
+    rates = {'norms_rate': outer.norms_rate, 'predictor_rate': outer.predictor_rate}
+    for name, rate in rates.items():
+        if rate and config.inner.steps:
+            raise UserError(
+                f'config.outer.{name}={rate} trains with instance norms for each style instead of '
+                f'an inner loop, but config.inner.steps is {config.inner.steps}: set one of them '
+                'to 0'
+            )
+    if outer.predictor_rate and not config.model.predictor:
+        raise UserError(
+            f'config.outer.predictor_rate={outer.predictor_rate} trains a predictor, but there is '
+            'none: set config.model.predictor=True or config.outer.predictor_rate=0'
+        )
+
+
+def _check_reptile(config: TrainConfig) -> None:
+    """Checks that Reptile has inner steps and no learned rates."""
+    if config.inner.order != 'reptile':
+        return
+    if not config.inner.steps:
+        raise UserError(
+            "config.inner.order='reptile' moves the initialization towards the end of the inner "
+            'loop, but config.inner.steps=0 makes no inner steps: set config.inner.steps to 1 or '
+            'more'
+        )
+    if config.inner.learn_rates:
+        raise UserError(
+            "config.inner.order='reptile' cannot learn rates: set config.inner.learn_rates=False"
+        )
