@@ -23,7 +23,7 @@ from metastyle_jax.adaptation import style_image
 from metastyle_jax.adaptation.config import STYLES_AT_ONCE
 from metastyle_jax.core import allocator
 from metastyle_jax.data import image_files, sources
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, perceptual_loss, vgg
 from metastyle_jax.storage import style_files, style_library, theta_files
 
 SIZE = 128  # pixels of what they are compared on
@@ -35,10 +35,8 @@ def total_loss(
     """Perceptual loss of a style on photographs."""
     params = style_files.merge_style(style, theta_files.load_theta())
     loss_network = vgg.load(None)
-    targets = perceptual_loss.Targets(vgg.content_features(loss_network, contents), grams)
-    features = lambda x: vgg.features(loss_network, x)
-    outputs = transformer.apply(params, contents)
-    return float(perceptual_loss.perceptual_loss(features, outputs, targets).total)
+    targets = perceptual_loss.compute_targets(loss_network, contents, grams)
+    return float(perceptual_loss.of_network(params, loss_network, contents, targets).total)
 
 
 def copy(source: sources.Source, indices: list[int], folder: pathlib.Path) -> None:
@@ -87,7 +85,7 @@ def main() -> None:
                 single = metastyle_jax.adapt(file, params='norm')
                 alone.append(time.perf_counter() - begun)
                 painting = jnp.asarray(style_image.fit(image_files.read(file).rgb, 256))
-                grams = perceptual_loss.style_grams(vgg.features(vgg.load(None), painting[None]))
+                grams = gram.of_image(vgg.load(None), painting)
                 ours = style_library.pick(done.library, file.name)
                 quality.append(
                     total_loss(ours, grams, contents) / total_loss(single, grams, contents)

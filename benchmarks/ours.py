@@ -22,7 +22,7 @@ from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Params, PyTree
 from metastyle_jax.data import batching
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, perceptual_loss, transformer, vgg
 from metastyle_jax.training import optimizers, outer_step
 from metastyle_jax.training.configuration import values
 from metastyle_jax.training.configuration.schema import TrainConfig
@@ -96,7 +96,7 @@ class Adapt:
 
     def __init__(self, task: tasks.Task, theta: Params, loss_network: Params) -> None:
         style = batching.as_float(inputs.images(1, task.size, seed=3))
-        grams = perceptual_loss.style_grams(jax.jit(vgg.features)(loss_network, style))
+        grams = jax.jit(gram.of_image)(loss_network, style[0])
         self._state, fixed, self._plan = start(theta, 'all', schedule='constant')
         self._pixels = inputs.images(task.batch, task.size, seed=0)
         weights = Weights(1e-3, perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT)

@@ -50,7 +50,7 @@ import jax
 import numpy as np
 
 from metastyle_jax.data import batching, image_files, sources
-from metastyle_jax.models import norm_predictor, vgg
+from metastyle_jax.models import gram, norm_predictor, vgg
 from metastyle_jax.storage import theta_files
 from metastyle_jax.training import gram_cache
 
@@ -61,7 +61,7 @@ theta = theta_files.load_theta(last)
 
 # θ's norms become the mean over training styles.
 source = sources.held_out(sources.open_source(f'folder:{paintings}', kind='style'), inside=False)
-network, of_styles = vgg.load(), jax.jit(gram_cache.of_styles)
+network, of_styles = vgg.load(), jax.jit(gram.of_images)
 found = []
 for i in np.linspace(0, len(source) - 1, min(256, len(source))).astype(int):
     picture = image_files.resize(batching.as_float(source.decode(int(i), 256)), 256, 256)

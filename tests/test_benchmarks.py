@@ -8,7 +8,7 @@ from helpers import ROOT
 
 from metastyle_jax import meta
 from metastyle_jax.core import errors
-from metastyle_jax.models import perceptual_loss, vgg
+from metastyle_jax.models import gram, vgg
 from metastyle_jax.training import objective
 
 sys.path.insert(0, str(ROOT))
@@ -172,7 +172,7 @@ def test_peer_computes_the_same_meta_gradient_in_float64(weights, params, disagr
     network = ours.from_names(loss_network)
     config = ours.meta_config(task)
     evaluate = objective.loss(network, config)
-    targets = perceptual_loss.style_grams(vgg.features(network, style))
+    targets = gram.of_image(network, style[0])
     every = objective.tasks(network, np.concatenate([inner[0], outer]), targets)
     found = jax.jit(
         lambda theta: meta.meta_gradient(

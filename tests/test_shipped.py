@@ -12,7 +12,7 @@ from metastyle_jax.adaptation import style_image
 from metastyle_jax.adaptation.config import RATES
 from metastyle_jax.baselines import johnson
 from metastyle_jax.data import image_files, sources
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, transformer, vgg
 from metastyle_jax.storage import theta_files
 from metastyle_jax.stylization import styled_network
 
@@ -69,13 +69,13 @@ def test_style_loss_falls_steadily_with_strength(found):
     photo = image_files.center_square(
         image_files.read(sources.sample_files('content')['chelsea']).rgb, 128
     )
-    features = jax.jit(functools.partial(vgg.features, vgg.load(None)))
+    grams_of = jax.jit(functools.partial(gram.of_image, vgg.load(None)))
     painting = style_image.fit(image_files.read(PAINTING).rgb, OPTIONS['style_size'])
-    grams = perceptual_loss.style_grams(features(painting[None]))
+    grams = grams_of(painting)
 
     def style_loss(strength):
         made = metastyle_jax.stylize(found, photo, strength=strength)
-        pairs = zip(perceptual_loss.style_grams(features(made[None])), grams, strict=True)
+        pairs = zip(grams_of(made), grams, strict=True)
         return sum(np.mean(np.square(a - b)) for a, b in pairs)
 
     fall = np.diff([style_loss(strength) for strength in np.linspace(0, 1, 9)])

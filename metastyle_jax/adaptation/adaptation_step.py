@@ -17,7 +17,7 @@ from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.meta import inner_optimizers
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import perceptual_loss, transformer
 
 # Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
 # largest where they are all that moves.
@@ -172,11 +172,13 @@ def adapt_step(
         The next state and the loss before the step.
     """
     contents = batching.as_float(contents)
+    targets = perceptual_loss.compute_targets(vgg_params, contents, grams)
+    loss_weights = perceptual_loss.LossWeights(weights.content, weights.style)
     skeleton = jax.tree.unflatten(plan.like, range(plan.like.num_leaves))
 
     def total(fast):
         params = trees.combine(skeleton, fast, fixed.slow)
-        loss = content_and_style(params, vgg_params, contents, grams, weights)
+        loss = perceptual_loss.of_network(params, vgg_params, contents, targets, loss_weights)
         return loss.total, loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
@@ -222,28 +224,3 @@ def update(
         early = state.step < plan.loop.steps
         updates = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, updates)
     return State(state.step + 1, optax.apply_updates(state.fast, updates), opt_state, inner)
-
-
-def content_and_style(
-    params: Params,
-    vgg_params: Params,
-    contents: Array,
-    grams: tuple[Array, ...],
-    weights: Weights,
-) -> perceptual_loss.Loss:
-    """The perceptual loss of a network's outputs on some contents.
-
-    Args:
-        params: of the transformer.
-        vgg_params: weights of the loss network.
-        contents: `[N, H, W, 3]` in 0..1.
-        grams: L arrays `[C, C]` of the style image.
-        weights: of the losses.
-    """
-    return perceptual_loss.perceptual_loss(
-        lambda x: vgg.features(vgg_params, x),
-        transformer.apply(params, contents),
-        perceptual_loss.Targets(vgg.content_features(vgg_params, contents), grams),
-        content_weight=weights.content,
-        style_weight=weights.style,
-    )

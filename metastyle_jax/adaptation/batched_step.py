@@ -19,7 +19,7 @@ from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, perceptual_loss
 
 _CANVAS = 64  # sides of the canvases of paintings are multiples of this: few sizes to compile
 
@@ -82,57 +82,19 @@ def step(
         The next state, and the losses before the step: `[S]`, those of layers `[S, L]`.
     """
     contents = batching.as_float(shared.contents)
-    features = vgg.content_features(shared.vgg, contents)
+    targets = perceptual_loss.compute_targets(shared.vgg, contents, grams)
+    weights = perceptual_loss.LossWeights(shared.weights.content, shared.weights.style)
     skeleton = jax.tree.unflatten(plan.like, range(plan.like.num_leaves))
 
     def total(fast: dict[str, Array]) -> tuple[Array, perceptual_loss.Loss]:
         images = {name: jnp.repeat(leaf, len(contents), axis=0) for name, leaf in fast.items()}
         params = trees.combine(skeleton, images, shared.fixed.slow)
-        loss = perceptual_losses(params, shared.vgg, contents, features, grams, shared.weights)
+        loss = perceptual_loss.of_styles(params, shared.vgg, contents, targets, weights)
         return jnp.sum(loss.total), loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
     after = adaptation_step.update(state, grads, shared.fixed, loss.total, shared.weights, plan)
     return after, loss
-
-
-def perceptual_losses(
-    params: Params,
-    vgg_params: Params,
-    contents: Array,
-    features: Array,
-    grams: tuple[Array, ...],
-    weights: adaptation_step.Weights,
-) -> perceptual_loss.Loss:
-    """The loss of each style on the same contents.
-
-    Args:
-        params: of the transformer, with norms `[S·N, C]`, the images of a style together.
-        vgg_params: weights of the loss network.
-        contents: `[N, H, W, 3]` in 0..1.
-        features: of the contents, `[N, h, w, C]`.
-        grams: L arrays `[S, C, C]`.
-        weights: of the losses.
-
-    Returns:
-        A loss of leaves `[S, ...]`.
-    """
-    count = len(grams[0])
-    made = transformer.apply(params, jnp.tile(contents, (count, 1, 1, 1)))
-    maps = [
-        layer.reshape(count, len(contents), *layer.shape[1:])
-        for layer in vgg.features(vgg_params, made)
-    ]
-
-    def compare(maps: list[Array], grams: tuple[Array, ...]) -> perceptual_loss.Loss:
-        return perceptual_loss.compare(
-            maps,
-            perceptual_loss.Targets(features, grams),
-            content_weight=weights.content,
-            style_weight=weights.style,
-        )
-
-    return jax.vmap(compare)(maps, grams)
 
 
 @functools.cache
@@ -150,7 +112,7 @@ def compiled_step(
 
 @jax.jit
 def _grams(vgg_params: Params, canvas: Array, size: Array) -> tuple[Array, ...]:
-    return vgg.masked_grams(vgg_params, canvas, size)
+    return gram.of_padded_images(vgg_params, canvas, size)
 
 
 def style_grams(vgg_params: Params, picture: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -168,4 +130,4 @@ def style_grams(vgg_params: Params, picture: np.ndarray) -> tuple[np.ndarray, ..
     canvas = np.zeros((1, *sides, 3), np.float32)
     canvas[0, :height, :width] = picture
     found = _grams(vgg_params, canvas, np.array([[height, width]], np.int32))
-    return tuple(np.asarray(gram[0]) for gram in found)
+    return tuple(np.asarray(layer[0]) for layer in found)

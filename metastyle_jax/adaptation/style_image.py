@@ -9,9 +9,9 @@ import numpy as np
 
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import image_files
-from metastyle_jax.models import perceptual_loss, vgg
+from metastyle_jax.models import gram
 
-_features = jax.jit(vgg.features)
+_grams = jax.jit(gram.of_image)
 
 
 def read(style: image_files.ImageLike, size: int) -> tuple[np.ndarray, str, str]:
@@ -84,6 +84,6 @@ def grams(vgg_params: Params, painting: np.ndarray) -> tuple[Array, ...]:
         painting: `[H, W, 3]` float32 in 0..1.
 
     Returns:
-        L arrays `[C, C]`, see `perceptual_loss.style_grams`.
+        L arrays `[C, C]`, see `gram.of_image`.
     """
-    return perceptual_loss.style_grams(_features(vgg_params, painting[None]))
+    return _grams(vgg_params, painting)

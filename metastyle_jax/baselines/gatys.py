@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax.adaptation import adaptation_step, style_image
+from metastyle_jax.adaptation import style_image
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
@@ -55,7 +55,7 @@ def optimize(
 
     Args:
         content: `[H, W, 3]` float in 0..1.
-        grams: of the style image, from `perceptual_loss.style_grams`.
+        grams: of the style image, from `gram.of_image`.
         vgg_params: weights of the loss network.
         start: image to begin with, of the same shape; the content if None.
         iterations: of L-BFGS, each with a line search of several evaluations.
@@ -76,9 +76,11 @@ def optimize(
         )
     if iterations < 1:
         raise UserError(f'iterations={iterations}: it must be at least 1')
-    target = jax.jit(vgg.content_features)(vgg_params, jnp.asarray(content)[None])
-    weights = adaptation_step.Weights(0.0, content_weight, style_weight)
-    arguments = vgg_params, perceptual_loss.Targets(target, tuple(grams)), weights
+    targets = jax.jit(perceptual_loss.compute_targets)(
+        vgg_params, jnp.asarray(content)[None], tuple(grams)
+    )
+    weights = perceptual_loss.LossWeights(content_weight, style_weight)
+    arguments = vgg_params, targets, weights
     image = jnp.asarray(start, jnp.float32)
     opt_state = optax.lbfgs().init(image)
     step = _step.lower(image, opt_state, *arguments).compile()
@@ -103,18 +105,12 @@ def _step(
     opt_state: PyTree,
     vgg_params: Params,
     targets: perceptual_loss.Targets,
-    weights: adaptation_step.Weights,
+    weights: perceptual_loss.LossWeights,
 ) -> tuple[Array, PyTree, Array]:
     """One iteration: the next image and state, and the loss before."""
 
     def total(image):
-        return perceptual_loss.perceptual_loss(
-            lambda x: vgg.features(vgg_params, x),
-            image[None],
-            targets,
-            content_weight=weights.content,
-            style_weight=weights.style,
-        ).total
+        return perceptual_loss.of_images(vgg_params, image[None], targets, weights).total
 
     optimizer = optax.lbfgs()
     value, gradient = optax.value_and_grad_from_state(total)(image, state=opt_state)

@@ -16,7 +16,7 @@ from metastyle_jax.core import trees
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, sources
-from metastyle_jax.models import transformer
+from metastyle_jax.models import perceptual_loss, transformer
 from metastyle_jax.storage import theta_files
 
 
@@ -61,8 +61,16 @@ class Pool(NamedTuple):
 
 Batches: TypeAlias = Iterator[np.ndarray] | Pool
 
-loss_of = jax.jit(adaptation_step.content_and_style)
 apply = jax.jit(transformer.apply)
+
+
+@jax.jit
+def loss_on_held_out(
+    params: Params, vgg_params: Params, contents: Array, grams: tuple[Array, ...]
+) -> perceptual_loss.Loss:
+    """Perceptual loss of a network on held-out contents `[M, H, W, 3]`, at the default weights."""
+    targets = perceptual_loss.compute_targets(vgg_params, contents, grams)
+    return perceptual_loss.of_network(params, vgg_params, contents, targets)
 
 
 def milestones(steps: int) -> list[int]:
@@ -136,7 +144,7 @@ def adaptation_curve(
     wanted = sorted({*milestones(config.steps), *(s for s in keep if s <= config.steps)})
     for step, following in itertools.zip_longest(wanted, wanted[1:]):
         params = trees.combine(theta.params, state.fast, fixed.slow)
-        loss = jax.device_get(loss_of(params, vgg_params, contents, grams, weights))
+        loss = jax.device_get(loss_on_held_out(params, vgg_params, contents, grams))
         values = (step, spent, *map(float, loss[:3]), loss.style_layers.tolist())
         for name, value in zip(Curve._fields, values, strict=True):
             getattr(curve, name).append(value)

@@ -241,8 +241,8 @@ def _picture_loss(
     pictures: Array, vgg_params: Params, contents: Array, grams: tuple[Array, ...]
 ) -> perceptual_loss.Loss:
     """Loss of pictures, whoever made them."""
-    targets = perceptual_loss.Targets(vgg.content_features(vgg_params, contents), grams)
-    return perceptual_loss.perceptual_loss(lambda x: vgg.features(vgg_params, x), pictures, targets)
+    targets = perceptual_loss.compute_targets(vgg_params, contents, grams)
+    return perceptual_loss.of_images(vgg_params, pictures, targets)
 
 
 def _gatys(

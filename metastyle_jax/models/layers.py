@@ -1,4 +1,4 @@
-"""Building blocks of the two networks: convolution, normalization, upsampling, Gram matrix.
+"""Building blocks of the two networks: convolution, normalization, upsampling.
 
 Every function is pure, takes channels-last arrays and follows the dtype of its input. Where one
 backend needs another formulation of the same mathematics, it is chosen here, behind one name.
@@ -224,19 +224,3 @@ def upsample(x: Array, *, height: int, width: int) -> Array:
     n, h, w, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c))
     return jax.lax.slice(x.reshape(n, 2 * h, 2 * w, c), (0,) * 4, (n, height, width, c))
-
-
-def gram(features: Array) -> Array:
-    """Gram matrices `ψψᵀ / (C·H·W)` of feature maps: which channels fire together.
-
-    Args:
-        features: `[N, H, W, C]`.
-
-    Returns:
-        `[N, C, C]`.
-
-    Source: Johnson et al. 2016, arXiv 1603.08155, section 3.2.
-    """
-    n, h, w, c = features.shape
-    flat = features.reshape(n, h * w, c)
-    return jnp.einsum('npc,npd->ncd', flat, flat) / (c * h * w)

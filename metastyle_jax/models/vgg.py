@@ -103,27 +103,25 @@ def content_features(params: types.Params, images: types.Array) -> types.Array:
     return _block(params, max_pool(_block(params, _normalize(images), 'conv1')), 'conv2')
 
 
-def masked_grams(
-    params: types.Params, images: types.Array, sizes: types.Array
-) -> tuple[types.Array, ...]:
-    """Gram matrices of pictures of several sizes, each in the corner of a canvas of one size.
+def masked_features(params: types.Params, images: types.Array, sizes: types.Array) -> Features:
+    """Computes the style layers of images of several sizes that lie on canvases of one size.
 
-    What is outside of a picture is set to zero before each convolution, as their padding is, so
-    that the result is that of the picture alone; and pictures of all sizes share one program.
+    What lies outside an image is set to zero before each convolution, as the padding of the network
+    is, so that the features are those of the image alone.
 
     Args:
         params: the ten layers, of `load` or `random`.
-        images: ``[N, H, W, 3]`` floating RGB in 0..1, each picture at the top left.
-        sizes: ``[N, 2]`` integers, height and width of each picture, at least 8.
+        images: ``[N, H, W, 3]`` floating RGB in 0..1, each image at the top left.
+        sizes: ``[N, 2]`` integers, height and width of each image, at least 8.
 
     Returns:
-        Of each layer of `Features`, ``[N, C, C]``.
+        The layers; outside the images they are zero.
 
     Raises:
         vgg_weights.VGGError: if the images have another shape or dtype.
     """
     _check_images(images, least=8)
-    x, found = _normalize(images), []
+    x, layers_of = _normalize(images), []
     for depth, name in enumerate(('conv1', 'conv2', 'conv3', 'conv4')):
         x = max_pool(x) if depth else x
         inner = sizes // 2**depth
@@ -132,9 +130,8 @@ def masked_grams(
         )
         mask = (rows[:, :, None] & columns[:, None]).astype(x.dtype)[..., None]
         x = _block(params, x * mask, name, mask)
-        pixels = jnp.prod(inner, axis=1).astype(x.dtype)
-        found.append(layers.gram(x) * (x.shape[1] * x.shape[2] / pixels)[:, None, None])
-    return tuple(found)
+        layers_of.append(x)
+    return Features(*layers_of)
 
 
 def max_pool(x: types.Array) -> types.Array:

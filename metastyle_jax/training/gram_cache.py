@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.core.types import Array, Params
+from metastyle_jax.core.types import Params
 from metastyle_jax.data import batching
-from metastyle_jax.models import layers, vgg
+from metastyle_jax.models import gram
 
 
 class Batch(NamedTuple):
@@ -30,19 +30,6 @@ class Batch(NamedTuple):
     outer: np.ndarray
     style_index: np.ndarray
     grams: tuple[np.ndarray, ...]
-
-
-def of_styles(vgg_params: Params, styles: Array) -> tuple[Array, ...]:
-    """Gram matrices of several styles.
-
-    Args:
-        vgg_params: weights of the loss network.
-        styles: `[S, Hs, Ws, 3]` in 0..1.
-
-    Returns:
-        L arrays `[S, C, C]`.
-    """
-    return tuple(layers.gram(layer) for layer in vgg.features(vgg_params, styles))
 
 
 class Kept:
@@ -62,7 +49,7 @@ class Kept:
         self._left = gibibytes * 2**30
         self._found: dict[int, tuple[np.ndarray, ...]] = {}
         self._compute: Any = jax.jit(
-            lambda params, style: of_styles(params, batching.as_float(style))
+            lambda params, style: gram.of_images(params, batching.as_float(style))
         )
 
     def __call__(self, batch: batching.MetaBatch) -> Batch:
@@ -82,8 +69,8 @@ class Kept:
         if index in self._found:
             return self._found[index]
         grams = jax.device_get(self._compute(self._vgg, jnp.asarray(style[None])))
-        found = tuple(gram[0] for gram in grams)
-        if (size := sum(gram.nbytes for gram in found)) <= self._left:
+        found = tuple(layer[0] for layer in grams)
+        if (size := sum(layer.nbytes for layer in found)) <= self._left:
             self._left -= size
             self._found[index] = found
         return found

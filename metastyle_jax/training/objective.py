@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, perceptual_loss, transformer
 from metastyle_jax.training import gram_cache, optimizers
 from metastyle_jax.training.configuration.schema import TrainConfig
 
@@ -34,12 +34,13 @@ def tasks(vgg_params: Params, contents: Array, targets: tuple[Array, ...]) -> Ta
         A `Task` whose leaves have a leading axis of T.
     """
     steps, count = contents.shape[:2]
-    flat = vgg.content_features(vgg_params, contents.reshape(steps * count, *contents.shape[2:]))
+    flat = contents.reshape(steps * count, *contents.shape[2:])
+    features, grams = perceptual_loss.compute_targets(vgg_params, flat, targets)
     return Task(
         contents,
         perceptual_loss.Targets(
-            flat.reshape(steps, count, *flat.shape[1:]),
-            tuple(jnp.broadcast_to(gram[None], (steps, *gram.shape)) for gram in targets),
+            features.reshape(steps, count, *features.shape[1:]),
+            tuple(jnp.broadcast_to(layer[None], (steps, *layer.shape)) for layer in grams),
         ),
     )
 
@@ -58,7 +59,7 @@ def style_grams(
     """
     if isinstance(batch, gram_cache.Batch):
         return tuple(map(jnp.asarray, batch.grams))
-    return gram_cache.of_styles(vgg_params, batching.as_float(batch.style))
+    return gram.of_images(vgg_params, batching.as_float(batch.style))
 
 
 def loss(vgg_params: Params, config: TrainConfig) -> Callable[[Params, Task], perceptual_loss.Loss]:
@@ -71,15 +72,10 @@ def loss(vgg_params: Params, config: TrainConfig) -> Callable[[Params, Task], pe
     Returns:
         `(params, task) -> perceptual_loss.Loss`.
     """
+    weights = perceptual_loss.LossWeights(config.loss.content_weight, config.loss.style_weight)
 
     def evaluate(params: Params, task: Task) -> perceptual_loss.Loss:
-        return perceptual_loss.perceptual_loss(
-            lambda images: vgg.features(vgg_params, images),
-            transformer.apply(params, task.contents),
-            task.targets,
-            content_weight=config.loss.content_weight,
-            style_weight=config.loss.style_weight,
-        )
+        return perceptual_loss.of_network(params, vgg_params, task.contents, task.targets, weights)
 
     return evaluate
 

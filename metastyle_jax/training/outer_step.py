@@ -15,7 +15,7 @@ from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
-from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, norm_predictor, transformer
 from metastyle_jax.training import gram_cache, objective, optimizers, per_style_norms
 from metastyle_jax.training.configuration.schema import TrainConfig
 
@@ -289,7 +289,7 @@ def preview(
     Returns:
         Two arrays `[N, H, W, 3]`.
     """
-    targets = perceptual_loss.style_grams(vgg.features(vgg_params, style[None]))
+    targets = gram.of_image(vgg_params, style)
     start = begin(state, targets)
     before = transformer.apply(start.theta, contents)
     if not config.inner.steps:

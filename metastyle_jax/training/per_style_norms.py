@@ -19,7 +19,7 @@ import optax
 from metastyle_jax import meta
 from metastyle_jax.core import trees
 from metastyle_jax.core.types import Array, Params
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import perceptual_loss, transformer
 
 _DECAYS = 0.9, 0.99  # of both moments: a style comes by only some tens of times
 
@@ -104,19 +104,16 @@ def gradients(
     """
     count, each = contents.shape[:2]
     flat = contents.reshape(count * each, *contents.shape[2:])
-    by_style = lambda leaf: leaf.reshape(count, each, *leaf.shape[1:])
-    targets = perceptual_loss.Targets(by_style(vgg.content_features(vgg_params, flat)), grams)
-
-    def compare(maps: list[Array], targets: perceptual_loss.Targets) -> perceptual_loss.Loss:
-        return perceptual_loss.compare(
-            maps, targets, content_weight=content_weight, style_weight=style_weight
-        )
+    features, grams = perceptual_loss.compute_targets(vgg_params, flat, grams)
+    features = features.reshape(count, each, *features.shape[1:])
+    targets = perceptual_loss.Targets(features, grams)
+    weights = perceptual_loss.LossWeights(content_weight, style_weight)
 
     def objective(theta: Params, own: dict[str, Array]) -> tuple[Array, perceptual_loss.Loss]:
         norms, rest = trees.partition(theta, transformer.adapted('norm'))
         images = {name: jnp.repeat(norms[name][None] + own[name], each, axis=0) for name in norms}
-        made = transformer.apply(trees.combine(theta, images, rest), flat)
-        loss = jax.vmap(compare)([by_style(m) for m in vgg.features(vgg_params, made)], targets)
+        params = trees.combine(theta, images, rest)
+        loss = perceptual_loss.of_styles(params, vgg_params, contents, targets, weights)
         value = jnp.log(loss.total) if log_loss else loss.total
         return jnp.mean(value), loss
 

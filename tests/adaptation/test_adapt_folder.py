@@ -18,7 +18,7 @@ import metastyle_jax
 from metastyle_jax.adaptation import adapt_folder, adaptation_step, batched_step, style_group
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import style_files, style_library, tensor_files, theta_files
 
 FAST = {
@@ -109,7 +109,7 @@ def test_each_image_of_a_batch_can_have_norms_of_its_own(theta):
     )
 
 
-canvas_grams = jax.jit(vgg.masked_grams)
+canvas_grams = jax.jit(gram.of_padded_images)
 
 
 def test_gram_matrices_on_a_canvas_are_those_of_the_picture(disagreement):
@@ -122,7 +122,7 @@ def test_gram_matrices_on_a_canvas_are_those_of_the_picture(disagreement):
         whole[: picture.shape[0], : picture.shape[1]] = picture
     found = canvas_grams(network, canvas, sizes)
     for i, picture in enumerate(pictures):
-        expected = perceptual_loss.style_grams(jax.jit(vgg.features)(network, picture[None]))
+        expected = jax.jit(gram.of_image)(network, picture)
         disagreement([layer[i] for layer in found], expected, 1e-6)
 
 

@@ -20,7 +20,7 @@ from metastyle_jax.core import errors, files
 from metastyle_jax.data import batching, sources
 from metastyle_jax.evaluation import adaptation_curve, command, evaluate, report
 from metastyle_jax.evaluation.config import EvaluationConfig
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import tensor_files, theta_files
 
 ADAPT = AdaptConfig(steps=3, rate=1e-2, batch=2, size=32, style_size=32)
@@ -46,7 +46,7 @@ def theta(seed):
 
 def grams(network):
     style = np.random.default_rng(3).uniform(size=(1, 32, 32, 3)).astype(np.float32)
-    return perceptual_loss.style_grams(vgg.features(network, style))
+    return gram.of_image(network, style[0])
 
 
 def bytes_of(seed, count=2):
@@ -104,9 +104,10 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
             state, fixed, network, jnp.asarray(batch), targets, weights, plan=plan
         )
     contents = batching.as_float(squares)
-    expected = adaptation_step.content_and_style(
-        outputs.params, network, contents, targets, weights
-    )
+    expected = perceptual_loss.of_network(
+        outputs.params, network, contents,
+        perceptual_loss.compute_targets(network, contents, targets),
+    )  # fmt: skip
     for name in ('total', 'content', 'style'):
         assert getattr(curve, name)[-1] == pytest.approx(float(getattr(expected, name)), rel=1e-4)
     for name, leaf in state.fast.items():
@@ -376,7 +377,7 @@ def test_gatys_lowers_the_loss_from_any_start(network):
 
 def test_gatys_stays_where_there_is_nothing_to_do(network):
     content = batching.as_float(bytes_of(6, 1)[0])
-    own = perceptual_loss.style_grams(vgg.features(network, content[None]))
+    own = gram.of_image(network, content)
     found = gatys.optimize(content, own, network, iterations=2)
     assert found.losses[0] == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(found.image, content, atol=1e-5)
@@ -475,8 +476,9 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
     def gradient(fast, log):
         def total(fast):
             params = tensor_files.unflatten(fast)
-            found = adaptation_step.content_and_style(
-                params, network, batching.as_float(contents), targets, weights
+            pixels = batching.as_float(contents)
+            found = perceptual_loss.of_network(
+                params, network, pixels, perceptual_loss.compute_targets(network, pixels, targets)
             ).total
             return jnp.log(found) if log else found
 

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from metastyle_jax import meta
 from metastyle_jax.core import errors, trees
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, perceptual_loss, transformer, vgg
 
 pytestmark = pytest.mark.usefixtures('x64')
 
@@ -224,12 +224,10 @@ def test_finite_differences_on_a_smooth_network(steps, which, learned, disagreem
 def style_loss(network, params, batch):
     """The loss that training uses; batch is (contents, style)."""
     contents, style = batch
-    features = lambda images: vgg.features(network, images)
-    targets = perceptual_loss.Targets(
-        vgg.content_features(network, contents), perceptual_loss.style_grams(features(style))
-    )
-    outputs = transformer.apply(params, contents)
-    return perceptual_loss.perceptual_loss(features, outputs, targets, style_weight=10.0).total
+    grams = gram.of_image(network, style[0])
+    targets = perceptual_loss.compute_targets(network, contents, grams)
+    weights = perceptual_loss.LossWeights(style=10.0)
+    return perceptual_loss.of_network(params, network, contents, targets, weights).total
 
 
 def style_batches(steps):

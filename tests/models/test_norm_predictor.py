@@ -17,9 +17,9 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching, image_files
 from metastyle_jax.evaluation import before_after
-from metastyle_jax.models import norm_predictor, perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, norm_predictor, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import checkpoints, tensor_files, theta_files
-from metastyle_jax.training import gram_cache, objective, outer_step
+from metastyle_jax.training import objective, outer_step
 
 IS_NORM = transformer.adapted('norm')
 
@@ -54,14 +54,14 @@ def whole(theta, predictor):
 
 def style_grams(network, seed=0):
     style = np.random.default_rng(seed).uniform(size=(1, 24, 32, 3)).astype(np.float32)
-    return perceptual_loss.style_grams(vgg.features(network, style))
+    return gram.of_image(network, style[0])
 
 
 def begun(theta, predictor, grams):
     """θ with predicted norms, written out."""
     x = []
-    for gram in grams:
-        strength = np.sqrt(np.diagonal(gram).astype(np.float64))
+    for layer in grams:
+        strength = np.sqrt(np.diagonal(layer).astype(np.float64))
         x += [*np.log(strength / strength.mean() + 0.1), np.log(strength.mean())]
     hidden = np.maximum(np.array(x) @ predictor.kernel + predictor.bias, 0)
     return {
@@ -142,15 +142,15 @@ def test_gradients_are_those_of_styles_one_by_one(
     state = make_state(config, theta, predictor, styles=4)
     after, metrics = one_step(state, network, batch, config=config)
     outer = batching.as_float(batch.outer)
-    each = gram_cache.of_styles(network, batching.as_float(batch.style))
+    each = gram.of_images(network, batching.as_float(batch.style))
 
     def mean_loss(theta, predictor):
         total = 0.0
         for i in range(2):
-            targets = tuple(gram[i] for gram in each)
+            targets = tuple(layer[i] for layer in each)
             params = norm_predictor.begin(theta, predictor, targets)
             task = objective.Task(
-                outer[i], perceptual_loss.Targets(vgg.content_features(network, outer[i]), targets)
+                outer[i], perceptual_loss.compute_targets(network, outer[i], targets)
             )
             total += jnp.log(objective.loss(network, config)(params, task).total)
         return total / 2
@@ -210,7 +210,7 @@ def test_exact_meta_gradients_go_through_an_inner_loop_from_predicted_norms(
     after, _ = one_step(make_state(config, theta, predictor), network, batch, config=config)
     helpers.assert_identical(after.predictor.params, predictor)  # stays as it is
     evaluate = objective.loss(network, config)
-    each = gram_cache.of_styles(network, batching.as_float(batch.style))
+    each = gram.of_images(network, batching.as_float(batch.style))
 
     def one(theta):
         targets = tuple(gram[0] for gram in each)

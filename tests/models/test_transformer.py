@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from metastyle_jax.core import errors, trees
-from metastyle_jax.models import layers, perceptual_loss, transformer
+from metastyle_jax.models import gram, layers, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import tensor_files
 
 
@@ -103,7 +103,7 @@ def test_layers_are_differentiable_to_second_order():
         y = layers.reflect_conv(x, kernel, np.zeros(2))
         y = layers.instance_norm(y, scale, np.zeros(2))
         y = layers.upsample(jnp.tanh(y), height=9, width=10)
-        return jnp.sum(jnp.square(layers.gram(y)))
+        return jnp.sum(jnp.square(gram.gram(y)))
 
     check_grads(whole, (x, kernel, uniform(2, 2)), order=2, rtol=1e-5, atol=1e-5)
 
@@ -119,7 +119,7 @@ def test_upsampling_repeats_each_pixel_and_crops():
 @pytest.mark.usefixtures('x64')
 def test_gram_equals_its_definition():
     x = uniform(0, 2, 3, 4, 5)
-    found = layers.gram(x)
+    found = gram.gram(x)
     for n in range(2):
         flat = x[n].reshape(12, 5)
         np.testing.assert_allclose(found[n], flat.T @ flat / (5 * 3 * 4), rtol=1e-12)
@@ -205,17 +205,15 @@ def test_perceptual_loss_equals_its_definition():
         uniform(1, 2, 6, 8, 3),
         uniform(2, 1, 6, 4, 3),
     )
-    targets = perceptual_loss.Targets(
-        features(contents)[1], perceptual_loss.style_grams(features(style))
-    )
-    found = perceptual_loss.perceptual_loss(
-        features, outputs, targets, content_weight=2.0, style_weight=30.0
-    )
+    grams = tuple(gram.gram(layer)[0] for layer in features(style))
+    targets = perceptual_loss.Targets(features(contents)[1], grams)
+    weights = perceptual_loss.LossWeights(content=2.0, style=30.0)
+    found = perceptual_loss.of_features(features(outputs), targets, weights)
     content = 2 * np.mean((features(outputs)[1] - features(contents)[1]) ** 2)
     style_layers = []
     for out, ref in zip(features(outputs), features(style), strict=True):
-        gram = lambda x: x.reshape(-1, x.shape[-1]).T @ x.reshape(-1, x.shape[-1]) / x.size
-        style_layers.append(30 * np.mean([(gram(o) - gram(ref[0])) ** 2 for o in out]))
+        plain = lambda x: x.reshape(-1, x.shape[-1]).T @ x.reshape(-1, x.shape[-1]) / x.size
+        style_layers.append(30 * np.mean([(plain(o) - plain(ref[0])) ** 2 for o in out]))
     np.testing.assert_allclose(found.content, content, rtol=1e-12)
     np.testing.assert_allclose(found.style_layers, style_layers, rtol=1e-12)
     np.testing.assert_allclose(found.style, sum(style_layers), rtol=1e-12)
@@ -223,11 +221,33 @@ def test_perceptual_loss_equals_its_definition():
 
 
 def test_a_picture_has_no_loss_against_itself():
-    image = uniform(0, 1, 8, 8, 3)
-    targets = perceptual_loss.Targets(
-        features(image)[1], perceptual_loss.style_grams(features(image))
-    )
-    assert perceptual_loss.perceptual_loss(features, image, targets).total == 0
+    maps = features(uniform(0, 1, 8, 8, 3))
+    targets = perceptual_loss.Targets(maps[1], tuple(gram.gram(layer)[0] for layer in maps))
+    assert perceptual_loss.of_features(maps, targets, perceptual_loss.DEFAULT_WEIGHTS).total == 0
+
+
+@pytest.mark.usefixtures('x64')
+def test_styles_in_one_batch_have_the_losses_that_each_has_alone(disagreement):
+    network = vgg.random(jax.random.key(0), width=2)
+    theta = transformer.init(jax.random.key(1), width=2, blocks=1)
+    norms, rest = trees.partition(theta, transformer.adapted('norm'))
+    several = {
+        name: jnp.stack([leaf, 1.3 * leaf + 0.1, 0.7 * leaf]) for name, leaf in norms.items()
+    }
+    contents = uniform(0, 2, 16, 16, 3)
+    grams = gram.of_images(network, uniform(1, 3, 16, 16, 3))
+    per_image = {name: jnp.repeat(leaf, 2, axis=0) for name, leaf in several.items()}
+    params = trees.combine(theta, per_image, rest)
+    shared = perceptual_loss.compute_targets(network, contents, grams)
+    together = perceptual_loss.of_styles(params, network, contents, shared)
+    own = shared._replace(content=jnp.stack([shared.content] * 3))
+    apart = perceptual_loss.of_styles(params, network, np.stack([contents] * 3), own)
+    for i in range(3):
+        one = trees.combine(theta, {name: leaf[i] for name, leaf in several.items()}, rest)
+        targets = shared._replace(grams=tuple(layer[i] for layer in grams))
+        alone = perceptual_loss.of_network(one, network, contents, targets)
+        for batch in (together, apart):
+            disagreement(jax.tree.map(lambda leaf, i=i: leaf[i], batch), alone, 1e-6)
 
 
 def test_parameters_of_thousands_of_blocks_or_of_no_width_are_refused_at_once():

@@ -14,7 +14,7 @@ from metastyle_jax.core import errors, trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
 from metastyle_jax.meta import inner
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, transformer, vgg
 from metastyle_jax.training import gram_cache, objective, optimizers, outer_step
 
 
@@ -43,7 +43,7 @@ def one_step(**changes):
 
 
 def grams_of(network, style):
-    return perceptual_loss.style_grams(vgg.features(network, style[None]))
+    return gram.of_image(network, style)
 
 
 @pytest.mark.usefixtures('x64')
@@ -192,7 +192,7 @@ def test_tasks_hold_the_targets_of_every_batch(network):
     for t in range(3):
         expected = vgg.content_features(network, contents[t])
         np.testing.assert_allclose(tasks.targets.content[t], expected, atol=1e-5)
-    grams = perceptual_loss.style_grams(vgg.features(network, contents[0, :1]))
+    grams = gram.of_image(network, contents[0, 0])
     for found, expected in zip(tasks.targets.grams, grams, strict=True):
         np.testing.assert_allclose(found[2], expected, atol=1e-5)
 

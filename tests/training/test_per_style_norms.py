@@ -12,9 +12,9 @@ import training_helpers
 from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
-from metastyle_jax.models import perceptual_loss, transformer, vgg
+from metastyle_jax.models import gram, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import checkpoints
-from metastyle_jax.training import gram_cache, outer_step, per_style_norms
+from metastyle_jax.training import outer_step, per_style_norms
 
 STYLES = 16
 IS_NORM = transformer.adapted('norm')
@@ -59,7 +59,7 @@ def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
         )
     )(
         theta, per_style_norms.of_styles(table, index), network, outer,
-        gram_cache.of_styles(network, styles),
+        gram.of_images(network, styles),
     )  # fmt: skip
 
     def mean_loss(theta, own):
@@ -69,15 +69,12 @@ def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
             norms = norms_of(theta, table, index[i])
             norms = {name: leaf + own[name][i] for name, leaf in norms.items()}
             params = trees.combine(theta, norms, rest)
-            loss = perceptual_loss.perceptual_loss(
-                lambda x: vgg.features(network, x),
-                transformer.apply(params, outer[i]),
-                perceptual_loss.Targets(
-                    vgg.content_features(network, outer[i]),
-                    perceptual_loss.style_grams(vgg.features(network, styles[i : i + 1])),
-                ),
-                style_weight=10.0,
-            ).total
+            grams = gram.of_image(network, styles[i])
+            loss = perceptual_loss.of_network(
+                params, network, outer[i],
+                perceptual_loss.compute_targets(network, outer[i], grams),
+                perceptual_loss.LossWeights(style=10.0),
+            ).total  # fmt: skip
             total += jnp.log(loss)
         return total / 3
 
