@@ -1,4 +1,4 @@
-"""Checks of arguments: what passes, and what a message says."""
+"""Checks of arguments: which values pass, and what the messages say."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_whole_numbers_within_the_bounds_pass(value):
         (6, 'steps=6: it must be at most 5'),
     ],
 )
-def test_other_values_are_named_with_the_bound(value, message):
+def test_messages_name_a_refused_whole_number_and_the_bound(value, message):
     with pytest.raises(UserError) as raised:
         checks.whole_number('steps', value, 1, 5)
     assert str(raised.value) == message
@@ -39,7 +39,7 @@ def test_other_values_are_named_with_the_bound(value, message):
         (False, {}, 'rate=False: it must be a number'),
     ],
 )
-def test_real_numbers_out_of_bounds_are_named(value, bounds, message):
+def test_messages_name_a_refused_real_number_and_the_bounds(value, bounds, message):
     with pytest.raises(UserError) as raised:
         checks.real_number('rate', value, **bounds)
     assert str(raised.value) == message
@@ -50,7 +50,7 @@ def test_real_numbers_within_the_bounds_pass():
     checks.real_number('rate', 0, least=0, most=0)
 
 
-def test_words_are_compared_with_the_known_ones():
+def test_only_known_words_pass():
     checks.one_of('params', 'norm', ('all', 'norm'))
     with pytest.raises(UserError, match=r"params='x': it must be one of all, norm"):
         checks.one_of('params', 'x', ('all', 'norm'))

@@ -1,4 +1,4 @@
-"""What all commands share."""
+"""Helpers that all commands share."""
 
 import pytest
 

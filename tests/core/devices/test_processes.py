@@ -1,4 +1,4 @@
-"""Several processes on one machine: the same θ as one process, a stop together, an end together."""
+"""Several processes on one machine compute the same θ as one, stop together and end together."""
 
 import select
 import signal
@@ -16,7 +16,7 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp('xla')
 
 
-def test_two_processes_train_as_one_stop_together_and_miss_each_other(tmp_path, cache):
+def test_two_processes_train_as_one_stop_together_and_notice_a_lost_process(tmp_path, cache):
     one, two = tmp_path / 'one', tmp_path / 'two'
     codes, logs = finish(start(one, cache, '--config.steps=5'))
     assert codes == [0], logs
@@ -35,7 +35,7 @@ def test_two_processes_train_as_one_stop_together_and_miss_each_other(tmp_path, 
     assert len(stops) == 1, logs
     assert (two / 'config.json').exists()
     np.testing.assert_allclose(theta_of(two, 5), theta_of(one, 5), rtol=0, atol=1e-6)
-    # Both go on; one that is killed is missed by the other, which says so.
+    # Both resume. When one is killed, the other notices, says so and ends.
     started = start(two, cache, '--config.steps=1000000', processes=2)
     for process in started:
         wait_for(process, 'resuming after step')
@@ -47,7 +47,7 @@ def test_two_processes_train_as_one_stop_together_and_miss_each_other(tmp_path, 
     assert 'the same command resumes' in logs[0]
 
 
-def test_a_mistake_in_one_process_ends_all_with_its_message(tmp_path, cache):
+def test_a_user_error_in_one_process_ends_all_with_its_message(tmp_path, cache):
     folder = tmp_path / 'file'
     folder.write_text('')
     codes, logs = finish(start(folder, cache, processes=2))
@@ -56,7 +56,7 @@ def test_a_mistake_in_one_process_ends_all_with_its_message(tmp_path, cache):
     assert 'process 0 ended' in logs[1]
 
 
-def test_processes_with_other_images_are_refused(tmp_path, cache):
+def test_processes_that_read_different_images_are_refused(tmp_path, cache):
     own = [f'--config.data.content=folder:{folder(tmp_path / x, 4)}' for x in ('one', 'two')]
     (tmp_path / 'two' / '2.png').unlink()
     codes, logs = finish(start(tmp_path / 'run', cache, EVERY, processes=2, own=own))
