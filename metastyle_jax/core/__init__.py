@@ -1,1 +1,1 @@
-"""Types, errors, named pytrees, devices and processes, and what all commands share."""
+"""Basics for all other rooms: types, errors, checks, files, devices, and what commands share."""

@@ -1,11 +1,7 @@
-"""Checks of arguments and of settings.
+"""Checks of arguments that raise uniform messages.
 
-A message begins with the argument as a caller would write it, ``steps=0``, and says which values
-are allowed. Commands translate names of arguments to flags, see `command_line.in_flags`.
-
-Settings of an operation are a frozen dataclass. Each field is made by `setting`, so that it carries
-its help text and its range: `check_settings`, `replace_settings` and the flags of a command (see
-`command_line.Flags.settings`) all read them from there.
+A message begins with the argument as a caller would write it, as in ``steps=0: it must be …``.
+Commands translate the names of arguments to flags, see `command_line.in_flags`.
 """
 
 import collections.abc
@@ -23,12 +19,12 @@ from metastyle_jax.core.errors import UserError
 def one_of(
     name: str, value: Any, known: Collection[str], error: type[Exception] = UserError
 ) -> None:
-    """Raises `error` unless a value is one of the known words.
+    """Raises an error unless a value is one of the known words.
 
     Args:
-        name: of the argument.
-        value: to check.
-        known: all words that are allowed.
+        name: name of the argument.
+        value: the value to check.
+        known: the allowed words.
         error: class of the error.
     """
     if not isinstance(value, str) or value not in known:
@@ -42,17 +38,17 @@ def whole_number(
     most: int | None = None,
     error: type[Exception] = UserError,
 ) -> None:
-    """Raises `error` unless a value is a whole number within bounds.
+    """Raises an error unless a value is a whole number within bounds.
 
     Args:
-        name: of the argument.
-        value: to check; an integer of Python or NumPy, not a bool.
-        least: the smallest that is allowed.
-        most: the largest that is allowed; None for no bound.
+        name: name of the argument.
+        value: the value to check. Integers of Python and NumPy pass; booleans do not.
+        least: the smallest allowed number.
+        most: the largest allowed number; None for no bound.
         error: class of the error.
     """
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < least:
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or value < least:
         raise error(f'{name}={value!r}: it must be a whole number of at least {least}')
     if most is not None and value > most:
         raise error(f'{name}={value!r}: it must be at most {most}')
@@ -68,36 +64,36 @@ def real_number(
     most: float = math.inf,
     error: type[Exception] = UserError,
 ) -> None:
-    """Raises `error` unless a value is a finite number within bounds.
+    """Raises an error unless a value is a finite number within bounds.
 
     Args:
-        name: of the argument.
-        value: to check; a real number of Python or NumPy, not a bool.
-        least: the smallest that is allowed.
-        above: what it must exceed.
-        below: what must exceed it.
-        most: the largest that is allowed.
+        name: name of the argument.
+        value: the value to check. Real numbers of Python and NumPy pass; booleans do not.
+        least: the smallest allowed number.
+        above: a number that the value must exceed.
+        below: a number that must exceed the value.
+        most: the largest allowed number.
         error: class of the error.
     """
+    if is_real_number(value) and least <= value <= most and above < value < below:
+        return
     bounds = [
         (f'at least {least:g}', least > -math.inf),
         (f'above {above:g}', above > -math.inf),
         (f'below {below:g}', below < math.inf),
         (f'at most {most:g}', most < math.inf),
     ]
-    if is_real_number(value) and least <= value <= most and above < value < below:
-        return
-    told = [text for text, given in bounds if given]
-    raise error(f'{name}={value!r}: it must be a number {" and ".join(told)}'.rstrip())
+    given = [text for text, is_given in bounds if is_given]
+    raise error(f'{name}={value!r}: it must be a number {" and ".join(given)}'.rstrip())
 
 
 def is_real_number(value: Any) -> bool:
-    """Whether a value is a finite real number, and not a bool."""
+    """Whether a value is a finite real number and not a boolean."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer may exceed every float
+    except OverflowError:  # an integer of Python may be larger than every float
         return False
 
 

@@ -1,6 +1,6 @@
-"""Errors that the user can fix, and what tells errors of the machine apart.
+"""Errors that the user can fix, and how to recognize that a device is out of memory.
 
-This module imports nothing, so that a command can answer a mistake before it loads JAX.
+This module imports nothing, so that a command can report an error without loading JAX.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, lines elsewhere."""
+"""Progress bars on a terminal, and lines of a log elsewhere."""
 
 import sys
 from collections.abc import Iterable
@@ -10,9 +10,16 @@ import tqdm
 def show(
     iterable: Iterable[Any] | None = None, *, description: str, unit: str, **options: Any
 ) -> tqdm.tqdm:
-    """A progress bar with ETA on the standard error stream.
+    """Shows progress, with the estimated time left, on the standard error stream.
 
-    Off a terminal it prints a line every ten seconds instead of redrawing one.
+    On a terminal the bar is redrawn in place. Elsewhere, such as in a log file, a line is printed
+    about every ten seconds.
+
+    Args:
+        iterable: what the bar counts; None if the caller counts with `update`.
+        description: text before the bar.
+        unit: what is counted, in the singular.
+        **options: of `tqdm.tqdm`.
     """
     interactive = sys.stderr.isatty()
     return tqdm.tqdm(
@@ -22,13 +29,13 @@ def show(
         dynamic_ncols=interactive,
         mininterval=0.2 if interactive else 10.0,
         maxinterval=1.0 if interactive else 15.0,
-        file=sys.stderr if interactive else _Lines(sys.stderr),
+        file=sys.stderr if interactive else _LineStream(sys.stderr),
         **options,
     )
 
 
-class _Lines:
-    """A stream on which a bar's redrawings become lines of a log."""
+class _LineStream:
+    """A text stream that writes each redrawing of a bar as a line of its own."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Leaves of pytrees by name, such as 'res1/conv1/kernel'."""
+"""Names for the leaves of pytrees, such as 'res1/conv1/kernel', and splitting by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,38 +11,44 @@ from metastyle_jax.core.types import Array, PyTree
 
 
 def leaf_name(path: Any) -> str:
-    """Spells the path of a leaf, as JAX's `..._with_path` functions give it."""
+    """Name of a leaf, from its path.
+
+    Args:
+        path: as JAX's functions with the ending `_with_path` give it.
+    """
     return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def is_key(leaf: Any) -> bool:
-    """Tells typed PRNG keys, abstract ones included, from other leaves."""
+    """Whether a leaf is a typed PRNG key, or the shape and type of one."""
     return hasattr(leaf, 'dtype') and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def names(tree: PyTree) -> list[str]:
-    """Names of the leaves of a pytree, in its order: 'down1/norm/scale'."""
+    """Names of all leaves, such as 'down1/norm/scale', in the order of `jax.tree.leaves`."""
     return [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def partition(
     tree: PyTree, predicate: Callable[[str], bool]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Divides the leaves of a pytree in two, by their names.
+    """Splits the leaves of a pytree into two dicts by their names.
 
     Args:
-        tree: of arrays.
-        predicate: on names as `names` gives them.
+        tree: pytree of arrays.
+        predicate: function of a leaf's name.
 
     Returns:
-        Leaves for whose names the predicate holds, and the others, each by name.
+        Leaves for which the predicate is true, and all other leaves; both by name.
 
     Raises:
-        UserError: the predicate holds for no leaf, or two leaves have one name.
+        UserError: the predicate is true for no leaf, or two leaves have the same name.
     """
     leaves = dict(zip(names(tree), jax.tree.leaves(tree), strict=True))
     if len(leaves) < len(names(tree)):
-        raise UserError(f'two parameters share a name: rename one of {", ".join(names(tree))}')
+        raise UserError(
+            f'two parameters have the same name: rename one of {", ".join(names(tree))}'
+        )
     chosen = {name: leaf for name, leaf in leaves.items() if predicate(name)}
     if not chosen:
         raise UserError(f'no parameter is adapted: none of {", ".join(leaves)} is chosen')
@@ -50,14 +56,11 @@ def partition(
 
 
 def combine(tree: PyTree, *parts: dict[str, Array]) -> PyTree:
-    """Inverse of `partition`.
+    """Inverse of `partition`: builds a pytree from its leaves.
 
     Args:
-        tree: its structure and names alone are used.
-        *parts: leaves by name, all of the tree's among them.
-
-    Returns:
-        A pytree of that structure.
+        tree: pytree with the wanted structure and names; its values are not used.
+        *parts: dicts of leaves by name, which together hold all leaves of the tree.
     """
     leaves = {name: leaf for part in parts for name, leaf in part.items()}
     return jax.tree.unflatten(jax.tree.structure(tree), [leaves[name] for name in names(tree)])

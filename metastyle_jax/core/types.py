@@ -1,13 +1,12 @@
-"""Aliases, shared errors and the legend of array shapes.
-
-Shapes in docstrings use these letters:
+"""Names of types, and the letters that docstrings use for the axes of arrays.
 
     S  styles in one outer step          T  inner steps
     N  images in a batch                 C  channels
     H, W  height and width in pixels     L  style layers of the loss network
 
-Inside the package an image is RGB, float32 in 0..1, channels last: ``[N, H, W, 3]``. Unsigned
-bytes occur where pictures are read and written, and in batches until a step takes them.
+An image inside the package is an array ``[H, W, 3]`` of RGB values, float32 in 0..1; a batch of
+images is ``[N, H, W, 3]``. Values of uint8 occur only where image files are read and written, and
+in batches before they reach a training or adaptation step.
 """
 
 from typing import Any, TypeAlias
@@ -16,4 +15,4 @@ import jax
 
 Array: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
-Params: TypeAlias = Any  # a pytree of arrays: the weights of a network
+Params: TypeAlias = Any  # a pytree of arrays: the parameters of a network
