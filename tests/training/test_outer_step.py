@@ -86,22 +86,6 @@ def test_a_step_on_one_and_eight_devices_reports_the_same(network, disagreement,
     np.testing.assert_allclose(one.outer, one.content + one.style, rtol=1e-5)
 
 
-def test_a_batch_sent_ahead_is_shared_out_as_it_would_be():
-    batch = {
-        'a': np.arange(16.0, dtype=np.float32).reshape(8, 2),
-        'none': np.zeros((8, 0), np.int8),
-    }
-    step = sharding.spread(
-        lambda scale, batch: sharding.mean(scale * jnp.square(batch['a'])), shared=1, devices=4
-    )
-    sent = sharding.put(batch, 4)
-    assert len(sent.parts['a'].sharding.device_set) == 4
-    scale = sharding.replicate(jnp.float32(3), 4)
-    np.testing.assert_array_equal(step(scale, sent), step(scale, batch))
-    with pytest.raises(errors.UserError, match='6 styles a step cannot be shared out over 4'):
-        sharding.put(np.zeros((6, 2)), 4)
-
-
 def test_a_step_moves_every_parameter_and_counts():
     before, after, metrics = one_step()
     assert after.step == 1

@@ -1,0 +1,85 @@
+"""Parses the flags of a command, and writes their help text."""
+
+import re
+import sys
+import textwrap
+
+from absl import flags
+
+from metastyle_jax.core.errors import UserError
+
+# Python's words for a value that cannot be converted, and the words to show in their place.
+_CONVERSION_ERRORS = {
+    'invalid literal for int()': 'a whole number is needed',
+    'could not convert string to float': 'a number is needed',
+    "('Non-boolean argument": 'true or false is needed',
+}
+_HELP_WIDTH = 84
+
+
+def parse(values: flags.FlagValues, positional: str, output: str) -> None:
+    """Parses `sys.argv` into a set of flags.
+
+    Args:
+        values: the set of flags, which gets the values.
+        positional: the flag that one word without dashes sets; '' if no such word is allowed.
+        output: the flag that ``-o`` stands for; '' if there is none.
+
+    Raises:
+        UserError: an unknown flag, a value of the wrong type, or too many words without dashes.
+    """
+    values.set_gnu_getopt(True)  # words without dashes may stand before flags
+    try:
+        words = values(_without_short_flags(sys.argv, output))[1:]
+    except flags.Error as error:
+        raise UserError(f'{_reason(error)} (see --help)') from error
+    if not words:
+        return
+    if len(words) > 1 or not positional:
+        raise UserError(f'{" ".join(words)!r} is no flag: write --name=value (see --help)')
+    if values[positional].present:
+        raise UserError(
+            f'{words[0]!r} and --{positional} name the same thing: leave one of them out'
+        )
+    values[positional].parse(words[0])
+    values[positional].using_default_value = False
+    values[positional].present += 1
+
+
+def help_text(values: flags.FlagValues, names: list[str], usage: str) -> str:
+    """Text of `--help`: the usage, and an entry with the default for each flag.
+
+    Args:
+        values: the command's flags.
+        names: flags to list. Entries of a configuration, which have a dot in their name, are left
+            out because there are too many.
+        usage: text above the list.
+    """
+    lines = [usage.strip(), '']
+    for name in names:
+        if '.' in name:
+            continue
+        flag = values[name]
+        default = '' if flag.default in (None, False, '', []) else f' (default: {flag.default})'
+        value = '' if flag.boolean else f'={flag.parser.syntactic_help and name.upper() or "..."}'
+        lines.append(f'  --{name}{value}')
+        indent = ' ' * 6
+        text = f'{flag.help}{default}'
+        lines += textwrap.wrap(text, _HELP_WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return '\n'.join(lines)
+
+
+def _without_short_flags(argv: list[str], output: str) -> list[str]:
+    """Replaces ``-o FILE`` and ``-o=FILE`` by the long flag."""
+    if not output:
+        return argv
+    return [re.sub('^-o(?==|$)', f'--{output}', word) for word in argv]
+
+
+def _reason(error: Exception) -> str:
+    """Message of an error of absl, with Python's terms replaced by plain words."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    for python, plain in _CONVERSION_ERRORS.items():
+        start, matched, _ = text.partition(python)
+        text = start + plain if matched else text
+    return text
