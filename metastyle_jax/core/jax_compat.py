@@ -61,12 +61,12 @@ def custom_derivative_rules(jaxpr: Any) -> Iterator[str]:
     These are functions under `jax.custom_vjp`, `jax.custom_jvp` or `jax.custom_gradient`.
 
     Args:
-        jaxpr: of a function that was not differentiated yet.
+        jaxpr: a jaxpr or closed jaxpr of a function that was not differentiated yet.
 
     Yields:
         Name and place of each function, as in 'clip at model.py:12'.
     """
-    for equation in jaxpr.eqns:
+    for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
         if equation.primitive.name.startswith(('custom_jvp_call', 'custom_vjp_call')):
             info = getattr(equation.params.get('call_jaxpr'), 'debug_info', None)
             place = getattr(info, 'func_src_info', None) or 'a function'

@@ -231,7 +231,7 @@ def _own_copy(
 
 def _has_custom_rules(closed: Any) -> bool:
     """Whether a traced loss contains derivative rules of users; warns if so."""
-    rules = list(jax_compat.custom_derivative_rules(closed.jaxpr))
+    rules = list(jax_compat.custom_derivative_rules(closed))
     if rules:
         warnings.warn(
             "mode='reverse' is used instead of mode='mixed', which needs true derivatives: the "
