@@ -1,12 +1,5 @@
 """The meta-gradient: the exact gradient of an outer loss through the inner loop.
 
-The inner loop (see `inner`) takes the initialization θ and the inner rates r to adapted parameters
-w_T. With the outer loss L' and the outer batch b', this module computes
-
-    dF/dθ  and  dF/dr  of  F(θ, r) = L'(w_T(θ, r), b'),
-
-with every second derivative of the inner loss.
-
 Source: MAML, Finn et al. 2017, arXiv 1703.03400.
 """
 
@@ -60,6 +53,13 @@ def meta_gradient(
     trust_rules: bool = False,
 ) -> MetaGradient:
     """Computes the gradient of the outer loss through the inner loop, for one task.
+
+    The inner loop takes θ and the inner rates r to adapted parameters w_T. The result is the
+    gradient in θ and in r of::
+
+        F(θ, r) = L'(w_T(θ, r), b')
+
+    with the outer loss L', the outer batch b', and every second derivative of the inner loss.
 
     Inside `jax.shard_map` each device gets the meta-gradient of its own task; average them with
     `jax.lax.pmean`.

@@ -1,12 +1,5 @@
 """The inner loop: T steps of an optimizer, starting from the initialization θ.
 
-With inner batches `b_1 … b_T`, the inner loss L and `w_0 = θ`, each step computes
-
-    w_t = w_{t-1} + r ⊙ U(∇_w L(w_{t-1}, b_t)),
-
-where U is an optax transformation (`-δ·g` for SGD with learning rate δ) and r are optional learned
-inner rates, one for each adapted tensor. The result can be differentiated with respect to θ and r.
-
 Sources: MAML, Finn et al. 2017, arXiv 1703.03400; learned rates: Meta-SGD, Li et al. 2017,
 arXiv 1707.09835.
 """
@@ -89,6 +82,13 @@ def inner_loop(
     trust_rules: bool = False,
 ) -> Inner:
     """Runs T steps of the inner optimizer in one `lax.scan`, differentiable in `meta`.
+
+    With inner batches `b_1 … b_T`, the inner loss L and `w_0 = θ`, each step computes::
+
+        w_t = w_{t-1} + r ⊙ U(∇L(w_{t-1}, b_t))
+
+    Here U is the inner optimizer (`-δ·g` for SGD with learning rate δ) and r are the learned inner
+    rates; without them r = 1.
 
     Inside `jax.shard_map` each device gets its own w_t if its batches or its loss are its own,
     even though θ is the same on all devices.
