@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument('--groups', type=int, default=3, help='timed groups of eight styles')
     parser.add_argument('--singles', type=int, default=2, help='single ones after each group')
     options = parser.parse_args()
-    allocator.keep()
+    allocator.keep_freed_memory()
     source = sources.open_source(options.style, kind='style')
     photographs = sources.open_source(options.content, kind='content')
     order = np.random.default_rng(0).permutation(len(source)).tolist()

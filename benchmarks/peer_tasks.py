@@ -1,7 +1,7 @@
 """The PyTorch side of each task, in the ways that PyTorch knows.
 
 eager          autograd; `create_graph=True` inside, for the exact meta-gradient
-malloc         the same, with this package's setting of the allocator (`allocator.keep`)
+malloc         the same, with freed memory kept, as the commands of this package do
 channels_last  the same as eager, with kernels and images in channels-last memory
 compile        the network or the loss through `torch.compile`
 func           nested `torch.func.grad`

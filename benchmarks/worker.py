@@ -113,7 +113,7 @@ class Server:
         self._side.set_precision(job.precision)
         # As metastyle-adapt and metastyle-train do.
         if self._task.work != 'stylize' and job.variant in (*tasks.OURS, 'malloc'):
-            allocator.keep()
+            allocator.keep_freed_memory()
         self._on_device = self._side.device_peak() is not None
         self._rate: Callable[[], float] | None = None
         self._release: Callable[[], None] = lambda: None

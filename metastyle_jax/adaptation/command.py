@@ -90,7 +90,7 @@ def _adapt_many(values: flags.FlagValues) -> int:
 
 def run() -> int:
     """The console script."""
-    allocator.keep()
+    allocator.keep_freed_memory()
     return command_line.run(
         main,
         define_flags,

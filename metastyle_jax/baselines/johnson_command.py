@@ -38,7 +38,7 @@ def main(values: flags.FlagValues) -> None:
 
 def run() -> int:
     """The command."""
-    allocator.keep()
+    allocator.keep_freed_memory()
     return command_line.run(
         main,
         define_flags,

@@ -10,7 +10,7 @@ _OPTIONS = (
 )
 
 
-def keep() -> None:
+def keep_freed_memory() -> None:
     """Makes the process keep freed memory for itself, for programs that repeat one large step.
 
     By default the GNU allocator returns large freed blocks to the operating system. In the next

@@ -83,7 +83,7 @@ def main(values: flags.FlagValues) -> None:
 
 def run() -> int:
     """The command."""
-    allocator.keep()
+    allocator.keep_freed_memory()
     return command_line.run(
         main, define_flags, command='metastyle_jax.evaluate', usage=USAGE, output='workdir'
     )

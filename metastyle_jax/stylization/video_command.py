@@ -80,7 +80,7 @@ def run(values: flags.FlagValues, prepare: Prepare) -> int:
         )
     over = threading.Event()
     from_camera = values.input.startswith(camera.PREFIX)
-    allocator.keep()
+    allocator.keep_freed_memory()
     batch = values.batch or (1 if jax.default_backend() == 'cpu' else BATCH)
     batch = 1 if from_camera else batch  # whoever watches does not wait for more
     with (

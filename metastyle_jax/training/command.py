@@ -84,7 +84,7 @@ def main(flag_values: flags.FlagValues) -> int:
 
 def run() -> int:
     """Runs the console script `metastyle-train`; returns the exit code."""
-    allocator.keep()
+    allocator.keep_freed_memory()
     code = command_line.run(
         main,
         define_flags,

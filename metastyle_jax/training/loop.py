@@ -131,10 +131,11 @@ class Loop:
             logging.info('trained %d steps; θ is in %s', done, self._folder)
             return 0
         if number == _FAILED:
-            processes.agree(0)  # the first has saved
+            processes.wait_for_all()  # the first process has saved a checkpoint
             if isinstance(fetched, UserError):
                 raise fetched
-            processes.agree(0)  # whoever failed does not come, but tells why and ends the others
+            # The process that failed skips this barrier; its exit stops the others.
+            processes.wait_for_all()
         name = signal.Signals(number).name
         logging.info('%s: stopped after step %d; the same command resumes', name, done)
         return 128 + number

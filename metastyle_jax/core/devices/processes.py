@@ -68,7 +68,7 @@ def joined(place: Place | None) -> Iterator[None]:
     _watch = watchdog.Watch(client, *share(), patience=place.heartbeat)
     try:
         yield
-        agree(0)  # all have finished, so that nobody waits long in the shutdown below
+        wait_for_all()  # so that nobody waits long in the shutdown below
     except UserError as error:
         _watch.tell(str(error), code=2)
         raise
@@ -116,8 +116,17 @@ def share() -> tuple[int, int]:
 
 
 def agree(number: int) -> int:
-    """Largest value of a number in all processes; waits until all have called it."""
+    """Agrees on the largest value of a number in all processes.
+
+    Every process must call `agree`, and it waits until all have. For instance, a signal that one
+    process has received stops all of them after the same step.
+    """
     return number if jax.process_count() == 1 else sharding.largest_of_processes(number)
+
+
+def wait_for_all() -> None:
+    """Waits until every process has called this function."""
+    agree(0)
 
 
 def from_first(make: Callable[[], Any]) -> Any:
