@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     grams: tuple[np.ndarray, ...]
 
 
-class Kept:
+class GramCache:
     """Gives batches the Gram matrices of their styles, from memory where they were before.
 
     Each style is computed by itself, so that the numbers do not depend on which others came with

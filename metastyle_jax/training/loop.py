@@ -1,4 +1,4 @@
-"""The loop of training: steps, the log, checkpoints, and whatever ends it early."""
+"""The training loop: steps, metric log, checkpoints, and reasons to stop early."""
 
 import functools
 import pathlib
@@ -18,32 +18,45 @@ from metastyle_jax.storage import checkpoints
 from metastyle_jax.training import gram_cache, metric_log, outer_step
 from metastyle_jax.training.configuration.schema import TrainConfig
 
-_FAILED = 256  # stands for data that cannot be read, among the numbers of signals
+# Processes agree on one number: that of a signal, or this one if data cannot be read.
+_DATA_FAILED = 256
 
 
 class RunningMean(NamedTuple):
-    """Of the outer loss, over the steps since the last checkpoint that was due."""
+    """Running mean of the outer loss since the last scheduled checkpoint.
+
+    Attributes:
+        total: sum of the losses.
+        steps: number of losses.
+    """
 
     total: float = 0.0
     steps: int = 0
 
 
-class Fetched(NamedTuple):
-    """What a step needs of the data.
+class FetchedBatch(NamedTuple):
+    """A batch that is ready for a step.
 
     Attributes:
-        batch: as it was read.
-        given: what the step gets of it, on its way to the devices.
-        data_state: of the data, to go on after it.
+        batch: the batch as it was read.
+        placed: the same batch, or one with Gram matrices in place of styles, on the devices.
+        data_state: position in the data after this batch.
     """
 
     batch: batching.MetaBatch
-    given: sharding.PlacedBatch
+    placed: sharding.PlacedBatch
     data_state: dict[str, Any]
 
 
-class Checkpoint(NamedTuple):
-    """A state on its way to disk."""
+class PendingCheckpoint(NamedTuple):
+    """A checkpoint that waits to be written.
+
+    Attributes:
+        step: number of outer steps done.
+        state: training state after that step.
+        data_state: position in the data, and the running mean of the outer loss.
+        metric: mean outer loss, which ranks the checkpoint; None if it has no rank.
+    """
 
     step: int
     state: outer_step.TrainState
@@ -51,17 +64,17 @@ class Checkpoint(NamedTuple):
     metric: float | None
 
 
-class Loop:
-    """The steps between a restored state and the last one.
+class TrainingLoop:
+    """Runs the outer steps from a state to the last step.
 
     Args:
-        config: see `training.configuration`.
-        folder: the run's folder.
+        config: the configuration.
+        folder: folder of the run.
         vgg_params: weights of the loss network.
-        manager: of the checkpoints.
+        manager: writes the checkpoints.
         batches: iterator of `batching.MetaBatch`.
-        origins: sources of contents and styles, to name files.
-        mean: of the outer loss, of the steps before that count for the next checkpoint.
+        origins: sources of the content images and the style images, for names in messages.
+        loss_mean: running mean of the outer loss at the start.
     """
 
     def __init__(
@@ -72,7 +85,7 @@ class Loop:
         manager: checkpoints.Manager | checkpoints.Elsewhere,
         batches: batching.Batches,
         origins: tuple[sources.Source, sources.Source],
-        mean: RunningMean,
+        loss_mean: RunningMean,
     ) -> None:
         self._config = config
         self._devices = sharding.count(config.outer.devices)
@@ -82,170 +95,188 @@ class Loop:
         self._batches = batches
         self._origins = origins
         self._data_state: dict[str, Any] = {}  # after the last step
-        self._mean = mean
-        self._pending: Checkpoint | None = None
-        self._step_fn = sharding.spread(
+        self._loss_mean = loss_mean
+        self._pending: PendingCheckpoint | None = None
+        self._step = sharding.spread(
             functools.partial(outer_step.train_step, config=config),
             shared=2,
             devices=self._devices,
         )
-        self._kept = (
-            gram_cache.Kept(vgg_params, config.data.keep_grams) if config.data.keep_grams else None
+        self._gram_cache = (
+            gram_cache.GramCache(vgg_params, config.data.keep_grams)
+            if config.data.keep_grams
+            else None
         )
         self._preview = jax.jit(functools.partial(outer_step.preview, config=config))
 
     def run(self, state: outer_step.TrainState, stop: command_line.Stop) -> int:
-        """Trains; returns the exit code."""
-        config = self._config
+        """Trains to the last step, or until a signal stops the run; returns the exit code.
+
+        Raises:
+            UserError: images or the log cannot be used, or a metric is no longer finite.
+        """
         start = done = int(state.step)
+        steps = self._config.steps
         log = self._open_log(start)
+        reason = 0
         try:
-            fetched = self._fetch() if done < config.steps else None
-            # What stops one process stops all of them after the same step.
-            while done < config.steps and not (number := self._why_to_stop(stop, fetched)):
-                assert isinstance(fetched, Fetched)
-                begun, (batch, given, self._data_state) = time.monotonic(), fetched
-                state, found = self._step_fn(state, self._vgg, given)
-                if done + 1 < config.steps:
-                    fetched = self._fetch()  # while the devices work on the step
-                scalars = metric_log.scalars(jax.device_get(found))
-                if done == start:
-                    logging.info('first step, with compilation: %.1f s', time.monotonic() - begun)
-                self._check_finite(scalars, batch, done + 1)
+            fetched = self._fetch() if done < steps else None
+            # If one process has to stop, all processes stop after the same step.
+            while done < steps and not (reason := self._reason_to_stop(stop, fetched)):
+                assert isinstance(fetched, FetchedBatch)
+                begin, used = time.monotonic(), fetched
+                state, metrics = self._step(state, self._vgg, used.placed)
+                self._data_state = used.data_state
                 done += 1
-                log.add(done, scalars)
-                with log.paused():
-                    self._keep(done, state, scalars['outer'])
-                if done % config.log.every == 0:
-                    self._flush(log, done, state)
-                with log.paused():
-                    due = config.log.pictures and done % config.log.pictures == 0
-                    if due and processes.is_first():
-                        log.picture(done, 'inner_loop', self._sheet(state, batch))
+                # The next batch is read while the devices compute this step.
+                fetched = self._fetch() if done < steps else None
+                scalars = metric_log.scalars(jax.device_get(metrics))
+                if done == start + 1:
+                    logging.info('first step, with compilation: %.1f s', time.monotonic() - begin)
+                self._check_finite(scalars, used.batch, done)
+                self._record(log, done, state, used.batch, scalars)
             if done > start:
-                self._keep(done, state, force=True)
+                self._save_now(done, state)
             log.flush(done)
         finally:
             log.close()
-        if done >= config.steps:
+        return self._end(done, reason, fetched)
+
+    def _end(self, done: int, reason: int, fetched: FetchedBatch | UserError | None) -> int:
+        """Reports the end of the run; returns the exit code, or raises the error of the data."""
+        if done >= self._config.steps:
             logging.info('trained %d steps; θ is in %s', done, self._folder)
             return 0
-        if number == _FAILED:
-            processes.wait_for_all()  # the first process has saved a checkpoint
+        if reason == _DATA_FAILED:
+            processes.wait_for_all()  # until the first process has saved
             if isinstance(fetched, UserError):
                 raise fetched
-            # The process that failed skips this barrier; its exit stops the others.
+            # The process that failed skips this barrier; its exit stops the others, with its error.
             processes.wait_for_all()
-        name = signal.Signals(number).name
+        name = signal.Signals(reason).name
         logging.info('%s: stopped after step %d; the same command resumes', name, done)
-        return 128 + number
+        return 128 + reason
 
-    def _why_to_stop(self, stop: command_line.Stop, fetched: Fetched | UserError | None) -> int:
-        """Number of a signal, `_FAILED` where data cannot be read, else 0; of any process."""
+    def _reason_to_stop(
+        self, stop: command_line.Stop, fetched: FetchedBatch | UserError | None
+    ) -> int:
+        """Returns the number of a signal or `_DATA_FAILED`, of any process; 0 to continue."""
         failed = isinstance(fetched, UserError)
-        return processes.agree(_FAILED if failed else stop.signal or 0)
+        return processes.agree(_DATA_FAILED if failed else stop.signal or 0)
 
-    def _flush(self, log: metric_log.Logger | metric_log.Silent, step: int, state: Any) -> None:
-        """Writes to the log; where that fails, the steps until then are kept."""
-        try:
-            log.flush(step)
-        except UserError:
-            self._keep(step, state, force=True)
-            raise
-
-    def _fetch(self) -> Fetched | UserError:
-        """The next batch, sent to the devices; or why there is none."""
+    def _fetch(self) -> FetchedBatch | UserError:
+        """Reads the next batch and sends it to the devices; returns the error if that fails."""
         try:
             batch = next(self._batches)
         except UserError as error:
             return error
-        given = self._kept(batch) if self._kept else batch
-        return Fetched(batch, sharding.put(given, self._devices), self._batches.get_state())
+        ready = self._gram_cache(batch) if self._gram_cache else batch
+        placed = sharding.put(ready, self._devices)
+        return FetchedBatch(batch, placed, self._batches.get_state())
 
-    def _open_log(self, start: int) -> metric_log.Logger | metric_log.Silent:
-        """The log, which the first process writes."""
+    def _open_log(self, start: int) -> metric_log.MetricLog | metric_log.SilentMetricLog:
+        """Opens the metric log, which the first process writes."""
         if not processes.is_first():
-            return metric_log.Silent()
-        return metric_log.Logger(
+            return metric_log.SilentMetricLog()
+        return metric_log.MetricLog(
             self._folder,
             total=self._config.steps,
             start=start,
             images=images_per_step(self._config),
         )
 
-    def _keep(
+    def _record(
         self,
+        log: metric_log.MetricLog | metric_log.SilentMetricLog,
         step: int,
         state: outer_step.TrainState,
-        outer: float | None = None,
-        *,
-        force: bool = False,
+        batch: batching.MetaBatch,
+        scalars: dict[str, float],
     ) -> None:
-        """Takes a checkpoint when it is time, and writes it once the step after it was finite.
+        """Logs a step, and takes a checkpoint and a sample picture if they are scheduled."""
+        log.add(step, scalars)
+        with log.paused():
+            self._schedule_checkpoint(step, state, scalars['outer'])
+        if step % self._config.log.every == 0:
+            try:
+                log.flush(step)
+            except UserError:  # the run ends, but its steps are not lost
+                self._save_now(step, state)
+                raise
+        pictures = self._config.log.pictures
+        if pictures and step % pictures == 0 and processes.is_first():
+            with log.paused():
+                log.picture(step, 'inner_loop', self._sample_picture(state, batch))
 
-        The mean outer loss of all steps since the last one that was due ranks checkpoints; one that
-        is taken early, on a signal, has no rank, and keeps what the mean is of so far.
+    def _schedule_checkpoint(
+        self, step: int, state: outer_step.TrainState, outer_loss: float
+    ) -> None:
+        """Takes a checkpoint if it is scheduled, and writes the one before.
+
+        A checkpoint is written only after the next step, when that step was finite: parameters can
+        be finite and already be useless.
         """
-        if outer is not None:
-            self._mean = RunningMean(self._mean.total + outer, self._mean.steps + 1)
-        if self._pending and (force or step > self._pending.step):
-            self._write(self._pending)
-            self._pending = None
+        self._loss_mean = RunningMean(self._loss_mean.total + outer_loss, self._loss_mean.steps + 1)
+        self._write_pending()
         every = self._config.checkpoint.every
-        due = step % every == 0
-        if not (due or force):
+        if step % every:
             return
-        total, steps = self._mean
-        metric = total / steps if due and steps == every else None
-        if due:
-            self._mean = RunningMean()
-        data_state = {**self._data_state, 'outer_loss': self._mean._asdict()}
-        taken = Checkpoint(step, state, data_state, metric)
-        if force:
-            self._write(taken)
-            self._manager.wait()
-        else:
-            self._pending = taken
+        total, steps = self._loss_mean
+        self._loss_mean = RunningMean()
+        self._take(step, state, metric=total / steps if steps == every else None)
 
-    def _write(self, taken: Checkpoint) -> None:
-        """Starts to write a checkpoint; does nothing if that step is on disk."""
-        self._manager.save(
-            taken.step,
-            taken.state,
-            data_state=taken.data_state,
-            metric=taken.metric,
-            force=True,
-        )
+    def _save_now(self, step: int, state: outer_step.TrainState) -> None:
+        """Writes a checkpoint of this step and waits for it.
+
+        If none was scheduled, it gets no rank, and the running mean continues after a resumption.
+        """
+        if self._pending is None:
+            self._take(step, state, metric=None)
+        self._write_pending()
+        self._manager.wait()
+
+    def _take(self, step: int, state: outer_step.TrainState, *, metric: float | None) -> None:
+        """Takes a checkpoint, to be written later."""
+        data_state = {**self._data_state, 'outer_loss': self._loss_mean._asdict()}
+        self._pending = PendingCheckpoint(step, state, data_state, metric)
+
+    def _write_pending(self) -> None:
+        """Starts to write the pending checkpoint, if there is one and it is not on disk."""
+        if self._pending is None:
+            return
+        step, state, data_state, metric = self._pending
+        self._pending = None
+        self._manager.save(step, state, data_state=data_state, metric=metric, force=True)
 
     def _check_finite(
         self, scalars: dict[str, float], batch: batching.MetaBatch, step: int
     ) -> None:
-        """Stops at the first number that is not finite, and says where it was."""
+        """Raises UserError at the first metric that is not finite, and names the images."""
         if all(np.isfinite(value) for value in scalars.values()):
             return
         self._manager.wait()
-        names = [self._origins[1].name(i) for i in np.ravel(batch.style_index)]
-        photos = [
-            self._origins[0].name(i)
+        contents, styles = self._origins
+        style_names = [styles.name(i) for i in np.ravel(batch.style_index)]
+        content_names = [
+            contents.name(i)
             for index in (batch.inner_index, batch.outer_index)
             for i in np.ravel(index)
         ]
-        kept = processes.from_first(self._manager.latest_step)  # all processes come here at once
+        # All processes come here together, because metrics are the same on all of them.
+        saved = processes.from_first(self._manager.latest_step)
+        kept = f'The checkpoint of step {saved} is kept' if saved else 'No checkpoint is kept yet'
         raise UserError(
             f'step {step}: the outer loss is {scalars["outer"]}, the gradient norm '
             f'{scalars["gradient_norm"]}, the norm of θ {scalars["params_norm"]}, on styles '
-            f'{names} and contents {photos}. '
-            + (
-                f'The checkpoint of step {kept} is kept. '
-                if kept
-                else 'No checkpoint is kept yet. '
-            )
-            + 'Lower config.inner.rate or config.outer.rate or set config.outer.clip, in another '
-            '--workdir if there is a checkpoint; or remove these images'
+            f'{style_names} and contents {content_names}. {kept}. Lower '
+            'config.inner.rate or config.outer.rate, or set config.outer.clip, in another workdir '
+            'if there is a checkpoint; or remove these images'
         )
 
-    def _sheet(self, state: outer_step.TrainState, batch: batching.MetaBatch) -> np.ndarray:
-        """A picture of style, content, and θ's output before and after the inner loop."""
+    def _sample_picture(
+        self, state: outer_step.TrainState, batch: batching.MetaBatch
+    ) -> np.ndarray:
+        """Draws a style, a content image, and its stylization before and after the inner loop."""
         style, content = batching.as_float(batch.style[0]), batching.as_float(batch.outer[0, :1])
         before, after = self._preview(state, self._vgg, content, style)
         steps = self._config.inner.steps
@@ -257,5 +288,5 @@ class Loop:
 
 
 def images_per_step(config: TrainConfig) -> int:
-    """Content images that one outer step processes."""
+    """Returns the number of content images that one outer step processes."""
     return config.outer.styles * config.outer.contents * (config.inner.steps + 1)

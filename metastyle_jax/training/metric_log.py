@@ -1,13 +1,10 @@
-"""Where a run's numbers go: JSON lines, TensorBoard, progress bars, the terminal.
+"""The metric log of a run: JSON lines, TensorBoard and a progress bar.
 
-Scalars are averaged over the steps between two lines. Losing a log must not lose a run: a
-TensorBoard folder that cannot be written is reported once, and training goes on without it. A
-resumed run takes back what it logged after the checkpoint that it starts from.
+Scalars are averaged over the steps between two lines. A log that fails must not end a run: if the
+files of TensorBoard cannot be written, a warning says so once, and training continues without them.
 """
 
 import contextlib
-import json
-import os
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
@@ -16,14 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from tensorboardX import record_writer, summary
-from tensorboardX.proto import event_pb2
 
-from metastyle_jax.core import files, progress_bar
-from metastyle_jax.core.errors import UserError
+from metastyle_jax.core import progress_bar
 from metastyle_jax.storage import run_folder
+from metastyle_jax.training import log_files
 
-JSON_FILE = 'metrics.jsonl'
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
@@ -39,161 +33,105 @@ def scalars(metrics: Any) -> dict[str, float]:
     return flat
 
 
-class Logger:
-    """Writes averages as JSON lines and TensorBoard events, and shows a progress bar.
+class MetricLog:
+    """Writes averages of metrics to files, and shows a progress bar.
 
     Args:
-        folder: the run's folder; it exists.
+        folder: folder of the run; it exists.
         total: number of the last step.
-        start: steps already done; what was logged of later ones is dropped.
-        images: images that one step processes, for images/s.
+        start: number of steps done; lines of later steps are dropped.
+        images: number of images that one step processes, for images per second.
 
     Raises:
         UserError: from any method, if the file of JSON lines cannot be read or written.
     """
 
     def __init__(self, folder: pathlib.Path, *, total: int, start: int, images: int) -> None:
-        self._path = folder / JSON_FILE
-        self._whole = run_folder.is_bucket(folder)  # nothing can be appended there
-        self._written = self._drop_after(start)
-        self._board: _Board | None = None
-        with self._guarded():
-            if not self._whole:
-                self._board = _Board(folder / 'tensorboard', start)
+        self._lines = log_files.JsonLines(folder, start)
+        self._tensorboard: log_files.TensorBoardFile | None = None
+        if not run_folder.is_bucket(folder):  # nothing can be appended there
+            with self._tensorboard_may_fail():
+                self._tensorboard = log_files.TensorBoardFile(folder / 'tensorboard', start)
         self._bar = progress_bar.show(
             total=total, initial=start, unit='step', description='meta-training'
         )
         self._images = images
-        self._paused = False
-        self._compile_seconds = 0.0
-        self._idle_seconds = 0.0  # of this window, compiling included
+        self._stopwatch = _Stopwatch()
         jax.monitoring.register_event_duration_secs_listener(self._hear)
-        self._window: list[dict[str, float]] = []
-        self._since = time.monotonic()
+        self._window: list[dict[str, float]] = []  # scalars of the steps since the last line
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Takes in the scalars of one step and moves the bar."""
+        """Takes the scalars of one step and moves the progress bar."""
         self._window.append(dict(metrics))
         self._bar.set_postfix(outer=f'{metrics["outer"]:.4g}', refresh=False)
         self._bar.update(step - self._bar.n)
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leaves the time that the block takes out of images/s: for pictures and saves."""
-        begun, outermost = time.monotonic(), not self._paused
-        self._paused = True
-        try:
-            yield
-        finally:
-            if outermost:
-                self._paused = False
-                # A line written in the block began a window of its own.
-                self._idle_seconds += time.monotonic() - max(begun, self._since)
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Excludes the time of a `with` block, such as a checkpoint, from images per second."""
+        return self._stopwatch.paused()
 
     def flush(self, step: int) -> dict[str, float]:
-        """Writes the averages since the last call, with speed and seconds spent on compiling.
+        """Writes a line: averages since the last line, images per second, seconds of compilation.
 
-        The speed is that of the steps: compiling and what was `paused` do not count.
+        The speed counts neither compilation nor paused blocks.
 
         Returns:
-            What was written; empty when there was nothing.
+            The line; empty if there was no step since the last line.
         """
         if not self._window:
             return {}
-        now = time.monotonic()
         line = {
-            name: float(np.mean([entry[name] for entry in self._window]))
+            name: float(np.mean([metrics[name] for metrics in self._window]))
             for name in self._window[0]
         }
-        line['images_per_second'] = self._images * len(self._window) / self._working_seconds(now)
-        line['compile_seconds'] = self._compile_seconds
-        self._append(json.dumps({'step': step, **line}) + '\n')
-        with self._guarded():
-            if self._board:
-                self._board.add(step, *(summary.scalar(*item) for item in line.items()))
+        seconds = self._stopwatch.working_seconds()
+        line['images_per_second'] = self._images * len(self._window) / seconds
+        line['compile_seconds'] = self._stopwatch.compile_seconds
+        self._lines.append(step, line)
+        with self._tensorboard_may_fail():
+            if self._tensorboard:
+                self._tensorboard.add_scalars(step, line)
         self._window = []
-        self._compile_seconds = self._idle_seconds = 0.0
-        self._since = time.monotonic()
+        self._stopwatch.restart()
         return line
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Shows a picture, `[H, W, 3]` in 0..1, in TensorBoard."""
-        with self._guarded():
-            if self._board:
-                self._board.add(step, summary.image(name, image, dataformats='HWC'))
+        with self._tensorboard_may_fail():
+            if self._tensorboard:
+                self._tensorboard.add_picture(step, name, image)
 
     def close(self) -> None:
-        """Closes files and bar."""
+        """Closes the files and the progress bar."""
         jax.monitoring.unregister_event_duration_listener(self._hear)
         self._bar.close()
-        with self._guarded():
-            if self._board:
-                self._board.close()
+        with self._tensorboard_may_fail():
+            if self._tensorboard:
+                self._tensorboard.close()
 
     def _hear(self, event: str, duration_secs: float, **_: str | int) -> None:
-        """Adds up what JAX reports of its compiler."""
+        """Receives the durations that JAX reports."""
         if event == _COMPILED:
-            self._compile_seconds += duration_secs
-            if not self._paused:
-                self._idle_seconds += duration_secs
-
-    def _working_seconds(self, now: float) -> float:
-        """Seconds of the window that went into steps; above zero."""
-        elapsed = now - self._since
-        # Two compilations at a time can take longer than the window.
-        working = elapsed - self._idle_seconds
-        return working if working > 0 else max(elapsed, 1e-9)
-
-    def _append(self, line: str) -> None:
-        """Adds to the file of JSON lines."""
-        try:
-            if self._whole:
-                self._written += line.encode()
-                self._path.write_bytes(self._written)
-            else:
-                with self._path.open('a', encoding='utf-8') as opened:
-                    opened.write(line)
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _drop_after(self, start: int) -> bytes:
-        """Drops lines of later steps, and those that a killed run left unfinished; the rest."""
-        try:
-            lines = self._path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return b''
-        except OSError as error:
-            raise self._unwritable(error) from error
-        kept = [line for line in lines if _is_line(line, start)]
-        if kept != lines:
-            files.write_whole(self._path, b''.join(kept), UserError)
-        return b''.join(kept)
-
-    def _unwritable(self, error: OSError) -> UserError:
-        """Says why the file of JSON lines cannot be used."""
-        return UserError(
-            f'{self._path} cannot be written ({error.strerror or error}): free some space or make '
-            'the folder writable, and start again; the last checkpoint is whole'
-        )
+            self._stopwatch.add_compilation(duration_secs)
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Turns a failing TensorBoard off."""
+    def _tensorboard_may_fail(self) -> Iterator[None]:
+        """Switches TensorBoard off if its file cannot be written."""
         try:
             yield
         except OSError as error:
             logging.warning('TensorBoard is off from here on: %s', error)
-            if self._board:
-                with contextlib.suppress(OSError):  # what is still to be written is lost
-                    self._board.close()
-            self._board = None
+            if self._tensorboard:
+                with contextlib.suppress(OSError):  # closing tries to write once more
+                    self._tensorboard.close()
+            self._tensorboard = None
 
 
-class Silent:
-    """The part of `Logger` in a process that leaves the log to another one."""
+class SilentMetricLog:
+    """Replaces `MetricLog` in the processes that leave the log to the first one."""
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Drops the scalars of a step."""
+        """Ignores the scalars."""
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """Measures nothing."""
@@ -204,51 +142,51 @@ class Silent:
         return {}
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """Drops a picture."""
+        """Ignores the picture."""
 
     def close(self) -> None:
-        """Has nothing to close."""
+        """Does nothing."""
 
 
-class _Board:
-    """A file of TensorBoard events, written before `add` returns.
+class _Stopwatch:
+    """Measures the time since the last line that went into training steps.
 
-    tensorboardX's own SummaryWriter writes in a thread. On a full disk that thread dies, and
-    whoever adds to its full queue, or closes it, waits for ever.
+    Attributes:
+        compile_seconds: time spent on compilation since the last line.
     """
 
-    def __init__(self, folder: pathlib.Path, start: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f'events.out.tfevents.{time.time():.6f}.{os.getpid()}'
-        self._file = record_writer.RecordWriter(str(folder / name))
+    def __init__(self) -> None:
+        self._is_paused = False
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts a new window."""
+        self._since = time.monotonic()
+        self._idle_seconds = 0.0
+        self.compile_seconds = 0.0
+
+    def add_compilation(self, seconds: float) -> None:
+        """Counts a compilation; one within a paused block is not subtracted twice."""
+        self.compile_seconds += seconds
+        if not self._is_paused:
+            self._idle_seconds += seconds
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Counts the time of a `with` block as idle; blocks may be nested."""
+        begin, is_outermost = time.monotonic(), not self._is_paused
+        self._is_paused = True
         try:
-            self._write(file_version='brain.Event:2')
-            if start:  # TensorBoard hides what another process wrote of steps from this one on
-                log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-                self._write(step=start + 1, session_log=log)
-            self._file.flush()
-        except OSError:
-            with contextlib.suppress(OSError):
-                self.close()
-            raise
+            yield
+        finally:
+            if is_outermost:
+                self._is_paused = False
+                # If a line was written within the block, only the time since then counts.
+                self._idle_seconds += time.monotonic() - max(begin, self._since)
 
-    def add(self, step: int, *summaries: Any) -> None:
-        """Writes tensorboardX's summaries of a step."""
-        for each in summaries:
-            self._write(step=step, summary=each)
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _write(self, **fields: Any) -> None:
-        event = event_pb2.Event(wall_time=time.time(), **fields)
-        self._file.write(event.SerializeToString())
-
-
-def _is_line(line: bytes, last: int) -> bool:
-    """Tells whole lines of steps up to the last from others."""
-    try:
-        return line.endswith(b'\n') and json.loads(line)['step'] <= last
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return False
+    def working_seconds(self) -> float:
+        """Returns the time of the window without idle time; above 0."""
+        elapsed = time.monotonic() - self._since
+        # Two compilations at the same time can add up to more than the window.
+        working = elapsed - self._idle_seconds
+        return working if working > 0 else max(elapsed, 1e-9)

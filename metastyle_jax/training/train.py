@@ -90,9 +90,10 @@ def train(
         stop = stack.enter_context(command_line.Stop().listening())
         state = sharding.replicate(state, devices)
         origins = (contents, styles)
-        return loop.Loop(config, folder, vgg_params, manager, batches, origins, loss_mean).run(
-            state, stop
+        training_loop = loop.TrainingLoop(
+            config, folder, vgg_params, manager, batches, origins, loss_mean
         )
+        return training_loop.run(state, stop)
 
 
 def open_sources(config: TrainConfig) -> tuple[sources.Source, sources.Source]:

@@ -135,7 +135,7 @@ def test_configuration_and_log_of_a_run_in_a_bucket(bucket, caplog):
     run_folder.write_config(folder, CONFIG)
     assert run_folder.read_config(folder)['name'] is None
     for start in (0, 1):  # begun, then resumed after the first step
-        log = metric_log.Logger(folder, total=2, start=start, images=1)
+        log = metric_log.MetricLog(folder, total=2, start=start, images=1)
         for step in (1, 2):
             log.add(step, {'outer': float(step)})
             log.flush(step)

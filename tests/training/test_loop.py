@@ -15,7 +15,7 @@ from metastyle_jax.storage import checkpoints
 from metastyle_jax.training import loop, metric_log, outer_step
 
 
-class Batches:
+class CountedBatches:
     """Batches whose state is their number."""
 
     def __init__(self):
@@ -36,9 +36,17 @@ class Names:
 
 
 def run_loop(
-    folder, monkeypatch, *, steps, every, found, stop=None, keep_grams=0.0, see=lambda batch: None
+    folder,
+    monkeypatch,
+    *,
+    steps,
+    every,
+    outer_loss,
+    stop=None,
+    keep_grams=0.0,
+    see=lambda batch: None,
 ):
-    """Runs `Loop` with `found(step)` for outer losses; `see` gets its batches."""
+    """Runs `Loop` with `outer_loss(step)` for outer losses; `see` gets its batches."""
     config = file_config(
         'quickstart.py:tiny', steps=steps, log__every=2, log__pictures=0, checkpoint__every=every,
         checkpoint__keep=10, data__keep_grams=keep_grams, data__style_fit='squash',
@@ -48,18 +56,21 @@ def run_loop(
     def step(state, vgg_params, batch):
         see(batch.parts)  # of one device
         number = int(state.step) + 1
-        values = dict.fromkeys(outer_step.Metrics._fields, np.float32(found(number)))
+        values = dict.fromkeys(outer_step.Metrics._fields, np.float32(outer_loss(number)))
         return state._replace(step=np.int32(number)), outer_step.Metrics(**values)
 
     monkeypatch.setattr(sharding, 'spread', lambda *args, **options: step)
     stop = command_line.Stop() if stop is None else stop
     with checkpoints.Manager(folder / 'checkpoints', keep=10) as manager:
         state = outer_step.TrainState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
-        mean, restored = loop.RunningMean(), manager.restore(state)
+        loss_mean, restored = loop.RunningMean(), manager.restore(state)
         if restored:
-            state, mean = restored.state, loop.RunningMean(**restored.data_state['outer_loss'])
-        steps = loop.Loop(config, folder, network, manager, Batches(), (Names(), Names()), mean)
-        return steps.run(state, stop)
+            state = restored.state
+            loss_mean = loop.RunningMean(**restored.data_state['outer_loss'])
+        training_loop = loop.TrainingLoop(
+            config, folder, network, manager, CountedBatches(), (Names(), Names()), loss_mean
+        )
+        return training_loop.run(state, stop)
 
 
 def saved(folder):
@@ -70,13 +81,17 @@ def saved(folder):
 
 def test_a_checkpoint_is_kept_only_if_the_step_after_it_is_finite(tmp_path, monkeypatch):
     with pytest.raises(errors.UserError, match=r'step 5: .*nan.*image 0.*step 2 is kept'):
-        run_loop(tmp_path, monkeypatch, steps=9, every=2, found=lambda step: [1, np.nan][step == 5])
+        run_loop(
+            tmp_path, monkeypatch, steps=9, every=2, outer_loss=lambda step: [1, np.nan][step == 5]
+        )
     assert saved(tmp_path)[0] == [2]  # not 4, whose next step failed
 
 
 def test_the_last_step_is_saved_and_the_best_is_of_whole_windows(tmp_path, monkeypatch):
     losses = [5, 5, 2, 2, 3, 3, 0]
-    code = run_loop(tmp_path, monkeypatch, steps=7, every=2, found=lambda step: losses[step - 1])
+    code = run_loop(
+        tmp_path, monkeypatch, steps=7, every=2, outer_loss=lambda step: losses[step - 1]
+    )
     assert code == 0
     assert saved(tmp_path) == ([2, 4, 6, 7], 4)
 
@@ -86,7 +101,11 @@ def test_a_stopped_run_ranks_its_checkpoints_as_one_that_was_not(tmp_path, monke
     for folder, ends in (('whole', [12]), ('stopped', [3, 7, 12])):
         for end in ends:
             run_loop(
-                tmp_path / folder, monkeypatch, steps=end, every=4, found=lambda n: losses[n - 1]
+                tmp_path / folder,
+                monkeypatch,
+                steps=end,
+                every=4,
+                outer_loss=lambda n: losses[n - 1],
             )
     assert saved(tmp_path / 'whole') == ([4, 8, 12], 12)
     assert saved(tmp_path / 'stopped') == ([3, 4, 7, 8, 12], 12)
@@ -98,7 +117,9 @@ def test_a_stopped_run_ranks_its_checkpoints_as_one_that_was_not(tmp_path, monke
 
 def test_a_run_that_has_more_steps_than_asked_for_is_done(tmp_path, monkeypatch):
     for steps in (4, 3):
-        assert run_loop(tmp_path, monkeypatch, steps=steps, every=2, found=lambda step: 1.0) == 0
+        assert (
+            run_loop(tmp_path, monkeypatch, steps=steps, every=2, outer_loss=lambda step: 1.0) == 0
+        )
     assert saved(tmp_path)[0] == [2, 4]
 
 
@@ -106,15 +127,15 @@ def test_steps_outlive_a_log_that_cannot_be_written(tmp_path, monkeypatch):
     def fail(self, step):
         raise errors.UserError('no log')
 
-    monkeypatch.setattr(metric_log.Logger, 'flush', fail)
+    monkeypatch.setattr(metric_log.MetricLog, 'flush', fail)
     with pytest.raises(errors.UserError, match='no log'):
-        run_loop(tmp_path, monkeypatch, steps=9, every=10, found=lambda step: 1.0)
+        run_loop(tmp_path, monkeypatch, steps=9, every=10, outer_loss=lambda step: 1.0)
     assert saved(tmp_path)[0] == [2]
 
 
 def test_grams_are_kept_if_the_configuration_says_so(tmp_path, monkeypatch):
     seen = []
-    options = {'steps': 3, 'every': 10, 'found': lambda step: 1.0, 'see': seen.append}
+    options = {'steps': 3, 'every': 10, 'outer_loss': lambda step: 1.0, 'see': seen.append}
     run_loop(tmp_path / 'without', monkeypatch, **options)
     assert all(isinstance(batch, batching.MetaBatch) for batch in seen)
     seen.clear()
@@ -127,7 +148,7 @@ def test_grams_are_kept_if_the_configuration_says_so(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('moment', ['flush', 'add', 'paused'])
 def test_a_signal_at_any_moment_saves_the_last_step(tmp_path, monkeypatch, moment):
-    stop, original, calls = command_line.Stop(), getattr(metric_log.Logger, moment), []
+    stop, original, calls = command_line.Stop(), getattr(metric_log.MetricLog, moment), []
 
     def interrupted(self, *args, **options):
         calls.append(args)
@@ -135,7 +156,9 @@ def test_a_signal_at_any_moment_saves_the_last_step(tmp_path, monkeypatch, momen
             stop.signal = signal.SIGTERM
         return original(self, *args, **options)
 
-    monkeypatch.setattr(metric_log.Logger, moment, interrupted)
-    code = run_loop(tmp_path, monkeypatch, steps=50, every=10, found=lambda step: 1.0, stop=stop)
+    monkeypatch.setattr(metric_log.MetricLog, moment, interrupted)
+    code = run_loop(
+        tmp_path, monkeypatch, steps=50, every=10, outer_loss=lambda step: 1.0, stop=stop
+    )
     assert code == 128 + signal.SIGTERM
     assert saved(tmp_path)[0] == [2 if moment == 'flush' else 1]

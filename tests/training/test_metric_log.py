@@ -12,20 +12,20 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from metastyle_jax.core import errors
-from metastyle_jax.training import metric_log
+from metastyle_jax.training import log_files, metric_log
 
 
-class Found(NamedTuple):
+class LossAndInnerLosses(NamedTuple):
     outer: float
     inner: np.ndarray
 
 
 def make_logger(folder, start=0):
-    return metric_log.Logger(folder, total=4, start=start, images=6)
+    return metric_log.MetricLog(folder, total=4, start=start, images=6)
 
 
 def test_vectors_become_numbered_scalars():
-    found = metric_log.scalars(Found(2.0, np.array([1.0, 3.0])))
+    found = metric_log.scalars(LossAndInnerLosses(2.0, np.array([1.0, 3.0])))
     assert found == {'outer': 2.0, 'inner_1': 1.0, 'inner_2': 3.0}
 
 
@@ -37,9 +37,7 @@ def test_lines_are_averages_since_the_last_line(tmp_path):
             log.flush(step)
     assert log.flush(4) == {}
     log.close()
-    lines = [
-        json.loads(line) for line in (tmp_path / metric_log.JSON_FILE).read_text().splitlines()
-    ]
+    lines = [json.loads(line) for line in (tmp_path / log_files.JSON_FILE).read_text().splitlines()]
     assert [(line['step'], line['outer']) for line in lines] == [(2, 2.0), (3, 5.0)]
     assert all(line['images_per_second'] > 0 for line in lines)
     assert all(line['compile_seconds'] == 0 for line in lines)
@@ -54,7 +52,7 @@ def write_steps(folder, *steps, start=0):
 
 
 def written_steps(folder):
-    lines = (folder / metric_log.JSON_FILE).read_text().splitlines()
+    lines = (folder / log_files.JSON_FILE).read_text().splitlines()
     return [json.loads(line)['step'] for line in lines]
 
 
@@ -66,11 +64,11 @@ def test_a_resumed_run_appends(tmp_path):
 
 def test_a_resumed_run_takes_back_what_was_logged_after_its_checkpoint(tmp_path):
     write_steps(tmp_path, 2, 4, 6)
-    with (tmp_path / metric_log.JSON_FILE).open('a') as opened:
+    with (tmp_path / log_files.JSON_FILE).open('a') as opened:
         opened.write('{"step": 3, "out')  # what a kill leaves
     write_steps(tmp_path, 4, 6, 8, start=3)
     assert written_steps(tmp_path) == [2, 4, 6, 8]
-    assert sorted(os.listdir(tmp_path)) == [metric_log.JSON_FILE, 'tensorboard']
+    assert sorted(os.listdir(tmp_path)) == [log_files.JSON_FILE, 'tensorboard']
     write_steps(tmp_path, 1)
     assert written_steps(tmp_path) == [1]
 
@@ -147,9 +145,9 @@ def test_compiling_for_longer_than_the_window_lasts_leaves_a_finite_speed(tmp_pa
 DISK_FULL = """
     import json, pathlib, resource, sys
     import numpy as np
-    from metastyle_jax.training import metric_log
+    from metastyle_jax.training import log_files, metric_log
     folder = pathlib.Path(sys.argv[1])
-    log = metric_log.Logger(folder, total=40, start=0, images=6)
+    log = metric_log.MetricLog(folder, total=40, start=0, images=6)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
     noise = np.random.default_rng(0).random((64, 64, 3), np.float32)
@@ -159,7 +157,7 @@ DISK_FULL = """
         if sys.argv[2] == 'picture':
             log.picture(step, 'noise', noise)
     log.close()
-    print(len((folder / metric_log.JSON_FILE).read_text().splitlines()))
+    print(len((folder / log_files.JSON_FILE).read_text().splitlines()))
 """
 
 
@@ -186,7 +184,7 @@ def test_a_tensorboard_that_cannot_be_written_stops_nothing(tmp_path):
 def test_json_lines_that_cannot_be_written_are_named(tmp_path):
     log = make_logger(tmp_path)
     log.add(1, {'outer': 1.0})
-    (tmp_path / metric_log.JSON_FILE).mkdir()
+    (tmp_path / log_files.JSON_FILE).mkdir()
     with pytest.raises(errors.UserError, match=r'metrics\.jsonl cannot be written'):
         log.flush(1)
     log.close()

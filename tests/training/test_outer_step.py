@@ -145,7 +145,7 @@ def test_a_step_with_kept_grams_is_the_step_from_the_styles(network, disagreemen
     config = make_config(outer_styles=2, outer_optimizer='sgd', **changes)
     batch = make_batch(2, steps=config.inner.steps)
     batch = batch._replace(style_index=np.array([3, 1], np.int32))
-    kept = gram_cache.Kept(network, 1.0)(batch)
+    kept = gram_cache.GramCache(network, 1.0)(batch)
     state = outer_step.create(config, jax.random.key(0), styles=4)
     step = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=1
@@ -158,8 +158,8 @@ def test_a_step_with_kept_grams_is_the_step_from_the_styles(network, disagreemen
 def test_grams_are_kept_within_the_memory_that_there_is(network):
     one, two = make_batch(1), make_batch(1)
     two = two._replace(style=255 - one.style, style_index=np.array([1], np.int32))
-    size = sum(gram.nbytes for gram in gram_cache.Kept(network, 0)(one).grams)
-    kept = gram_cache.Kept(network, 1.5 * size / 2**30)
+    size = sum(gram.nbytes for gram in gram_cache.GramCache(network, 0)(one).grams)
+    kept = gram_cache.GramCache(network, 1.5 * size / 2**30)
     found = [kept(batch).grams for batch in (one, two, one)]
     assert kept.count == 1
     for first, other, again in zip(*found, strict=True):
