@@ -105,6 +105,7 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     flag: str | None = None,
 ) -> Any:
     """Makes a field of a dataclass of settings.
@@ -116,11 +117,12 @@ def setting(
         least: smallest number that is allowed.
         most: largest number that is allowed.
         above: number that the value must exceed.
+        below: number that must exceed the value.
         flag: name of the command-line flag, where it differs from the name of the field.
     """
     metadata = {
-        'help': help_text, 'known': known, 'least': least, 'most': most, 'above': above,
-        'flag': flag,
+        'help': help_text, 'known': known, 'flag': flag,
+        'least': least, 'most': most, 'above': above, 'below': below,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -135,8 +137,13 @@ def setting_type(field: dataclasses.Field) -> tuple[Any, bool]:
 
 
 def is_word_list(kind: Any) -> bool:
-    """Whether the type of a field is a sequence of words, ``Sequence[str]``."""
-    return typing.get_origin(kind) is collections.abc.Sequence
+    """Whether a type is a list of words: ``Sequence[str]`` or ``tuple[str, ...]``."""
+    return typing.get_origin(kind) in (collections.abc.Sequence, tuple)
+
+
+def words_of(kind: Any) -> tuple[str, ...]:
+    """Returns the words that a ``Literal`` type lists; empty for other types."""
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def check_settings(settings: Any) -> None:
@@ -147,30 +154,37 @@ def check_settings(settings: Any) -> None:
     """
     for field in dataclasses.fields(settings):
         if 'help' in field.metadata:
-            _check_setting(field, getattr(settings, field.name))
+            check_setting(field.name, field, getattr(settings, field.name))
 
 
-def _check_setting(field: dataclasses.Field, value: Any) -> None:
-    """Raises UserError unless a value suits its field."""
+def check_setting(name: str, field: dataclasses.Field, value: Any) -> None:
+    """Raises UserError unless a value has the type of a field and lies in its range.
+
+    Args:
+        name: of the setting, for the message.
+        field: made by `setting`.
+        value: to check.
+    """
     kind, optional = setting_type(field)
-    name, allowed = field.name, field.metadata
+    allowed = field.metadata
     if value is None and optional:
         return
-    if allowed['known']:
-        one_of(name, value, allowed['known'])
+    if known := allowed['known'] or words_of(kind):
+        one_of(name, value, known)
     elif kind is bool:
         if not isinstance(value, bool):
-            raise UserError(f'{name}={value!r}: it must be True or False')
+            none = ', or None' if optional else ''
+            raise UserError(f'{name}={value!r}: it must be True or False{none}')
     elif kind is int:
         whole_number(name, value, allowed['least'] or 0, allowed['most'])
     elif kind is float:
-        bounds = {key: allowed[key] for key in ('least', 'above', 'most')}
+        bounds = {key: allowed[key] for key in ('least', 'most', 'above', 'below')}
         real_number(name, value, **{key: x for key, x in bounds.items() if x is not None})
     elif kind is str:
         if not isinstance(value, str):
             raise UserError(f'{name}={value!r}: it must be text')
     elif is_word_list(kind) and (
-        isinstance(value, str) or not all(isinstance(word, str) for word in value)
+        not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value)
     ):
         raise UserError(f'{name}={value!r}: it must be a list of words')
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core import allocator, checks, command_line
 from metastyle_jax.core.devices import watchdog
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.training.configuration import files, schema, values
@@ -141,36 +141,19 @@ def _number_in_environment(name: str) -> int:
 
 def _define_entry_flag(entry: schema.ConfigEntry, flag_values: flags.FlagValues) -> None:
     """Adds the flag of a configuration entry."""
-    name = f'config.{entry.name}'
-    if entry.kind in _DEFINE:
-        define = _DEFINE[entry.kind]
-        define(name, entry.default, entry.meaning, flag_values=flag_values)
-    elif entry.choices:
-        text = f'{entry.meaning} One of {", ".join(entry.choices)}.'
-        flags.DEFINE_string(name, entry.default, text, flag_values=flag_values)
+    kind, optional = checks.setting_type(entry.field)
+    arguments = (f'config.{entry.name}', entry.field.default, entry.meaning)
+    if checks.is_word_list(kind) or optional:
+        flags.DEFINE(_LiteralParser(), *arguments, flag_values=flag_values)
     else:
-        flags.DEFINE(
-            _LiteralParser(entry), name, entry.default, entry.meaning, flag_values=flag_values
-        )
+        _DEFINE.get(kind, flags.DEFINE_string)(*arguments, flag_values=flag_values)
 
 
-_DEFINE = {
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    bool: flags.DEFINE_bool,
-    str: flags.DEFINE_string,
-}
+_DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool}
 
 
 class _LiteralParser(flags.ArgumentParser):
-    """Parses a value that is written as in Python, such as ``('a', 'b')`` or ``None``.
-
-    Args:
-        entry: the entry that the value is for.
-    """
-
-    def __init__(self, entry: schema.ConfigEntry) -> None:
-        self._kind = entry.kind
+    """Parses a value that is written as in Python, such as ``('a', 'b')`` or ``None``."""
 
     def parse(self, argument: Any) -> Any:
         """Returns the value; raises ValueError if it is no Python literal."""
@@ -179,6 +162,6 @@ class _LiteralParser(flags.ArgumentParser):
         try:
             value = ast.literal_eval(argument)
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise ValueError(f'{schema.type_in_words(self._kind)} is needed') from error
+            raise ValueError("write it as in Python: ('a', 'b'), True or None") from error
         # A single word in brackets is a text to Python; the user means a tuple of one text.
         return (value,) if isinstance(value, str) else value

@@ -8,25 +8,10 @@ This module imports nothing heavy, so that ``metastyle-train --help`` answers qu
 """
 
 import dataclasses
-import typing
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-
-class Bounds(NamedTuple):
-    """Range of a number; None means that there is no bound on that side.
-
-    Attributes:
-        least: smallest allowed value.
-        above: value that must be exceeded.
-        below: value that must not be reached.
-        most: largest allowed value.
-    """
-
-    least: float | None = None
-    above: float | None = None
-    below: float | None = None
-    most: float | None = None
+from metastyle_jax.core import checks
 
 
 class ConfigEntry(NamedTuple):
@@ -34,44 +19,31 @@ class ConfigEntry(NamedTuple):
 
     Attributes:
         name: dotted name, such as 'inner.steps'.
-        kind: type of the value: int, float, bool, str, ``bool | None``, ``tuple[str, ...]`` or a
-            Literal of texts.
-        default: value of the paper, or the value that switches an addition to the paper off.
-        meaning: one sentence.
-        bounds: range of a number.
+        field: field of the section's dataclass, made by `checks.setting`: default, range, meaning.
     """
 
     name: str
-    kind: Any
-    default: Any
-    meaning: str
-    bounds: Bounds
+    field: dataclasses.Field
 
     @property
-    def choices(self) -> tuple[str, ...]:
-        """The allowed texts; empty if any text is allowed."""
-        return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
-
-
-def _entry(default: Any, meaning: str, **bounds: float) -> Any:
-    """A dataclass field with a meaning and a range."""
-    metadata = {'meaning': meaning, 'bounds': Bounds(**bounds)}
-    return dataclasses.field(default=default, metadata=metadata)
+    def meaning(self) -> str:
+        """One sentence that says what the entry means."""
+        return self.field.metadata['help']
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The style transformer."""
 
-    width: int = _entry(32, 'Number of channels of the first convolution.', least=1)
+    width: int = checks.setting(32, 'Number of channels of the first convolution.', least=1)
     # Tracing more than 1000 blocks would take hours.
-    blocks: int = _entry(5, 'Number of residual blocks.', least=1, most=1000)
-    init: str = _entry(
+    blocks: int = checks.setting(5, 'Number of residual blocks.', least=1, most=1000)
+    init: str = checks.setting(
         '',
         'Initialization to start from: the folder of a run or a .safetensors file. Random '
         'parameters if empty.',
     )
-    predictor: bool = _entry(
+    predictor: bool = checks.setting(
         False,
         'Whether a small network predicts, from the Gram matrices of a style, the instance norms '
         'that this style starts from.',
@@ -82,46 +54,48 @@ class ModelConfig:
 class DataConfig:
     """Content images and style images."""
 
-    content: str = _entry(
+    content: str = checks.setting(
         'tfds:coco/2017:train',
         'Source of the content images: sample:, folder:PATH or tfds:NAME[/CONFIG][:SPLIT].',
     )
-    style: str = _entry(
+    style: str = checks.setting(
         'folder:data/wikiart', 'Source of the style images, written like data.content.'
     )
-    content_exclude: tuple[str, ...] = _entry(
+    content_exclude: tuple[str, ...] = checks.setting(
         (), 'Content images whose names contain one of these words are left out.'
     )
-    style_exclude: tuple[str, ...] = _entry(
+    style_exclude: tuple[str, ...] = checks.setting(
         (), 'Style images whose names contain one of these words are left out.'
     )
-    hold_out: bool = _entry(
+    hold_out: bool = checks.setting(
         False,
         'Whether to leave out one image in sixteen, chosen by the hash of its name, for '
         'metastyle-evaluate --held_out.',
     )
-    tfds_dir: str = _entry(
+    tfds_dir: str = checks.setting(
         '',
         'Folder of the data sets of TensorFlow Datasets. If empty, $TFDS_DATA_DIR or '
         '~/tensorflow_datasets.',
     )
-    val_fraction: float = _entry(
+    val_fraction: float = checks.setting(
         0.1, 'Share of the content images that only the outer loss uses (D_val).', above=0, below=1
     )
-    size: int = _entry(256, 'Height and width of the content images in pixels.', least=16)
-    style_size: int = _entry(256, 'Height and width of the style images in pixels.', least=16)
-    style_fit: Literal['crop', 'squash'] = _entry(
+    size: int = checks.setting(256, 'Height and width of the content images in pixels.', least=16)
+    style_size: int = checks.setting(
+        256, 'Height and width of the style images in pixels.', least=16
+    )
+    style_fit: Literal['crop', 'squash'] = checks.setting(
         'crop',
         'How a style image becomes square: crop takes a random square of it, squash resizes the '
         'whole image.',
     )
-    keep_grams: float = _entry(
+    keep_grams: float = checks.setting(
         0.0,
         'Memory in GiB that keeps Gram matrices of style images from one epoch to the next; 0 '
         'keeps none. It needs data.style_fit=squash.',
         least=0,
     )
-    workers: int = _entry(
+    workers: int = checks.setting(
         8,
         'Number of processes that decode images; 0 decodes in threads of the main process.',
         least=0,
@@ -132,52 +106,52 @@ class DataConfig:
 class LossConfig:
     """Weights of the perceptual loss."""
 
-    content_weight: float = _entry(1.0, 'Weight of the content loss.', least=0)
-    style_weight: float = _entry(1e5, 'Weight of the style loss.', least=0)
+    content_weight: float = checks.setting(1.0, 'Weight of the content loss.', least=0)
+    style_weight: float = checks.setting(1e5, 'Weight of the style loss.', least=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class InnerConfig:
     """The inner loop, which adapts the initialization to one style."""
 
-    steps: int = _entry(
+    steps: int = checks.setting(
         1, 'Number T of inner steps; 0 trains plainly on all styles at once.', least=0
     )
-    rate: float = _entry(1e-4, 'Rate δ of the inner optimizer.', above=0)
-    optimizer: Literal['sgd', 'momentum', 'adam'] = _entry('sgd', 'The inner optimizer.')
-    log_loss: bool = _entry(
+    rate: float = checks.setting(1e-4, 'Rate δ of the inner optimizer.', above=0)
+    optimizer: Literal['sgd', 'momentum', 'adam'] = checks.setting('sgd', 'The inner optimizer.')
+    log_loss: bool = checks.setting(
         False,
         'Whether the inner loop minimizes the logarithm of the loss, whose gradients have a '
         'similar size for all styles.',
     )
-    eps_root: float = _entry(
+    eps_root: float = checks.setting(
         1e-8, 'eps_root of an inner Adam; its second derivatives are finite only above 0.', least=0
     )
-    params: Literal['all', 'norm'] = _entry(
+    params: Literal['all', 'norm'] = checks.setting(
         'all',
         'Parameters that the inner loop adapts: all, or norm for the scales and biases of instance '
         'norms only.',
     )
-    learn_rates: bool = _entry(
+    learn_rates: bool = checks.setting(
         False,
         'Whether to learn one inner rate for each tensor, starting from inner.rate (Meta-SGD).',
     )
-    max_rate: float = _entry(1e-2, 'Upper bound of the learned inner rates.', least=0)
-    order: Literal['exact', 'first', 'reptile'] = _entry(
+    max_rate: float = checks.setting(1e-2, 'Upper bound of the learned inner rates.', least=0)
+    order: Literal['exact', 'first', 'reptile'] = checks.setting(
         'exact',
         'Meta-gradient: exact, first for the first-order approximation of MAML, or reptile.',
     )
-    mode: Literal['mixed', 'reverse'] = _entry(
+    mode: Literal['mixed', 'reverse'] = checks.setting(
         'mixed',
         'How the exact meta-gradient is computed: by forward-over-reverse or by reverse-mode '
         'differentiation of the inner gradient. The result is the same.',
     )
-    remat: bool | None = _entry(
+    remat: bool | None = checks.setting(
         None,
         'Whether to recompute each inner step in the backward pass, which saves memory; None '
         'chooses by mode and number of steps. The result is the same.',
     )
-    unroll: int = _entry(
+    unroll: int = checks.setting(
         0,
         'Number of inner steps in one iteration of the compiled loop; 0 chooses by backend. The '
         'result is the same.',
@@ -189,47 +163,49 @@ class InnerConfig:
 class OuterConfig:
     """The outer step, which moves the initialization."""
 
-    devices: int = _entry(0, 'Number of devices that share the styles; 0 uses all.', least=0)
-    styles: int = _entry(4, 'Number of styles in one outer step.', least=1)
-    contents: int = _entry(
+    devices: int = checks.setting(
+        0, 'Number of devices that share the styles; 0 uses all.', least=0
+    )
+    styles: int = checks.setting(4, 'Number of styles in one outer step.', least=1)
+    contents: int = checks.setting(
         4, 'Number of content images for each style and each inner step.', least=1
     )
-    optimizer: Literal['adam', 'sgd'] = _entry('adam', 'The outer optimizer.')
-    rate: float = _entry(1e-3, 'Rate η of the outer optimizer.', above=0)
-    rates_speed: float = _entry(
+    optimizer: Literal['adam', 'sgd'] = checks.setting('adam', 'The outer optimizer.')
+    rate: float = checks.setting(1e-3, 'Rate η of the outer optimizer.', above=0)
+    rates_speed: float = checks.setting(
         1.0, 'Factor on the outer rate for the logarithms of learned inner rates.', least=0
     )
-    schedule: Literal['inverse', 'cosine'] = _entry(
+    schedule: Literal['inverse', 'cosine'] = checks.setting(
         'inverse',
         'Decay of both rates: inverse divides them by 1 + outer.decay·step, cosine lowers them to '
         '1/20 at the last step.',
     )
-    decay: float = _entry(2.5e-5, 'Decay of the inverse schedule.', least=0)
-    norms_rate: float = _entry(
+    decay: float = checks.setting(2.5e-5, 'Decay of the inverse schedule.', least=0)
+    norms_rate: float = checks.setting(
         0.0,
         'Without inner steps: rate at which each training style learns instance norms of its own; '
         '0 switches them off.',
         least=0,
     )
-    predictor_rate: float = _entry(
+    predictor_rate: float = checks.setting(
         0.0,
         'Without inner steps: rate of the predictor of instance norms; 0 leaves it unchanged.',
         least=0,
     )
-    warmup: float = _entry(
+    warmup: float = checks.setting(
         0.0,
         'Number of first steps in which the outer rate grows linearly to its full value.',
         least=0,
     )
-    clip: float = _entry(
+    clip: float = checks.setting(
         10.0, 'Largest global norm of the outer gradient; 0 switches clipping off.', least=0
     )
-    log_loss: bool = _entry(
+    log_loss: bool = checks.setting(
         False,
         'Whether to minimize the logarithm of the outer loss, which gives styles with small and '
         'large losses the same influence.',
     )
-    keep_norms: bool = _entry(
+    keep_norms: bool = checks.setting(
         False,
         'Whether convolution kernels that an instance norm follows keep their length. The length '
         'changes no output, but the longer a kernel, the less a step of adaptation turns it.',
@@ -240,8 +216,8 @@ class OuterConfig:
 class LogConfig:
     """What a run logs."""
 
-    every: int = _entry(100, 'Number of steps between two lines of the log.', least=1)
-    pictures: int = _entry(
+    every: int = checks.setting(100, 'Number of steps between two lines of the log.', least=1)
+    pictures: int = checks.setting(
         1000, 'Number of steps between two sample pictures; 0 makes none.', least=0
     )
 
@@ -250,8 +226,8 @@ class LogConfig:
 class CheckpointConfig:
     """Which checkpoints a run writes and keeps."""
 
-    every: int = _entry(1000, 'Number of steps between two checkpoints.', least=1)
-    keep: int = _entry(
+    every: int = checks.setting(1000, 'Number of steps between two checkpoints.', least=1)
+    keep: int = checks.setting(
         3, 'Number of latest checkpoints that are kept, besides the best one.', least=1
     )
 
@@ -260,8 +236,8 @@ class CheckpointConfig:
 class TrainConfig:
     """The whole configuration of a training run."""
 
-    seed: int = _entry(0, 'Seed of all random numbers.', least=0)
-    steps: int = _entry(100_000, 'Number of outer steps.', least=1)
+    seed: int = checks.setting(0, 'Seed of all random numbers.', least=0)
+    steps: int = checks.setting(100_000, 'Number of outer steps.', least=1)
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
@@ -271,34 +247,14 @@ class TrainConfig:
     checkpoint: CheckpointConfig = CheckpointConfig()
 
 
-def _entries(section: type, prefix: str = '') -> Iterator[ConfigEntry]:
-    """The entries of a section and of the sections in it."""
-    kinds = typing.get_type_hints(section)
+def _entries(section: Any, prefix: str = '') -> Iterator[ConfigEntry]:
+    """Yields the entries of a section and of the sections in it."""
     for field in dataclasses.fields(section):
-        name, kind = prefix + field.name, kinds[field.name]
-        if dataclasses.is_dataclass(kind):
-            yield from _entries(typing.cast(type, kind), f'{name}.')
+        name = prefix + field.name
+        if dataclasses.is_dataclass(field.type):
+            yield from _entries(field.type, f'{name}.')
         else:
-            yield ConfigEntry(
-                name, kind, field.default, field.metadata['meaning'], field.metadata['bounds']
-            )
+            yield ConfigEntry(name, field)
 
 
 ENTRIES = {entry.name: entry for entry in _entries(TrainConfig)}
-
-
-def type_in_words(kind: Any) -> str:
-    """Describes a type of the schema to users."""
-    if typing.get_origin(kind) is Literal:
-        return f'one of {", ".join(typing.get_args(kind))}'
-    return _NOUNS[kind]
-
-
-_NOUNS = {
-    int: 'a whole number',
-    float: 'a number',
-    bool: 'True or False',
-    bool | None: 'True, False or None',
-    str: 'a text',
-    tuple[str, ...]: 'a tuple of texts',
-}

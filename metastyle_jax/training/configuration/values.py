@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import typing
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -46,7 +45,7 @@ def complete(
     given = _flatten(settings)
     for name, value in (overrides or {}).items():
         if name not in schema.ENTRIES:
-            raise unknown(name)
+            raise _unknown_entry(name)
         given[name] = value
     config = _build(schema.TrainConfig, given)
     combinations.check(config)
@@ -58,7 +57,7 @@ def as_dict(config: schema.TrainConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def unknown(name: str) -> UserError:
+def _unknown_entry(name: str) -> UserError:
     """Returns the error for a name that is no entry; it suggests the closest entry."""
     known = difflib.get_close_matches(name, [*_SECTIONS, *schema.ENTRIES], n=1)
     suggestion = f'; is {known[0]} meant?' if known else ''
@@ -79,40 +78,25 @@ def _flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
         elif name in schema.ENTRIES:
             entries[name] = value
         else:
-            raise unknown(name)
+            raise _unknown_entry(name)
     return entries
 
 
-def _build(section: type, given: Mapping[str, Any], prefix: str = '') -> Any:
+def _build(section: Any, given: Mapping[str, Any], prefix: str = '') -> Any:
     """Builds a section of the configuration from entries by dotted name."""
-    kinds = typing.get_type_hints(section)
     values = {}
     for field in dataclasses.fields(section):
         name = prefix + field.name
         if name in given:
-            values[field.name] = _checked(schema.ENTRIES[name], given[name])
+            checks.check_setting(f'config.{name}', field, given[name])
+            values[field.name] = _converted(field.type, given[name])
         elif name not in schema.ENTRIES:
-            values[field.name] = _build(kinds[field.name], given, f'{name}.')
+            values[field.name] = _build(field.type, given, f'{name}.')
     return section(**values)
 
 
-def _checked(entry: schema.ConfigEntry, value: Any) -> Any:
-    """Returns the value in the type of its entry; raises UserError if that is not possible."""
-    name, kind = f'config.{entry.name}', entry.kind
-    bounds = {side: bound for side, bound in entry.bounds._asdict().items() if bound is not None}
-    if kind is int:
-        checks.whole_number(name, value, **bounds)
-        return int(value)
-    if kind is float:
-        checks.real_number(name, value, **bounds)
-        return float(value)
-    if entry.choices:
-        checks.one_of(name, value, entry.choices)
-        return value
-    if kind == tuple[str, ...]:
-        if not isinstance(value, tuple | list) or not all(isinstance(x, str) for x in value):
-            raise UserError(f'{name}={value!r}: it must be a tuple of texts')
-        return tuple(value)
-    if not isinstance(value, kind):
-        raise UserError(f'{name}={value!r}: it must be {schema.type_in_words(kind)}')
-    return value
+def _converted(kind: Any, value: Any) -> Any:
+    """Converts a valid value to the type of its entry: numbers of NumPy, whole numbers, lists."""
+    if kind in (int, float):
+        return kind(value)
+    return tuple(value) if isinstance(value, list) else value
