@@ -14,9 +14,9 @@ def keep_freed_memory() -> None:
     """Makes the process keep freed memory for itself, for programs that repeat one large step.
 
     By default the GNU allocator returns large freed blocks to the operating system. In the next
-    step the system must provide them again and fill them with zeros, page by page, which takes up
-    to a fifth of the step. Call this function before JAX starts its backend. With other allocators
-    it does nothing.
+    step the system must provide them again and fill them with zeros, page by page, which takes a
+    noticeable part of the step. Call this function before JAX starts its backend. With other
+    allocators it does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,7 +1,11 @@
-"""Checks of arguments that raise uniform messages.
+"""Checks of arguments and of settings, with uniform messages.
 
 A message begins with the argument as a caller would write it, as in ``steps=0: it must be …``.
 Commands translate the names of arguments to flags, see `command_line.in_flags`.
+
+The settings of an operation are a frozen dataclass. `setting` makes each field and stores the help
+text and the allowed range in it. `check_settings`, `replace_settings` and the flags of a command
+(see `command_line.Flags.settings`) read them from the field, so that each is written once.
 """
 
 import collections.abc
@@ -111,14 +115,14 @@ def setting(
     """Makes a field of a dataclass of settings.
 
     Args:
-        default: value of the field where none is given.
+        default: the default value.
         help_text: one sentence for `--help`.
-        known: all words that are allowed; any value if empty.
-        least: smallest number that is allowed.
-        most: largest number that is allowed.
-        above: number that the value must exceed.
-        below: number that must exceed the value.
-        flag: name of the command-line flag, where it differs from the name of the field.
+        known: the allowed words; empty if any value is allowed.
+        least: the smallest allowed number.
+        most: the largest allowed number.
+        above: a number that the value must exceed.
+        below: a number that must exceed the value.
+        flag: name of the command-line flag; None if it is the name of the field.
     """
     metadata = {
         'help': help_text, 'known': known, 'flag': flag,
@@ -128,7 +132,7 @@ def setting(
 
 
 def setting_type(field: dataclasses.Field) -> tuple[Any, bool]:
-    """Returns the type of a field of settings, without None, and whether None is allowed."""
+    """Type of a field of settings without None, and whether None is allowed."""
     arguments = typing.get_args(field.type)
     if type(None) not in arguments:
         return field.type, False
@@ -142,15 +146,15 @@ def is_word_list(kind: Any) -> bool:
 
 
 def words_of(kind: Any) -> tuple[str, ...]:
-    """Returns the words that a ``Literal`` type lists; empty for other types."""
+    """Words that a ``Literal`` type lists; empty for other types."""
     return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def check_settings(settings: Any) -> None:
-    """Raises UserError unless each field of settings has its type and lies in its range.
+    """Raises UserError unless each setting has the type of its field and lies in its range.
 
     Args:
-        settings: an instance of a dataclass. Fields that `setting` did not make are not checked.
+        settings: an instance of a dataclass. Only fields made by `setting` are checked.
     """
     for field in dataclasses.fields(settings):
         if 'help' in field.metadata:
@@ -161,9 +165,9 @@ def check_setting(name: str, field: dataclasses.Field, value: Any) -> None:
     """Raises UserError unless a value has the type of a field and lies in its range.
 
     Args:
-        name: of the setting, for the message.
-        field: made by `setting`.
-        value: to check.
+        name: name of the setting, for the message.
+        field: a field made by `setting`.
+        value: the value to check.
     """
     kind, optional = setting_type(field)
     allowed = field.metadata
@@ -197,10 +201,10 @@ def replace_settings(settings: _Settings, changes: Mapping[str, Any]) -> _Settin
 
     Args:
         settings: an instance of a dataclass.
-        changes: name of a field -> its new value.
+        changes: names of fields -> their new values.
 
     Raises:
-        UserError: there is no field of a name; the message tells the closest name.
+        UserError: no field has one of the names; the message suggests the closest name.
     """
     known = [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
     for name in changes:

@@ -112,7 +112,7 @@ def inner_loop(
             symmetric second derivatives. If the loss contains custom derivative rules
             (`jax.custom_vjp`, `jax.custom_jvp`), 'reverse' is used instead, with a warning.
         remat: whether the backward pass recomputes each step instead of storing its intermediate
-            values. Memory then hardly grows with T, for up to a quarter more arithmetic. None
+            values. Memory then hardly grows with T, at the price of more arithmetic. None
             means: only in mixed mode, and only if a loop remains after unrolling. On CPU,
             recomputation in unrolled steps saves no memory.
         unroll: number of steps in each iteration of the compiled loop. None means 1, except on
@@ -181,8 +181,8 @@ def check_meta(meta: Any) -> None:
 def default_unroll(length: int) -> int:
     """Number of iterations of a `lax.scan` to unroll on the current backend.
 
-    Loops are slow on CPU only: XLA computes a convolution inside a loop about ten times more
-    slowly than outside.
+    On CPU, XLA computes convolutions much more slowly inside a loop than outside, so iterations
+    are unrolled there. On other backends a loop costs nothing and compiles faster.
     """
     # A scan of length 1 with unroll=1 would remain a loop, with a single iteration.
     return min(max(length, 2), _MAX_UNROLL) if jax.default_backend() == 'cpu' else 1
