@@ -22,7 +22,8 @@ import metastyle_jax
 from metastyle_jax.adaptation import style_image
 from metastyle_jax.adaptation.config import STYLES_AT_ONCE
 from metastyle_jax.core import allocator
-from metastyle_jax.data import image_files, sources
+from metastyle_jax.data import sources
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import gram, perceptual_loss, vgg
 from metastyle_jax.storage import style_files, style_library, theta_files
 

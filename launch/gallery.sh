@@ -12,7 +12,8 @@ cd runs/gallery
 
 # Photographs and paintings of the installed packages, under short names.
 python - <<'PY'
-from metastyle_jax.data import image_files, sources
+from metastyle_jax.data import sources
+from metastyle_jax.data.images import image_files
 
 paintings, photographs = (sources.sample_files(kind) for kind in ('style', 'content'))
 chosen = {
@@ -42,7 +43,7 @@ sheet() {
   python - "$@" <<'PY'
 import sys
 
-from metastyle_jax.data import contact_sheet, image_files
+from metastyle_jax.data.images import contact_sheet, image_files
 
 out, cell, *pairs = sys.argv[1:]
 captions, files = zip(*(pair.rsplit('=', 1) for pair in pairs))
@@ -81,7 +82,7 @@ echo "masks"
 python - <<'PY'
 import numpy as np
 
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 
 height, width = image_files.read('china.png').rgb.shape[:2]
 y, x = np.mgrid[:height, :width]

@@ -47,7 +47,7 @@ from PIL import Image  # noqa: E402
 
 from metastyle_jax.core import errors  # noqa: E402
 from metastyle_jax.core.devices import sharding  # noqa: E402
-from metastyle_jax.data import image_files  # noqa: E402
+from metastyle_jax.data.images import image_files  # noqa: E402
 from metastyle_jax.models import transformer, vgg  # noqa: E402
 from metastyle_jax.storage import checkpoints, run_folder, style_files, tensor_files, theta_files  # noqa: E402
 from metastyle_jax.training import outer_step, train  # noqa: E402

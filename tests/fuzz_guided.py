@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=['metastyle_jax']):
     for name in [name for name in sys.modules if name.startswith('metastyle_jax')]:
         del sys.modules[name]  # those that fuzz has imported are not instrumented
     from metastyle_jax.core import errors
-    from metastyle_jax.data import image_files
+    from metastyle_jax.data.images import image_files
     from metastyle_jax.storage import style_files, theta_files
 
 

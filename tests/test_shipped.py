@@ -11,7 +11,8 @@ import metastyle_jax
 from metastyle_jax.adaptation import style_image
 from metastyle_jax.adaptation.config import RATES
 from metastyle_jax.baselines import johnson
-from metastyle_jax.data import image_files, sources
+from metastyle_jax.data import sources
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import gram, transformer, vgg
 from metastyle_jax.storage import theta_files
 from metastyle_jax.stylization import styled_network

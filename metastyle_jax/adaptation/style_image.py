@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from metastyle_jax.core.types import Array, Params
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import gram
 
 _grams = jax.jit(gram.of_image)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 
 SIDE = 384
 

@@ -20,7 +20,8 @@ from metastyle_jax.adaptation import style_image
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
-from metastyle_jax.data import batching, image_files
+from metastyle_jax.data import batching
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import perceptual_loss, vgg
 
 STARTS = ('content', 'noise')

@@ -5,7 +5,7 @@ from absl import flags, logging
 from metastyle_jax.baselines import gatys
 from metastyle_jax.core import allocator, command_line
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import perceptual_loss
 
 USAGE = """Stylizes one photograph by optimizing its pixels (Gatys et al.), with L-BFGS.

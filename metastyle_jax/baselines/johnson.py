@@ -14,7 +14,7 @@ from metastyle_jax.adaptation import adapt
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 

@@ -17,7 +17,8 @@ import grain
 import numpy as np
 from absl import logging
 
-from metastyle_jax.data import image_files, sources, worker_processes
+from metastyle_jax.data import sources, worker_processes
+from metastyle_jax.data.images import image_files
 
 BatchT = TypeVar('BatchT')
 

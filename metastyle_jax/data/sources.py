@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 from metastyle_jax.core import errors
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 
 Kind: TypeAlias = Literal['content', 'style']
 

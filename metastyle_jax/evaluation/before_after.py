@@ -9,7 +9,7 @@ from absl import flags, logging
 from metastyle_jax.adaptation import adaptation_start, style_image
 from metastyle_jax.core import command_line
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import contact_sheet, image_files
+from metastyle_jax.data.images import contact_sheet, image_files
 from metastyle_jax.models import transformer, vgg
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 from metastyle_jax.stylization import stylize

@@ -22,7 +22,8 @@ from metastyle_jax.baselines import feature_matching, gatys
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
-from metastyle_jax.data import batching, image_files, sources
+from metastyle_jax.data import batching, sources
+from metastyle_jax.data.images import image_files
 from metastyle_jax.evaluation import adaptation_curve, lpips_ssim, results_folder
 from metastyle_jax.evaluation.config import EvaluationConfig
 from metastyle_jax.models import perceptual_loss, vgg

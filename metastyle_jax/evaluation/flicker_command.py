@@ -9,7 +9,7 @@ from absl import flags
 
 from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 from metastyle_jax.evaluation import flicker
 from metastyle_jax.stylization.video import reader
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from metastyle_jax.core import files
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import contact_sheet, image_files
+from metastyle_jax.data.images import contact_sheet, image_files
 from metastyle_jax.evaluation import report
 
 MOST_ROWS = 16  # styles that a contact sheet shows

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 
 from metastyle_jax.core import types
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 

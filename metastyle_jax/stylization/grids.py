@@ -9,7 +9,7 @@ from absl import flags, logging
 
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import contact_sheet, image_files
+from metastyle_jax.data.images import contact_sheet, image_files
 from metastyle_jax.storage import style_library
 from metastyle_jax.stylization import blending, render, styled_network, video_command
 

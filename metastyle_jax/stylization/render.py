@@ -13,7 +13,7 @@ from absl import logging
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
-from metastyle_jax.data import colour_transfer, image_files
+from metastyle_jax.data.images import colour_transfer, image_files
 from metastyle_jax.models import tiled_transformer, transformer
 from metastyle_jax.stylization import styled_network
 

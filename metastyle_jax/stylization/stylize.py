@@ -14,7 +14,8 @@ from absl import flags, logging
 
 from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import image_files, sources
+from metastyle_jax.data import sources
+from metastyle_jax.data.images import image_files
 from metastyle_jax.storage import style_library, tensor_files, theta_files
 from metastyle_jax.stylization import blending, grids, render, styled_network, video_command
 from metastyle_jax.stylization.video import pipeline

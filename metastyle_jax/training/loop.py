@@ -13,7 +13,8 @@ from absl import logging
 from metastyle_jax.core import command_line
 from metastyle_jax.core.devices import processes, sharding
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import batching, contact_sheet, sources
+from metastyle_jax.data import batching, sources
+from metastyle_jax.data.images import contact_sheet
 from metastyle_jax.storage import checkpoints
 from metastyle_jax.training import gram_cache, metric_log, outer_step
 from metastyle_jax.training.configuration.schema import TrainConfig

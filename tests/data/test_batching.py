@@ -17,7 +17,8 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from metastyle_jax.data import batching, image_files, sources
+from metastyle_jax.data import batching, sources
+from metastyle_jax.data.images import image_files
 
 SETTINGS = {
     'styles_per_step': 2,

@@ -15,7 +15,8 @@ from absl import logging
 from PIL import Image
 
 from metastyle_jax.core import errors
-from metastyle_jax.data import batching, image_files, sources
+from metastyle_jax.data import batching, sources
+from metastyle_jax.data.images import image_files
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import batching, image_files
+from metastyle_jax.data import batching
+from metastyle_jax.data.images import image_files
 from metastyle_jax.evaluation import before_after
 from metastyle_jax.models import gram, norm_predictor, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import checkpoints, tensor_files, theta_files

@@ -10,7 +10,7 @@ from PIL import Image
 
 import metastyle_jax
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import colour_transfer
+from metastyle_jax.data.images import colour_transfer
 from metastyle_jax.models import tiled_transformer, transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 from metastyle_jax.stylization import blending, render

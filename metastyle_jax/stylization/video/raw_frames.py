@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 from metastyle_jax.stylization.video import ffmpeg, pipeline
 
 PIXEL_FORMATS = ('rgb24', 'y4m')

@@ -19,7 +19,7 @@ from absl import logging
 from PIL import Image, UnidentifiedImageError
 
 from metastyle_jax.core import errors, files
-from metastyle_jax.data import pillow_modes
+from metastyle_jax.data.images import pillow_modes
 
 SUFFIXES_OUT = ('.png', '.jpg', '.jpeg', '.webp')
 SUFFIXES_MOVING = ('.webp', '.gif', '.png')

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metastyle_jax.data import contact_sheet, image_files
+from metastyle_jax.data.images import contact_sheet, image_files
 
 RGB = np.full((64, 64, 3), 0.5, np.float32)
 

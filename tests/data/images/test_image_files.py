@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from metastyle_jax.core import errors
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 
 HEIGHT, WIDTH = 32, 48
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from metastyle_jax.data import image_files
+from metastyle_jax.data.images import image_files
 
 _Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 _ASCII_MARKS = str.maketrans('–—‘’“”', '--\'\'""')

@@ -1,0 +1,1 @@
+"""Images: reading, writing, resizing, colours, contact sheets."""
