@@ -22,8 +22,8 @@ import metastyle_jax
 from metastyle_jax.adaptation import style_image
 from metastyle_jax.adaptation.config import STYLES_AT_ONCE
 from metastyle_jax.core import allocator
-from metastyle_jax.data import sources
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data import image_source, sources
+from metastyle_jax.data.images import image_files, resizing
 from metastyle_jax.models import gram, perceptual_loss, vgg
 from metastyle_jax.storage import style_files, style_library, theta_files
 
@@ -40,7 +40,7 @@ def total_loss(
     return float(perceptual_loss.of_network(params, loss_network, contents, targets).total)
 
 
-def copy(source: sources.Source, indices: list[int], folder: pathlib.Path) -> None:
+def copy(source: image_source.ImageSource, indices: list[int], folder: pathlib.Path) -> None:
     """Puts pictures of a source into a folder."""
     folder.mkdir(exist_ok=True)
     for i in indices:
@@ -63,7 +63,7 @@ def main() -> None:
     chosen, rest = order[:group], order[group : group * (1 + options.groups)]
     contents = jnp.asarray(
         np.stack([
-            image_files.center_square(image_files.read(photographs[i]).rgb, SIZE)
+            resizing.center_square(image_files.read(photographs[i]).rgb, SIZE)
             for i in np.linspace(0, len(photographs) - 1, 8).astype(int)
         ])
     )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks import inputs, ours, tasks
-from metastyle_jax.data import batching, sources
+from metastyle_jax.data import batch_iterator, batching, sources
 
 PHOTOS, STYLES = 48, 16
 PAIRS = 10
@@ -65,7 +65,7 @@ def write_pictures(folder: pathlib.Path, count: int, *, seed: int) -> None:
 
 def _batches(
     root: pathlib.Path, task: tasks.Task, workers: int
-) -> batching.Batches[batching.MetaBatch]:
+) -> batch_iterator.BatchIterator[batching.MetaBatch]:
     return batching.meta_batches(
         sources.open_source(f'folder:{root / "photos"}', kind='content'),
         sources.open_source(f'folder:{root / "styles"}', kind='style'),
@@ -80,7 +80,9 @@ def _batches(
     )
 
 
-def _alone(batches: batching.Batches[batching.MetaBatch], task: tasks.Task) -> dict[str, float]:
+def _alone(
+    batches: batch_iterator.BatchIterator[batching.MetaBatch], task: tasks.Task
+) -> dict[str, float]:
     """Batches and images a second, after what was read ahead before the clock started."""
     with batches:
         for _ in range(5):
@@ -95,7 +97,10 @@ def _alone(batches: batching.Batches[batching.MetaBatch], task: tasks.Task) -> d
 
 
 def _steps(
-    step: ours.MetaStep, batches: batching.Batches[batching.MetaBatch], workers: int, pairs: int
+    step: ours.MetaStep,
+    batches: batch_iterator.BatchIterator[batching.MetaBatch],
+    workers: int,
+    pairs: int,
 ) -> tuple[list[float], list[float]]:
     """Seconds of fed steps and of steps on one batch, in turn."""
 

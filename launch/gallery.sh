@@ -12,10 +12,11 @@ cd runs/gallery
 
 # Photographs and paintings of the installed packages, under short names.
 python - <<'PY'
-from metastyle_jax.data import sources
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data import file_sources
+from metastyle_jax.data import file_sources
+from metastyle_jax.data.images import image_files, image_writing, resizing
 
-paintings, photographs = (sources.sample_files(kind) for kind in ('style', 'content'))
+paintings, photographs = (file_sources.sample_files(kind) for kind in ('style', 'content'))
 chosen = {
     'seurat': 437658, 'gogh': 436535, 'plum': 44858, 'turner': 437854, 'cezanne': 435882,
     'peeters': 827660, 'wu': 48948, 'klimt': 436819, 'greco': 436575, 'fruit': 456949,
@@ -24,10 +25,10 @@ chosen = {
 for name, number in chosen.items():
     (path,) = (path for title, path in paintings.items() if f'({number})' in title)
     picture = image_files.read(path).rgb
-    image_files.write(f'paintings/{name}.png', picture, overwrite=True)
+    image_writing.write(f'paintings/{name}.png', picture, overwrite=True)
 for name, side in {'chelsea': 384, 'china': 384, 'flower': 384, 'coffee': 384}.items():
-    picture = image_files.fit(image_files.read(photographs[name]).rgb, side)
-    image_files.write(f'{name}.png', picture, overwrite=True)
+    picture = resizing.fit(image_files.read(photographs[name]).rgb, side)
+    image_writing.write(f'{name}.png', picture, overwrite=True)
 PY
 
 adapt() { # NAME [FLAG ...]
@@ -43,13 +44,14 @@ sheet() {
   python - "$@" <<'PY'
 import sys
 
-from metastyle_jax.data.images import contact_sheet, image_files
+from metastyle_jax.data import file_sources
+from metastyle_jax.data.images import contact_sheet, image_files, image_writing, resizing
 
 out, cell, *pairs = sys.argv[1:]
 captions, files = zip(*(pair.rsplit('=', 1) for pair in pairs))
 row = [image_files.read(file).rgb for file in files]
 drawn = contact_sheet.contact_sheet([row], captions=[captions], cell=int(cell))
-image_files.write(out, drawn, overwrite=True, quality=85)
+image_writing.write(out, drawn, overwrite=True, quality=85)
 PY
 }
 
@@ -82,12 +84,13 @@ echo "masks"
 python - <<'PY'
 import numpy as np
 
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data import file_sources
+from metastyle_jax.data.images import image_files, image_writing, resizing
 
 height, width = image_files.read('china.png').rgb.shape[:2]
 y, x = np.mgrid[:height, :width]
 sky = (y < 0.42 * height + 0.05 * height * np.sin(x / 30)).astype(np.float32)
-image_files.write('sky.png', np.repeat(sky[..., None], 3, -1), overwrite=True)
+image_writing.write('sky.png', np.repeat(sky[..., None], 3, -1), overwrite=True)
 PY
 stylize --style=seurat.safetensors --style=gogh.safetensors --mask=sky.png --input=china.png \
   --output=divided.png

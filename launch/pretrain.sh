@@ -49,7 +49,8 @@ import sys
 import jax
 import numpy as np
 
-from metastyle_jax.data import batching, image_files, sources
+from metastyle_jax.data import batching, sources
+from metastyle_jax.data.images import resizing
 from metastyle_jax.models import gram, norm_predictor, vgg
 from metastyle_jax.storage import theta_files
 from metastyle_jax.training import gram_cache
@@ -64,7 +65,7 @@ source = sources.held_out(sources.open_source(f'folder:{paintings}', kind='style
 network, of_styles = vgg.load(), jax.jit(gram.of_images)
 found = []
 for i in np.linspace(0, len(source) - 1, min(256, len(source))).astype(int):
-    picture = image_files.resize(batching.as_float(source.decode(int(i), 256)), 256, 256)
+    picture = resizing.resize(batching.as_float(source.decode(int(i), 256)), 256, 256)
     found.append(norm_predictor.offsets(theta.predictor, of_styles(network, picture[None])))
 mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=(0, 1)), *found)
 params, predictor = norm_predictor.centered(theta.params, theta.predictor, mean)

@@ -20,8 +20,8 @@ mkdir -p "$run"
 
 # Files of the installed packages.
 { read -r met; read -r cat; read -r city; } < <("$venv/bin/python" - <<'PY'
-from metastyle_jax.data import sources
-paintings, photographs = (sources.sample_files(kind) for kind in ('style', 'content'))
+from metastyle_jax.data import file_sources
+paintings, photographs = (file_sources.sample_files(kind) for kind in ('style', 'content'))
 (painting,) = (path for name, path in paintings.items() if '437658' in name)
 print(painting, photographs['chelsea'], photographs['china'], sep='\n')
 PY

@@ -47,7 +47,7 @@ from PIL import Image  # noqa: E402
 
 from metastyle_jax.core import errors  # noqa: E402
 from metastyle_jax.core.devices import sharding  # noqa: E402
-from metastyle_jax.data.images import image_files  # noqa: E402
+from metastyle_jax.data.images import image_files, image_writing  # noqa: E402
 from metastyle_jax.models import transformer, vgg  # noqa: E402
 from metastyle_jax.storage import checkpoints, run_folder, style_files, tensor_files, theta_files  # noqa: E402
 from metastyle_jax.training import outer_step, train  # noqa: E402
@@ -325,7 +325,7 @@ class World:
         self.style_file = folder / 'style.safetensors'
         style_files.save_style(self.style_file, style, overwrite=True)
         self.photo = folder / 'photo.png'
-        image_files.write(self.photo, np.full((16, 24, 3), 0.5), overwrite=True)
+        image_writing.write(self.photo, np.full((16, 24, 3), 0.5), overwrite=True)
         self.out = folder / 'out'
         self.out.mkdir(exist_ok=True)
 
@@ -354,7 +354,7 @@ class World:
         if not problems and rng.random() < 0.02:
             picture = stylize.stylize(self.style, file, max_size=24)
             assert np.isfinite(picture).all()
-            image_files.write(self.out / 'x.png', picture, overwrite=True)
+            image_writing.write(self.out / 'x.png', picture, overwrite=True)
         if problems:
             raise problems[0]
 

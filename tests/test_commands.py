@@ -13,7 +13,7 @@ from absl import flags
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax.data import sources
+from metastyle_jax.data import file_sources
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, theta_files
 
@@ -37,7 +37,7 @@ def theta(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def painting():
-    return next(iter(sources.sample_files('style').values()))
+    return next(iter(file_sources.sample_files('style').values()))
 
 
 @pytest.fixture(scope='module')
@@ -108,7 +108,7 @@ def test_one_theta_serves_any_number_of_adaptations(theta, painting):
 @pytest.mark.parametrize(
     ('array', 'message'),
     [
-        (np.zeros((20, 20, 3), np.int32), 'int32: give floats in 0..1, or uint8'),
+        (np.zeros((20, 20, 3), np.int32), 'int32: it must be floating point in 0..1, or uint8'),
         (np.full((20, 20, 3), 255.0), 'outside 0..1'),
         (np.full((20, 20, 3), np.nan), 'outside 0..1'),
         (np.zeros((20, 20, 4)), r'\(20, 20, 4\)'),
@@ -352,7 +352,7 @@ def test_what_cannot_be_stylized_in_a_folder_is_left_out_by_name(
     assert [path.name for path in out.iterdir()] == ['moving.png']
     for told in (
         'broken.png, tiny.png', 'left out: ' + str(photos / 'short.png'),
-        'passed over what is not read (1 of .heic)', 'the first of its 3 frames',
+        '1 files in formats that cannot be read (.heic)', 'the first of its 3 frames',
     ):  # fmt: skip
         assert told in caplog.text
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metastyle_jax.data import sources
+from metastyle_jax.data import file_sources
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, theta_files
 
@@ -93,7 +93,7 @@ def test_training_goes_on_from_drive_in_another_runtime(tmp_path, monkeypatch):
         '--config.inner.steps=0 --config.outer.contents=1 --config.log.pictures=0 '
         '--config.log.every=1 --config.checkpoint.every=1 --config.steps='
     )
-    painting = next(iter(sources.sample_files('style').values()))
+    painting = next(iter(file_sources.sample_files('style').values()))
     for runtime, steps in enumerate((2, 3)):
         folder = tmp_path / f'runtime{runtime}'
         folder.mkdir()

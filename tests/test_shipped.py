@@ -11,8 +11,8 @@ import metastyle_jax
 from metastyle_jax.adaptation import style_image
 from metastyle_jax.adaptation.config import RATES
 from metastyle_jax.baselines import johnson
-from metastyle_jax.data import sources
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data import file_sources
+from metastyle_jax.data.images import image_files, resizing
 from metastyle_jax.models import gram, transformer, vgg
 from metastyle_jax.storage import theta_files
 from metastyle_jax.stylization import styled_network
@@ -43,7 +43,7 @@ def test_its_card_is_about_this_file(theta):
     assert re.search(r'fingerprint `(\w+)', text).group(1) == theta.fingerprint[:12]
 
 
-PAINTING = sources.sample_files('style')['Landscapes with poems, Gong Xian (36131)']
+PAINTING = file_sources.sample_files('style')['Landscapes with poems, Gong Xian (36131)']
 # Half of the defaults; θ knows nothing smaller.
 OPTIONS = {'steps': 10, 'size': 64, 'style_size': 128, 'batch': 1}
 
@@ -67,8 +67,8 @@ def test_it_adapts_by_default_and_faster_than_a_random_start(theta, found):
 
 def test_style_loss_falls_steadily_with_strength(found):
     # In a picture of 64² borders weigh much, and what the network draws there is cut off.
-    photo = image_files.center_square(
-        image_files.read(sources.sample_files('content')['chelsea']).rgb, 128
+    photo = resizing.center_square(
+        image_files.read(file_sources.sample_files('content')['chelsea']).rgb, 128
     )
     grams_of = jax.jit(functools.partial(gram.of_image, vgg.load(None)))
     painting = style_image.fit(image_files.read(PAINTING).rgb, OPTIONS['style_size'])
@@ -84,8 +84,8 @@ def test_style_loss_falls_steadily_with_strength(found):
 
 
 def test_pictures_have_no_lines_along_their_borders(found):
-    photo = image_files.center_square(
-        image_files.read(sources.sample_files('content')['chelsea']).rgb, OPTIONS['size']
+    photo = resizing.center_square(
+        image_files.read(file_sources.sample_files('content')['chelsea']).rgb, OPTIONS['size']
     )
 
     def step(made):

@@ -19,13 +19,13 @@ from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, sources
-from metastyle_jax.data.images import colour_transfer, image_files
+from metastyle_jax.data.images import colour_transfer, image_inputs
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_files, theta_files
 
 
 def adapt(
-    style: image_files.ImageLike,
+    style: image_inputs.ImageLike,
     theta: str | os.PathLike | theta_files.Theta | None = None,
     *,
     config: AdaptConfig | None = None,
@@ -39,7 +39,7 @@ def adapt(
     ```
 
     Args:
-        style: the style image: a file, a Pillow image or an array, see `image_files.take`.
+        style: the style image: a file, a Pillow image or an array, see `image_inputs.as_rgb`.
         theta: the initialization: the folder of a training run, one of its checkpoints, a
             `.safetensors` file, `hf://OWNER/NAME[@REVISION]`, or the result of
             `theta_files.load_theta`; None for the θ of the package.

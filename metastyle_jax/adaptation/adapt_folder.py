@@ -21,7 +21,7 @@ from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
-from metastyle_jax.data import batching, sources
+from metastyle_jax.data import batching, image_source, sources
 from metastyle_jax.data.images import colour_transfer, image_files
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_library, theta_files
@@ -209,7 +209,7 @@ def _open_library(
 
 
 def _missing_pictures(
-    source: sources.Source, library: style_library.Library, failed: dict[str, str]
+    source: image_source.ImageSource, library: style_library.Library, failed: dict[str, str]
 ) -> list[tuple[int, str]]:
     """Index and SHA-256 of each picture that is not yet in the library.
 
@@ -236,7 +236,7 @@ def _missing_pictures(
 
 
 def _read_images(
-    source: sources.Source,
+    source: image_source.ImageSource,
     missing: Sequence[tuple[int, str]],
     vgg_params: Params,
     size: int,

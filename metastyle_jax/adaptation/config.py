@@ -106,7 +106,7 @@ class AdaptConfig:
         None, 'Photograph whose colours the style image gets before the adaptation.'
     )
     """Photograph whose colours the style image gets before the adaptation: a file, a Pillow image
-    or an array, see `image_files.take`; None to keep the colours of the style image."""
+    or an array, see `image_inputs.as_rgb`; None to keep the colours of the style image."""
 
     params: str = checks.setting(
         'all',

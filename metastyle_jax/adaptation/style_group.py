@@ -11,7 +11,7 @@ from metastyle_jax.adaptation import adaptation_start, batched_step
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Params
-from metastyle_jax.data import batching
+from metastyle_jax.data import batch_iterator
 from metastyle_jax.models import perceptual_loss
 from metastyle_jax.storage import tensor_files, theta_files
 
@@ -56,7 +56,7 @@ class ContentBatches:
         batches: endless content batches, `[N, H, W, 3] uint8`.
     """
 
-    def __init__(self, batches: batching.Batches[np.ndarray]) -> None:
+    def __init__(self, batches: batch_iterator.BatchIterator[np.ndarray]) -> None:
         self._batches = batches
         self._kept: list[np.ndarray] = []
 

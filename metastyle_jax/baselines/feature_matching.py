@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import resizing
 
 SIDE = 384
 
@@ -46,4 +46,4 @@ def stylize(engine: Any, contents: np.ndarray, painting: np.ndarray, *, size: in
     """
     style = np.round(painting * 255).astype(np.uint8)
     made = [np.asarray(engine.stylize_with(content, style)) for content in contents]
-    return np.stack([image_files.resize(one.astype(np.float32) / 255, size, size) for one in made])
+    return np.stack([resizing.resize(one.astype(np.float32) / 255, size, size) for one in made])

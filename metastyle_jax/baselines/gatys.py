@@ -21,7 +21,7 @@ from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import image_inputs, resizing
 from metastyle_jax.models import perceptual_loss, vgg
 
 STARTS = ('content', 'noise')
@@ -122,8 +122,8 @@ def _step(
 
 
 def stylize(
-    style: image_files.ImageLike,
-    content: image_files.ImageLike,
+    style: image_inputs.ImageLike,
+    content: image_inputs.ImageLike,
     *,
     start: str | np.ndarray = 'content',
     max_size: int = 512,
@@ -150,8 +150,8 @@ def stylize(
     Raises:
         UserError: a file or an option is not usable.
     """
-    pixels = image_files.fit(image_files.take(content, name='content'), max_size)
-    painting = style_image.fit(image_files.take(style, name='style'), style_size)
+    pixels = resizing.fit(image_inputs.as_rgb(content, name='content'), max_size)
+    painting = style_image.fit(image_inputs.as_rgb(style, name='style'), style_size)
     if isinstance(start, str):
         if start not in STARTS:
             raise UserError(f'start={start!r}: it must be an image or one of {", ".join(STARTS)}')

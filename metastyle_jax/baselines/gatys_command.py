@@ -5,7 +5,7 @@ from absl import flags, logging
 from metastyle_jax.baselines import gatys
 from metastyle_jax.core import allocator, command_line
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import image_files, image_writing
 from metastyle_jax.models import perceptual_loss
 
 USAGE = """Stylizes one photograph by optimizing its pixels (Gatys et al.), with L-BFGS.
@@ -44,7 +44,7 @@ def main(values: flags.FlagValues) -> None:
                 f'--{name}={getattr(values, name)}: it must be at least {image_files.MIN_SIDE}'
             )
     for source in (values.input, values.style):
-        image_files.check_output(values.output, overwrite=values.overwrite, source=source)
+        image_writing.check_output(values.output, overwrite=values.overwrite, source=source)
     start = values.start if values.start in gatys.STARTS else image_files.read(values.start).rgb
     found = gatys.stylize(
         values.style,
@@ -59,7 +59,7 @@ def main(values: flags.FlagValues) -> None:
         style_weight=values.style_weight,
         progress=True,
     )
-    image_files.write(values.output, found.image, overwrite=values.overwrite)
+    image_writing.write(values.output, found.image, overwrite=values.overwrite)
     logging.info(
         'total loss %.5g -> %.5g in %.0f s; wrote %s',
         found.losses[0], found.losses[-1], found.seconds[-1], values.output,

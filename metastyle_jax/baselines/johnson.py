@@ -14,7 +14,7 @@ from metastyle_jax.adaptation import adapt
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import image_inputs
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 
@@ -34,7 +34,7 @@ def initial(
 
 
 def train(
-    style: image_files.ImageLike,
+    style: image_inputs.ImageLike,
     *,
     config: AdaptConfig | None = None,
     progress: bool = False,
@@ -43,7 +43,7 @@ def train(
     """Trains a network for one style from random weights.
 
     Args:
-        style: the style image: a file, a Pillow image or an array, see `image_files.take`.
+        style: the style image: a file, a Pillow image or an array, see `image_inputs.as_rgb`.
         config: settings of the training; None for the defaults of `AdaptConfig.from_scratch`. The
             seed is also the seed of the random weights.
         progress: whether to show a progress bar.

@@ -17,7 +17,9 @@ def check_target(path: pathlib.Path, error: type[Exception], *, overwrite: bool)
         overwrite: whether an existing file may be replaced.
     """
     if path.exists() and not overwrite:
-        raise error(f'{path} exists already: pass --overwrite to replace it, or another name.')
+        raise error(
+            f'{path} exists already: pass overwrite=True to replace it, or choose another name.'
+        )
     try:
         if not stat.S_ISDIR(path.parent.stat().st_mode):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -60,6 +62,11 @@ def write_whole(path: pathlib.Path, data: bytes, error: type[Exception]) -> None
             temporary.unlink()
 
 
+def reason(error: BaseException) -> str:
+    """Says why something failed: the system's words without number and path, or `first_line`."""
+    return getattr(error, 'strerror', None) or first_line(error)
+
+
 def first_line(error: BaseException) -> str:
     """Shortens an error of many lines or long paths; the cause stands at the end."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
@@ -69,6 +76,6 @@ def first_line(error: BaseException) -> str:
 def _unwritable(path: pathlib.Path, cause: OSError) -> str:
     """Says why a file cannot be written, and what to do."""
     return (
-        f'Cannot write {path}: {cause.strerror or cause}. See that its folder exists and is '
+        f'Cannot write {path}: {reason(cause)}. See that its folder exists and is '
         'writable and that the disk is not full.'
     )

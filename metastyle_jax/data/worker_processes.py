@@ -1,7 +1,7 @@
-"""Reading ahead, in threads of this process or in worker processes that Grain starts.
+"""Reading batches ahead, in threads of this process or in worker processes that Grain starts.
 
-Workers leave Ctrl-C and SIGTERM, which may reach the whole group of processes, to their parent,
-which may want to save first; they end with it, however it ends.
+Ctrl-C and SIGTERM may reach the whole group of processes. Workers ignore both, because the parent
+process may want to save a checkpoint first. A worker ends when its parent ends.
 """
 
 import concurrent.futures
@@ -11,24 +11,29 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 from absl import flags
 
-_PARENTS = (signal.SIGINT, signal.SIGTERM)  # signals that are the parent's business
+if TYPE_CHECKING:
+    import grain  # slow to import, and needed only where reading starts
+
+_PARENTS = (signal.SIGINT, signal.SIGTERM)  # signals that only the parent process handles
 
 
-def start(dataset: grain.MapDataset, count: int) -> grain.DatasetIterator:
-    """Iterates over a dataset, reading ahead; nothing is read before the first element.
+def start(dataset: 'grain.MapDataset', count: int) -> 'grain.DatasetIterator':
+    """Starts to iterate over a dataset and to read ahead.
 
     Args:
-        dataset: picklable where there are workers.
-        count: worker processes; 0 reads ahead in threads of this process.
+        dataset: the dataset; if there are workers, it must be picklable.
+        count: number of worker processes; 0 to read ahead in threads of this process.
 
     Returns:
-        Grain's iterator; its `close` ends the workers.
+        Grain's iterator; its method `close` ends the workers. Nothing is read before the first
+        element is asked for.
     """
+    import grain
+
     _admit_grain_flags()
     threads = 0 if count else min(os.cpu_count() or 1, 8)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
@@ -36,12 +41,13 @@ def start(dataset: grain.MapDataset, count: int) -> grain.DatasetIterator:
     return iter(dataset.to_iter_dataset(options).mp_prefetch(ahead, worker_init_fn=_start_worker))
 
 
-def first(iterator: grain.DatasetIterator) -> Any:
-    """Waits for the first element, which starts the workers, with `_PARENTS` blocked in them."""
+def first(iterator: 'grain.DatasetIterator') -> Any:
+    """Returns the first element; this starts the workers, with `_PARENTS` blocked in them."""
     outcome: concurrent.futures.Future = concurrent.futures.Future()
 
     def run() -> None:
-        # Workers inherit the signals that are blocked where they start.
+        # A process inherits the signals that are blocked in the thread that starts it. Blocking
+        # them in a new thread leaves the main thread of this process as it is.
         if hasattr(signal, 'pthread_sigmask'):
             multiprocessing.resource_tracker.ensure_running()  # its start unblocks them again
             signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS)
@@ -55,19 +61,19 @@ def first(iterator: grain.DatasetIterator) -> Any:
 
 
 def explain(error: BaseException, count: int) -> str | None:
-    """Says what may have ended one of `count` workers, or None where the error is another."""
+    """Explains why one of `count` workers may have ended; None for errors of another kind."""
     if 'Worker process was terminated' not in str(error):
         return None
     return (
         f'One of the {count} data workers ended unexpectedly; what it printed is above. '
-        'If memory or /dev/shm was full, give them more or lower workers. If a script of your own '
-        "started them, guard its code by `if __name__ == '__main__':`. "
-        'workers=0 does without them.'
+        'If memory or /dev/shm was full, free some or use fewer workers. If your own script '
+        "started the workers, put its code under `if __name__ == '__main__':`. "
+        'With workers=0 no processes are started.'
     )
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Leaves signals to the parent, and ends the worker when the parent has died."""
+    """Prepares a worker: it ignores signals, and ends when its parent has died."""
     del index, count
     _admit_grain_flags()
     for number in _PARENTS:
@@ -76,7 +82,7 @@ def _start_worker(index: int, count: int) -> None:
     assert parent is not None
 
     def end_with_parent(sentinel: int = parent.sentinel) -> None:
-        # Grain's workers would wait for ever for a parent that was killed.
+        # Without this, Grain's workers would wait for ever for a parent that was killed.
         multiprocessing.connection.wait([sentinel])
         os._exit(1)
 
@@ -84,7 +90,7 @@ def _start_worker(index: int, count: int) -> None:
 
 
 def _admit_grain_flags() -> None:
-    """Lets Grain read its own absl flags where the program has not parsed absl's flags."""
+    """Lets Grain read its own absl flags in a program that has not parsed absl's flags."""
     for name in flags.FLAGS:
         if name.startswith('grain_'):
             flags.FLAGS[name].present = True

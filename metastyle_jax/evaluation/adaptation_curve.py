@@ -15,7 +15,7 @@ from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import trees
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
-from metastyle_jax.data import batching, sources
+from metastyle_jax.data import batching, image_source
 from metastyle_jax.models import perceptual_loss, transformer
 from metastyle_jax.storage import theta_files
 
@@ -81,7 +81,7 @@ def milestones(steps: int) -> list[int]:
     return sorted(step for step in found if step <= steps)
 
 
-def read_pool(contents: sources.Source, *, count: int, size: int, seed: int) -> Pool:
+def read_pool(contents: image_source.ImageSource, *, count: int, size: int, seed: int) -> Pool:
     """Crops contents as `batching.content_batches` does, and puts them on the device.
 
     Args:
@@ -91,7 +91,7 @@ def read_pool(contents: sources.Source, *, count: int, size: int, seed: int) -> 
         seed: of the crops, and of the batches that are drawn from them.
 
     Raises:
-        sources.DataError: too many images are damaged.
+        image_source.DataError: too many images are damaged.
     """
     with batching.content_batches(contents, batch=1, size=size, seed=seed) as batches:
         crops = np.concatenate([next(batches) for _ in range(count)])

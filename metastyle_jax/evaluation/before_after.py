@@ -9,7 +9,7 @@ from absl import flags, logging
 from metastyle_jax.adaptation import adaptation_start, style_image
 from metastyle_jax.core import command_line
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import contact_sheet, image_files
+from metastyle_jax.data.images import contact_sheet, image_files, image_writing, resizing
 from metastyle_jax.models import transformer, vgg
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 from metastyle_jax.stylization import stylize
@@ -54,10 +54,10 @@ def compare(
     looks = {f'after {style.settings.get("steps")} steps': style}
     if not style.settings.get('match_colours'):  # it began at a painting that is not here
         looks = {'before the first step': _before(painting, style, theta, vgg_file), **looks}
-    picture = image_files.fit(image_files.read(painting).rgb, cell)
+    picture = resizing.fit(image_files.read(painting).rgb, cell)
     rows = []
     for photograph in photographs:
-        content = image_files.fit(image_files.read(photograph).rgb, cell)
+        content = resizing.fit(image_files.read(photograph).rgb, cell)
         made = [stylize.stylize(look, content, theta=theta) for look in looks.values()]
         rows.append([picture, content, *made])
     captions = ['style', 'content', *looks]
@@ -102,7 +102,7 @@ def main(values: flags.FlagValues) -> None:
     if values.cell < 32:
         raise UserError(f'--cell={values.cell}: it must be at least 32')
     for source in (values.painting, *values.input):
-        image_files.check_output(values.output, overwrite=values.overwrite, source=source)
+        image_writing.check_output(values.output, overwrite=values.overwrite, source=source)
     picture = compare(
         values.painting,
         values.input,
@@ -111,7 +111,7 @@ def main(values: flags.FlagValues) -> None:
         cell=values.cell,
         vgg_file=values.vgg,
     )
-    image_files.write(values.output, picture, overwrite=values.overwrite)
+    image_writing.write(values.output, picture, overwrite=values.overwrite)
     logging.info('wrote %s', values.output)
 
 

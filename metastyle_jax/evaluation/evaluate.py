@@ -22,8 +22,8 @@ from metastyle_jax.baselines import feature_matching, gatys
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
-from metastyle_jax.data import batching, sources
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data import batching, image_source, sources
+from metastyle_jax.data.images import resizing
 from metastyle_jax.evaluation import adaptation_curve, lpips_ssim, results_folder
 from metastyle_jax.evaluation.config import EvaluationConfig
 from metastyle_jax.models import perceptual_loss, vgg
@@ -34,8 +34,8 @@ _NAME = r'[\w.+-]+'
 
 
 def open_held_out(
-    contents: sources.Source, *, count: int, size: int, seed: int
-) -> tuple[sources.Source, np.ndarray]:
+    contents: image_source.ImageSource, *, count: int, size: int, seed: int
+) -> tuple[image_source.ImageSource, np.ndarray]:
     """Sets some contents aside.
 
     Args:
@@ -56,7 +56,7 @@ def open_held_out(
             'and at least one must remain to adapt on'
         )
     chosen = np.random.default_rng(seed).permutation(len(contents))[:count]
-    squares = [image_files.center_square(contents.decode(int(i), size), size) for i in chosen]
+    squares = [resizing.center_square(contents.decode(int(i), size), size) for i in chosen]
     rest = np.setdiff1d(np.arange(len(contents)), chosen)
     return sources.subset(contents, rest.tolist()), np.stack(squares)
 
@@ -78,7 +78,7 @@ class _Means(NamedTuple):
     starts: dict[str, theta_files.Theta]
     config: EvaluationConfig
     vgg_params: Params
-    rest: sources.Source
+    rest: image_source.ImageSource
     squares: np.ndarray
     pool: adaptation_curve.Pool | None
     judge: lpips_ssim.Judge | None
@@ -87,8 +87,8 @@ class _Means(NamedTuple):
 
 def evaluate(
     starts: dict[str, theta_files.Theta],
-    contents: sources.Source,
-    paintings: sources.Source,
+    contents: image_source.ImageSource,
+    paintings: image_source.ImageSource,
     *,
     held_out: int,
     styles: int,
@@ -140,8 +140,8 @@ def evaluate(
 
 def _facts(
     starts: dict[str, theta_files.Theta],
-    contents: sources.Source,
-    paintings: sources.Source,
+    contents: image_source.ImageSource,
+    paintings: image_source.ImageSource,
     held_out: int,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _config_of(name: str, config: EvaluationConfig) -> AdaptConfig:
 
 def _prepare(
     starts: dict[str, theta_files.Theta],
-    contents: sources.Source,
+    contents: image_source.ImageSource,
     held_out: int,
     config: EvaluationConfig,
     vgg_params: Params,

@@ -9,7 +9,7 @@ from absl import flags
 
 from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import resizing
 from metastyle_jax.evaluation import flicker
 from metastyle_jax.stylization.video import reader
 
@@ -42,7 +42,7 @@ def main(values: flags.FlagValues) -> int:
             for frame in itertools.islice(clip.frames(), values.frames):
                 pixels = frame.pixels
                 if pixels.shape[:2] != after.size:
-                    pixels = image_files.fit(pixels, max(after.size))
+                    pixels = resizing.fit(pixels, max(after.size))
                 yield pixels.astype(np.float32) / 255
                 if clip is after:
                     bar.update(1)

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from metastyle_jax.core import files
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import contact_sheet, image_files
+from metastyle_jax.data.images import contact_sheet, image_writing, resizing
 from metastyle_jax.evaluation import report
 
 MOST_ROWS = 16  # styles that a contact sheet shows
@@ -83,7 +83,7 @@ class Record:
         self.results['styles'].append(entry)
         for name, by_step in outputs.items():
             pixels = self._sheet(name, list(by_step), contents)
-            image_files.write(self._folder / f'sheet_{name}.png', pixels, overwrite=True)
+            image_writing.write(self._folder / f'sheet_{name}.png', pixels, overwrite=True)
         # Results are last: what they tell of is in the other files already.
         outputs_by_name = {
             _CELLS: safetensors.numpy.save(self._cells),
@@ -148,5 +148,5 @@ def _cell(picture: np.ndarray) -> np.ndarray:
     """A picture, floats or bytes, at the size of its cell, as bytes."""
     height, width = picture.shape[:2]
     scale = CELL / max(height, width)
-    small = image_files.resize(picture, *(max(1, round(side * scale)) for side in (height, width)))
+    small = resizing.resize(picture, *(max(1, round(side * scale)) for side in (height, width)))
     return small if small.dtype == np.uint8 else np.round(small * 255).astype(np.uint8)

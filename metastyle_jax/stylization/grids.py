@@ -9,7 +9,13 @@ from absl import flags, logging
 
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import contact_sheet, image_files
+from metastyle_jax.data.images import (
+    contact_sheet,
+    image_files,
+    image_writing,
+    pixel_values,
+    resizing,
+)
 from metastyle_jax.storage import style_library
 from metastyle_jax.stylization import blending, render, styled_network, video_command
 
@@ -21,7 +27,7 @@ def options(values: flags.FlagValues) -> dict[str, Any]:
     return {name: getattr(values, name) for name in ('strength', 'keep_colours', 'theta')}
 
 
-def read(path: pathlib.Path, max_size: int | None) -> image_files.Picture:
+def read(path: pathlib.Path, max_size: int | None) -> pixel_values.Picture:
     """Reads a picture at the size it will have.
 
     Raises:
@@ -30,8 +36,8 @@ def read(path: pathlib.Path, max_size: int | None) -> image_files.Picture:
     picture = image_files.read(path)
     alpha = picture.alpha
     if alpha is not None and max_size is not None:
-        alpha = image_files.fit(alpha, max_size)
-    return image_files.Picture(render.fit(picture.rgb, max_size, str(path)), alpha)
+        alpha = resizing.fit(alpha, max_size)
+    return pixel_values.Picture(render.fit(picture.rgb, max_size, str(path)), alpha)
 
 
 def make_folder(folder: pathlib.Path) -> None:
@@ -52,10 +58,10 @@ def draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Pa
         )
     files = styled_network.open_styles(values.style)
     rows = blending.corners(len(files), values.grid)
-    image_files.check_output(target, overwrite=values.overwrite, source=source)
+    image_writing.check_output(target, overwrite=values.overwrite, source=source)
     picture = read(source, values.max_size)
     height, width, _ = picture.rgb.shape
-    image_files.check_size(target, len(rows) * height, len(rows[0]) * width)
+    image_writing.check_format_holds(target, len(rows) * height, len(rows[0]) * width)
     chosen = [
         [styled_network.load(files, weights=w, **options(values)) for w in row] for row in rows
     ]
@@ -64,7 +70,7 @@ def draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Pa
         for row in chosen
     ]
     alpha = None if picture.alpha is None else np.tile(picture.alpha, (len(rows), len(rows[0])))
-    image_files.write(target, np.concatenate(drawn), alpha=alpha, overwrite=values.overwrite)
+    image_writing.write(target, np.concatenate(drawn), alpha=alpha, overwrite=values.overwrite)
     logging.info('wrote %d blends to %s', sum(map(len, rows)), target)
     return 0
 
@@ -80,14 +86,14 @@ def animate(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path
         raise UserError(f'--milliseconds={values.milliseconds}: it must be at least 1')
     files = styled_network.open_styles(values.style)
     tour = blending.tour(len(files), values.animate)
-    image_files.check_output(
-        target, overwrite=values.overwrite, suffixes=image_files.SUFFIXES_MOVING, source=source
+    image_writing.check_output(
+        target, overwrite=values.overwrite, suffixes=image_writing.SUFFIXES_MOVING, source=source
     )
     picture = read(source, values.max_size)
-    image_files.check_size(target, *picture.rgb.shape[:2])
+    image_writing.check_format_holds(target, *picture.rgb.shape[:2])
     with progress_bar.show(tour, description='stylizing', unit='frame') as bar:
         frames = (styled_network.load(files, weights=weights, **options(values)) for weights in bar)
-        image_files.write_animation(
+        image_writing.write_animation(
             target,
             (render.render(look, picture.rgb, tile=values.tile) for look in frames),
             alpha=picture.alpha,
@@ -114,28 +120,28 @@ def render_all(values: flags.FlagValues, source: pathlib.Path, target: pathlib.P
         raise UserError(f'--batch={values.batch}: it must be at least 1')
     found = style_library.load(values.style[0])
     picture = read(source, values.max_size)
-    as_sheet = target.suffix.lower() in image_files.SUFFIXES_OUT and not target.is_dir()
+    as_sheet = target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir()
     files = [target] if as_sheet else [target / name for name in style_library.file_names(found)]
     for file in files:
         if not as_sheet:
             make_folder(file.parent)
-        image_files.check_output(file, overwrite=values.overwrite, source=source)
+        image_writing.check_output(file, overwrite=values.overwrite, source=source)
     made = _in_all_styles(found, picture.rgb, values)
     if as_sheet:
         # Reduced at once: all of them at full size could be more than memory holds.
         cells = [
-            image_files.fit(picture.rgb, CELL),
-            *(image_files.fit(pixels, CELL) for pixels in made),
+            resizing.fit(picture.rgb, CELL),
+            *(resizing.fit(pixels, CELL) for pixels in made),
         ]
         captions = [source.name, *found.names]
         across = round(len(cells) ** 0.5)
         rows = [cells[i : i + across] for i in range(0, len(cells), across)]
         words = [captions[i : i + across] for i in range(0, len(cells), across)]
         drawn = contact_sheet.contact_sheet(rows, captions=words, cell=CELL)
-        image_files.write(target, drawn, overwrite=values.overwrite)
+        image_writing.write(target, drawn, overwrite=values.overwrite)
     else:
         for file, pixels in zip(files, made, strict=True):
-            image_files.write(file, pixels, alpha=picture.alpha, overwrite=values.overwrite)
+            image_writing.write(file, pixels, alpha=picture.alpha, overwrite=values.overwrite)
     logging.info('wrote %d styles to %s', len(found.entries), target)
     return 0
 

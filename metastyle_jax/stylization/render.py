@@ -13,7 +13,7 @@ from absl import logging
 from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
-from metastyle_jax.data.images import colour_transfer, image_files
+from metastyle_jax.data.images import colour_transfer, image_files, resizing
 from metastyle_jax.models import tiled_transformer, transformer
 from metastyle_jax.stylization import styled_network
 
@@ -82,7 +82,7 @@ def fit(pixels: np.ndarray, max_size: int | None, name: str) -> np.ndarray:
     """
     if max_size is None:
         return pixels
-    pixels = image_files.fit(pixels, max_size)
+    pixels = resizing.fit(pixels, max_size)
     if min(pixels.shape[:2]) < transformer.MIN_SIDE:
         raise image_files.ImageError(
             f'{name} would be {pixels.shape[1]} x {pixels.shape[0]} pixels: raise --max_size, '

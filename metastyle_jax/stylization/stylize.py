@@ -15,7 +15,7 @@ from absl import flags, logging
 from metastyle_jax.core import command_line, progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import sources
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import image_files, image_inputs, image_writing, resizing
 from metastyle_jax.storage import style_library, tensor_files, theta_files
 from metastyle_jax.stylization import blending, grids, render, styled_network, video_command
 from metastyle_jax.stylization.video import pipeline
@@ -40,10 +40,10 @@ class Job(NamedTuple):
 
 def stylize(
     style: styled_network.StyleLike | Sequence[styled_network.StyleLike],
-    image: image_files.ImageLike,
+    image: image_inputs.ImageLike,
     *,
     weights: Sequence[float] | None = None,
-    masks: Sequence[image_files.ImageLike] | None = None,
+    masks: Sequence[image_inputs.ImageLike] | None = None,
     feather: float = FEATHER,
     strength: float = 1.0,
     keep_colours: bool = False,
@@ -57,7 +57,7 @@ def stylize(
     Args:
         style: a style file, what `adapt` returned, or `LIBRARY.safetensors:NAME`; or several, to
             be blended.
-        image: a file, a Pillow image or an array, see `image_files.take`.
+        image: a file, a Pillow image or an array, see `image_inputs.as_rgb`.
         weights: of the styles, not negative, of the sum 1; equal ones if None.
         masks: where each style goes, instead of a blend: grey pictures in any of these forms, or
             `[H, W]` float in 0..1, of the image's size; one for each style, or one less, and the
@@ -80,7 +80,7 @@ def stylize(
     Raises:
         UserError: a file or a number is not usable, or styles and θ do not belong together.
     """
-    pixels, alpha = image_files.take_picture(image, name='image')
+    pixels, alpha = image_inputs.as_picture(image, name='image')
     options: dict[str, Any] = {
         'strength': strength, 'keep_colours': keep_colours, 'theta': theta
     }  # fmt: skip
@@ -88,22 +88,22 @@ def stylize(
     if max_size is not None:
         render.check_max_size(max_size)
         pixels = render.fit(pixels, max_size, 'The image')
-        alpha = None if alpha is None else image_files.fit(alpha, max_size)
+        alpha = None if alpha is None else resizing.fit(alpha, max_size)
     how: dict[str, Any] = {'tile': tile, 'progress': progress}
     if masks is None:
         made = render.render(styled_network.load(style, weights=weights, **options), pixels, **how)
-        return image_files.give(made, image, alpha)
+        return image_inputs.like_input(made, image, alpha)
     if weights is not None:
         raise UserError('weights blend and masks divide: give one of them')
     several = styled_network.open_styles(style)
     shares = _regions(masks, len(several), feather, size, pixels.shape[:2])
     several_looks = [styled_network.load(one, **options) for one in several]
     made = render.render_regions(several_looks, shares, pixels, **how)
-    return image_files.give(made, image, alpha)
+    return image_inputs.like_input(made, image, alpha)
 
 
 def _regions(
-    masks: Sequence[image_files.ImageLike],
+    masks: Sequence[image_inputs.ImageLike],
     count: int,
     feather: float,
     size: tuple[int, ...],
@@ -116,7 +116,7 @@ def _regions(
             name, grey = f'mask {i + 1}', np.asarray(mask, np.float32)
         else:
             name = str(mask) if isinstance(mask, str | os.PathLike) else f'mask {i + 1}'
-            grey = image_files.take(mask, name=name).mean(-1)
+            grey = image_inputs.as_rgb(mask, name=name).mean(-1)
         if grey.ndim != 2 or not np.all((grey >= 0) & (grey <= 1)):
             raise UserError(f'{name} is no mask: [H, W] in 0..1 is needed')
         if grey.shape != size:
@@ -124,13 +124,13 @@ def _regions(
                 f'{name} has {grey.shape[1]} x {grey.shape[0]} pixels and the image '
                 f'{size[1]} x {size[0]}: they must be of one size'
             )
-        found.append(image_files.resize(grey, *shown) if shown != size else grey)
+        found.append(resizing.resize(grey, *shown) if shown != size else grey)
     return blending.regions(found, count=count, feather=feather)
 
 
 def stylize_batch(
     styles_of: str | os.PathLike | style_library.Library,
-    pictures: np.ndarray | Sequence[image_files.ImageLike],
+    pictures: np.ndarray | Sequence[image_inputs.ImageLike],
     names: Sequence[str],
     *,
     strength: float = 1.0,
@@ -142,7 +142,7 @@ def stylize_batch(
     Args:
         styles_of: a library, or its file.
         pictures: N of one size: `[N, H, W, 3]` float in 0..1, or N in any form of
-            `image_files.take`.
+            `image_inputs.as_rgb`.
         names: of N styles of the library; folders and suffix may be left out.
         strength: see `stylize`.
         keep_colours: see `stylize`.
@@ -159,7 +159,7 @@ def stylize_batch(
     look = styled_network.load_batch(
         styles_of, names, strength=strength, keep_colours=keep_colours, theta=theta
     )
-    pixels = [image_files.take(one, name=f'picture {i + 1}') for i, one in enumerate(pictures)]
+    pixels = [image_inputs.as_rgb(one, name=f'picture {i + 1}') for i, one in enumerate(pictures)]
     sizes = list(dict.fromkeys(f'{one.shape[1]} x {one.shape[0]}' for one in pixels))
     if len(pixels) != len(names) or len(sizes) != 1:
         raise UserError(
@@ -191,7 +191,7 @@ def plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> list
             target = target / _writable_name(source.name)
         jobs = [Job(source, target)]
     else:
-        if target.suffix.lower() in image_files.SUFFIXES_OUT and not target.is_dir():
+        if target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir():
             raise UserError(f'--input={source} is a folder, so --output={target} must be one too')
         if target.resolve().is_relative_to(source.resolve()):
             raise UserError(f'--output={target} is inside --input={source}: choose another folder')
@@ -206,13 +206,13 @@ def plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> list
             raise UserError(f'{other} and {job.source} would both become {job.target}: rename one')
         by_target[job.target] = job.source
         if not source.is_dir() or job.target.exists():
-            image_files.check_output(job.target, overwrite=overwrite, source=job.source)
+            image_writing.check_output(job.target, overwrite=overwrite, source=job.source)
     return jobs
 
 
 def _writable_name(name: str) -> str:
     """The name itself if its format can be written, else with .png for a suffix."""
-    if pathlib.PurePath(name).suffix.lower() in image_files.SUFFIXES_OUT:
+    if pathlib.PurePath(name).suffix.lower() in image_writing.SUFFIXES_OUT:
         return name
     return str(pathlib.PurePath(name).with_suffix('.png'))
 
@@ -297,7 +297,7 @@ def main(values: flags.FlagValues) -> int:
         for folder in {job.target.parent: None for job in jobs}:
             grids.make_folder(folder)
         for job in jobs:
-            image_files.check_output(job.target, overwrite=values.overwrite)
+            image_writing.check_output(job.target, overwrite=values.overwrite)
     failed = 0
     with progress_bar.show(
         jobs, description='stylizing', unit='picture', disable=len(jobs) < 2
@@ -315,7 +315,7 @@ def main(values: flags.FlagValues) -> int:
             if count > 1:
                 logging.warning('%s: the first of its %d frames is taken', job.source, count)
             result = render.render(look, picture.rgb, tile=values.tile, progress=True)
-            image_files.write(job.target, result, alpha=picture.alpha, overwrite=values.overwrite)
+            image_writing.write(job.target, result, alpha=picture.alpha, overwrite=values.overwrite)
     logging.info('wrote %d of %d pictures to %s', len(jobs) - failed, len(jobs), target)
     if failed == len(jobs):
         raise UserError(f'none of {failed} pictures could be stylized; they are named above')
@@ -347,8 +347,8 @@ def _divide(values: flags.FlagValues, source: pathlib.Path, jobs: Sequence[Job])
     )  # fmt: skip
     alpha = picture.alpha
     if alpha is not None and values.max_size is not None:
-        alpha = image_files.fit(alpha, values.max_size)
-    image_files.write(jobs[0].target, result, alpha=alpha, overwrite=values.overwrite)
+        alpha = resizing.fit(alpha, values.max_size)
+    image_writing.write(jobs[0].target, result, alpha=alpha, overwrite=values.overwrite)
     logging.info('wrote %s', jobs[0].target)
     return 0
 

@@ -13,7 +13,7 @@ from absl import logging
 from metastyle_jax.core import command_line
 from metastyle_jax.core.devices import processes, sharding
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import batching, sources
+from metastyle_jax.data import batch_iterator, batching, image_source
 from metastyle_jax.data.images import contact_sheet
 from metastyle_jax.storage import checkpoints
 from metastyle_jax.training import gram_cache, metric_log, outer_step
@@ -84,8 +84,8 @@ class TrainingLoop:
         folder: pathlib.Path,
         vgg_params: Any,
         manager: checkpoints.Manager | checkpoints.Elsewhere,
-        batches: batching.Batches,
-        origins: tuple[sources.Source, sources.Source],
+        batches: batch_iterator.BatchIterator,
+        origins: tuple[image_source.ImageSource, image_source.ImageSource],
         loss_mean: RunningMean,
     ) -> None:
         self._config = config

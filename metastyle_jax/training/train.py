@@ -13,7 +13,7 @@ from absl import logging
 from metastyle_jax.core import command_line
 from metastyle_jax.core.devices import processes, sharding
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import batching, sources
+from metastyle_jax.data import batch_iterator, batching, image_source, sources
 from metastyle_jax.models import norm_predictor, transformer, vgg
 from metastyle_jax.storage import (
     checkpoint_contents,
@@ -96,7 +96,7 @@ def train(
         return training_loop.run(state, stop)
 
 
-def open_sources(config: TrainConfig) -> tuple[sources.Source, sources.Source]:
+def open_sources(config: TrainConfig) -> tuple[image_source.ImageSource, image_source.ImageSource]:
     """Opens the content images and the style images, without the excluded ones."""
     data = config.data
     folder = data.tfds_dir or None
@@ -112,8 +112,8 @@ def open_sources(config: TrainConfig) -> tuple[sources.Source, sources.Source]:
 
 
 def open_batches(
-    config: TrainConfig, contents: sources.Source, styles: sources.Source
-) -> batching.Batches:
+    config: TrainConfig, contents: image_source.ImageSource, styles: image_source.ImageSource
+) -> batch_iterator.BatchIterator:
     """Returns the iterator of this process's share of the batches."""
     return batching.meta_batches(
         contents,
@@ -201,7 +201,7 @@ def _changeable_entries(config: TrainConfig, folder: pathlib.Path) -> tuple[str,
     return tuple(sorted(changeable))
 
 
-def _check_same_data(batches: batching.Batches) -> None:
+def _check_same_data(batches: batch_iterator.BatchIterator) -> None:
     """Raises UserError if this process reads other images than the first, or in another order."""
     own = batches.get_state()
     first = processes.from_first(lambda: own)
@@ -217,7 +217,7 @@ def _check_same_data(batches: batching.Batches) -> None:
 def _restore(
     manager: checkpoints.Manager | checkpoints.Elsewhere,
     state: outer_step.TrainState,
-    batches: batching.Batches,
+    batches: batch_iterator.BatchIterator,
     config: TrainConfig,
 ) -> checkpoint_contents.Restored | None:
     """Restores the last whole checkpoint; None if there is none.

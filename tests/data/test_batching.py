@@ -17,7 +17,7 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from metastyle_jax.data import batching, sources
+from metastyle_jax.data import batching, image_source, image_stream, sources
 from metastyle_jax.data.images import image_files
 
 SETTINGS = {
@@ -88,7 +88,7 @@ def test_split_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize('count', [0, 1])
 def test_split_of_fewer_than_two_is_an_error(count):
-    with pytest.raises(sources.DataError, match=f'{count} content'):
+    with pytest.raises(image_source.DataError, match=f'{count} content'):
         batching.split(count, val_fraction=0.5, seed=0)
 
 
@@ -227,7 +227,7 @@ def test_changed_data_is_noticed_on_resuming(contents, styles, warned):
 
 @pytest.mark.parametrize('state', [None, {}, {'step': -1}, {'step': 'x'}])
 def test_wrong_states_are_errors(contents, styles, state):
-    with pytest.raises(sources.DataError):
+    with pytest.raises(image_source.DataError):
         batching.meta_batches(contents, styles, **SETTINGS).set_state(state)
 
 
@@ -258,7 +258,7 @@ def test_content_batches_use_the_whole_source(contents):
     ],
 )
 def test_settings_out_of_range_are_errors(contents, styles, name, value):
-    with pytest.raises(sources.DataError, match=f'{name} is {value!r}'):
+    with pytest.raises(image_source.DataError, match=f'{name}={value!r}'):
         batching.meta_batches(contents, styles, **SETTINGS | {name: value})
 
 
@@ -266,7 +266,7 @@ def test_settings_out_of_range_are_errors(contents, styles, name, value):
     ('name', 'value'), [('batch', 0), ('size', 8), ('seed', 'x'), ('workers', 2.0)]
 )
 def test_settings_of_content_batches_out_of_range_are_errors(contents, name, value):
-    with pytest.raises(sources.DataError, match=f'{name} is {value!r}'):
+    with pytest.raises(image_source.DataError, match=f'{name}={value!r}'):
         batching.content_batches(contents, **{'batch': 1, 'size': 16, 'seed': 0} | {name: value})
 
 
@@ -294,7 +294,8 @@ def test_damaged_pixels_give_way_to_the_next_image_and_are_logged_once(tmp_path,
     with pytest.raises(image_files.ImageError):
         source.decode(7)
     plain = [
-        batching._Reader(source, np.arange(30), batching._Tally(), 16)[i][1] for i in (6, 7, 8)
+        image_stream.PartReader(source, np.arange(30), image_stream.DamageTally(), 16)[i][1]
+        for i in (6, 7, 8)
     ]
     assert plain == [6, 8, 8]
     warned.clear()
@@ -306,7 +307,7 @@ def test_damaged_pixels_give_way_to_the_next_image_and_are_logged_once(tmp_path,
 def test_a_vanished_file_gives_way_too(tmp_path, warned):
     source = damaged_source(tmp_path, 12, [])
     os.remove(source[11])
-    reader = batching._Reader(source, np.arange(12), batching._Tally(), 16)
+    reader = image_stream.PartReader(source, np.arange(12), image_stream.DamageTally(), 16)
     assert reader[11][1] == 0
     assert '11.png' in warned[0]
 
@@ -316,8 +317,8 @@ def test_a_vanished_file_gives_way_too(tmp_path, warned):
     [MemoryError(), OSError(errno.EMFILE, 'Too many open files'), OSError(errno.ESTALE, '')],
 )
 def test_what_the_machine_lacks_is_no_damage(tmp_path, monkeypatch, warned, error):
-    reader = batching._Reader(
-        damaged_source(tmp_path, 12, []), np.arange(12), batching._Tally(), 16
+    reader = image_stream.PartReader(
+        damaged_source(tmp_path, 12, []), np.arange(12), image_stream.DamageTally(), 16
     )
 
     def fail(*args, **options):
@@ -325,7 +326,7 @@ def test_what_the_machine_lacks_is_no_damage(tmp_path, monkeypatch, warned, erro
 
     with monkeypatch.context() as patch:
         patch.setattr(image_files.Image, 'open', fail)
-        with pytest.raises(sources.DataError, match='may be whole'):
+        with pytest.raises(image_source.DataError, match='may be intact'):
             _ = reader[3]
     assert reader[3][1] == 3
     assert not warned
@@ -352,7 +353,7 @@ def test_more_than_a_tenth_of_damaged_pixels_is_an_error(tmp_path, workers):
     source = damaged_source(tmp_path, 20, range(0, 20, 4))
     batches = batching.content_batches(source, batch=20, size=16, seed=0, workers=workers)
     with pytest.raises(
-        sources.DataError, match=r'images tried are damaged: .*\.png.*Repair'
+        image_source.DataError, match=r'images tried are damaged: .*\.png.*Repair'
     ) as caught:
         next(batches)
     assert not getattr(caught.value, '__notes__', ())
@@ -361,7 +362,7 @@ def test_more_than_a_tenth_of_damaged_pixels_is_an_error(tmp_path, workers):
 
 def test_a_few_damaged_images_among_the_first_are_no_error(tmp_path, warned):
     source = damaged_source(tmp_path, 40, range(4))
-    reader = batching._Reader(source, np.arange(40), batching._Tally(), 16)
+    reader = image_stream.PartReader(source, np.arange(40), image_stream.DamageTally(), 16)
     assert reader[0][1] == 4
     assert len(warned) == 4
 
@@ -369,7 +370,7 @@ def test_a_few_damaged_images_among_the_first_are_no_error(tmp_path, warned):
 def test_a_part_without_any_good_image_is_an_error(tmp_path, styles, warned):
     train, val = batching.split(20, val_fraction=0.01, seed=3)
     source = damaged_source(tmp_path, 20, val)
-    with pytest.raises(sources.DataError, match='all of the 1 images'):
+    with pytest.raises(image_source.DataError, match='all of the 1 images'):
         next(batching.meta_batches(source, styles, **SETTINGS | {'val_fraction': 0.01}))
 
 
@@ -377,7 +378,7 @@ def test_a_part_without_any_good_image_is_an_error(tmp_path, styles, warned):
 
 SCRIPT = """
 import hashlib, json, signal, sys
-from metastyle_jax.data import batching, sources
+from metastyle_jax.data import batching, image_source, image_stream, sources
 
 if __name__ == '__main__':
     # Python loses an interrupt that comes in a callback, of the collector for one.
@@ -443,7 +444,7 @@ def test_workers_end_with_a_killed_parent_and_keep_quiet_on_interrupt(tmp_path, 
 
 STOPPED = """
 import json, signal, sys
-from metastyle_jax.data import batching, sources
+from metastyle_jax.data import batching, image_source, image_stream, sources
 
 if __name__ == '__main__':
     contents, styles, settings, _, end = json.loads(sys.argv[1])
@@ -508,5 +509,5 @@ def test_shares_of_processes_make_up_the_batch_of_one(tmp_path, processes):
                 joined = np.concatenate([getattr(each, name) for each in found])
                 np.testing.assert_array_equal(joined, getattr(expected, name), err_msg=name)
         assert all(part.get_state() == whole.get_state() for part in parts)
-    with pytest.raises(sources.DataError, match='4 styles'):
+    with pytest.raises(image_source.DataError, match='4 styles'):
         batches((0, 3))

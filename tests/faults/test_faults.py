@@ -25,7 +25,7 @@ import long_run
 import pytest
 import training_helpers
 
-from metastyle_jax.data import sources
+from metastyle_jax.data import file_sources
 from metastyle_jax.storage import checkpoints, theta_files
 from metastyle_jax.training import outer_step
 
@@ -254,7 +254,7 @@ def test_when_no_file_can_grow_the_run_stops_and_can_go_on(server, undisturbed, 
 def test_pictures_that_vanish_stop_the_run_which_goes_on_when_they_are_back(
     server, tmp_path, undisturbed
 ):
-    for number, (name, path) in enumerate(sources.sample_files('content').items()):
+    for number, (name, path) in enumerate(file_sources.sample_files('content').items()):
         target = tmp_path / 'photos' / f'{number}{path.suffix}'
         target.parent.mkdir(exist_ok=True)
         shutil.copy(path, target)

@@ -16,7 +16,7 @@ from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batching
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import image_writing
 from metastyle_jax.evaluation import before_after
 from metastyle_jax.models import gram, norm_predictor, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import checkpoints, tensor_files, theta_files
@@ -295,7 +295,7 @@ def test_alone_and_in_a_library_a_style_begins_alike(whole, tmp_path, monkeypatc
     folder = tmp_path / 'paintings'
     folder.mkdir()
     for name, picture in zip(('a.png', 'b.png'), pixels, strict=True):
-        image_files.write(folder / name, batching.as_float(picture))
+        image_writing.write(folder / name, batching.as_float(picture))
     options = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 24, 'schedule': 'constant'}
     first = {}
     for begin in ('predicted', 'theta'):
@@ -317,7 +317,7 @@ def test_the_comparison_shows_where_adaptation_began(whole, network, tmp_path, m
     monkeypatch.setattr(vgg, 'load', lambda path: network)
     painting = tmp_path / 'a.png'
     pixels = np.random.default_rng(0).uniform(size=(24, 24, 3)).astype(np.float32)
-    image_files.write(painting, pixels)
+    image_writing.write(painting, pixels)
     options = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 24, 'params': 'norm'}
     # So short a step that a style stays where it begins.
     style = metastyle_jax.adapt(painting, whole, rate=1e-9, **options)

