@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from process_helpers import EVERY, finish, folder, start, theta_of, wait_for
 
-from metastyle_jax.core.devices import watchdog
+from metastyle_jax.core import errors
+from metastyle_jax.core.devices import processes, watchdog
 
 
 @pytest.fixture(scope='module')
@@ -64,3 +65,28 @@ def test_processes_that_read_different_images_are_refused(tmp_path, cache):
     for log in logs:
         assert 'process 1 has other data than process 0 (content_names: ' in log
         assert 'contents: 4 there, 3 here' in log
+
+
+@pytest.mark.parametrize(
+    ('place', 'message'),
+    [
+        ({'coordinator': 'host:1234'}, 'coordinator=HOST:PORT .* processes=NUMBER'),
+        ({'processes': 2}, 'coordinator=HOST:PORT .* processes=NUMBER'),
+        ({'coordinator': 'host:1', 'processes': 2, 'process': 2}, 'process=2: .* at most 1'),
+        ({'coordinator': 'host', 'processes': 2}, 'coordinator=host: it must be HOST:PORT'),
+        ({'coordinator': 'host:1', 'processes': 2, 'heartbeat': 1}, 'heartbeat=1: .* at least 2'),
+    ],
+)
+def test_impossible_places_are_refused_before_anything_starts(place, message):
+    with (
+        pytest.raises(errors.UserError, match=message),
+        processes.joined(processes.Place(**place)),
+    ):
+        raise AssertionError('the block must not run')
+
+
+def test_a_single_process_agrees_with_itself():
+    with processes.joined(None):
+        assert processes.is_first()
+        assert processes.agree(3) == 3
+        assert processes.from_first(lambda: {'a': [1]}) == {'a': [1]}
