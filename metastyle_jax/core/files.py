@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writes files whole or not at all, and shortens error messages."""
 
 import contextlib
 import errno
@@ -9,12 +9,18 @@ import stat
 
 
 def check_target(path: pathlib.Path, error: type[Exception], *, overwrite: bool) -> None:
-    """Raises `error` where no file can be written, of whatever kind, and creates nothing.
+    """Raises an error if a file cannot be written. Creates nothing.
+
+    Commands call this before long work, whose result would be lost without a place for it.
 
     Args:
-        path: the file to be written later.
-        error: the class of the error.
+        path: the file that is to be written later.
+        error: class of the error.
         overwrite: whether an existing file may be replaced.
+
+    Raises:
+        error: the file exists and may not be replaced, its folder is missing or not writable, or
+            the path is a folder.
     """
     if path.exists() and not overwrite:
         raise error(
@@ -32,22 +38,23 @@ def check_target(path: pathlib.Path, error: type[Exception], *, overwrite: bool)
 
 
 def write_whole(path: pathlib.Path, data: bytes, error: type[Exception]) -> None:
-    """Writes a file that is there whole or not at all, whenever the machine stops.
+    """Writes a file. Even if the machine stops, the file is complete or unchanged.
 
     Args:
-        path: the file; replaced where it exists.
-        data: its contents.
-        error: the class of the error.
+        path: the file; an existing file is replaced.
+        data: contents of the file.
+        error: class of the error.
 
     Raises:
-        error: if the folder is missing or not writable, or the disk is full.
+        error: the folder is missing or not writable, or the disk is full.
     """
-    if '://' in os.fspath(path):  # a bucket: an object is there whole or not at all
+    if '://' in os.fspath(path):  # cloud storage, which writes an object whole or not at all
         try:
             path.write_bytes(data)
         except OSError as cause:
             raise error(_unwritable(path, cause)) from cause
         return
+    # Renaming a complete file is one indivisible operation; writing it is not.
     temporary = path.with_name(f'.{secrets.token_hex(8)}.part')
     try:
         with temporary.open('wb') as opened:
@@ -63,18 +70,18 @@ def write_whole(path: pathlib.Path, data: bytes, error: type[Exception]) -> None
 
 
 def reason(error: BaseException) -> str:
-    """Says why something failed: the system's words without number and path, or `first_line`."""
+    """Reason of an error: the system's text without number and path, if any, or `first_line`."""
     return getattr(error, 'strerror', None) or first_line(error)
 
 
 def first_line(error: BaseException) -> str:
-    """Shortens an error of many lines or long paths; the cause stands at the end."""
+    """First line of an error's message. Of a very long line only the end, which has the cause."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
     return line if len(line) < 200 else f'...{line[-150:]}'
 
 
 def _unwritable(path: pathlib.Path, cause: OSError) -> str:
-    """Says why a file cannot be written, and what to do."""
+    """Message that says why a file cannot be written and what to do."""
     return (
         f'Cannot write {path}: {reason(cause)}. See that its folder exists and is '
         'writable and that the disk is not full.'
