@@ -142,7 +142,7 @@ class MetaStep:
         optimizer = optimizers.outer_optimizer(config)
         zero = jnp.zeros((), jnp.int32)
         opt_state = optimizer.init(meta.Meta(theta))
-        state = outer_step.TrainState(zero, theta, None, opt_state, jax.random.key(0))
+        state = outer_step.TrainingState(zero, theta, None, opt_state, jax.random.key(0))
         self._state, self._vgg = sharding.replicate((state, loss_network), 1)
         step = functools.partial(outer_step.train_step, config=config)
         self._run = sharding.spread(step, shared=2, devices=1)
@@ -158,7 +158,7 @@ class MetaStep:
         """Blocks until all runs are done."""
         jax.block_until_ready((self._state, self._metrics))
 
-    def metrics(self) -> outer_step.Metrics:
+    def metrics(self) -> outer_step.StepMetrics:
         """The last step's numbers, on the host."""
         return jax.device_get(self._metrics)
 

@@ -507,7 +507,10 @@ def prepare(config: Any, folder: pathlib.Path) -> None:
     contents, painted = train.open_sources(config)
     theta = train.load_initialization(config, folder)
     create = functools.partial(
-        outer_step.create, config, theta=theta and theta.params, predictor=theta and theta.predictor
+        outer_step.create_state,
+        config,
+        theta=theta and theta.params,
+        predictor=theta and theta.predictor,
     )
     with train.open_batches(config, contents, painted):
         jax.eval_shape(lambda: create(jax.random.key(config.seed)))

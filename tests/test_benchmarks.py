@@ -173,7 +173,7 @@ def test_peer_computes_the_same_meta_gradient_in_float64(weights, params, disagr
     config = ours.meta_config(task)
     evaluate = objective.loss(network, config)
     targets = gram.of_image(network, style[0])
-    every = objective.tasks(network, np.concatenate([inner[0], outer]), targets)
+    every = objective.make_tasks(network, np.concatenate([inner[0], outer]), targets)
     found = jax.jit(
         lambda theta: meta.meta_gradient(
             meta.Meta(theta),

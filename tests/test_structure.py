@@ -58,8 +58,6 @@ LONGER = {
     'storage/style_library.py',
     'stylization/export/export_style.py',
     'stylization/stylize.py',
-    'training/configuration/schema.py',
-    'training/outer_step.py',
 }
 
 

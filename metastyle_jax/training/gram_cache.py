@@ -1,8 +1,8 @@
-"""Gram matrices of training styles, computed once for each and kept.
+"""A cache of the Gram matrices of training styles.
 
-A style that always comes as the same pixels (`data.style_fit='squash'`) has the same Gram
-matrices whenever it comes. At four times the area of the contents they cost a third of a step
-of plain training.
+With `data.style_fit='squash'`, a style image has the same pixels each time it is drawn, so its Gram
+matrices are always the same. Computing them takes a third of a step of plain training if style
+images have four times the area of content images.
 """
 
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ from metastyle_jax.data import batching
 from metastyle_jax.models import gram
 
 
-class Batch(NamedTuple):
-    """A batch whose styles are known by their Gram matrices.
+class GramBatch(NamedTuple):
+    """A batch that holds Gram matrices in place of style images.
 
     Attributes:
-        inner: `[S, T, N, H, W, 3] uint8`.
-        outer: `[S, N, H, W, 3] uint8`.
-        style_index: `[S] int32`.
-        grams: L arrays `[S, C, C]` float32.
+        inner: `[S, T, N, H, W, 3] uint8`, content images of the inner steps.
+        outer: `[S, N, H, W, 3] uint8`, content images of the outer loss.
+        style_index: `[S] int32`, indices of the styles in their source.
+        grams: L arrays `[S, C, C] float32`, Gram matrices of the styles.
     """
 
     inner: np.ndarray
@@ -33,44 +33,44 @@ class Batch(NamedTuple):
 
 
 class GramCache:
-    """Gives batches the Gram matrices of their styles, from memory where they were before.
+    """Replaces the style images of batches by their Gram matrices, and remembers these.
 
-    Each style is computed by itself, so that the numbers do not depend on which others came with
-    it, nor on what is in memory: a run that was resumed goes on bit for bit.
+    Each style is computed in a batch of its own. So the numbers depend neither on the other styles
+    of a batch nor on the contents of the cache, and a resumed run stays equal bit for bit.
 
     Args:
         vgg_params: weights of the loss network.
-        gibibytes: of memory to use at most, in this process; styles beyond it are computed each
-            time.
+        gibibytes: memory limit of the cache in this process. Styles that do not fit in are computed
+            each time.
     """
 
     def __init__(self, vgg_params: Params, gibibytes: float) -> None:
         self._vgg = vgg_params
-        self._left = gibibytes * 2**30
-        self._found: dict[int, tuple[np.ndarray, ...]] = {}
+        self._free_bytes = gibibytes * 2**30
+        self._cached: dict[int, tuple[np.ndarray, ...]] = {}
         self._compute: Any = jax.jit(
             lambda params, style: gram.of_images(params, batching.as_float(style))
         )
 
-    def __call__(self, batch: batching.MetaBatch) -> Batch:
-        """The batch with Gram matrices in place of pixels of its styles."""
+    def __call__(self, batch: batching.MetaBatch) -> GramBatch:
+        """Returns the batch with Gram matrices in place of style images."""
         pairs = zip(batch.style_index, batch.style, strict=True)
-        each = [self._one(int(index), style) for index, style in pairs]
-        found = tuple(np.stack(layer) for layer in zip(*each, strict=True))
-        return Batch(batch.inner, batch.outer, batch.style_index, found)
+        by_style = [self._grams_of(int(index), style) for index, style in pairs]
+        grams = tuple(np.stack(layer) for layer in zip(*by_style, strict=True))
+        return GramBatch(batch.inner, batch.outer, batch.style_index, grams)
 
     @property
     def count(self) -> int:
-        """How many styles are in memory."""
-        return len(self._found)
+        """Number of styles in the cache."""
+        return len(self._cached)
 
-    def _one(self, index: int, style: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Gram matrices of one style, `[Hs, Ws, 3] uint8`."""
-        if index in self._found:
-            return self._found[index]
-        grams = jax.device_get(self._compute(self._vgg, jnp.asarray(style[None])))
-        found = tuple(layer[0] for layer in grams)
-        if (size := sum(layer.nbytes for layer in found)) <= self._left:
-            self._left -= size
-            self._found[index] = found
-        return found
+    def _grams_of(self, index: int, style: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Returns the Gram matrices of one style, `[Hs, Ws, 3] uint8`."""
+        if index in self._cached:
+            return self._cached[index]
+        layers = jax.device_get(self._compute(self._vgg, jnp.asarray(style[None])))
+        grams = tuple(layer[0] for layer in layers)
+        if (size := sum(layer.nbytes for layer in grams)) <= self._free_bytes:
+            self._free_bytes -= size
+            self._cached[index] = grams
+        return grams

@@ -60,7 +60,7 @@ class PendingCheckpoint(NamedTuple):
     """
 
     step: int
-    state: outer_step.TrainState
+    state: outer_step.TrainingState
     data_state: dict[str, Any]
     metric: float | None
 
@@ -110,7 +110,7 @@ class TrainingLoop:
         )
         self._preview = jax.jit(functools.partial(outer_step.preview, config=config))
 
-    def run(self, state: outer_step.TrainState, stop: command_line.Stop) -> int:
+    def run(self, state: outer_step.TrainingState, stop: command_line.Stop) -> int:
         """Trains to the last step, or until a signal stops the run; returns the exit code.
 
         Raises:
@@ -190,7 +190,7 @@ class TrainingLoop:
         self,
         log: metric_log.MetricLog | metric_log.SilentMetricLog,
         step: int,
-        state: outer_step.TrainState,
+        state: outer_step.TrainingState,
         batch: batching.MetaBatch,
         scalars: dict[str, float],
     ) -> None:
@@ -210,7 +210,7 @@ class TrainingLoop:
                 log.picture(step, 'inner_loop', self._sample_picture(state, batch))
 
     def _schedule_checkpoint(
-        self, step: int, state: outer_step.TrainState, outer_loss: float
+        self, step: int, state: outer_step.TrainingState, outer_loss: float
     ) -> None:
         """Takes a checkpoint if it is scheduled, and writes the one before.
 
@@ -226,7 +226,7 @@ class TrainingLoop:
         self._loss_mean = RunningMean()
         self._take(step, state, metric=total / steps if steps == every else None)
 
-    def _save_now(self, step: int, state: outer_step.TrainState) -> None:
+    def _save_now(self, step: int, state: outer_step.TrainingState) -> None:
         """Writes a checkpoint of this step and waits for it.
 
         If none was scheduled, it gets no rank, and the running mean continues after a resumption.
@@ -236,7 +236,7 @@ class TrainingLoop:
         self._write_pending()
         self._manager.wait()
 
-    def _take(self, step: int, state: outer_step.TrainState, *, metric: float | None) -> None:
+    def _take(self, step: int, state: outer_step.TrainingState, *, metric: float | None) -> None:
         """Takes a checkpoint, to be written later."""
         data_state = {**self._data_state, 'outer_loss': self._loss_mean._asdict()}
         self._pending = PendingCheckpoint(step, state, data_state, metric)
@@ -275,7 +275,7 @@ class TrainingLoop:
         )
 
     def _sample_picture(
-        self, state: outer_step.TrainState, batch: batching.MetaBatch
+        self, state: outer_step.TrainingState, batch: batching.MetaBatch
     ) -> np.ndarray:
         """Draws a style, a content image, and its stylization before and after the inner loop."""
         style, content = batching.as_float(batch.style[0]), batching.as_float(batch.outer[0, :1])

@@ -1,6 +1,6 @@
-"""What meta-training minimizes: the perceptual loss on a task, as the inner loop takes it.
+"""The objective of meta-training: the perceptual loss of a transformer on tasks.
 
-A task is one style with contents for one or all inner steps.
+A task is one style with content images, for one inner step or for the outer loss.
 """
 
 from collections.abc import Callable
@@ -15,28 +15,34 @@ from metastyle_jax.training import gram_cache, optimizers
 from metastyle_jax.training.configuration.schema import TrainConfig
 
 
-class Task(NamedTuple):
-    """A batch of one style: contents `[N, H, W, 3]` and what their losses compare with."""
+class StyleTask(NamedTuple):
+    """Content images of one style.
+
+    Attributes:
+        contents: `[N, H, W, 3]` in 0..1.
+        targets: targets of the perceptual loss for these contents and the style.
+    """
 
     contents: Array
     targets: perceptual_loss.Targets
 
 
-def tasks(vgg_params: Params, contents: Array, targets: tuple[Array, ...]) -> Task:
-    """Targets of one style for any number of batches; nothing here is differentiated.
+def make_tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) -> StyleTask:
+    """Builds the tasks of one style; they are constants, nothing here is differentiated.
 
     Args:
         vgg_params: weights of the loss network.
-        contents: `[T, N, H, W, 3]` in 0..1.
-        targets: L arrays `[C, C]`, Gram matrices of the style.
+        contents: `[T, N, H, W, 3]` in 0..1, a content batch for each task.
+        grams: L arrays `[C, C]`, Gram matrices of the style.
 
     Returns:
-        A `Task` whose leaves have a leading axis of T.
+        T tasks in one `StyleTask`, whose leaves have a leading axis of T.
     """
     steps, count = contents.shape[:2]
+    # One pass through the loss network for all contents is faster than T passes.
     flat = contents.reshape(steps * count, *contents.shape[2:])
-    features, grams = perceptual_loss.compute_targets(vgg_params, flat, targets)
-    return Task(
+    features, grams = perceptual_loss.compute_targets(vgg_params, flat, grams)
+    return StyleTask(
         contents,
         perceptual_loss.Targets(
             features.reshape(steps, count, *features.shape[1:]),
@@ -46,54 +52,61 @@ def tasks(vgg_params: Params, contents: Array, targets: tuple[Array, ...]) -> Ta
 
 
 def style_grams(
-    vgg_params: Params, batch: batching.MetaBatch | gram_cache.Batch
+    vgg_params: Params, batch: batching.MetaBatch | gram_cache.GramBatch
 ) -> tuple[Array, ...]:
-    """Gram matrices of the styles of a batch, computed unless the batch holds them.
+    """Returns the Gram matrices of the styles of a batch; computes them if it has none.
 
     Args:
         vgg_params: weights of the loss network.
-        batch: of S styles.
+        batch: a batch of S styles.
 
     Returns:
         L arrays `[S, C, C]`.
     """
-    if isinstance(batch, gram_cache.Batch):
+    if isinstance(batch, gram_cache.GramBatch):
         return tuple(map(jnp.asarray, batch.grams))
     return gram.of_images(vgg_params, batching.as_float(batch.style))
 
 
-def loss(vgg_params: Params, config: TrainConfig) -> Callable[[Params, Task], perceptual_loss.Loss]:
-    """The perceptual loss of a transformer's outputs.
+def loss_weights(config: TrainConfig) -> perceptual_loss.LossWeights:
+    """Returns the weights of the content loss and the style loss."""
+    return perceptual_loss.LossWeights(config.loss.content_weight, config.loss.style_weight)
+
+
+def loss(
+    vgg_params: Params, config: TrainConfig
+) -> Callable[[Params, StyleTask], perceptual_loss.Loss]:
+    """Returns the perceptual loss as a function of the transformer's parameters and a task.
 
     Args:
         vgg_params: weights of the loss network.
-        config: for the weights of the losses, see `training.configuration`.
+        config: the configuration.
 
     Returns:
         `(params, task) -> perceptual_loss.Loss`.
     """
-    weights = perceptual_loss.LossWeights(config.loss.content_weight, config.loss.style_weight)
+    weights = loss_weights(config)
 
-    def evaluate(params: Params, task: Task) -> perceptual_loss.Loss:
+    def evaluate(params: Params, task: StyleTask) -> perceptual_loss.Loss:
         return perceptual_loss.of_network(params, vgg_params, task.contents, task.targets, weights)
 
     return evaluate
 
 
 def inner_loss(
-    evaluate: Callable[[Params, Task], perceptual_loss.Loss], config: TrainConfig
-) -> Callable[[Params, Task], Array]:
-    """What the inner loop minimizes: the total loss, or its logarithm.
+    evaluate: Callable[[Params, StyleTask], perceptual_loss.Loss], config: TrainConfig
+) -> Callable[[Params, StyleTask], Array]:
+    """Returns the function that the inner loop minimizes: the total loss or its logarithm.
 
     Args:
-        evaluate: of `loss`.
-        config: see `training.configuration`.
+        evaluate: the function that `loss` returned.
+        config: the configuration.
 
     Returns:
         `(params, task) -> scalar`.
     """
 
-    def value(params: Params, task: Task) -> Array:
+    def value(params: Params, task: StyleTask) -> Array:
         total = evaluate(params, task).total
         return jnp.log(total) if config.inner.log_loss else total
 
@@ -101,7 +114,12 @@ def inner_loss(
 
 
 def inner_options(config: TrainConfig, step: Array) -> dict[str, Any]:
-    """Keyword arguments of `meta.inner_loop` for a configuration at an outer step."""
+    """Returns the keyword arguments of `meta.inner_loop` at an outer step.
+
+    Args:
+        config: the configuration.
+        step: scalar, number of outer steps done.
+    """
     return {
         'optimizer': optimizers.inner_optimizer(config, step),
         'adapted': transformer.adapted(config.inner.params),

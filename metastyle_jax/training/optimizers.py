@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import optax
 
 from metastyle_jax import meta
-from metastyle_jax.core.types import Array
+from metastyle_jax.core import trees
+from metastyle_jax.core.types import Array, Params
 from metastyle_jax.meta import inner_optimizers
 from metastyle_jax.training.configuration.schema import TrainConfig
 
@@ -75,3 +76,28 @@ def outer_optimizer(config: TrainConfig) -> optax.GradientTransformation:
         optax.adam(rate) if config.outer.optimizer == 'adam' else optax.sgd(rate),
         optax.stateless(scale_inner_rates),
     )
+
+
+def keep_kernel_norms(params: Params, before: Params) -> Params:
+    """Rescales each kernel that an instance norm follows to the norm that it had before.
+
+    The norm of such a kernel changes no output, because the instance norm divides it out. But an
+    update turns a kernel by an angle inversely proportional to its norm, and training lets norms
+    grow: the steps of adaptation would have less and less effect.
+
+    Args:
+        params: parameters of the transformer after an update.
+        before: parameters before the update.
+
+    Returns:
+        The parameters with these kernels rescaled.
+
+    Source: van Laarhoven 2017, arXiv 1706.05350.
+    """
+
+    def rescale(path, after, before):
+        if not trees.leaf_name(path).endswith('/conv/kernel'):
+            return after
+        return after * (optax.tree.norm(before) / optax.tree.norm(after))
+
+    return jax.tree_util.tree_map_with_path(rescale, params, before)

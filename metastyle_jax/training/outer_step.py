@@ -1,4 +1,4 @@
-"""One outer step of meta-training: state, optimizers and step, as pure functions.
+"""One outer step of meta-training, and the state that it moves, as pure functions.
 
 Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
@@ -11,7 +11,6 @@ import numpy as np
 import optax
 
 from metastyle_jax import meta
-from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
@@ -20,17 +19,17 @@ from metastyle_jax.training import gram_cache, objective, optimizers, per_style_
 from metastyle_jax.training.configuration.schema import TrainConfig
 
 
-class TrainState(NamedTuple):
-    """Everything that a checkpoint of a run keeps, but for the position in the data.
+class TrainingState(NamedTuple):
+    """Everything that the steps of a run change. Checkpoints store it by these names.
 
     Attributes:
-        step: scalar int32, outer steps done.
-        params: θ.
-        log_rates: logarithms of the learned inner rates by parameter name, or None.
+        step: scalar int32, number of outer steps done.
+        params: θ, the initialization.
+        log_rates: logarithms of the learned inner rates by parameter name; None if not learned.
         opt_state: state of the outer optimizer.
-        rng: a key; split off at the start, for whatever a later step wants to draw.
-        table: of styles with instance norms of their own, or None.
-        predictor: of the norms that a style begins with, or None.
+        rng: a key that no step uses yet.
+        table: instance norms of each style; None if `outer.norms_rate` is 0.
+        predictor: predictor of instance norms; None if `model.predictor` is False.
     """
 
     step: Array
@@ -38,12 +37,22 @@ class TrainState(NamedTuple):
     log_rates: dict[str, Array] | None
     opt_state: PyTree
     rng: Array
-    table: per_style_norms.Table | None = None
+    table: per_style_norms.StyleNormTable | None = None
     predictor: norm_predictor.Training | None = None
 
 
-class Metrics(NamedTuple):
-    """Scalars of one outer step, but for `inner`: the losses `[T]` before each inner step."""
+class StepMetrics(NamedTuple):
+    """Metrics of one outer step, means over its styles. All are scalars except `inner`.
+
+    Attributes:
+        outer: outer loss.
+        content, style: the two parts of the outer loss.
+        inner: `[T]`, inner loss before each inner step.
+        gradient_norm: norm of the meta-gradient.
+        params_norm: norm of θ after the step.
+        first_order_norm: norm of the first-order approximation of the meta-gradient.
+        second_order_norm: norm of the remainder, the second-order part.
+    """
 
     outer: Array
     content: Array
@@ -55,7 +64,7 @@ class Metrics(NamedTuple):
     second_order_norm: Array
 
 
-def create(
+def create_state(
     config: TrainConfig,
     rng: Array,
     *,
@@ -64,17 +73,17 @@ def create(
     styles: int = 0,
     features: int = 0,
     hidden: int = norm_predictor.WIDTH,
-) -> TrainState:
-    """The state before the first step.
+) -> TrainingState:
+    """Creates the state before the first step.
 
     Args:
-        config: see `training.configuration`.
+        config: the configuration.
         rng: a key.
-        theta: what to start from; random parameters if None.
-        predictor: that comes with it; a new one if None, where the configuration wants any.
-        styles: how many there are; needed where each has norms of its own.
-        features: of a style, see `norm_predictor.features`; needed where a predictor is made.
-        hidden: width of the hidden layer of a predictor that is made.
+        theta: initialization to start from; random parameters if None.
+        predictor: predictor to start from; if None and the configuration wants one, a new one.
+        styles: number of style images; needed if each style has instance norms of its own.
+        features: number of style features, see `norm_predictor`; needed for a new predictor.
+        hidden: width of the hidden layer of a new predictor.
     """
     init_rng, rng, predictor_rng = jax.random.split(rng, 3)
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
@@ -85,10 +94,10 @@ def create(
         adapted = transformer.adapted(config.inner.params)
         log_rates = meta.initial_rates(params, np.log(config.inner.rate), adapted)
     opt_state = optimizers.outer_optimizer(config).init(meta.Meta(params, log_rates))
-    table = per_style_norms.create(params, styles) if config.outer.norms_rate else None
+    table = per_style_norms.create_table(params, styles) if config.outer.norms_rate else None
     if config.model.predictor and predictor is None:
         predictor = norm_predictor.create(predictor_rng, params, features, hidden=hidden)
-    return TrainState(
+    return TrainingState(
         jnp.zeros((), jnp.int32),
         params,
         log_rates,
@@ -99,207 +108,193 @@ def create(
     )
 
 
-def learned(state: TrainState) -> meta.Meta:
-    """What an inner loop is differentiated in: θ, and the rates themselves."""
+def meta_parameters(state: TrainingState) -> meta.Meta:
+    """Returns the meta-parameters: θ and the learned inner rates, not their logarithms."""
     return meta.Meta(state.params, jax.tree.map(jnp.exp, state.log_rates))
 
 
-def begin(state: TrainState, targets: tuple[Array, ...]) -> meta.Meta:
-    """What the inner loop of a style starts from.
+def style_start(state: TrainingState, grams: tuple[Array, ...]) -> meta.Meta:
+    """Returns the meta-parameters from which the inner loop of one style starts.
+
+    With a predictor, the offsets that it predicts for the style are added to θ's instance norms.
 
     Args:
-        state: of the run.
-        targets: L arrays `[C, C]`, Gram matrices of the style.
+        state: training state.
+        grams: L arrays `[C, C]`, Gram matrices of the style.
     """
     predictor = state.predictor and state.predictor.params
-    start = learned(state)
-    return start._replace(theta=norm_predictor.begin(start.theta, predictor, targets))
+    start = meta_parameters(state)
+    return start._replace(theta=norm_predictor.begin(start.theta, predictor, grams))
 
 
 def train_step(
-    state: TrainState,
+    state: TrainingState,
     vgg_params: Params,
-    batch: batching.MetaBatch | gram_cache.Batch,
+    batch: batching.MetaBatch | gram_cache.GramBatch,
     *,
     config: TrainConfig,
-) -> tuple[TrainState, Metrics]:
-    """One outer step on one device's share of the styles; call it through `sharding.spread`.
+) -> tuple[TrainingState, StepMetrics]:
+    """One outer step on the styles of one device; call it through `sharding.spread`.
 
     Args:
-        state: the same on every device.
+        state: training state, the same on every device.
         vgg_params: weights of the loss network.
-        batch: images as bytes, `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]`,
-            `style [S, Hs, Ws, 3]`; or, in place of styles, their Gram matrices.
-        config: see `training.configuration`.
+        batch: images as bytes: `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]` and
+            `style [S, Hs, Ws, 3]`; or Gram matrices in place of the style images.
+        config: the configuration.
 
     Returns:
-        The next state, and `Metrics` averaged over all styles.
+        The next state, and metrics averaged over the styles of all devices.
     """
     if config.outer.norms_rate or config.outer.predictor_rate:
-        return _conditional_step(state, vgg_params, batch, config=config)
+        return _per_style_norms_step(state, vgg_params, batch, config=config)
     evaluate = objective.loss(vgg_params, config)
 
     def outer_loss(params, task):
-        value = evaluate(params, task)
-        # Losses of styles differ by orders of magnitude; logarithms give each the same say.
-        return jnp.log(value.total) if config.outer.log_loss else value.total, value
+        loss = evaluate(params, task)
+        # The losses of styles differ by orders of magnitude. Their logarithms give each style the
+        # same influence on the meta-gradient.
+        return jnp.log(loss.total) if config.outer.log_loss else loss.total, loss
 
-    def one_style(inner, outer_and_style):
-        outer, targets = outer_and_style
-        every = objective.tasks(vgg_params, jnp.concatenate([inner, outer[None]]), targets)
-        gradient, options = meta.meta_gradient, objective.inner_options(config, state.step)
-        if options['order'] == 'reptile':
-            gradient = meta.reptile_gradient
-        # A predictor is not trained here: what it adds to θ does not depend on θ.
+    def style_gradient(inner_contents, outer_contents_and_grams):
+        outer_contents, grams = outer_contents_and_grams
+        contents = jnp.concatenate([inner_contents, outer_contents[None]])
+        tasks = objective.make_tasks(vgg_params, contents, grams)
+        is_reptile = config.inner.order == 'reptile'
+        gradient = meta.reptile_gradient if is_reptile else meta.meta_gradient
+        # This does not train a predictor: the offsets that it adds to θ do not depend on θ, so the
+        # gradient with respect to the start of the inner loop is the gradient with respect to θ.
         return gradient(
-            begin(state, targets),
-            jax.tree.map(lambda leaf: leaf[:-1], every),
-            jax.tree.map(lambda leaf: leaf[-1], every),
+            style_start(state, grams),
+            jax.tree.map(lambda leaf: leaf[:-1], tasks),
+            jax.tree.map(lambda leaf: leaf[-1], tasks),
             inner_loss=objective.inner_loss(evaluate, config),
             outer_loss=outer_loss,
             has_aux=True,
-            **options,
+            **objective.inner_options(config, state.step),
         )
 
     inner, outer = map(batching.as_float, (batch.inner, batch.outer))
-    targets = objective.style_grams(vgg_params, batch)
-    found = sharding.mean(meta.mean_over_tasks(one_style, inner, (outer, targets)))
-    return advance(state, found, config=config)
+    grams = objective.style_grams(vgg_params, batch)
+    mean_gradient = sharding.mean(meta.mean_over_tasks(style_gradient, inner, (outer, grams)))
+    return apply_meta_gradient(state, mean_gradient, config=config)
 
 
-def _conditional_step(
-    state: TrainState,
+def _per_style_norms_step(
+    state: TrainingState,
     vgg_params: Params,
-    batch: batching.MetaBatch | gram_cache.Batch,
+    batch: batching.MetaBatch | gram_cache.GramBatch,
     *,
     config: TrainConfig,
-) -> tuple[TrainState, Metrics]:
-    """`train_step` where each style has norms of its own: from a table, predicted, or both."""
-    index, targets = jnp.asarray(batch.style_index), objective.style_grams(vgg_params, batch)
+) -> tuple[TrainingState, StepMetrics]:
+    """`train_step` without inner loop: each style has instance norms of its own.
+
+    The offsets from the norms of θ come from the table, the predictor, or are the sum of both.
+    """
+    index, grams = jnp.asarray(batch.style_index), objective.style_grams(vgg_params, batch)
     table, predictor = state.table, state.predictor
-    parts: list[dict[str, Array]] = []
+    offsets: list[dict[str, Array]] = []
     if table is not None:
-        parts.append(per_style_norms.of_styles(table, index))
+        offsets.append(per_style_norms.offsets_of(table, index))
     if predictor is not None:
-        predicted, pull_back = norm_predictor.pull_back(predictor.params, targets)
-        parts.append(predicted)
-    found = per_style_norms.gradients(
+        predicted, pull_back = norm_predictor.pull_back(predictor.params, grams)
+        offsets.append(predicted)
+    gradients = per_style_norms.gradients(
         state.params,
-        jax.tree.map(lambda *leaves: sum(leaves), *parts),
+        jax.tree.map(lambda *leaves: sum(leaves), *offsets),
         vgg_params,
         batching.as_float(batch.outer),
-        targets,
-        log_loss=config.outer.log_loss,
-        content_weight=config.loss.content_weight,
-        style_weight=config.loss.style_weight,
+        grams,
+        config=config,
     )
-    after, metrics = advance(state, sharding.mean(per_style_norms.as_meta(found)), config=config)
-    factor = optimizers.rate_decay(config, state.step)
+    mean_gradient = sharding.mean(per_style_norms.as_meta_gradient(gradients))
+    next_state, metrics = apply_meta_gradient(state, mean_gradient, config=config)
+    decay = optimizers.rate_decay(config, state.step)
     if table is not None:
-        index, own = sharding.gather((index, found.own))
-        rate = config.outer.norms_rate * factor
-        params, table = per_style_norms.update(after.params, table, index, own, rate=rate)
-        after = after._replace(params=params, table=table)
+        # Every device updates the rows of all styles of the step, so that tables stay equal.
+        index, by_style = sharding.gather((index, gradients.by_style))
+        rate = config.outer.norms_rate * decay
+        params, table = per_style_norms.update(next_state.params, table, index, by_style, rate=rate)
+        next_state = next_state._replace(params=params, table=table)
     if predictor is not None and config.outer.predictor_rate:
-        gradient = sharding.mean(pull_back(found.own))
-        rate = config.outer.predictor_rate * factor
-        after = after._replace(predictor=norm_predictor.update(predictor, gradient, rate=rate))
-    return after, metrics
+        predictor_gradient = sharding.mean(pull_back(gradients.by_style))
+        rate = config.outer.predictor_rate * decay
+        predictor = norm_predictor.update(predictor, predictor_gradient, rate=rate)
+        next_state = next_state._replace(predictor=predictor)
+    return next_state, metrics
 
 
-def advance(
-    state: TrainState, found: meta.MetaGradient, *, config: TrainConfig
-) -> tuple[TrainState, Metrics]:
-    """One step of the outer optimizer.
+def apply_meta_gradient(
+    state: TrainingState, mean_gradient: meta.MetaGradient, *, config: TrainConfig
+) -> tuple[TrainingState, StepMetrics]:
+    """Moves θ and the learned inner rates by one step of the outer optimizer.
 
     Args:
-        state: before it.
-        found: mean over the styles; its `aux` is the loss.
-        config: see `training.configuration`.
+        state: training state.
+        mean_gradient: mean of the meta-gradients of all styles; its `aux` is the loss.
+        config: the configuration.
 
     Returns:
-        The next state, and `Metrics`.
+        The next state, and metrics.
     """
-    start = learned(state)
-    gradient = found.gradient
-    if gradient.rates is not None:  # by the chain rule, for the logarithms
-        gradient = gradient._replace(rates=jax.tree.map(jnp.multiply, gradient.rates, start.rates))
+    gradient = mean_gradient.gradient
+    if gradient.rates is not None:
+        # The optimizer moves logarithms of rates, so that rates stay positive. By the chain rule,
+        # d/d(log r) = r · d/dr.
+        rates = meta_parameters(state).rates
+        gradient = gradient._replace(rates=jax.tree.map(jnp.multiply, gradient.rates, rates))
     before = meta.Meta(state.params, state.log_rates)
-    updates, opt_state = optimizers.outer_optimizer(config).update(
-        gradient, state.opt_state, before
-    )
+    optimizer = optimizers.outer_optimizer(config)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, before)
     after = optax.apply_updates(before, updates)
     if config.outer.keep_norms:
-        after = after._replace(theta=keep_norms(after.theta, before.theta))
-    # Unbounded rates make the meta-gradient explode.
+        after = after._replace(theta=optimizers.keep_kernel_norms(after.theta, before.theta))
+    # Without a bound, rates can grow until the meta-gradient explodes.
     bound = np.log(config.inner.max_rate)
-    log_rates = jax.tree.map(lambda rate: jnp.minimum(rate, bound), after.rates)
-    metrics = Metrics(
-        outer=found.aux.total,
-        content=found.aux.content,
-        style=found.aux.style,
-        inner=found.inner_losses,
+    log_rates = jax.tree.map(lambda leaf: jnp.minimum(leaf, bound), after.rates)
+    metrics = StepMetrics(
+        outer=mean_gradient.aux.total,
+        content=mean_gradient.aux.content,
+        style=mean_gradient.aux.style,
+        inner=mean_gradient.inner_losses,
         gradient_norm=optax.tree.norm(gradient),
         params_norm=optax.tree.norm(after.theta),
-        first_order_norm=found.first_order_norm,
-        second_order_norm=found.second_order_norm,
+        first_order_norm=mean_gradient.first_order_norm,
+        second_order_norm=mean_gradient.second_order_norm,
     )
-    after_state = state._replace(
+    next_state = state._replace(
         step=state.step + 1, params=after.theta, log_rates=log_rates, opt_state=opt_state
     )
-    return after_state, metrics
-
-
-def keep_norms(params: Params, before: Params) -> Params:
-    """Gives kernels that an instance norm follows the lengths that they had.
-
-    Such a kernel's length changes no output. Training lets it grow, and the steps of adaptation
-    turn a longer kernel by less.
-
-    Args:
-        params: of the transformer.
-        before: of lengths to keep.
-
-    Returns:
-        `params` but for those kernels.
-
-    Source: van Laarhoven 2017, arXiv 1706.05350.
-    """
-
-    def scale(path, after, before):
-        if not trees.leaf_name(path).endswith('/conv/kernel'):
-            return after
-        return after * (optax.tree.norm(before) / optax.tree.norm(after))
-
-    return jax.tree_util.tree_map_with_path(scale, params, before)
+    return next_state, metrics
 
 
 def preview(
-    state: TrainState, vgg_params: Params, contents: Array, style: Array, *, config: TrainConfig
+    state: TrainingState, vgg_params: Params, contents: Array, style: Array, *, config: TrainConfig
 ) -> tuple[Array, Array]:
-    """What a style's start makes of contents before and after one inner loop on them.
+    """Stylizes contents before and after one inner loop on the same contents.
 
     Args:
-        state: of the run.
+        state: training state.
         vgg_params: weights of the loss network.
         contents: `[N, H, W, 3]` in 0..1.
         style: `[Hs, Ws, 3]` in 0..1.
-        config: see `training.configuration`.
+        config: the configuration.
 
     Returns:
-        Two arrays `[N, H, W, 3]`.
+        Two arrays `[N, H, W, 3]` in 0..1.
     """
-    targets = gram.of_image(vgg_params, style)
-    start = begin(state, targets)
+    grams = gram.of_image(vgg_params, style)
+    start = style_start(state, grams)
     before = transformer.apply(start.theta, contents)
     if not config.inner.steps:
         return before, before
     evaluate = objective.loss(vgg_params, config)
-    repeated = jnp.broadcast_to(contents[None], (config.inner.steps, *contents.shape))
-    found = meta.inner_loop(
+    repeated = jnp.broadcast_to(contents, (config.inner.steps, *contents.shape))
+    adapted = meta.inner_loop(
         start,
-        objective.tasks(vgg_params, repeated, targets),
+        objective.make_tasks(vgg_params, repeated, grams),
         loss=objective.inner_loss(evaluate, config),
+        # Nothing is differentiated here; 'first' is the cheapest order with the same steps.
         **{**objective.inner_options(config, state.step), 'order': 'first'},
     )
-    return before, transformer.apply(found.params, contents)
+    return before, transformer.apply(adapted.params, contents)

@@ -1,13 +1,16 @@
-"""Training on all styles at once, each with instance norms of its own.
+"""Training on all styles at once, where each style has instance norms of its own.
 
-The network that a style sees has the convolutions of θ, and norms that are those of θ and an offset
-of its own. Offsets and θ learn together, so that convolutions are trained at the norms to which
-adaptation would bring them, without an inner loop. θ's norms are kept at the mean over the styles:
+For style k, the network has the convolutions of θ and the instance norms of θ plus an offset of
+style k. Offsets and θ learn together. This trains the convolutions at the instance norms to which
+adaptation would move them, without an inner loop. The instance norms of θ stay the mean over all
+styles:
 
     minimize over w, n_1 … n_K   mean_k E_c[ℓ(I_c, I_k, M(I_c; w, n_k))],    θ = (w, mean_k n_k).
 
-Source: conditional instance normalization, Dumoulin, Shlens and Kudlur 2017, arXiv 1610.07629; the
-mean as an initialization is this project's.
+Here w are the convolutions, n_k the instance norms of style k, and M is the transformer.
+
+Source: conditional instance normalization, Dumoulin, Shlens and Kudlur 2017, arXiv 1610.07629. To
+use the mean as an initialization is an addition of this project.
 """
 
 from typing import Any, NamedTuple
@@ -20,19 +23,27 @@ from metastyle_jax import meta
 from metastyle_jax.core import trees
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import perceptual_loss, transformer
+from metastyle_jax.training import objective
+from metastyle_jax.training.configuration.schema import TrainConfig
 
-_DECAYS = 0.9, 0.99  # of both moments: a style comes by only some tens of times
+# Decay rates of Adam's two moments. The second is lower than usual, because each style is drawn
+# only some tens of times in a run.
+_DECAYS = 0.9, 0.99
+_EPSILON = 1e-8
 
 
-class Table(NamedTuple):
-    """What is kept for each of K styles; dicts are by name of the norms' tensors.
+class StyleNormTable(NamedTuple):
+    """Instance norms of K styles, and their optimizer. Dicts are by name of the norms' tensors.
+
+    The instance norms of a style are those of θ plus its offset minus `center`. Checkpoints store
+    the table by the names of these attributes.
 
     Attributes:
-        offsets: `[K, C]`; a style's norms are those of θ plus its offset less `center`.
-        center: `[C]`, mean of the offsets.
-        first: `[K, C]`, first moments of their gradients.
-        second: `[K, C]`, second moments.
-        visits: `[K]` int32, how often a style has had its turn.
+        offsets: `[K, C]`.
+        center: `[C]`, mean of the offsets over the styles.
+        first: `[K, C]`, first moments of the gradients.
+        second: `[K, C]`, second moments of the gradients.
+        visits: `[K]` int32, number of times that each style was drawn.
     """
 
     offsets: dict[str, Array]
@@ -42,133 +53,131 @@ class Table(NamedTuple):
     visits: Array
 
 
-class Found(NamedTuple):
-    """Gradients and losses of the styles of a step.
+class StyleGradients(NamedTuple):
+    """Losses of the S styles of a step, and their gradients.
 
     Attributes:
-        gradient: of the mean over the S styles, in θ.
-        own: by name, `[S, C]`, of each style's loss in its offset.
-        loss: leaves `[S, ...]`.
+        theta: gradient of the mean loss with respect to θ.
+        by_style: by name `[S, C]`, gradient of each style's loss with respect to its offset.
+        loss: loss of each style; leaves `[S, ...]`.
     """
 
-    gradient: Params
-    own: dict[str, Array]
+    theta: Params
+    by_style: dict[str, Array]
     loss: perceptual_loss.Loss
 
 
-def create(theta: Params, styles: int) -> Table:
-    """The table before the first step: no offsets.
+def create_table(theta: Params, styles: int) -> StyleNormTable:
+    """Creates the table before the first step, in which all offsets are zero.
 
     Args:
-        theta: of the transformer.
-        styles: K.
+        theta: parameters of the transformer.
+        styles: number of styles, K.
     """
     norms, _ = trees.partition(theta, transformer.adapted('norm'))
     center = jax.tree.map(jnp.zeros_like, norms)
     zeros = {name: jnp.zeros((styles, *leaf.shape)) for name, leaf in norms.items()}
-    return Table(zeros, center, zeros, zeros, jnp.zeros((styles,), jnp.int32))
+    return StyleNormTable(zeros, center, zeros, zeros, jnp.zeros((styles,), jnp.int32))
 
 
-def of_styles(table: Table, index: Array) -> dict[str, Array]:
-    """What is added to θ's norms for some styles: by name, `[S, C]`.
+def offsets_of(table: StyleNormTable, index: Array) -> dict[str, Array]:
+    """Returns the offsets of some styles from the instance norms of θ: by name, `[S, C]`.
 
     Args:
-        table: of all styles.
-        index: `[S]`, which they are.
+        table: table of all styles.
+        index: `[S]`, indices of the styles.
     """
     return {name: leaf[index] - table.center[name][None] for name, leaf in table.offsets.items()}
 
 
 def gradients(
     theta: Params,
-    own: dict[str, Array],
+    offsets: dict[str, Array],
     vgg_params: Params,
     contents: Array,
     grams: tuple[Array, ...],
     *,
-    log_loss: bool,
-    content_weight: float,
-    style_weight: float,
-) -> Found:
-    """Losses of S styles in one pass, each image with the norms of its style, and gradients.
+    config: TrainConfig,
+) -> StyleGradients:
+    """Computes the losses of S styles and their gradients in one pass.
+
+    All images go through the network in one batch, each with the instance norms of its style, so
+    the convolutions are not repeated for each style.
 
     Args:
-        theta: of the transformer.
-        own: by name `[S, C]`, what is added to θ's norms for each style.
+        theta: parameters of the transformer.
+        offsets: by name `[S, C]`, offsets of the styles from the instance norms of θ.
         vgg_params: weights of the loss network.
         contents: `[S, N, H, W, 3]` in 0..1.
         grams: L arrays `[S, C, C]`, Gram matrices of the styles.
-        log_loss: whether it is the logarithm of each style's loss that is differentiated.
-        content_weight: of the losses.
-        style_weight: of the losses.
+        config: the configuration. With `outer.log_loss`, gradients are those of log losses.
     """
     count, each = contents.shape[:2]
     flat = contents.reshape(count * each, *contents.shape[2:])
     features, grams = perceptual_loss.compute_targets(vgg_params, flat, grams)
     features = features.reshape(count, each, *features.shape[1:])
     targets = perceptual_loss.Targets(features, grams)
-    weights = perceptual_loss.LossWeights(content_weight, style_weight)
+    weights = objective.loss_weights(config)
 
-    def objective(theta: Params, own: dict[str, Array]) -> tuple[Array, perceptual_loss.Loss]:
-        norms, rest = trees.partition(theta, transformer.adapted('norm'))
-        images = {name: jnp.repeat(norms[name][None] + own[name], each, axis=0) for name in norms}
-        params = trees.combine(theta, images, rest)
+    def mean_loss(theta: Params, offsets: dict[str, Array]) -> tuple[Array, perceptual_loss.Loss]:
+        norms, others = trees.partition(theta, transformer.adapted('norm'))
+        by_image = {
+            name: jnp.repeat(norms[name][None] + offsets[name], each, axis=0) for name in norms
+        }
+        params = trees.combine(theta, by_image, others)
         loss = perceptual_loss.of_styles(params, vgg_params, contents, targets, weights)
-        value = jnp.log(loss.total) if log_loss else loss.total
+        value = jnp.log(loss.total) if config.outer.log_loss else loss.total
         return jnp.mean(value), loss
 
-    (gradient, of_own), loss = jax.grad(objective, argnums=(0, 1), has_aux=True)(theta, own)
-    return Found(gradient, jax.tree.map(lambda leaf: count * leaf, of_own), loss)
+    gradient = jax.grad(mean_loss, argnums=(0, 1), has_aux=True)
+    (theta_gradient, by_style), loss = gradient(theta, offsets)
+    # The mean over styles divides each style's gradient by their number; undo that.
+    by_style = jax.tree.map(lambda leaf: count * leaf, by_style)
+    return StyleGradients(theta_gradient, by_style, loss)
 
 
-def as_meta(found: Found) -> meta.MetaGradient:
-    """What `meta.mean_over_tasks` would give: no inner step, and no second order."""
-    norm = optax.tree.norm(found.gradient)
-    loss = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), found.loss)
-    zero = jnp.zeros_like(norm)
+def as_meta_gradient(gradients: StyleGradients) -> meta.MetaGradient:
+    """Returns the mean gradient in the form of `meta.mean_over_tasks`, with no inner steps."""
+    norm = optax.tree.norm(gradients.theta)
+    loss = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients.loss)
+    no_second_order = jnp.zeros_like(norm)
     return meta.MetaGradient(
-        meta.Meta(found.gradient), loss.total, jnp.zeros((0,)), norm, zero, loss
+        meta.Meta(gradients.theta), loss.total, jnp.zeros((0,)), norm, no_second_order, loss
     )
 
 
 def update(
-    theta: Params, table: Table, index: Array, gradients: dict[str, Array], *, rate: Any
-) -> tuple[Params, Table]:
-    """One step of Adam on the offsets of the styles of a step, and the mean moves with them.
+    theta: Params, table: StyleNormTable, index: Array, gradients: dict[str, Array], *, rate: Any
+) -> tuple[Params, StyleNormTable]:
+    """Moves the offsets of the styles of a step by one step of Adam, and θ to the new mean.
 
     Args:
-        theta: after its own step.
-        table: of all styles.
-        index: `[S]`, which they are.
-        gradients: by name `[S, C]`, of each style's own loss.
-        rate: of Adam.
+        theta: parameters of the transformer, after their own step.
+        table: table of all styles.
+        index: `[S]`, indices of the styles; a style may occur twice.
+        gradients: by name `[S, C]`, gradient of each style's loss with respect to its offset.
+        rate: rate of Adam, a number or scalar array.
 
     Returns:
-        θ, whose norms stay the mean over the styles, and the table.
+        θ, whose instance norms stay the mean over all styles, and the table.
     """
     visits = table.visits[index] + 1
-    b1, b2 = _DECAYS
-    trust = [1 - b ** visits[:, None].astype(jnp.float32) for b in _DECAYS]
-
-    def adam(name: str) -> tuple[Array, Array, Array, Array]:
-        gradient, center = gradients[name], table.center[name]
-        moments = table.first[name], table.second[name]
-        steps = (
-            (1 - b1) * (gradient - moments[0][index]),
-            (1 - b2) * (jnp.square(gradient) - moments[1][index]),
-        )
-        mean, square = (old[index] + step for old, step in zip(moments, steps, strict=True))
-        move = -rate * (mean / trust[0]) / (jnp.sqrt(square / trust[1]) + 1e-8)
-        # Added, not set: where a style comes twice in one step, the outcome is still one.
-        offsets = table.offsets[name].at[index].add(move)
-        first, second = (old.at[index].add(step) for old, step in zip(moments, steps, strict=True))
-        return offsets, center + move.sum(0) / len(offsets), first, second
-
-    found = {name: adam(name) for name in gradients}
-    offsets, center, first, second = (
-        {name: leaves[i] for name, leaves in found.items()} for i in range(4)
-    )
-    norms, rest = trees.partition(theta, transformer.adapted('norm'))
-    shifted = {name: leaf + center[name] - table.center[name] for name, leaf in norms.items()}
-    after = Table(offsets, center, first, second, table.visits.at[index].add(1))
-    return trees.combine(theta, shifted, rest), after
+    bias_corrections = [1 - decay ** visits[:, None].astype(jnp.float32) for decay in _DECAYS]
+    offsets, center, first, second = {}, {}, {}, {}
+    for name, gradient in gradients.items():
+        # Changes are added to the rows of a table, not set: then a style that occurs twice takes
+        # both steps, and the result is the same on all devices.
+        change = (1 - _DECAYS[0]) * (gradient - table.first[name][index])
+        mean = table.first[name][index] + change
+        first[name] = table.first[name].at[index].add(change)
+        change = (1 - _DECAYS[1]) * (jnp.square(gradient) - table.second[name][index])
+        square = table.second[name][index] + change
+        second[name] = table.second[name].at[index].add(change)
+        scale = jnp.sqrt(square / bias_corrections[1]) + _EPSILON
+        move = -rate * (mean / bias_corrections[0]) / scale
+        offsets[name] = table.offsets[name].at[index].add(move)
+        center[name] = table.center[name] + move.sum(0) / len(offsets[name])
+    norms, others = trees.partition(theta, transformer.adapted('norm'))
+    moved = {name: leaf + center[name] - table.center[name] for name, leaf in norms.items()}
+    next_table = StyleNormTable(offsets, center, first, second, table.visits.at[index].add(1))
+    return trees.combine(theta, moved, others), next_table

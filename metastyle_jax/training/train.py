@@ -70,7 +70,7 @@ def train(
         manager: checkpoints.Manager | checkpoints.Elsewhere
         manager = open_checkpoints(config, folder) if is_first else checkpoints.Elsewhere()
         stack.enter_context(manager)
-        state = outer_step.create(
+        state = outer_step.create_state(
             config,
             jax.random.key(config.seed),
             theta=theta and theta.params,
@@ -216,7 +216,7 @@ def _check_same_data(batches: batch_iterator.BatchIterator) -> None:
 
 def _restore(
     manager: checkpoints.Manager | checkpoints.Elsewhere,
-    state: outer_step.TrainState,
+    state: outer_step.TrainingState,
     batches: batch_iterator.BatchIterator,
     config: TrainConfig,
 ) -> checkpoint_contents.Restored | None:

@@ -173,7 +173,7 @@ def test_no_damage_to_a_checkpoint_passes_for_the_whole(undisturbed, tmp_path, c
 def whole(folder, *chosen):
     """The structure of a state, and what is restored from each of some checkpoints."""
     config = training_helpers.file_config('quickstart.py:tiny', model__width=2)
-    state = jax.eval_shape(lambda: outer_step.create(config, jax.random.key(0)))
+    state = jax.eval_shape(lambda: outer_step.create_state(config, jax.random.key(0)))
     states = {}
     for step in chosen:
         lone = folder.with_name(f'lone{step}')

@@ -1,5 +1,6 @@
 """Norms that a style begins with, predicted from it."""
 
+import dataclasses
 import functools
 
 import helpers
@@ -123,7 +124,9 @@ def make_config(**changes):
 
 
 def make_state(config, theta, predictor, **options):
-    return outer_step.create(config, jax.random.key(0), theta=theta, predictor=predictor, **options)
+    return outer_step.create_state(
+        config, jax.random.key(0), theta=theta, predictor=predictor, **options
+    )
 
 
 def one_step(state, vgg_params, batch, *, config):
@@ -150,7 +153,7 @@ def test_gradients_are_those_of_styles_one_by_one(
         for i in range(2):
             targets = tuple(layer[i] for layer in each)
             params = norm_predictor.begin(theta, predictor, targets)
-            task = objective.Task(
+            task = objective.StyleTask(
                 outer[i], perceptual_loss.compute_targets(network, outer[i], targets)
             )
             total += jnp.log(objective.loss(network, config)(params, task).total)
@@ -189,7 +192,9 @@ def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(
 
 
 def test_training_a_predictor_alone_lowers_the_loss_of_each_style(network, theta):
-    config = make_config(outer_rate=0.0, outer_predictor_rate=0.02, outer_log_loss=True)
+    config = make_config(outer_predictor_rate=0.02, outer_log_loss=True)
+    # The check of a configuration refuses this rate.
+    config = dataclasses.replace(config, outer=dataclasses.replace(config.outer, rate=0.0))
     state = make_state(config, theta, None, features=norm_predictor.features(network))
     step = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=1
@@ -217,7 +222,9 @@ def test_exact_meta_gradients_go_through_an_inner_loop_from_predicted_norms(
         targets = tuple(gram[0] for gram in each)
         contents = batching.as_float(np.stack([batch.inner[0, 0], batch.outer[0]]))
         inner, outer = (
-            jax.tree.map(lambda leaf, j=j: leaf[j], objective.tasks(network, contents, targets))
+            jax.tree.map(
+                lambda leaf, j=j: leaf[j], objective.make_tasks(network, contents, targets)
+            )
             for j in range(2)
         )
         start = norm_predictor.begin(theta, predictor, targets)

@@ -29,7 +29,7 @@ def compiled(steps, which, unroll, **options):
         outer_styles=1, inner_remat=options.get('remat'), inner_mode=options.get('mode', 'mixed'),
     )  # fmt: skip
     network = sharding.replicate(vgg.random(jax.random.key(1), width=8), 1)
-    state = sharding.replicate(outer_step.create(config, jax.random.key(0)), 1)
+    state = sharding.replicate(outer_step.create_state(config, jax.random.key(0)), 1)
     batch = make_batch(1, steps, SIZE)
     run = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=1

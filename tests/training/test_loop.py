@@ -56,13 +56,13 @@ def run_loop(
     def step(state, vgg_params, batch):
         see(batch.parts)  # of one device
         number = int(state.step) + 1
-        values = dict.fromkeys(outer_step.Metrics._fields, np.float32(outer_loss(number)))
-        return state._replace(step=np.int32(number)), outer_step.Metrics(**values)
+        values = dict.fromkeys(outer_step.StepMetrics._fields, np.float32(outer_loss(number)))
+        return state._replace(step=np.int32(number)), outer_step.StepMetrics(**values)
 
     monkeypatch.setattr(sharding, 'spread', lambda *args, **options: step)
     stop = command_line.Stop() if stop is None else stop
     with checkpoints.Manager(folder / 'checkpoints', keep=10) as manager:
-        state = outer_step.TrainState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
+        state = outer_step.TrainingState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
         loss_mean, restored = loop.RunningMean(), manager.restore(state)
         if restored:
             state = restored.state

@@ -24,7 +24,9 @@ def network():
 
 
 def run(config, network, batch, devices):
-    state = sharding.replicate(outer_step.create(config, jax.random.key(config.seed)), devices)
+    state = sharding.replicate(
+        outer_step.create_state(config, jax.random.key(config.seed)), devices
+    )
     step = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=devices
     )
@@ -38,7 +40,7 @@ def one_step(**changes):
     Tests share what is compiled for the same configuration.
     """
     config = make_config(outer_styles=1, outer_clip=0.0, **changes)
-    before = outer_step.create(config, jax.random.key(0))
+    before = outer_step.create_state(config, jax.random.key(0))
     return before, *run(config, vgg.random(jax.random.key(1), width=2), make_batch(1), 1)
 
 
@@ -50,13 +52,16 @@ def grams_of(network, style):
 def test_gradients_on_one_and_eight_devices_agree(network, disagreement):
     config, batch = make_config(), make_batch(8)
     double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
-    network, theta = double(network), double(outer_step.create(config, jax.random.key(0)).params)
+    network, theta = (
+        double(network),
+        double(outer_step.create_state(config, jax.random.key(0)).params),
+    )
     evaluate = objective.loss(network, config)
 
     def gradient(theta, batch):
         def one_style(inner, rest):
             contents = jnp.concatenate([inner, rest[0][None]])
-            tasks = objective.tasks(network, contents, grams_of(network, rest[1]))
+            tasks = objective.make_tasks(network, contents, grams_of(network, rest[1]))
             first, last = (jax.tree.map(lambda x, i=i: x[i], tasks) for i in (slice(1), -1))
             return meta.meta_gradient(
                 meta.Meta(theta), first, last,
@@ -114,10 +119,10 @@ def test_first_order_has_no_second_order_part():
 
 def test_only_norms_move_in_the_inner_loop_of_norm(network):
     config = make_config(inner_params='norm')
-    state = outer_step.create(config, jax.random.key(0))
+    state = outer_step.create_state(config, jax.random.key(0))
     evaluate = objective.loss(network, config)
     contents = np.random.default_rng(0).uniform(size=(1, 1, 16, 16, 3)).astype(np.float32)
-    tasks = objective.tasks(network, contents, grams_of(network, contents[0, 0]))
+    tasks = objective.make_tasks(network, contents, grams_of(network, contents[0, 0]))
     result = meta.inner_loop(
         meta.Meta(state.params), tasks,
         loss=lambda params, task: evaluate(params, task).total,
@@ -133,7 +138,7 @@ def test_only_norms_move_in_the_inner_loop_of_norm(network):
 
 def test_preview_shows_theta_before_and_after_the_inner_loop(network):
     config = make_config(inner_steps=2, inner_rate=1.0)
-    state = outer_step.create(config, jax.random.key(0))
+    state = outer_step.create_state(config, jax.random.key(0))
     images = np.random.default_rng(0).uniform(size=(2, 16, 16, 3)).astype(np.float32)
     before, after = outer_step.preview(state, network, images[:1], images[1], config=config)
     np.testing.assert_array_equal(before, transformer.apply(state.params, images[:1]))
@@ -146,7 +151,7 @@ def test_a_step_with_kept_grams_is_the_step_from_the_styles(network, disagreemen
     batch = make_batch(2, steps=config.inner.steps)
     batch = batch._replace(style_index=np.array([3, 1], np.int32))
     kept = gram_cache.GramCache(network, 1.0)(batch)
-    state = outer_step.create(config, jax.random.key(0), styles=4)
+    state = outer_step.create_state(config, jax.random.key(0), styles=4)
     step = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=1
     )
@@ -172,7 +177,7 @@ def test_grams_are_kept_within_the_memory_that_there_is(network):
 
 def test_tasks_hold_the_targets_of_every_batch(network):
     contents = np.random.default_rng(0).uniform(size=(3, 2, 16, 16, 3)).astype(np.float32)
-    tasks = objective.tasks(network, contents, grams_of(network, contents[0, 0]))
+    tasks = objective.make_tasks(network, contents, grams_of(network, contents[0, 0]))
     for t in range(3):
         expected = vgg.content_features(network, contents[t])
         np.testing.assert_allclose(tasks.targets.content[t], expected, atol=1e-5)
@@ -230,7 +235,7 @@ def test_kept_norms_change_no_output_of_a_step(disagreement):
 def test_no_inner_step_is_plain_training(network):
     config = make_config(inner_steps=0, outer_styles=2, outer_clip=0.0, outer_optimizer='sgd')
     batch = make_batch(2, steps=0)
-    state = outer_step.create(config, jax.random.key(0))
+    state = outer_step.create_state(config, jax.random.key(0))
     after, found = run(config, network, batch, 1)
     assert found.inner.shape == (0,)
     assert found.second_order_norm == 0
@@ -240,7 +245,7 @@ def test_no_inner_step_is_plain_training(network):
         total = 0.0
         for style, outer in zip(batch.style, batch.outer, strict=True):
             targets = grams_of(network, batching.as_float(style))
-            task = objective.tasks(network, batching.as_float(outer)[None], targets)
+            task = objective.make_tasks(network, batching.as_float(outer)[None], targets)
             total += evaluate(params, jax.tree.map(lambda leaf: leaf[0], task)).total
         return total / 2
 
@@ -262,11 +267,11 @@ def test_reptile_goes_towards_where_the_inner_loop_ends(network):
         outer_warmup=0,
     )
     batch = make_batch(1, steps=2)
-    state = outer_step.create(config, jax.random.key(0))
+    state = outer_step.create_state(config, jax.random.key(0))
     after, _ = run(config, network, batch, 1)
     evaluate = objective.loss(network, config)
     targets = grams_of(network, batching.as_float(batch.style[0]))
-    task = objective.tasks(network, batching.as_float(batch.inner[0]), targets)
+    task = objective.make_tasks(network, batching.as_float(batch.inner[0]), targets)
     ended = meta.inner_loop(
         meta.Meta(state.params),
         task,

@@ -28,7 +28,7 @@ def theta():
 @pytest.fixture(scope='module')
 def table(theta):
     """A table in which every style has offsets."""
-    empty = per_style_norms.create(theta, STYLES)
+    empty = per_style_norms.create_table(theta, STYLES)
     rng = np.random.default_rng(0)
     offsets = {
         name: jnp.asarray(rng.normal(size=leaf.shape, scale=0.2), jnp.float32)
@@ -53,12 +53,9 @@ def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
     outer = np.random.default_rng(1).uniform(size=(3, 2, 16, 16, 3)).astype(np.float32)
     styles = batching.as_float(batch.style)
     index = jnp.array([4, 0, 9])
-    found = jax.jit(
-        functools.partial(
-            per_style_norms.gradients, log_loss=True, content_weight=1.0, style_weight=10.0
-        )
-    )(
-        theta, per_style_norms.of_styles(table, index), network, outer,
+    config = training_helpers.make_config(outer_log_loss=True, loss_style_weight=10.0)
+    found = jax.jit(functools.partial(per_style_norms.gradients, config=config))(
+        theta, per_style_norms.offsets_of(table, index), network, outer,
         gram.of_images(network, styles),
     )  # fmt: skip
 
@@ -80,8 +77,8 @@ def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
 
     none = {name: jnp.zeros_like(leaf[:3]) for name, leaf in table.offsets.items()}
     expected, own = jax.jit(jax.grad(mean_loss, argnums=(0, 1)))(theta, none)
-    disagreement(training_helpers.flat(found.gradient), training_helpers.flat(expected), 1e-4)
-    disagreement(training_helpers.flat(found.own), 3 * training_helpers.flat(own), 1e-4)
+    disagreement(training_helpers.flat(found.theta), training_helpers.flat(expected), 1e-4)
+    disagreement(training_helpers.flat(found.by_style), 3 * training_helpers.flat(own), 1e-4)
 
 
 def test_visited_styles_take_steps_of_adam_and_the_others_stay(theta, table):
@@ -128,7 +125,7 @@ def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(disagreement, tm
     )
     batch = training_helpers.make_batch(8, steps=0)
     batch = batch._replace(style_index=np.arange(8, dtype=np.int32)[::-1].copy())
-    start = outer_step.create(config, jax.random.key(0), styles=STYLES)
+    start = outer_step.create_state(config, jax.random.key(0), styles=STYLES)
 
     def run(devices):
         step = sharding.spread(

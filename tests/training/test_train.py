@@ -157,7 +157,7 @@ def test_a_run_starts_from_the_given_initialization(tmp_path):
     assert train.load_initialization(configure(), tmp_path) is None
     config = configure(model__init=str(path))
     theta = train.load_initialization(config, tmp_path)
-    state = outer_step.create(config, jax.random.key(0), theta=theta.params)
+    state = outer_step.create_state(config, jax.random.key(0), theta=theta.params)
     helpers.assert_identical(state.params, params)
     with pytest.raises(errors.UserError, match='has width 8 and 1 residual'):
         train.load_initialization(configure(model__init=str(path), model__width=4), tmp_path)
@@ -166,7 +166,7 @@ def test_a_run_starts_from_the_given_initialization(tmp_path):
         train.load_initialization(config, tmp_path)
     # Once the run has a checkpoint, its own sizes count: here a predictor of another width.
     predictor = norm_predictor.create(jax.random.key(1), params, 4, hidden=3)
-    state = outer_step.create(config, jax.random.key(0))._replace(
+    state = outer_step.create_state(config, jax.random.key(0))._replace(
         predictor=norm_predictor.start(predictor)
     )
     with checkpoints.Manager(tmp_path / 'checkpoints') as manager:
