@@ -13,7 +13,7 @@ from metastyle_jax._version import __version__
 # Sub-command: module with its `run`, and the line that `metastyle --help` gives it.
 COMMANDS = {
     'stylize': (
-        'stylization.stylize',
+        'stylization.command',
         'Stylize a picture, a folder or a video with an adapted style.',
     ),
     'adapt': (
@@ -21,7 +21,7 @@ COMMANDS = {
         'Adapt the network to a painting, or to each painting of a folder.',
     ),
     'export': (
-        'stylization.export.export_style',
+        'stylization.export.command',
         'Write a style for other programs: ONNX, StableHLO.',
     ),
     'compare': (

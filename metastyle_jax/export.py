@@ -1,6 +1,6 @@
 """`python -m metastyle_jax.export`."""
 
-from metastyle_jax.stylization.export.export_style import run
+from metastyle_jax.stylization.export.command import run
 
 if __name__ == '__main__':
     raise SystemExit(run())

@@ -1,6 +1,6 @@
 """`python -m metastyle_jax.stylize`."""
 
-from metastyle_jax.stylization.stylize import run
+from metastyle_jax.stylization.command import run
 
 if __name__ == '__main__':
     raise SystemExit(run())

@@ -45,6 +45,7 @@ import safetensors.numpy  # noqa: E402
 from ml_collections import config_dict  # noqa: E402
 from PIL import Image  # noqa: E402
 
+import metastyle_jax  # noqa: E402
 from metastyle_jax.core import errors  # noqa: E402
 from metastyle_jax.core.devices import sharding  # noqa: E402
 from metastyle_jax.data.images import image_files, image_writing  # noqa: E402
@@ -352,7 +353,7 @@ class World:
             except errors.UserError as error:
                 problems.append(error)
         if not problems and rng.random() < 0.02:
-            picture = stylize.stylize(self.style, file, max_size=24)
+            picture = metastyle_jax.stylize(self.style, file, max_size=24)
             assert np.isfinite(picture).all()
             image_writing.write(self.out / 'x.png', picture, overwrite=True)
         if problems:
@@ -374,7 +375,7 @@ class World:
         if kind == 'style':
             found = style_files.load_style(file)
             json.dumps(found.settings)
-            stylize.stylize(found, self.photo, theta=rng.choice((None, self.loaded)))
+            metastyle_jax.stylize(found, self.photo, theta=rng.choice((None, self.loaded)))
         else:
             theta = theta_files.load_theta(file)
             transformer.check(theta.params)
@@ -490,7 +491,7 @@ class World:
         """Does what the first case of a kind would spend its time on."""
         if kind == 'vgg':
             self.seeds(kind, self._weights)
-        stylize.stylize(self.style, self.photo)
+        metastyle_jax.stylize(self.style, self.photo)
         transformer.check(self.theta)
 
     def case(self, kind: str) -> Callable[[str, random.Random], None]:

@@ -44,12 +44,11 @@ python - <<'END'
 import numpy as np
 from PIL import Image
 import metastyle_jax
-from metastyle_jax.stylization.export import programs
 
 photo = np.asarray(Image.open('photo.png'))
 made = metastyle_jax.stylize('style.safetensors', photo)
 np.testing.assert_allclose(np.asarray(Image.open('out.png')) / 255, made, atol=0.51 / 255)
-exported = programs.load_stablehlo('style.stablehlo')
+exported = metastyle_jax.load_stablehlo('style.stablehlo')
 found = np.asarray(exported(photo[None].astype(np.float32) / 255))[0]
 np.testing.assert_allclose(found, made, atol=1e-4)
 END

@@ -94,6 +94,6 @@ def test_pictures_have_no_lines_along_their_borders(found):
         profiles = [side.mean((1, 2)) for side in sides]
         return max(abs(profile[1] - profile[0]) for profile in profiles)
 
-    params = styled_network.network(styled_network.load([found]))
+    params = styled_network.load([found]).forward_params()
     bare = np.asarray(transformer.apply(params, photo[None])[0])
     assert step(metastyle_jax.stylize(found, photo)) < 0.5 * step(bare)

@@ -56,8 +56,6 @@ LONGER = {
     'models/vgg_weights.py',
     'storage/checkpoints.py',
     'storage/style_library.py',
-    'stylization/export/export_style.py',
-    'stylization/stylize.py',
 }
 
 

@@ -230,6 +230,26 @@ def given_settings(values: flags.FlagValues, settings: type) -> dict[str, Any]:
     return given
 
 
+def numbers(name: str, words: list[str] | None) -> list[float] | None:
+    """Converts the words of a flag such as ``--weights=0.3,0.7`` to numbers.
+
+    Args:
+        name: of the flag, without dashes.
+        words: its value; None if it was not given.
+
+    Returns:
+        The numbers; None if the flag was not given.
+
+    Raises:
+        UserError: a word is no number.
+    """
+    try:
+        return None if words is None else [float(word) for word in words]
+    except ValueError as error:
+        shown = ','.join(words or ())
+        raise UserError(f'--{name}={shown}: write numbers, for example 0.3,0.7') from error
+
+
 def require(values: flags.FlagValues, *names: str) -> None:
     """Raises UserError unless each of the named flags has a value."""
     missing = []

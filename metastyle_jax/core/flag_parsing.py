@@ -64,7 +64,9 @@ def help_text(values: flags.FlagValues, names: list[str], usage: str) -> str:
         value = '' if flag.boolean else f'={flag.parser.syntactic_help and name.upper() or "..."}'
         lines.append(f'  --{name}{value}')
         indent = ' ' * 6
-        text = f'{flag.help}{default}'
+        # absl appends this remark to the help of a flag that may be given several times.
+        meaning = flag.help.partition(';\n    repeat this option')[0]
+        text = f'{meaning}{default}'
         lines += textwrap.wrap(text, _HELP_WIDTH, initial_indent=indent, subsequent_indent=indent)
     return '\n'.join(lines)
 

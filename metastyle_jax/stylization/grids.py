@@ -1,174 +1,259 @@
-"""One picture in several looks, on the command line: grids and animations of blends, all styles."""
+"""One picture in several styles: a grid or an animation of blends, or all styles of a library."""
 
+import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags, logging
 
-from metastyle_jax.core import progress_bar
-from metastyle_jax.core.errors import UserError
+from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.data.images import (
     contact_sheet,
-    image_files,
+    image_inputs,
     image_writing,
     pixel_values,
     resizing,
 )
 from metastyle_jax.storage import style_library
-from metastyle_jax.stylization import blending, render, styled_network, video_command
+from metastyle_jax.stylization import blending, render, styled_network
 
-CELL = 256  # side of a picture in a contact sheet of all styles
-
-
-def options(values: flags.FlagValues) -> dict[str, Any]:
-    """Arguments of `styled_network.load` that do not depend on the number of styles."""
-    return {name: getattr(values, name) for name in ('strength', 'keep_colours', 'theta')}
+CELL = 256  # pixels of the longer side of each picture in `draw_all_styles`
+BATCH = 4  # default number of styles in one forward pass
 
 
-def read(path: pathlib.Path, max_size: int | None) -> pixel_values.Picture:
-    """Reads a picture at the size it will have.
+def draw_grid(
+    styles: Sequence[styled_network.StyleLike],
+    image: image_inputs.ImageLike,
+    across: int,
+    *,
+    strength: float = 1.0,
+    keep_colours: bool = False,
+    theta: styled_network.ThetaLike | None = None,
+    max_size: int | None = None,
+    tile: str = 'auto',
+) -> Any:
+    """Draws an image in blends of styles: a strip between two styles, or a square between four.
+
+    Args:
+        styles: two or four styles, in any form that `stylize` takes.
+        image: see `stylize`.
+        across: number of blends in a row, at least 2.
+        strength: see `stylize`.
+        keep_colours: see `stylize`.
+        theta: see `stylize`.
+        max_size: see `stylize`; of one cell.
+        tile: see `stylize`.
+
+    Returns:
+        `[rows·H, across·W, 3]` float32 in 0..1, with 1 row for two styles and `across` rows for
+        four; a Pillow image if `image` is one.
 
     Raises:
-        image_files.ImageError: it cannot be read, or `max_size` leaves too little of it.
+        UserError: an argument is invalid, a file cannot be read, or the styles cannot be blended.
     """
-    picture = image_files.read(path)
-    alpha = picture.alpha
-    if alpha is not None and max_size is not None:
-        alpha = resizing.fit(alpha, max_size)
-    return pixel_values.Picture(render.fit(picture.rgb, max_size, str(path)), alpha)
+    picture = image_inputs.as_picture(image, name='image')
+    grid = grid_picture(
+        styles, render.fit_picture(picture, max_size, 'the image'), across,
+        strength=strength, keep_colours=keep_colours, theta=theta, tile=tile,
+    )  # fmt: skip
+    return image_inputs.like_input(grid.rgb, image, grid.alpha)
 
 
-def make_folder(folder: pathlib.Path) -> None:
-    """Makes an output folder, or says why not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'{folder} cannot be made ({error.strerror}): choose another --output'
-        ) from error
+def grid_picture(
+    styles: Sequence[styled_network.StyleLike],
+    picture: pixel_values.Picture,
+    across: int,
+    *,
+    tile: str = 'auto',
+    **look: Any,
+) -> pixel_values.Picture:
+    """Draws the grid of `draw_grid` for a decoded picture, and keeps its transparency."""
+    styles = styled_network.open_styles(styles)
+    rows = []
+    for row in blending.grid_weights(len(styles), across):
+        networks = [styled_network.load(styles, weights=weights, **look) for weights in row]
+        cells = [render.render(network, picture.rgb, tile=tile) for network in networks]
+        rows.append(np.concatenate(cells, axis=1))
+    alpha = None if picture.alpha is None else np.tile(picture.alpha, (len(rows), across))
+    return pixel_values.Picture(np.concatenate(rows), alpha)
 
 
-def draw_grid(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:
-    """Writes one picture of blends from style to style."""
-    if values.weights is not None or values.mask or source.is_dir():
-        raise UserError(
-            '--grid is for one picture, goes without --mask, and chooses the weights itself'
-        )
-    files = styled_network.open_styles(values.style)
-    rows = blending.corners(len(files), values.grid)
-    image_writing.check_output(target, overwrite=values.overwrite, source=source)
-    picture = read(source, values.max_size)
-    height, width, _ = picture.rgb.shape
-    image_writing.check_format_holds(target, len(rows) * height, len(rows[0]) * width)
-    chosen = [
-        [styled_network.load(files, weights=w, **options(values)) for w in row] for row in rows
-    ]
-    drawn = [
-        np.concatenate([render.render(look, picture.rgb, tile=values.tile) for look in row], axis=1)
-        for row in chosen
-    ]
-    alpha = None if picture.alpha is None else np.tile(picture.alpha, (len(rows), len(rows[0])))
-    image_writing.write(target, np.concatenate(drawn), alpha=alpha, overwrite=values.overwrite)
-    logging.info('wrote %d blends to %s', sum(map(len, rows)), target)
-    return 0
+def animate(
+    styles: Sequence[styled_network.StyleLike],
+    image: image_inputs.ImageLike,
+    output: str | os.PathLike[str],
+    *,
+    frames: int,
+    milliseconds: int = 100,
+    strength: float = 1.0,
+    keep_colours: bool = False,
+    theta: styled_network.ThetaLike | None = None,
+    max_size: int | None = None,
+    tile: str = 'auto',
+    overwrite: bool = False,
+    progress: bool = False,
+) -> pathlib.Path:
+    """Writes an animation in which an image goes from style to style, and back to the first.
 
+    Args:
+        styles: at least two, in any form that `stylize` takes.
+        image: see `stylize`.
+        output: the file to write, .webp, .gif or .png.
+        frames: number of frames, at least one for each style.
+        milliseconds: how long each frame is shown.
+        strength: see `stylize`.
+        keep_colours: see `stylize`.
+        theta: see `stylize`.
+        max_size: see `stylize`.
+        tile: see `stylize`.
+        overwrite: whether an existing file may be replaced.
+        progress: whether to show a progress bar.
 
-def animate(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:
-    """Writes a moving picture of blends from style to style."""
-    if values.weights is not None or values.mask or values.grid is not None or source.is_dir():
-        raise UserError(
-            '--animate is for one picture, goes without --mask and --grid, and chooses the weights '
-            'itself'
-        )
-    if values.milliseconds < 1:
-        raise UserError(f'--milliseconds={values.milliseconds}: it must be at least 1')
-    files = styled_network.open_styles(values.style)
-    tour = blending.tour(len(files), values.animate)
+    Returns:
+        The file.
+
+    Raises:
+        UserError: an argument is invalid, a file cannot be read or written, or the styles cannot be
+            blended.
+    """
+    checks.whole_number('milliseconds', milliseconds, 1)
+    styles = styled_network.open_styles(styles)
+    tour = blending.tour_weights(len(styles), frames)
+    source = image if isinstance(image, str | os.PathLike) else None
     image_writing.check_output(
-        target, overwrite=values.overwrite, suffixes=image_writing.SUFFIXES_MOVING, source=source
+        output, overwrite=overwrite, suffixes=image_writing.SUFFIXES_MOVING, source=source
     )
-    picture = read(source, values.max_size)
-    image_writing.check_format_holds(target, *picture.rgb.shape[:2])
-    with progress_bar.show(tour, description='stylizing', unit='frame') as bar:
-        frames = (styled_network.load(files, weights=weights, **options(values)) for weights in bar)
-        image_writing.write_animation(
-            target,
-            (render.render(look, picture.rgb, tile=values.tile) for look in frames),
-            alpha=picture.alpha,
-            milliseconds=values.milliseconds,
-            overwrite=values.overwrite,
+    picture = image_inputs.as_picture(image, name='image')
+    picture = render.fit_picture(picture, max_size, 'the image')
+    image_writing.check_format_holds(output, *picture.rgb.shape[:2])
+    with progress_bar.show(
+        tour, description='stylizing', unit='frame', disable=not progress
+    ) as bar:
+        networks = (
+            styled_network.load(
+                styles, weights=weights, strength=strength, keep_colours=keep_colours, theta=theta
+            )
+            for weights in bar
         )
-    logging.info('wrote %d frames to %s', len(tour), target)
-    return 0
+        image_writing.write_animation(
+            output,
+            (render.render(network, picture.rgb, tile=tile) for network in networks),
+            alpha=picture.alpha,
+            milliseconds=milliseconds,
+            overwrite=overwrite,
+        )
+    return pathlib.Path(output)
 
 
-def render_all(values: flags.FlagValues, source: pathlib.Path, target: pathlib.Path) -> int:
-    """Writes one picture in every style of a library."""
-    if (
-        len(values.style) != 1
-        or values.weights is not None
-        or values.mask
-        or values.grid
-        or values.animate
-    ):
-        raise UserError('--all takes one library, and no --weights, --mask, --grid or --animate')
-    if source.is_dir() or video_command.wanted(values):
-        raise UserError(f'--input={source}: --all is for one picture')
-    if values.batch is not None and values.batch < 1:
-        raise UserError(f'--batch={values.batch}: it must be at least 1')
-    found = style_library.load(values.style[0])
-    picture = read(source, values.max_size)
-    as_sheet = target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir()
-    files = [target] if as_sheet else [target / name for name in style_library.file_names(found)]
-    for file in files:
-        if not as_sheet:
-            make_folder(file.parent)
-        image_writing.check_output(file, overwrite=values.overwrite, source=source)
-    made = _in_all_styles(found, picture.rgb, values)
-    if as_sheet:
-        # Reduced at once: all of them at full size could be more than memory holds.
-        cells = [
-            resizing.fit(picture.rgb, CELL),
-            *(resizing.fit(pixels, CELL) for pixels in made),
-        ]
-        captions = [source.name, *found.names]
-        across = round(len(cells) ** 0.5)
-        rows = [cells[i : i + across] for i in range(0, len(cells), across)]
-        words = [captions[i : i + across] for i in range(0, len(cells), across)]
-        drawn = contact_sheet.contact_sheet(rows, captions=words, cell=CELL)
-        image_writing.write(target, drawn, overwrite=values.overwrite)
-    else:
-        for file, pixels in zip(files, made, strict=True):
-            image_writing.write(file, pixels, alpha=picture.alpha, overwrite=values.overwrite)
-    logging.info('wrote %d styles to %s', len(found.entries), target)
-    return 0
-
-
-def _in_all_styles(
-    found: style_library.Library, pixels: np.ndarray, values: flags.FlagValues
+def stylize_all_styles(
+    library: str | os.PathLike | style_library.Library,
+    image: image_inputs.ImageLike,
+    *,
+    strength: float = 1.0,
+    keep_colours: bool = False,
+    theta: styled_network.ThetaLike | None = None,
+    max_size: int | None = None,
+    tile: str = 'auto',
+    batch: int | None = None,
+    progress: bool = False,
 ) -> Iterator[np.ndarray]:
-    """The picture in each style of a library, several in one pass where memory suffices."""
-    theta = style_library.own_theta(found, values.theta)
-    how = {**options(values), 'theta': theta}
-    height, width = pixels.shape[:2]
-    batch = (
-        1
-        if values.tile == 'always'
-        else min(values.batch or video_command.BATCH, len(found.entries))
-    )
-    while batch > 1 and not render.fits(batch, height, width):
+    """Stylizes an image in every style of a library.
+
+    Args:
+        library: a style library, or its file.
+        image: see `stylize`.
+        strength: see `stylize`.
+        keep_colours: see `stylize`.
+        theta: the initialization from which the library was adapted; None for the one in the
+            package.
+        max_size: see `stylize`.
+        tile: see `stylize`.
+        batch: styles in one forward pass; fewer where memory does not suffice. None for 4.
+        progress: whether to show a progress bar.
+
+    Returns:
+        An iterator over `[H, W, 3]` float32 in 0..1, in the order of the library's names.
+
+    Raises:
+        UserError: an argument is invalid, a file cannot be read, or the library and θ do not belong
+            together.
+    """
+    if batch is not None:
+        checks.whole_number('batch', batch, 1)
+    render.check_tile(tile)
+    if not isinstance(library, style_library.Library):
+        library = style_library.load(library)
+    picture = image_inputs.as_picture(image, name='image')
+    pixels = render.fit_picture(picture, max_size, 'the image').rgb
+    theta = style_library.own_theta(library, theta)
+    look = {'strength': strength, 'keep_colours': keep_colours, 'theta': theta}
+    batch = 1 if tile == 'always' else min(batch or BATCH, len(library.names))
+    while batch > 1 and not render.fits_memory(batch, *pixels.shape[:2]):
         batch -= 1
-    with progress_bar.show(description='stylizing', unit='style', total=len(found.entries)) as bar:
-        for begin in range(0, len(found.entries), batch):
-            names = found.names[begin : begin + batch]
+    return _render_library(library, pixels, batch, tile=tile, progress=progress, **look)
+
+
+def _render_library(
+    library: style_library.Library,
+    pixels: np.ndarray,
+    batch: int,
+    *,
+    tile: str,
+    progress: bool,
+    **look: Any,
+) -> Iterator[np.ndarray]:
+    """Yields the picture in one style after another."""
+    names = library.names
+    with progress_bar.show(
+        description='stylizing', unit='style', total=len(names), disable=not progress
+    ) as bar:
+        for begin in range(0, len(names), batch):
+            group = names[begin : begin + batch]
             if batch == 1:
-                look = styled_network.load(style_library.pick(found, names[0]), **how)
-                made = [render.render(look, pixels, tile=values.tile)]
-            else:  # the last ones are filled up, so that nothing is compiled anew
-                full = names + names[-1:] * (batch - len(names))
-                look = styled_network.load_batch(found, full, **how)
-                made = list(render.render_batch(look, np.stack([pixels] * batch))[: len(names)])
-            bar.update(len(names))
-            yield from made
+                network = styled_network.load(style_library.pick(library, group[0]), **look)
+                outputs = [render.render(network, pixels, tile=tile)]
+            else:
+                # The last group is filled up: another batch size would be compiled anew.
+                full = group + group[-1:] * (batch - len(group))
+                network = styled_network.load_batch(library, full, **look)
+                copies = np.stack([pixels] * batch)
+                outputs = list(render.render_batch(network, copies)[: len(group)])
+            bar.update(len(group))
+            yield from outputs
+
+
+def draw_all_styles(
+    library: str | os.PathLike | style_library.Library,
+    image: image_inputs.ImageLike,
+    *,
+    caption: str = 'photograph',
+    cell: int = CELL,
+    **options: Any,
+) -> np.ndarray:
+    """Draws a contact sheet of an image in every style of a library.
+
+    Args:
+        library: a style library, or its file.
+        image: see `stylize`; it is the first picture of the sheet.
+        caption: of the image; the others have the names of their styles.
+        cell: pixels of the longer side of each picture in the sheet.
+        **options: of `stylize_all_styles`.
+
+    Returns:
+        `[H, W, 3]` float32 in 0..1.
+
+    Raises:
+        UserError: see `stylize_all_styles`.
+    """
+    if not isinstance(library, style_library.Library):
+        library = style_library.load(library)
+    photograph = image_inputs.as_rgb(image, name='image')
+    outputs = stylize_all_styles(library, photograph, **options)
+    # Each output is reduced at once: all of them at full size may be more than memory holds.
+    cells = [resizing.fit(pixels, cell) for pixels in (photograph, *outputs)]
+    captions = [caption, *library.names]
+    across = round(len(cells) ** 0.5)
+    rows = [cells[i : i + across] for i in range(0, len(cells), across)]
+    texts = [captions[i : i + across] for i in range(0, len(cells), across)]
+    return contact_sheet.contact_sheet(rows, captions=texts, cell=cell)

@@ -1,137 +1,168 @@
-"""A look and pixels to pixels: one forward pass, in strips where memory would not suffice.
+"""Renders pixels with a styled network: one forward pass, or strip by strip for large pictures.
 
-The transformer is that of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
+Source: the transformer of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 
-from metastyle_jax.core import progress_bar
-from metastyle_jax.core.errors import UserError
+from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.types import Params
-from metastyle_jax.data.images import colour_transfer, image_files, resizing
+from metastyle_jax.data.images import colour_transfer, image_files, pixel_values, resizing
 from metastyle_jax.models import tiled_transformer, transformer
 from metastyle_jax.stylization import styled_network
 
-TILE = ('auto', 'always', 'never')
+TILE_MODES = ('auto', 'always', 'never')
 
 
 def render(
-    look: styled_network.Look, pixels: np.ndarray, *, tile: str = 'auto', progress: bool = False
+    network: styled_network.StyledNetwork,
+    pixels: np.ndarray,
+    *,
+    tile: str = 'auto',
+    progress: bool = False,
 ) -> np.ndarray:
-    """One forward pass, whatever the look: `[H, W, 3]` float32 in 0..1 to the same.
+    """Renders one picture.
 
     Args:
-        look: of `styled_network.load`.
-        pixels: the picture.
-        tile: one of `TILE`; see `stylize.stylize`.
-        progress: whether to show how far the strips are.
+        network: from `styled_network.load`.
+        pixels: `[H, W, 3]` float32 in 0..1, both sides at least 16.
+        tile: 'auto' to render in strips if one forward pass would need too much memory; 'always' or
+            'never'. The result is the same but for rounding.
+        progress: whether to show a progress bar of the strips.
+
+    Returns:
+        `[H, W, 3]` float32 in 0..1.
 
     Raises:
-        UserError: there is no such `tile`.
+        UserError: `tile` is another word.
     """
     check_tile(tile)
-    params = styled_network.network(look)
-    if tile == 'always' or (tile == 'auto' and not fits(1, *pixels.shape[:2])):
-        result = _in_strips(params, pixels, progress)
+    params = network.forward_params()
+    if tile == 'always' or (tile == 'auto' and not fits_memory(1, *pixels.shape[:2])):
+        output = _render_in_strips(params, pixels, progress)
     else:
-        result = np.asarray(_forward(params, pixels[None])[0])
-    return _finish(look, result, pixels)
+        output = np.asarray(_forward(params, pixels[None])[0])
+    return _combine(network, output, pixels)
 
 
-def render_batch(look: styled_network.Look, pixels: np.ndarray) -> np.ndarray:
-    """As `render`, of several in one forward pass: `[N, H, W, 3]` float32 in 0..1 to the same."""
-    made = np.asarray(_forward(styled_network.network(look), pixels))
-    return np.stack([_finish(look, *pair) for pair in zip(made, pixels, strict=True)])
+def render_batch(network: styled_network.StyledNetwork, pixels: np.ndarray) -> np.ndarray:
+    """Renders several pictures of one size in one forward pass.
+
+    Args:
+        network: from `styled_network.load` or `styled_network.load_batch`.
+        pixels: `[N, H, W, 3]` float32 in 0..1.
+
+    Returns:
+        `[N, H, W, 3]` float32 in 0..1.
+    """
+    outputs = np.asarray(_forward(network.forward_params(), pixels))
+    pairs = zip(outputs, pixels, strict=True)
+    return np.stack([_combine(network, output, picture) for output, picture in pairs])
 
 
 def render_regions(
-    several: Sequence[styled_network.Look], shares: np.ndarray, pixels: np.ndarray, **how: Any
+    networks: Sequence[styled_network.StyledNetwork],
+    shares: np.ndarray,
+    pixels: np.ndarray,
+    *,
+    tile: str = 'auto',
+    progress: bool = False,
 ) -> np.ndarray:
-    """Each style in its region: one forward pass for each style, over the whole picture.
+    """Renders one picture with a style in each region.
+
+    Each network renders the whole picture, since its instance norms take the statistics of all
+    pixels; the outputs are then mixed.
 
     Args:
-        several: looks of the styles.
-        shares: of `blending.regions`.
+        networks: one for each style.
+        shares: `[S, H, W]`, from `masks.shares_of_styles`.
         pixels: `[H, W, 3]` float32 in 0..1.
-        **how: of `render`.
+        tile: see `render`.
+        progress: see `render`.
 
     Returns:
         `[H, W, 3]` float32 in 0..1.
     """
-    result = np.zeros_like(pixels)
-    for look, share in zip(several, shares, strict=True):
-        result += share[..., None] * render(look, pixels, **how)
-    return result
+    mixed = np.zeros_like(pixels)
+    for network, share in zip(networks, shares, strict=True):
+        mixed += share[..., None] * render(network, pixels, tile=tile, progress=progress)
+    return mixed
 
 
-def fit(pixels: np.ndarray, max_size: int | None, name: str) -> np.ndarray:
-    """Reduces an image until its longer side has at most `max_size` pixels.
+def fit_picture(
+    picture: pixel_values.Picture, max_size: int | None, name: str
+) -> pixel_values.Picture:
+    """Reduces a picture until its longer side has at most `max_size` pixels.
 
     Args:
-        pixels: `[H, W, 3]` float32 in 0..1.
-        max_size: None to leave it as it is.
-        name: what errors call it.
+        picture: its colours and its transparency.
+        max_size: in pixels; None keeps the size.
+        name: what errors call the picture.
 
     Raises:
-        image_files.ImageError: its shorter side would be too small for the network.
+        UserError: `max_size` is below 16.
+        image_files.ImageError: the shorter side would be too small for the network.
     """
     if max_size is None:
-        return pixels
-    pixels = resizing.fit(pixels, max_size)
-    if min(pixels.shape[:2]) < transformer.MIN_SIDE:
+        return picture
+    check_max_size(max_size)
+    rgb = resizing.fit(picture.rgb, max_size)
+    if min(rgb.shape[:2]) < transformer.MIN_SIDE:
         raise image_files.ImageError(
-            f'{name} would be {pixels.shape[1]} x {pixels.shape[0]} pixels: raise --max_size, '
-            f'which is {max_size}, until both sides have {transformer.MIN_SIDE}'
+            f'max_size={max_size} would reduce {name} to {rgb.shape[1]} x {rgb.shape[0]} pixels: '
+            f'raise it until both sides have at least {transformer.MIN_SIDE}'
         )
-    return pixels
+    alpha = None if picture.alpha is None else resizing.fit(picture.alpha, max_size)
+    return pixel_values.Picture(rgb, alpha)
 
 
-def fits(count: int, height: int, width: int) -> bool:
-    """Whether one pass over so many pictures is within memory, see `tiled_transformer.fits`."""
+def fits_memory(count: int, height: int, width: int) -> bool:
+    """Whether the memory suffices for a forward pass over `count` pictures of a size."""
     height, width = (side + 2 * transformer.MARGIN for side in (height, width))
     return tiled_transformer.fits(count * height, width)
 
 
 def check_max_size(max_size: int) -> None:
-    """Raises UserError if nothing that the network takes could be so small."""
-    if max_size < transformer.MIN_SIDE:
-        raise UserError(f'max_size={max_size}: it must be at least {transformer.MIN_SIDE}')
+    """Raises UserError if a picture of this size is too small for the network."""
+    checks.whole_number('max_size', max_size, transformer.MIN_SIDE)
 
 
 def check_tile(tile: str) -> None:
-    """Raises UserError unless it is one of `TILE`."""
-    if tile not in TILE:
-        raise UserError(f'tile={tile!r}: it must be one of {", ".join(TILE)}')
+    """Raises UserError unless the word is one of `TILE_MODES`."""
+    checks.one_of('tile', tile, TILE_MODES)
 
 
 _forward = jax.jit(transformer.apply_with_margin)
 
 
-def _finish(look: styled_network.Look, made: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """What follows the network."""
-    if look.strength < 1:
-        made = pixels + np.float32(look.strength) * (made - pixels)
-    return colour_transfer.keep(made, pixels) if look.keep_colours else made
+def _combine(
+    network: styled_network.StyledNetwork, output: np.ndarray, pixels: np.ndarray
+) -> np.ndarray:
+    """Combines the network's output with the photograph, by the strength and its colours."""
+    if network.strength < 1:
+        output = pixels + np.float32(network.strength) * (output - pixels)
+    return colour_transfer.keep(output, pixels) if network.keep_colours else output
 
 
-def _in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray:
-    """As `_forward`, of one picture, by `tiles`; with a note and a bar."""
+def _render_in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray:
+    """The forward pass over one picture, strip by strip, with a progress bar."""
     margin = transformer.MARGIN
     height, width = pixels.shape[:2]
     if progress:
-        logging.info('%d x %d pixels: in strips, so that memory suffices', width, height)
+        logging.info('%d x %d pixels are rendered in strips, to save memory', width, height)
     with progress_bar.show(
         description='stylizing', unit='strip', disable=not progress, total=0
     ) as bar:
 
-        def tell(done: int, total: int) -> None:
+        def update(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
+        # As in `transformer.apply_with_margin`: the outermost pixels of an output show lines.
         wide = np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), mode='reflect')
-        return tiled_transformer.apply(params, wide, progress=tell)[margin:-margin, margin:-margin]
+        output = tiled_transformer.apply(params, wide, progress=update)
+        return output[margin:-margin, margin:-margin]

@@ -1,35 +1,41 @@
-"""How pictures are to look: one style or a blend, its strength, whose colours stay.
-
-Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, for blends.
-"""
+"""The network that stylizes: parameters of one style or a blend, with its strength and colours."""
 
 import os
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, style_library, theta_files
 from metastyle_jax.stylization import blending
 
+# A style file or LIBRARY.safetensors:NAME, or what `adapt` returned.
 StyleLike: TypeAlias = str | os.PathLike | style_files.Style
+ThetaLike: TypeAlias = str | os.PathLike | theta_files.Theta
 
 
-class Look(NamedTuple):
-    """How pictures are to look.
+class StyledNetwork(NamedTuple):
+    """A network and how its output is combined with the photograph.
 
     Attributes:
-        params: of the network.
-        theta: of the unadapted network; needed for a strength below 1.
-        strength: 1 for the style, 0 for the photograph itself, see `stylize`.
-        keep_colours: whether the photograph's colours stay.
+        params: the adapted parameters, of one style or of a blend.
+        theta_params: the parameters of θ, before adaptation; None if the strength is 1.
+        strength: s in 0..1, from the photograph itself to the full style.
+        keep_colours: whether the photograph's colours are kept.
     """
 
     params: Params
-    theta: Params | None = None
+    theta_params: Params | None = None
     strength: float = 1.0
     keep_colours: bool = False
+
+    def forward_params(self) -> Params:
+        """The parameters of the forward pass: s·(adapted) + (1 − s)·θ, with the strength s."""
+        if self.strength == 1:
+            return self.params
+        return blending.blend([self.params, self.theta_params], [self.strength, 1 - self.strength])
 
 
 def load(
@@ -38,80 +44,112 @@ def load(
     weights: Sequence[float] | None = None,
     strength: float = 1.0,
     keep_colours: bool = False,
-    theta: str | os.PathLike | theta_files.Theta | None = None,
-) -> Look:
-    """What a style or a blend is to look like; see `stylize.stylize` for the arguments."""
+    theta: ThetaLike | None = None,
+) -> StyledNetwork:
+    """Loads the network of a style, or of a blend of styles.
+
+    Args:
+        style: a style, or several to be blended.
+        weights: of the styles in the blend, at least 0, with the sum 1; None for equal weights.
+        strength: see `StyledNetwork`.
+        keep_colours: see `StyledNetwork`.
+        theta: the initialization from which the styles were adapted. It is needed for styles of
+            instance norms alone and for a strength below 1; None for the one in the package.
+
+    Raises:
+        UserError: an argument is invalid, a file cannot be read, or the styles and θ do not belong
+            together.
+    """
     _check_strength(strength)
-    found = open_styles(style)
+    styles = open_styles(style)
     if weights is None:
-        weights = [1 / len(found)] * len(found)
-    blending.check_weights(weights, len(found))
-    for other in found[1:]:
-        if other.theta_sha256 != found[0].theta_sha256:
+        weights = [1 / len(styles)] * len(styles)
+    blending.check_weights(weights, len(styles))
+    for other in styles[1:]:
+        # Parameters blend well only if they lie close together, which a common start ensures.
+        if other.theta_sha256 != styles[0].theta_sha256:
             raise UserError(
-                f'the styles {found[0].style_name!r} and {other.style_name!r} were adapted from '
-                'different θ, so they cannot be blended: adapt both from one'
+                f'the styles {styles[0].style_name!r} and {other.style_name!r} were adapted from '
+                'different θ, so they cannot be blended: adapt both from the same θ'
             )
-    if theta is not None and not isinstance(theta, theta_files.Theta):
-        theta = theta_files.load_theta(theta)
-    if theta is None and (strength < 1 or any(one.adapted != 'all' for one in found)):
-        shipped = theta_files.load_theta()
-        theta = shipped if shipped.fingerprint == found[0].theta_sha256 else None
-    if theta is None and strength < 1:
-        raise UserError(
-            f'strength={strength:g} needs the θ that the style was adapted from, '
-            f'{found[0].theta_sha256}: give it with --theta'
-        )
-    networks = [style_files.merge_style(one, theta) for one in found]
+    theta = _theta_of(styles, theta, strength)
+    networks = [style_files.merge_style(each, theta) for each in styles]
     for network in networks:
         transformer.check(network)
     params = networks[0] if len(networks) == 1 else blending.blend(networks, weights)
-    return Look(params, theta and theta.params, strength, keep_colours)
+    return StyledNetwork(params, theta and theta.params, strength, keep_colours)
+
+
+def _theta_of(
+    styles: Sequence[style_files.Style], theta: ThetaLike | None, strength: float
+) -> theta_files.Theta | None:
+    """Loads θ if it is given or needed; None if the styles need none."""
+    if isinstance(theta, theta_files.Theta):
+        return theta
+    if theta is not None:
+        return theta_files.load_theta(theta)
+    if strength == 1 and all(style.adapted == 'all' for style in styles):
+        return None
+    fingerprint = styles[0].theta_sha256
+    packaged = theta_files.load_theta()
+    if packaged.fingerprint == fingerprint:
+        return packaged
+    if strength < 1:
+        raise UserError(
+            f'strength={strength:g} needs the θ from which the style was adapted, {fingerprint}: '
+            'give it with theta='
+        )
+    return None  # `style_files.merge_style` explains what is missing
 
 
 def load_batch(
-    styles_of: style_library.Library,
+    library: style_library.Library,
     names: Sequence[str],
     *,
     strength: float = 1.0,
     keep_colours: bool = False,
-    theta: str | os.PathLike | theta_files.Theta | None = None,
-) -> Look:
-    """What gives each of N pictures of a batch a style of its own."""
+    theta: ThetaLike | None = None,
+) -> StyledNetwork:
+    """Loads one network that gives each image of a batch a style of its own.
+
+    Args:
+        library: the styles.
+        names: N names of styles, one for each image.
+        strength: see `StyledNetwork`.
+        keep_colours: see `StyledNetwork`.
+        theta: the initialization from which the library was adapted; None for the one in the
+            package.
+
+    Raises:
+        UserError: an argument is invalid, or the library and θ do not belong together.
+    """
     _check_strength(strength)
-    adapted, plain = style_library.stack(
-        styles_of, names, style_library.own_theta(styles_of, theta)
-    )
-    return Look(adapted, plain, strength, keep_colours)
+    theta = style_library.own_theta(library, theta)
+    adapted, theta_params = style_library.stack(library, names, theta)
+    return StyledNetwork(adapted, theta_params, strength, keep_colours)
 
 
 def _check_strength(strength: float) -> None:
-    if not 0 <= strength <= 1:
-        raise UserError(f'strength={strength}: it must be between 0 and 1')
+    checks.real_number('strength', strength, least=0, most=1)
 
 
 def open_styles(style: StyleLike | Sequence[StyleLike]) -> list[style_files.Style]:
-    """One style or several, from files or from memory."""
+    """Reads one style or several, which may already be in memory.
+
+    Args:
+        style: a style, or a sequence of styles.
+
+    Returns:
+        At least one style.
+
+    Raises:
+        UserError: a style cannot be read, or there is none.
+    """
     if isinstance(style, style_files.Style):
         return [style]
     if isinstance(style, str | os.PathLike):
         return [style_library.open_style(style)]
-    found = [one for each in style for one in open_styles(each)]
-    if not found:
+    styles = [one for each in style for one in open_styles(each)]
+    if not styles:
         raise UserError('no style is given: name at least one')
-    return found
-
-
-def network(look: Look) -> Params:
-    """The parameters that make a look of some strength."""
-    if look.strength == 1:
-        return look.params
-    return blending.blend([look.params, look.theta], [look.strength, 1 - look.strength])
-
-
-def numbers(words: Sequence[str] | None) -> list[float] | None:
-    """Reads the value of --weights."""
-    try:
-        return None if words is None else [float(word) for word in words]
-    except ValueError as error:
-        raise UserError(f'--weights={",".join(words or ())}: write numbers, as 0.3,0.7') from error
+    return styles

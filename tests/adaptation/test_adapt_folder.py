@@ -458,7 +458,7 @@ def test_one_pass_gives_each_picture_its_style(library_file, theta, photo):
                 f'{library_file}:{name}', alone, theta=theta, **options
             )
             np.testing.assert_allclose(image, expected, atol=1e-5)
-    with pytest.raises(UserError, match='1 pictures of 21 x 18 pixels for 2 names'):
+    with pytest.raises(UserError, match='1 images of 21 x 18 pixels for 2 names'):
         metastyle_jax.stylize_batch(library_file, [photo], ['c', 'a'], theta=theta)
     with pytest.raises(UserError, match='but the one that comes with the package is'):
         metastyle_jax.stylize_batch(library_file, pixels, ['c', 'a'])

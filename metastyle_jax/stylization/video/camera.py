@@ -7,13 +7,6 @@ from collections.abc import Iterator
 
 from metastyle_jax.stylization.video import ffmpeg, reader
 
-PREFIX = 'camera:'
-
-
-def is_camera(name: str) -> bool:
-    """Whether the name of an input stands for a camera."""
-    return name.startswith(PREFIX)
-
 
 def ffmpeg_device(camera: str) -> tuple[str, str]:
     """Returns FFmpeg's input format and file name of a camera.
@@ -63,6 +56,7 @@ def open_camera(
     import av
 
     kind, file = ffmpeg_device(camera)
+    name = f'{ffmpeg.CAMERA_PREFIX}{camera}'
     options = {} if size is None else {'video_size': f'{size[1]}x{size[0]}'}
     if rate is not None:
         options['framerate'] = str(rate)
@@ -70,11 +64,11 @@ def open_camera(
         container = av.open(file, format=kind, options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ffmpeg.VideoError(
-            f'input={PREFIX}{camera}: no such camera, or it cannot be used ({error}); is it '
-            'plugged in, used by no other program, and able to do frame_size= and frame_rate=?'
+            f'input={name}: no such camera, or it cannot be used ({error}); is it plugged in, used '
+            'by no other program, and able to do frame_size= and frame_rate=?'
         ) from error
     with container:
         # Uncompressed frames are not tagged; by the USB video standard they are BT.601.
         yield reader.VideoReader(
-            container, f'{PREFIX}{camera}', max_size=max_size, reopenable=False, matrix='ITU601'
+            container, name, max_size=max_size, reopenable=False, matrix='ITU601'
         )

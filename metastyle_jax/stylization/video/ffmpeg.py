@@ -1,7 +1,7 @@
-"""What the modules of this room share about PyAV, the Python interface of FFmpeg.
+"""What the modules of this room share about FFmpeg: names of inputs, formats, colours and errors.
 
-PyAV is an optional dependency (the extra `video`), so every module imports it inside the function
-that needs it.
+PyAV, the Python interface of FFmpeg, is an optional dependency (the extra `video`). Every module of
+this room imports it inside the functions that need it.
 """
 
 import contextlib
@@ -13,6 +13,12 @@ from typing import NamedTuple
 
 from metastyle_jax.core.errors import UserError
 
+SUFFIXES = (
+    *('.mp4', '.mov', '.mkv', '.m4v', '.avi', '.webm'),
+    *('.flv', '.mpg', '.mpeg', '.ts', '.wmv', '.ogv'),
+)
+CAMERA_PREFIX = 'camera:'
+STANDARD_STREAM = '-'  # the standard input or output, in place of a file name
 BT709 = 1  # FFmpeg's number of ITU-R BT.709, for the colour matrix, primaries and transfer curve
 UNSPECIFIED_MATRIX = 2  # FFmpeg's number for a file that does not name its colour matrix
 
@@ -37,6 +43,21 @@ class VideoFormat(NamedTuple):
     rate: fractions.Fraction
     time_base: fractions.Fraction
     aspect: fractions.Fraction = fractions.Fraction(1)
+
+
+def is_video_file(path: pathlib.Path) -> bool:
+    """Whether a path has the suffix of a video and is no folder."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def is_camera(name: str) -> bool:
+    """Whether the name of an input stands for a camera."""
+    return name.startswith(CAMERA_PREFIX)
+
+
+def is_live(name: str) -> bool:
+    """Whether the name of an input stands for a camera or the standard input."""
+    return name == STANDARD_STREAM or is_camera(name)
 
 
 def require_pyav() -> None:

@@ -18,7 +18,6 @@ import numpy as np
 from metastyle_jax.data.images import resizing
 from metastyle_jax.stylization.video import ffmpeg, pipeline
 
-PIXEL_FORMATS = ('rgb24', 'y4m')
 _WRITE_SIZE = 2**16  # bytes per write on Windows
 _READ_SIZE = 2**20  # bytes per read, at most
 _POLL_SECONDS = 0.2  # how often a thread that waits for a pipe looks whether it shall end
@@ -156,7 +155,7 @@ class RawFrameWriter:
         pipe: to write to.
         size: height and width of the frames.
         rate: frames per second, for the header of YUV4MPEG2.
-        pixel_format: one of `PIXEL_FORMATS`.
+        pixel_format: 'rgb24', or 'y4m' for YUV4MPEG2.
         aspect: width of a pixel divided by its height, for the header of YUV4MPEG2.
 
     Attributes:

@@ -12,18 +12,9 @@ from absl import logging
 
 from metastyle_jax.stylization.video import ffmpeg, pipeline, raw_frames
 
-SUFFIXES = (
-    *('.mp4', '.mov', '.mkv', '.m4v', '.avi', '.webm'),
-    *('.flv', '.mpg', '.mpeg', '.ts', '.wmv', '.ogv'),
-)
 # A video whose last frame comes this many seconds before the end that its header names is reported
 # as cut off. Headers count the last frame's duration in different ways, so some slack is needed.
 _END_SLACK = 0.25
-
-
-def is_video(path: pathlib.Path) -> bool:
-    """Whether a path has the suffix of a video, and is no folder."""
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import metastyle_jax
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 from metastyle_jax.stylization import styled_network
-from metastyle_jax.stylization.export import programs
+from metastyle_jax.stylization.export import onnx_program
 
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
 torch = pytest.importorskip('torch', reason='needs the extra bench')
@@ -72,7 +72,7 @@ def wanted(style):
 def test_one_program_takes_any_size_and_number(style, wanted, tmp_path, format, disagreement):
     done = metastyle_jax.export_style(style, tmp_path / f'a.{format}', check=False)
     assert done == (tmp_path / f'a.{format}', format, done.path.stat().st_size, None)
-    load = programs.load_onnx if format == 'onnx' else programs.load_stablehlo
+    load = metastyle_jax.load_onnx if format == 'onnx' else metastyle_jax.load_stablehlo
     run = load(done.path)
     for size in SIZES:
         disagreement(run(noise(size)), wanted[size], TOLERANCE)
@@ -109,7 +109,7 @@ def test_a_blend_of_some_strength_in_the_colours_of_the_photograph(
     assert done.difference is None if not check else done.difference <= 1.01 / 255
     photos = (255 * noise(SIZES[0])).astype(np.uint8)
     wanted = stylized(photos / np.float32(255), [style, other], **look)
-    load = programs.load_onnx if format == 'onnx' else programs.load_stablehlo
+    load = metastyle_jax.load_onnx if format == 'onnx' else metastyle_jax.load_stablehlo
     made = load(done.path)(photos)
     assert made.dtype == np.uint8
     assert np.max(np.abs(made - 255 * wanted)) <= 0.5 + 255 * TOLERANCE
@@ -171,12 +171,16 @@ def test_tensors_and_their_metadata_are_enough_for_another_framework(
     ('name', 'options', 'message'),
     [
         ('a.tflite', {}, 'a.tflite must end in .onnx, .stablehlo, .safetensors'),
-        ('a.onnx', {'format': 'stablehlo'}, 'must end in .stablehlo, or choose another --format'),
+        (
+            'a.onnx',
+            {'format': 'stablehlo'},
+            'must end in .stablehlo, the suffix of format=',
+        ),
         ('a.onnx', {'format': 'coreml'}, "format='coreml': it must be one of onnx"),
         ('a.onnx', {'pixels': 'float16'}, "pixels='float16': it must be one of float32, uint8"),
         ('no/a.onnx', {}, 'Cannot write .*No such file'),
-        ('a.safetensors', {'pixels': 'uint8'}, 'pixels=uint8 is no matter of tensors'),
-        ('a.safetensors', {'keep_colours': True}, 'keep_colours is no matter of tensors'),
+        ('a.safetensors', {'pixels': 'uint8'}, 'pixels=uint8 needs a program'),
+        ('a.safetensors', {'keep_colours': True}, 'keep_colours=True needs a program'),
         ('a.onnx', {'weights': [0.5, 0.5]}, '1 styles need 1 weights'),
     ],
 )
@@ -189,11 +193,11 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
 
 
 def test_a_program_that_differs_from_jax_is_not_written(style, tmp_path, monkeypatch):
-    real = programs.to_onnx
+    real = onnx_program.to_onnx
     other = lambda look, *arguments, **options: real(
         look._replace(params=jax.tree.map(lambda x: 1.01 * x, look.params)), *arguments, **options
     )
-    monkeypatch.setattr(programs, 'to_onnx', other)
+    monkeypatch.setattr(onnx_program, 'to_onnx', other)
     with pytest.raises(metastyle_jax.UserError, match='differs from JAX by .* is not written'):
         metastyle_jax.export_style(style, tmp_path / 'a.onnx')
     assert not list(tmp_path.iterdir())
@@ -204,12 +208,12 @@ def test_an_absent_extra_is_named(style, tmp_path, monkeypatch):
     with pytest.raises(metastyle_jax.UserError, match=r"pip install 'metastyle_jax\[onnx\]'"):
         metastyle_jax.export_style(style, tmp_path / 'a.onnx')
     with pytest.raises(metastyle_jax.UserError, match=r"pip install 'metastyle_jax\[onnx\]'"):
-        programs.load_onnx(tmp_path / 'a.onnx')
+        metastyle_jax.load_onnx(tmp_path / 'a.onnx')
 
 
 def test_programs_refuse_sizes_types_and_files_that_they_are_not_for(style, tmp_path):
     done = metastyle_jax.export_style(style, tmp_path / 'a.stablehlo', check=False)
-    run = programs.load_stablehlo(done.path)
+    run = metastyle_jax.load_stablehlo(done.path)
     for images in (
         noise((1, 15, 20)), noise((1, 20, 15)), noise((0, 20, 20)), noise((1, 20, 20))[0],
         noise((1, 20, 20)).astype(np.float64), np.zeros((1, 20, 20, 4), np.float32),
@@ -217,7 +221,7 @@ def test_programs_refuse_sizes_types_and_files_that_they_are_not_for(style, tmp_
         with pytest.raises(metastyle_jax.UserError, match='H and W at least 16'):
             run(images)
     (tmp_path / 'cut').write_bytes(done.path.read_bytes()[:1000])
-    for load in (programs.load_onnx, programs.load_stablehlo):
+    for load in (metastyle_jax.load_onnx, metastyle_jax.load_stablehlo):
         with pytest.raises(metastyle_jax.UserError, match='cut is no .* export it again'):
             load(tmp_path / 'cut')
         with pytest.raises(metastyle_jax.UserError, match='none cannot be read'):

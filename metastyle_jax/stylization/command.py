@@ -1,0 +1,256 @@
+"""The command `metastyle stylize`: its flags, and one function for each kind of work.
+
+The modules that load JAX are imported inside the functions, so that `--help` and mistakes on the
+command line are answered at once.
+"""
+
+import pathlib
+from typing import Any
+
+from absl import flags, logging
+
+from metastyle_jax.core import command_line
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.stylization.video import ffmpeg
+from metastyle_jax.stylization.video_settings import VideoSettings
+
+USAGE = """Stylizes a picture, all pictures of a folder, or a video, with an adapted style.
+
+  metastyle stylize photo.jpg --style=painting.safetensors -o out.png
+  metastyle stylize photos --style=painting.safetensors -o stylized
+  metastyle stylize film.mp4 --style=painting.safetensors -o stylized.mp4
+  metastyle stylize photo.jpg --style=library.safetensors:NAME -o out.png
+  metastyle stylize photo.jpg --style=library.safetensors --all -o sheet.png
+"""
+# Arguments of the Python functions whose flags have another name.
+RENAMED = {'across': 'grid', 'frames': 'animate', 'masks': 'mask'}
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the command's flags."""
+    add = command_line.Flags(values)
+    add.several('style', None, 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
+    add.text(
+        'input',
+        None,
+        'Picture, folder of pictures (with its sub-folders), video, camera:NUMBER, or - for frames '
+        'on the standard input.',
+    )
+    add.text(
+        'output',
+        None,
+        'Picture (.png, .jpg, .webp), folder or video (.mp4, .mov, .mkv) to write, or - for frames '
+        'on the standard output.',
+    )
+    add.words(
+        'weights', None, 'Weights of the styles in a blend, for example 0.3,0.7 (default: equal).'
+    )
+    add.several(
+        'mask',
+        None,
+        'Grey picture, white where a style goes: one for each --style; the first may have none.',
+    )
+    add.real('feather', None, "Softness of the masks' edges, 0 to below 1 (default: 0.01).")
+    add.real('strength', 1.0, 'Strength of the style, from 0 (the photograph) to 1.')
+    add.switch(
+        'keep_colours', False, "Keep the photograph's colours; take only brightness from the style."
+    )
+    add.number(
+        'grid',
+        None,
+        'Draw this many blends in a row: a strip of two styles, or a square of four.',
+    )
+    add.number(
+        'animate', None, 'Write an animation (.webp, .gif, .png) of this many blends of the styles.'
+    )
+    add.number('milliseconds', None, 'Time for which --animate shows each frame (default: 100).')
+    add.switch(
+        'all',
+        False,
+        'Stylize one picture in every style of a library: to a folder, or to a contact sheet if '
+        '--output is a picture.',
+    )
+    add.text(
+        'theta',
+        None,
+        'θ from which the style was adapted (default: the one in the package).',
+    )
+    add.text('tile', 'auto', "Render in strips: 'auto' (large pictures), 'always', 'never'.")
+    add.switch('overwrite', False, 'Replace existing files.')
+    add.switch('resume', False, 'Continue the video of a stopped run.')
+    add.settings(VideoSettings())
+
+
+def main(values: flags.FlagValues) -> int:
+    """Stylizes as the flags say; returns the exit code."""
+    command_line.require(values, 'style', 'input', 'output')
+    is_video = ffmpeg.is_live(values.input) or ffmpeg.is_video_file(pathlib.Path(values.input))
+    _check_flags(values, is_video)
+    if values.all:
+        _stylize_all_styles(values)
+    elif is_video:
+        return _stylize_video(values)
+    elif values.animate is not None:
+        _animate(values)
+    elif values.grid is not None:
+        _draw_grid(values)
+    else:
+        _stylize_pictures(values)
+    return 0
+
+
+def _check_flags(values: flags.FlagValues, is_video: bool) -> None:
+    """Refuses flags that do not go together, or that this kind of work does not use."""
+    kinds = [f'--{name}' for name in ('all', 'animate', 'grid', 'mask') if values[name].present]
+    if is_video and kinds:
+        raise UserError(f'{kinds[0]} is for a picture, but --input={values.input} is a video')
+    if len(kinds) > 1:
+        raise UserError(f'{kinds[0]} cannot be combined with {kinds[1]}')
+    if kinds and values.weights is not None:
+        raise UserError(f'{kinds[0]} cannot be combined with --weights')
+    if kinds and pathlib.Path(values.input).is_dir():
+        raise UserError(f'{kinds[0]} is for one picture, but --input={values.input} is a folder')
+    if values.all and len(values.style) != 1:
+        raise UserError('--all takes one library: give --style once')
+    if is_video and values.tile == 'always':
+        raise UserError('--tile=always is for pictures: frames are rendered whole')
+    users = {
+        'feather': ('--mask', bool(values.mask)),
+        'milliseconds': ('--animate', values.animate is not None),
+        'batch': ('video and --all', is_video or values.all),
+        **{
+            name: ('video', is_video)
+            for name in ('resume', 'steady', 'frame_size', 'frame_rate', 'pixel_format')
+        },
+    }
+    for name, (user, used) in users.items():
+        if values[name].present and not used:
+            raise UserError(f'--{name} is for {user}: leave it out')
+
+
+def _look(values: flags.FlagValues) -> dict[str, Any]:
+    """The flags that all kinds of work share, as arguments."""
+    return {name: values[name].value for name in ('strength', 'keep_colours', 'theta')}
+
+
+def _given(values: flags.FlagValues, **arguments: str) -> dict[str, Any]:
+    """Arguments and their values for those flags that were given, so that defaults apply."""
+    return {
+        argument: values[flag].value
+        for argument, flag in arguments.items()
+        if values[flag].value is not None
+    }
+
+
+def _stylize_pictures(values: flags.FlagValues) -> None:
+    """Stylizes a picture or a folder of pictures."""
+    from metastyle_jax.stylization import stylize_folder
+
+    arguments = {
+        'weights': command_line.numbers('weights', values.weights), 'max_size': values.max_size,
+        'tile': values.tile, 'overwrite': values.overwrite, 'progress': True, **_look(values),
+    }  # fmt: skip
+    if pathlib.Path(values.input).is_dir():
+        result = stylize_folder.stylize_folder(
+            values.style, values.input, values.output, **arguments
+        )
+        written, total = len(result.written), len(result.written) + len(result.left_out)
+        logging.info('wrote %d of %d pictures to %s', written, total, values.output)
+    else:
+        arguments |= _given(values, masks='mask', feather='feather')
+        file = stylize_folder.stylize_file(values.style, values.input, values.output, **arguments)
+        logging.info('wrote %s', file)
+
+
+def _stylize_video(values: flags.FlagValues) -> int:
+    """Stylizes a video; returns the exit code."""
+    from metastyle_jax.core import allocator
+    from metastyle_jax.stylization import stylize_video
+
+    allocator.keep_freed_memory()
+    settings = command_line.given_settings(values, VideoSettings)
+    with command_line.Stop().listening() as stop:
+        try:
+            frames = stylize_video.stylize_video(
+                values.style, values.input, values.output,
+                weights=command_line.numbers('weights', values.weights), overwrite=values.overwrite,
+                resume=values.resume, progress=True, stopped=lambda: stop.signal is not None,
+                **settings, **_look(values),
+            )  # fmt: skip
+        except BrokenPipeError:  # the reader of the standard output needs no more frames
+            return command_line.EXIT_BROKEN_PIPE
+    logging.info('%d frames are in %s', frames, values.output)
+    if stop.signal is None:
+        return 0
+    if not ffmpeg.is_live(values.input) and values.output != ffmpeg.STANDARD_STREAM:
+        logging.info('stopped before the end: the same command with --resume continues')
+    return 128 + stop.signal
+
+
+def _animate(values: flags.FlagValues) -> None:
+    """Writes an animation of blends."""
+    from metastyle_jax.stylization import grids
+
+    grids.animate(
+        values.style, values.input, values.output, frames=values.animate, max_size=values.max_size,
+        tile=values.tile, overwrite=values.overwrite, progress=True,
+        **_given(values, milliseconds='milliseconds'), **_look(values),
+    )  # fmt: skip
+    logging.info('wrote %d frames to %s', values.animate, values.output)
+
+
+def _draw_grid(values: flags.FlagValues) -> None:
+    """Writes one picture with a grid of blends."""
+    from metastyle_jax.data.images import image_files, image_writing
+    from metastyle_jax.stylization import blending, grids, render, styled_network
+
+    styles = styled_network.open_styles(values.style)
+    rows = blending.grid_weights(len(styles), values.grid)
+    image_writing.check_output(values.output, overwrite=values.overwrite, source=values.input)
+    picture = image_files.read(values.input)
+    picture = render.fit_picture(picture, values.max_size, values.input)
+    height, width, _ = picture.rgb.shape
+    image_writing.check_format_holds(values.output, len(rows) * height, len(rows[0]) * width)
+    grid = grids.grid_picture(styles, picture, values.grid, tile=values.tile, **_look(values))
+    image_writing.write(values.output, grid.rgb, alpha=grid.alpha, overwrite=values.overwrite)
+    logging.info('wrote %d blends to %s', len(rows) * len(rows[0]), values.output)
+
+
+def _stylize_all_styles(values: flags.FlagValues) -> None:
+    """Writes one picture in every style of a library: a contact sheet, or a folder."""
+    from metastyle_jax.data.images import image_files, image_writing
+    from metastyle_jax.storage import style_library
+    from metastyle_jax.stylization import grids, render, stylize_folder
+
+    library = style_library.load(values.style[0])
+    picture = image_files.read(values.input)
+    picture = render.fit_picture(picture, values.max_size, values.input)
+    target = pathlib.Path(values.output)
+    options = {'batch': values.batch, 'tile': values.tile, 'progress': True, **_look(values)}
+    if target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir():
+        image_writing.check_output(target, overwrite=values.overwrite, source=values.input)
+        caption = pathlib.Path(values.input).name
+        sheet = grids.draw_all_styles(library, picture.rgb, caption=caption, **options)
+        image_writing.write(target, sheet, overwrite=values.overwrite)
+    else:
+        outputs = grids.stylize_all_styles(library, picture.rgb, **options)
+        targets = [target / name for name in style_library.file_names(library)]
+        for file in targets:
+            stylize_folder.make_folder(file.parent)
+            image_writing.check_output(file, overwrite=values.overwrite, source=values.input)
+        for file, rgb in zip(targets, outputs, strict=True):
+            image_writing.write(file, rgb, alpha=picture.alpha, overwrite=values.overwrite)
+    logging.info('wrote %d styles to %s', len(library.names), target)
+
+
+def run() -> int:
+    """Runs the command."""
+    return command_line.run(
+        main,
+        define_flags,
+        command='metastyle-stylize',
+        usage=USAGE,
+        positional='input',
+        output='output',
+        renamed=RENAMED,
+    )

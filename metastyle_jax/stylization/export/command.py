@@ -1,0 +1,76 @@
+"""The command `metastyle export`.
+
+Modules that load JAX are imported inside the functions, so that `--help` answers at once.
+"""
+
+from absl import flags, logging
+
+from metastyle_jax.core import command_line
+
+USAGE = """Exports a style to a file for other programs: pixels in, pixels out, of any size.
+
+  metastyle export painting.safetensors -o painting.onnx
+  metastyle export painting.safetensors -o painting.stablehlo
+  metastyle export painting.safetensors --format=safetensors -o network.safetensors
+"""
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the command's flags."""
+    add = command_line.Flags(values)
+    add.several('style', None, 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
+    add.text('out', None, 'File to write: .onnx, .stablehlo or .safetensors.')
+    add.text(
+        'format',
+        None,
+        "'onnx' or 'stablehlo' for a program, 'safetensors' for tensors (default: the suffix of "
+        '--out).',
+    )
+    add.text(
+        'pixels',
+        'float32',
+        "Type of a program's input and output: 'float32' in 0..1, or 'uint8'.",
+    )
+    add.words(
+        'weights', None, 'Weights of the styles in a blend, for example 0.3,0.7 (default: equal).'
+    )
+    add.real('strength', 1.0, 'Strength of the style, from 0 (the photograph) to 1.')
+    add.switch(
+        'keep_colours', False, "Keep the photograph's colours; take only brightness from the style."
+    )
+    add.text(
+        'theta',
+        None,
+        'θ from which the style was adapted (default: the one in the package).',
+    )
+    add.switch('check', True, 'Compare the program with JAX before it is written.')
+    add.switch('overwrite', False, 'Replace an existing file.')
+
+
+def main(values: flags.FlagValues) -> int:
+    """Exports as the flags say; returns the exit code."""
+    command_line.require(values, 'style', 'out')
+    weights = command_line.numbers('weights', values.weights)
+    from metastyle_jax.stylization.export import export_style
+
+    names = ('format', 'pixels', 'strength', 'keep_colours', 'theta', 'check', 'overwrite')
+    exported = export_style.export_style(
+        values.style, values.out, weights=weights,
+        **{name: values[name].value for name in names},
+    )  # fmt: skip
+    if exported.difference is not None:
+        logging.info('differs from JAX by at most %.1e', exported.difference)
+    logging.info('wrote %s, %.1f MB', exported.path, exported.size / 1e6)
+    return 0
+
+
+def run() -> int:
+    """Runs the command."""
+    return command_line.run(
+        main,
+        define_flags,
+        command='metastyle-export',
+        usage=USAGE,
+        positional='style',
+        output='out',
+    )
