@@ -18,8 +18,8 @@ from metastyle_jax.adaptation import adaptation_start, adaptation_step, style_im
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.types import Array, Params
-from metastyle_jax.data import batching, sources
-from metastyle_jax.data.images import colour_transfer, image_inputs
+from metastyle_jax.data import batching, colour_transfer, sources
+from metastyle_jax.data.images import image_inputs
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_files, theta_files
 

@@ -21,8 +21,8 @@ from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
-from metastyle_jax.data import batching, image_source, sources
-from metastyle_jax.data.images import colour_transfer, image_files
+from metastyle_jax.data import batching, colour_transfer, image_source, sources
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_library, theta_files
 

@@ -11,7 +11,8 @@ from absl import logging
 
 from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.types import Params
-from metastyle_jax.data.images import colour_transfer, image_files, pixel_values, resizing
+from metastyle_jax.data import colour_transfer
+from metastyle_jax.data.images import image_files, pixel_values, resizing
 from metastyle_jax.models import tiled_transformer, transformer
 from metastyle_jax.stylization import styled_network
 

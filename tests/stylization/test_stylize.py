@@ -7,7 +7,7 @@ from stylization_helpers import THETA, make_style, network
 
 import metastyle_jax
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import colour_transfer
+from metastyle_jax.data import colour_transfer
 from metastyle_jax.models import transformer
 from metastyle_jax.stylization import (
     blending,

@@ -6,6 +6,7 @@ handled here and in `pillow_modes`, so that every other module sees float32 RGB 
 """
 
 import contextlib
+import importlib.util
 import io
 import os
 import stat
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
+from absl import logging
 from PIL import Image, UnidentifiedImageError
 
 from metastyle_jax.core import errors, files
-from metastyle_jax.data.images import pillow_modes, pixel_values
+from metastyle_jax.data.images import colour_spaces, file_formats, pillow_modes, pixel_values
 
 SUFFIXES_IN = (
     *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff'),
@@ -35,7 +37,7 @@ _TOO_LARGE = f'has more than {MAX_PIXELS:,} pixels; downscale it first'
 # The formats are named one by one, because Pillow's full list has formats that start other programs
 # (EPS) or accept almost any bytes (TGA). An older Pillow lacks AVIF.
 Image.init()
-_DECODERS = tuple(
+_DECODERS: tuple[str, ...] = tuple(
     name
     for name in ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'DIB', 'TIFF', 'PPM', 'AVIF', 'JPEG2000')
     if name in Image.OPEN
@@ -178,15 +180,37 @@ def _opened(
     with (
         as_image_errors(label),
         pillow_modes.quiet(),
-        _open_stream(source, label) as stream,
-        Image.open(stream, formats=_DECODERS) as image,
+        _open_stream(source, label) as whole,
+        file_formats.without_large_text(whole) as stream,
+        _identified(stream, label) as image,
     ):
+        if image.format == 'PNG':
+            image.info[pillow_modes.PNG_COLOURS] = colour_spaces.png_colours(stream)
         turn = pillow_modes.orientation(image, stream)
         size = pillow_modes.upright_size(image, turn)
         check_dimensions(*size, label)
         if image.format == 'GIF':
             _check_gif_bytes(*size, stream, label)
         yield image, turn, size
+
+
+def _identified(stream: BinaryIO, label: str) -> Image.Image:
+    """Opens a picture with Pillow; names the format of what Pillow cannot decode."""
+    kind, formats = file_formats.kind_of(stream), _DECODERS
+    if kind == 'HEIC' and importlib.util.find_spec('pillow_heif') is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats = (*formats, 'HEIF')
+    try:
+        image = Image.open(stream, formats=formats)
+    except Exception as error:
+        if remedy := file_formats.remedy_of(kind):
+            raise ImageError(f'{label}: is {remedy}') from error
+        raise
+    if image.format == 'TIFF' and pillow_modes.is_raw(image):
+        raise ImageError(f'{label}: is {file_formats.remedy_of("RAW")}')
+    return image
 
 
 def _open_stream(source: EncodedImage, label: str) -> BinaryIO:
@@ -230,8 +254,27 @@ def _decode(
     source: EncodedImage, name: str | None, min_side: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes colour (uint8 `[H, W, 3]`, float32 `[H, W]`) and alpha (uint8 `[H, W]` or None)."""
-    with _opened(source, name) as (image, turn, size):
+    label = name or ('picture' if isinstance(source, bytes) else os.fspath(source))
+    try:
+        return _decode_file(source, label, min_side)
+    except ImageError:
+        with _open_stream(source, label) as stream:
+            repaired = file_formats.with_end_marker(stream)
+        if repaired is None:
+            raise
+    decoded = _decode_file(repaired.getvalue(), label, min_side)
+    logging.warning('%s: its end is missing; the last details of the picture may be too', label)
+    return decoded
+
+
+def _decode_file(
+    source: EncodedImage, label: str, min_side: int | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `_decode`, of a file that needs no repair."""
+    with _opened(source, label) as (image, turn, size):
         if min_side is not None and min(size) >= min_side > 0:
             image.draft(None, (min_side, min_side))  # has an effect on JPEG only
         image.load()
+        if colour_spaces.is_hdr(pillow_modes.png_colours_of(image)):
+            logging.warning('%s: its high dynamic range is reduced to that of sRGB', label)
         return pillow_modes.channels(pillow_modes.upright(image, turn))

@@ -4,7 +4,6 @@ Works on pictures that `images` has opened, and opens none itself.
 """
 
 import contextlib
-import io
 import os
 import struct
 import threading
@@ -15,7 +14,13 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
+from metastyle_jax.data.images import colour_spaces, icc_profiles
+
+PNG_COLOURS = 'metastyle_png_colours'  # key of `Image.info`, see `colour_spaces.png_colours`
 _ORIENTATION = 0x0112  # the EXIF tag
+# Tags of TIFF.
+_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC = 254, 258, 262
+_SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = 330, 339, 50706
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -113,14 +118,16 @@ def channels(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """
     if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
         return _deep_grey(image)
-    profile, alpha = image.info.get('icc_profile'), None
+    info, alpha = image.info, None
+    profile = info.get('icc_profile')
     if image.has_transparency_data:
         if image.mode != 'LA':
             image = image.convert('RGBA')
         alpha = np.array(image.getchannel('A'))
         image = image.convert(image.mode[:-1])
         alpha = None if alpha.min() == 255 else alpha
-    return np.array(_srgb(image, profile)), alpha
+    image.info = {**info, **image.info}  # `convert` may drop some
+    return _srgb(image, profile), alpha
 
 
 def _late_exif(stream: BinaryIO) -> bytes | None:
@@ -138,6 +145,18 @@ def _late_exif(stream: BinaryIO) -> bytes | None:
         stream.seek(position)
 
 
+def is_raw(image: Image.Image) -> bool:
+    """Whether a TIFF is the RAW file of a camera, of which Pillow sees a small preview."""
+    tags = getattr(image, 'tag_v2', {})
+    is_dng = _DNG_VERSION in tags
+    return is_dng or (bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) and _SUB_IFDS in tags)
+
+
+def png_colours_of(image: Image.Image) -> colour_spaces.PngColours:
+    """What a PNG says about its colours; nothing for a picture of another format."""
+    return image.info.get(PNG_COLOURS, colour_spaces.PngColours())
+
+
 def _deep_grey(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """Grey of more than 8 bits, [H, W] float32 in 0..1, and alpha, [H, W] uint8 or None."""
     raw = np.array(image)
@@ -146,39 +165,47 @@ def _deep_grey(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
         if not np.isfinite(grey).all():
             raise ValueError('it holds NaN or infinite values')
         return np.clip(grey / max(1.0, float(grey.max())), 0.0, 1.0), None
-    grey = np.clip(raw.astype(np.float32) / 65535.0, 0.0, 1.0)
+    grey = _unit_grey(image, raw)
+    colours = png_colours_of(image)
+    if colours.cicp is None and (profile := image.info.get('icc_profile')):
+        grey = icc_profiles.grey_from_profile(grey, profile)
+    else:
+        neutral = np.repeat(grey[..., None], 3, axis=-1)
+        grey = colour_spaces.from_png(neutral, colours)[..., 0]
     clear = image.info.get('transparency')  # the grey level that stands for "see-through"
     if not isinstance(clear, int) or not (raw == clear).any():
         return grey, None
     return grey, np.where(raw == clear, 0, 255).astype(np.uint8)
 
 
-def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Mode RGB in the sRGB space, by the embedded profile where there is a usable one."""
+def _unit_grey(image: Image.Image, raw: np.ndarray) -> np.ndarray:
+    """Integers of more than 8 bits as float32 in 0..1, black is 0."""
+    white = 65535
+    tags = getattr(image, 'tag_v2', {})
+    if image.format == 'TIFF':
+        (bits, *_), (kind, *_) = tags.get(_BITS_PER_SAMPLE, (16,)), tags.get(_SAMPLE_FORMAT, (1,))
+        # Pillow gives 32 bits as signed ones, whatever they are.
+        raw = raw.view(np.uint32) if (bits, kind) == (32, 1) else raw
+        # Programs store 16 bits in integers of 32 bits, so that the values decide.
+        if bits <= 16 or raw.max() > white:
+            white = 2 ** (bits - (kind == 2)) - 1
+    grey = np.clip(raw.astype(np.float64) / white, 0.0, 1.0).astype(np.float32)
+    # Pillow inverts pictures of 8 bits in which 0 is white, and no others.
+    is_inverted = image.format == 'TIFF' and tags.get(_PHOTOMETRIC) == 0
+    return 1 - grey if is_inverted else grey
+
+
+def _srgb(image: Image.Image, profile: bytes | None) -> np.ndarray:
+    """`[H, W, 3]` uint8 in sRGB, by what the file says about its colours where it is usable."""
     if image.mode == 'LAB':
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile('LAB'))
-        return _convert_profile(image, lab)
+        return np.array(icc_profiles.convert_by_profile(image, lab))
     if image.mode in ('1', 'P'):
         image = image.convert('RGB')
-    if profile:
-        with contextlib.suppress(*_METADATA_ERRORS):
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            space = {'RGB': 'RGB ', 'L': 'GRAY', 'CMYK': 'CMYK'}.get(image.mode)
-            words = ImageCms.getProfileDescription(embedded)
-            known = 'sRGB' in words and 'linear' not in words.lower()
-            if embedded.profile.xcolor_space == space and not known:
-                return _convert_profile(image, embedded)
-    return image.convert('RGB')
-
-
-def _convert_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    converted = ImageCms.profileToProfile(
-        image,
-        profile,
-        ImageCms.createProfile('sRGB'),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode='RGB',
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    assert converted is not None  # it is None only for conversions in place
-    return converted
+    colours = png_colours_of(image)
+    if profile and colours.cicp is None:
+        converted = icc_profiles.from_profile(image, profile)
+        if converted is not None:
+            return np.array(converted)
+        colours = colours._replace(gamma=None)
+    return colour_spaces.from_png(np.array(image.convert('RGB')), colours)

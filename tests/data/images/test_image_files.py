@@ -316,8 +316,8 @@ def test_image_error_is_a_user_error():
     ('content', 'words'),
     [
         (b'', 'no bytes'),
-        (b'just some text, long enough to be sniffed at', 'is not a picture'),
-        (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n', 'is not a picture'),
+        (b'just some text, long enough to be sniffed at', 'is a text or a web page'),
+        (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n', 'is PostScript'),
         (png_header(60_000, 60_000), '200,000,000 pixels'),
         (png_header(15_000, 15_000), '15000 x 15000'),
         (encode(Image.new('RGB', (15, 99)), 'PNG'), 'at least 16'),
@@ -687,7 +687,7 @@ def test_what_is_see_through_is_taken_on_white():
             'The painting has the type int32: it must be floating point in 0..1, or',
         ),
         (np.full((40, 40, 3), 2.0), 'The painting has values outside 0..1'),
-        (b'no picture', 'painting: is not a picture'),
+        (b'no picture', 'painting: is a text'),
         (5, 'The painting has the shape'),
     ],
 )

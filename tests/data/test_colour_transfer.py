@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from metastyle_jax.data.images import colour_transfer
+from metastyle_jax.data import colour_transfer
 
 
 def test_a_painting_gets_the_histogram_of_a_photograph():

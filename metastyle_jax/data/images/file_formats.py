@@ -1,0 +1,152 @@
+"""Formats told by content, and repairs of files whose pixels are whole.
+
+A suffix says little about a file: phones and web sites name HEIC or WebP `.jpg`. So the first bytes
+decide what a file is called in a message, and what is done about it.
+"""
+
+import io
+import os
+import struct
+from typing import BinaryIO
+
+_TEXT_CHUNKS = (b'tEXt', b'zTXt', b'iTXt')
+_LARGE_TEXT = 512  # bytes of compressed text that may unfold to more than Pillow allows, 1 MiB
+_BRANDS = {  # of files in the ISO base media format, at byte 8
+    b'heic': 'HEIC', b'heix': 'HEIC', b'heim': 'HEIC', b'heis': 'HEIC', b'hevc': 'HEIC',
+    b'hevx': 'HEIC', b'mif1': 'HEIC', b'msf1': 'HEIC', b'avif': 'AVIF', b'avis': 'AVIF',
+    b'crx ': 'RAW',
+}  # fmt: skip
+_STARTS = (
+    (b'\xff\xd8\xff', 'JPEG'), (b'\x89PNG\r\n\x1a\n', 'PNG'), (b'GIF8', 'GIF'), (b'BM', 'BMP'),
+    (b'\xff\x0a', 'JPEG XL'), (b'\x00\x00\x00\x0cJXL ', 'JPEG XL'), (b'8BPS', 'Photoshop'),
+    (b'%PDF', 'PDF'), (b'%!PS', 'PostScript'), (b'FUJIFILMCCD-RAW', 'RAW'), (b'IIU\x00', 'RAW'),
+    (b'IIRO', 'RAW'), (b'IIRS', 'RAW'), (b'FOVb', 'RAW'), (b'\x76\x2f\x31\x01', 'OpenEXR'),
+    (b'#?RADIANCE', 'Radiance HDR'), (b'II*\x00\x10\x00\x00\x00CR', 'RAW'), (b'PK', 'ZIP'),
+    (b'II*\x00', 'TIFF'), (b'MM\x00*', 'TIFF'),
+)  # fmt: skip
+_REMEDIES = {
+    'AVIF': 'AVIF that this installation of Pillow cannot decode: save it as PNG or JPEG',
+    'BMP': 'a BMP of a kind that Pillow cannot decode, or is damaged: save it as PNG',
+    'HEIC': "HEIC, which needs the extra heif: pip install 'metastyle_jax[heif]', or save it as "
+    'JPEG',
+    'JPEG XL': 'JPEG XL, which Pillow cannot decode: save it as PNG or JPEG',
+    'OpenEXR': 'OpenEXR: save it as a 16-bit PNG or a TIFF',
+    'PDF': 'a PDF document: save the page as PNG',
+    'Photoshop': 'a Photoshop document: save it as PNG or TIFF',
+    'PostScript': 'PostScript: save the page as PNG',
+    'RAW': 'RAW data of a camera: develop it, and save it as JPEG or TIFF',
+    'Radiance HDR': 'a Radiance HDR picture: save it as PNG or TIFF',
+    'SVG': 'an SVG drawing: export it as PNG',
+    'TIFF': 'a TIFF of a kind that Pillow cannot decode, or is damaged: save it as PNG',
+    'ZIP': 'a ZIP archive: unpack it',
+    'text': 'a text or a web page, and no picture: download the picture itself',
+}
+
+
+def kind_of(stream: BinaryIO) -> str:
+    """Names the format of a file by its content.
+
+    Args:
+        stream: the file, whose position is kept.
+
+    Returns:
+        Such as 'JPEG', 'HEIC', 'SVG', 'RAW', 'text'; '' if it is unknown.
+    """
+    position = stream.tell()
+    stream.seek(0)
+    head = stream.read(1024)
+    stream.seek(position)
+    if head[4:8] == b'ftyp':
+        brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(len(head), 64), 4))]
+        if b'avif' in brands:  # such files name the brands of HEIC as well
+            return 'AVIF'
+        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), '')
+    for start, kind in _STARTS:
+        if head.startswith(start):
+            return kind
+    if head[:4] == b'RIFF' and head[8:12] == b'WEBP':
+        return 'WebP'
+    text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if b'<svg' in text:
+        return 'SVG'
+    if text.startswith((b'<', b'{')) or (head and all(8 < byte < 127 for byte in head)):
+        return 'text'
+    return ''
+
+
+def remedy_of(kind: str) -> str:
+    """What a message says of a format that cannot be read; '' where the file must be damaged."""
+    return _REMEDIES.get(kind, '')
+
+
+def without_large_text(stream: BinaryIO) -> BinaryIO:
+    """Leaves the texts out of a PNG that holds large ones, at which Pillow refuses the picture.
+
+    Args:
+        stream: the file, whose position is kept.
+
+    Returns:
+        The stream itself, or a copy without its texts.
+    """
+    position = stream.tell()
+    stream.seek(0)
+    signature, kept, is_large = stream.read(8), [], False
+    if signature == b'\x89PNG\r\n\x1a\n':
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack('>I4s', head)
+            if kind in _TEXT_CHUNKS:
+                is_large |= length > (2**20 if kind == b'tEXt' else _LARGE_TEXT)
+            else:
+                kept.append((stream.tell() - 8, length + 12))
+            if kind == b'IEND' or length > 2**31:
+                break
+            stream.seek(length + 4, os.SEEK_CUR)
+    if is_large:
+        parts = [signature]
+        for start, count in kept:
+            stream.seek(start)
+            parts.append(stream.read(count))
+        return io.BytesIO(b''.join(parts))
+    stream.seek(position)
+    return stream
+
+
+def with_end_marker(stream: BinaryIO) -> io.BytesIO | None:
+    """Completes a progressive JPEG that lacks nothing but its end marker.
+
+    Every coefficient of such a file is there: its scans have brought all of them to full
+    precision.
+
+    Args:
+        stream: the file.
+
+    Returns:
+        A copy with the marker; None if the file is of another kind, or more of it is missing.
+    """
+    stream.seek(0)
+    data = stream.read()
+    if not data.startswith(b'\xff\xd8') or data.rstrip(b'\0').endswith(b'\xff\xd9'):
+        return None
+    return io.BytesIO(data + b'\xff\xd9') if _has_all_scans(data) else None
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether the scans of a progressive JPEG bring every coefficient to its last bit."""
+    at, precision = 2, {}  # lowest bit that is still missing, by component and coefficient
+    while at + 4 <= len(data):
+        if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF) or 0xD0 <= data[at + 1] <= 0xD7:
+            at += 1  # entropy-coded data, or padding
+            continue
+        marker, (length,) = data[at + 1], struct.unpack_from('>H', data, at + 2)
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xC2 and len(body) >= 6:
+            components = [body[6 + 3 * i] for i in range(body[5]) if 6 + 3 * i < len(body)]
+            precision = {(name, k): 99 for name in components for k in range(64)}
+        elif marker == 0xDA and precision and body and len(body) >= 4 + 2 * body[0]:
+            names = [body[1 + 2 * i] for i in range(body[0])]
+            first, last, approximation = body[1 + 2 * body[0] :][:3]
+            for name in names:
+                for k in range(first, min(last, 63) + 1):
+                    precision[name, k] = approximation & 15
+        at += 2 + length
+    return bool(precision) and not any(precision.values())
