@@ -1,4 +1,4 @@
-"""Small films that tests make and read."""
+"""Writes and reads small video files for the tests."""
 
 import fractions
 
@@ -9,7 +9,7 @@ TIMES = [0, 40, 80, 160, 200, 240, 400, 440, 480, 520]  # ms; uneven
 
 
 def make_clip(path, *, height=36, width=48, times=TIMES, sound=True):
-    """Frames whose brightness rises, and a tone."""
+    """Writes frames of rising brightness, and a tone."""
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=25, options={'crf': '1'})
         stream.height, stream.width = height, width
@@ -35,7 +35,7 @@ def make_clip(path, *, height=36, width=48, times=TIMES, sound=True):
 
 
 def read(path):
-    """Frames, their times in ms from the first sound or picture on, and the bytes of sound."""
+    """Reads frames, their times in ms after the first sound or picture, and packets of sound."""
     with av.open(str(path)) as container:
         frames = [(f.to_ndarray(format='rgb24'), f.time) for f in container.decode(video=0)]
     with av.open(str(path)) as container:
@@ -49,7 +49,7 @@ LENGTH = 8  # frames of a segment
 
 
 class Echo:
-    """A render in which each frame depends on all before it; may do something at a call."""
+    """A renderer whose output depends on all frames before; it can run `do` at the call `at`."""
 
     def __init__(self, at=None, do=lambda: None):
         self.calls, self.at, self.do, self.last = 0, at, do, None

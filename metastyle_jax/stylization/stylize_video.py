@@ -77,14 +77,7 @@ def stylize_video(
     input, output = os.fspath(input), os.fspath(output)
     settings = checks.replace_settings(settings or VideoSettings(), changes)
     settings.validate()
-    live = ffmpeg.is_live(input)
-    _check_combination(settings, input, output, overwrite=overwrite, resume=resume)
-    ffmpeg.require_pyav()
-    source = None if live else pathlib.Path(input)
-    if output != ffmpeg.STANDARD_STREAM:
-        conversion.check_video_output(
-            pathlib.Path(output), source, overwrite=overwrite, resume=resume
-        )
+    _check_arguments(settings, input, output, overwrite=overwrite, resume=resume)
     ended = threading.Event()
     with (
         _open_input(input, settings, ended) as frame_source,
@@ -94,17 +87,17 @@ def stylize_video(
         network = styled_network.load(
             style, weights=weights, strength=strength, keep_colours=keep_colours, theta=theta
         )
-        batch = _batch_size(settings, input)
-        renderer, recorded = _frame_renderer(network, batch, settings)
-        total = None if live else frame_source.frame_count or None
+        total = None if ffmpeg.is_live(input) else frame_source.frame_count or None
         with progress_bar.show(
             description='stylizing', unit='frame', total=total, disable=not progress
         ) as bar:
             options: dict[str, Any] = {
-                'batch': batch, 'ended': ended, 'newest_only': ffmpeg.is_camera(input),
-                'stopped': stopped, 'progress': bar.update,
+                'batch': _batch_size(settings, input), 'ended': ended, 'stopped': stopped,
+                'newest_only': ffmpeg.is_camera(input), 'progress': bar.update,
             }  # fmt: skip
+            renderer, recorded = _frame_renderer(network, options['batch'], settings)
             if descriptor is None:
+                source = None if ffmpeg.is_live(input) else pathlib.Path(input)
                 frames = conversion.record(
                     frame_source, pathlib.Path(output), renderer,
                     source=source, resume=resume, settings=recorded, **options,
@@ -123,10 +116,29 @@ def stylize_video(
     return frames
 
 
-def _check_combination(
+def _check_arguments(
     settings: VideoSettings, input: str, output: str, *, overwrite: bool, resume: bool
 ) -> None:
-    """Raises UserError for settings that do not fit each other, the input or the output."""
+    """Raises UserError for what cannot be done, before a file is opened."""
+    _check_input_settings(settings, input, output)
+    if resume and overwrite:
+        raise UserError(
+            'resume=True continues a run and overwrite=True begins anew: give one of them'
+        )
+    if resume and (ffmpeg.is_live(input) or output == ffmpeg.STANDARD_STREAM):
+        raise UserError('resume=True needs files as input and output')
+    ffmpeg.require_pyav()
+    if output != ffmpeg.STANDARD_STREAM:
+        conversion.check_video_output(
+            pathlib.Path(output),
+            None if ffmpeg.is_live(input) else pathlib.Path(input),
+            overwrite=overwrite,
+            resume=resume,
+        )
+
+
+def _check_input_settings(settings: VideoSettings, input: str, output: str) -> None:
+    """Raises UserError for settings of raw frames that the input does not need, or lacks."""
     if settings.pixel_format is not None and ffmpeg.STANDARD_STREAM not in (input, output):
         raise UserError(
             f'pixel_format={settings.pixel_format} is for input=- and output=-: leave it out'
@@ -141,12 +153,6 @@ def _check_combination(
                     f'{name}={value} is for raw frames and cameras; {input} has its own: leave it '
                     'out'
                 )
-    if resume and overwrite:
-        raise UserError(
-            'resume=True continues a run and overwrite=True begins anew: give one of them'
-        )
-    if resume and (ffmpeg.is_live(input) or output == ffmpeg.STANDARD_STREAM):
-        raise UserError('resume=True needs files as input and output')
 
 
 def _batch_size(settings: VideoSettings, input: str) -> int:

@@ -5,7 +5,7 @@ import numpy as np
 from metastyle_jax.data import colour_transfer
 
 
-def test_a_painting_gets_the_histogram_of_a_photograph():
+def test_a_painting_gets_the_histogram_of_the_photograph():
     rng = np.random.default_rng(0)
     pixels = rng.uniform(size=(20, 24, 3)).astype(np.float32)
     photo = pixels * np.array([1.0, 0.5, 0.1], np.float32)

@@ -133,7 +133,7 @@ def test_damaged_download_is_refused(server):
         theta_files.load_theta('hf://someone/theta')
 
 
-def test_missing_extra_is_named(monkeypatch):
+def test_a_missing_pyav_is_reported_with_its_extra(monkeypatch):
     monkeypatch.setattr(hub.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'metastyle_jax\[hub\]'"):
         hub.fetch('hf://someone/theta')

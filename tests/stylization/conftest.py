@@ -20,11 +20,11 @@ def pixels():
 
 @pytest.fixture
 def files(tmp_path):
-    found = []
+    paths = []
     for seed in range(1, 5):
-        found.append(tmp_path / f'{seed}.safetensors')
-        style_files.save_style(found[-1], make_style(seed))
-    return found
+        paths.append(tmp_path / f'{seed}.safetensors')
+        style_files.save_style(paths[-1], make_style(seed))
+    return paths
 
 
 @pytest.fixture

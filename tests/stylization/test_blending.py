@@ -13,14 +13,14 @@ from metastyle_jax.stylization import (
 )
 
 
-def test_a_blend_has_the_weighted_mean_of_all_parameters(pixels):
+def test_a_blend_is_the_weighted_mean_of_all_parameters(pixels):
     one, two = make_style(1), make_style(2)
     blended = blending.blend([network(1), network(2)], [0.3, 0.7])
     for a, b, mean in zip(*map(jax.tree.leaves, (network(1), network(2), blended)), strict=True):
         np.testing.assert_allclose(mean, 0.3 * a + 0.7 * b, rtol=1e-6)
-    found = metastyle_jax.stylize([one, two], pixels, weights=[0.3, 0.7])
+    output = metastyle_jax.stylize([one, two], pixels, weights=[0.3, 0.7])
     np.testing.assert_allclose(
-        found, transformer.apply_with_margin(blended, pixels[None])[0], atol=1e-5
+        output, transformer.apply_with_margin(blended, pixels[None])[0], atol=1e-5
     )
     np.testing.assert_array_equal(
         metastyle_jax.stylize([one, two], pixels, weights=[1, 0]),
@@ -39,12 +39,12 @@ def test_a_blend_has_the_weighted_mean_of_all_parameters(pixels):
         ([float('nan'), 1.0], 'none may be negative'),
     ],
 )
-def test_weights_that_are_none_are_refused(pixels, weights, message):
+def test_invalid_weights_are_refused(pixels, weights, message):
     with pytest.raises(UserError, match=message):
         metastyle_jax.stylize([make_style(1), make_style(2)], pixels, weights=weights)
 
 
-def test_styles_of_different_theta_are_not_blended(pixels):
+def test_styles_adapted_from_different_theta_are_not_blended(pixels):
     with pytest.raises(UserError, match="'style 1' and 'style 2' were adapted from different θ"):
         metastyle_jax.stylize([make_style(1), make_style(2, network(9))], pixels)
     with pytest.raises(UserError, match='no style is given'):
@@ -54,7 +54,7 @@ def test_styles_of_different_theta_are_not_blended(pixels):
         blending.blend([THETA, small], [0.5, 0.5])
 
 
-def test_corners_of_a_grid_are_the_styles():
+def test_the_corners_of_a_grid_are_the_styles():
     (strip,) = blending.grid_weights(2, 3)
     assert strip == [[1, 0], [0.5, 0.5], [0, 1]]
     square = blending.grid_weights(4, 3)
@@ -67,7 +67,7 @@ def test_corners_of_a_grid_are_the_styles():
             blending.check_weights(weights, 4)
 
 
-def test_a_tour_comes_by_every_style_at_an_even_pace_and_back():
+def test_a_tour_visits_every_style_in_even_steps_and_returns():
     weights = np.array(blending.tour_weights(3, 12))
     np.testing.assert_allclose(weights[::4], np.eye(3), atol=1e-12)
     np.testing.assert_allclose(weights.sum(1), 1)

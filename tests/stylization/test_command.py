@@ -18,21 +18,21 @@ def test_the_command_blends_and_draws_grids(files, photo, tmp_path, monkeypatch,
     two = [f'--style={file}' for file in files[:2]]
     assert run_command(monkeypatch, *words, *two, '--weights=0.3,0.7', '--keep_colours') == 0
     expected = metastyle_jax.stylize(files[:2], photo, weights=[0.3, 0.7], keep_colours=True)
-    with Image.open(out) as made:
-        np.testing.assert_allclose(np.asarray(made) / 255, expected, atol=1 / 255)
+    with Image.open(out) as written:
+        np.testing.assert_allclose(np.asarray(written) / 255, expected, atol=1 / 255)
     mask = tmp_path / 'mask.png'
     Image.fromarray(np.repeat(np.uint8([[0, 255]]), 12, 1).repeat(20, 0)).save(mask)
     assert run_command(monkeypatch, *words, *two, f'--mask={mask}', '--feather=0') == 0
-    with Image.open(out) as made:
-        left = np.asarray(made)[:, :12] / 255
+    with Image.open(out) as written:
+        left = np.asarray(written)[:, :12] / 255
     np.testing.assert_allclose(left, metastyle_jax.stylize(files[0], photo)[:, :12], atol=1 / 255)
     assert run_command(monkeypatch, *words, *two, '--grid=3') == 0
-    with Image.open(out) as made:
-        assert made.size == (3 * 24, 20)
+    with Image.open(out) as written:
+        assert written.size == (3 * 24, 20)
     assert run_command(monkeypatch, *words, *(f'--style={file}' for file in files), '--grid=2') == 0
-    with Image.open(out) as made:
-        assert made.size == (2 * 24, 2 * 20)
-        first = np.asarray(made)[:20, :24] / 255
+    with Image.open(out) as written:
+        assert written.size == (2 * 24, 2 * 20)
+        first = np.asarray(written)[:20, :24] / 255
     np.testing.assert_allclose(first, metastyle_jax.stylize(files[0], photo), atol=1 / 255)
 
 
@@ -46,15 +46,15 @@ def test_the_command_animates(files, photo, tmp_path, monkeypatch, suffix):
         metastyle_jax.stylize(files[:2], photo, weights=w)
         for w in ([1, 0], [0.5, 0.5], [0, 1], [0.5, 0.5])
     ]
-    with Image.open(out) as made:
-        assert made.n_frames == 4
+    with Image.open(out) as written:
+        assert written.n_frames == 4
         for i, frame in enumerate(expected):
-            made.seek(i)
-            found = np.asarray(made.convert('RGB')) / 255
-            assert made.info['duration'] == 50
-            # GIF has 256 colours, WebP loses a little of noise such as this.
+            written.seek(i)
+            shown = np.asarray(written.convert('RGB')) / 255
+            assert written.info['duration'] == 50
+            # GIF has 256 colours, WebP changes noise a little.
             bound = 1 / 255 if suffix == '.png' else 0.05
-            assert np.sqrt(np.mean((found - frame) ** 2)) < bound
+            assert np.sqrt(np.mean((shown - frame) ** 2)) < bound
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,9 @@ def test_the_command_animates(files, photo, tmp_path, monkeypatch, suffix):
         (['--grid=3', '--weights=0.5,0.5'], '--grid cannot be combined with --weights'),
     ],
 )
-def test_bad_flags_write_nothing(files, photo, tmp_path, monkeypatch, capsys, change, message):
+def test_invalid_flags_are_refused_and_nothing_is_written(
+    files, photo, tmp_path, monkeypatch, capsys, change, message
+):
     out = tmp_path / 'out.png'
     words = [f'--style={file}' for file in files[:2]]
     words += [f'--input={photo}', f'--output={out}', *change]
@@ -90,22 +92,22 @@ def test_bad_flags_write_nothing(files, photo, tmp_path, monkeypatch, capsys, ch
     assert not out.exists()
 
 
-def test_grids_and_animations_keep_what_is_transparent(files, tmp_path, monkeypatch):
+def test_grids_and_animations_keep_transparency(files, tmp_path, monkeypatch):
     clear = np.random.default_rng(3).integers(0, 256, (20, 24, 4), np.uint8)
     Image.fromarray(clear).save(tmp_path / 'clear.png')
     words = [f'--style={file}' for file in files[:2]]
     words += [f'--input={tmp_path}/clear.png', '--overwrite']
     assert run_command(monkeypatch, *words, f'--output={tmp_path}/grid.png', '--grid=3') == 0
-    with Image.open(tmp_path / 'grid.png') as made:
-        np.testing.assert_array_equal(np.asarray(made)[..., 3], np.tile(clear[..., 3], (1, 3)))
+    with Image.open(tmp_path / 'grid.png') as written:
+        np.testing.assert_array_equal(np.asarray(written)[..., 3], np.tile(clear[..., 3], (1, 3)))
     assert run_command(monkeypatch, *words, f'--output={tmp_path}/tour.png', '--animate=2') == 0
-    with Image.open(tmp_path / 'tour.png') as made:
-        made.seek(1)
-        np.testing.assert_array_equal(np.asarray(made)[..., 3], clear[..., 3])
+    with Image.open(tmp_path / 'tour.png') as written:
+        written.seek(1)
+        np.testing.assert_array_equal(np.asarray(written)[..., 3], clear[..., 3])
 
 
 @pytest.mark.parametrize('change', [['--animate=3'], ['--grid=3'], ['--mask=x.png'], []])
-def test_the_photograph_is_never_replaced(files, photo, monkeypatch, capsys, change):
+def test_the_input_photograph_is_never_replaced(files, photo, monkeypatch, capsys, change):
     before = photo.read_bytes()
     words = [f'--style={file}' for file in files[:2]]
     words += [f'--input={photo}', f'--output={photo}', '--overwrite', *change]
@@ -114,7 +116,9 @@ def test_the_photograph_is_never_replaced(files, photo, monkeypatch, capsys, cha
     assert photo.read_bytes() == before
 
 
-def test_too_large_an_animation_is_refused_before_it_is_drawn(files, tmp_path, monkeypatch, capsys):
+def test_an_animation_too_large_for_its_format_is_refused_before_rendering(
+    files, tmp_path, monkeypatch, capsys
+):
     Image.new('RGB', (16400, 16)).save(tmp_path / 'wide.png')
     monkeypatch.setattr(render, 'render', None)
     words = [f'--style={file}' for file in files[:2]]
@@ -124,7 +128,7 @@ def test_too_large_an_animation_is_refused_before_it_is_drawn(files, tmp_path, m
     assert not (tmp_path / 'out.webp').exists()
 
 
-def test_large_pictures_are_foreseen(files, photo, tmp_path, monkeypatch, capsys):
+def test_large_pictures_are_rendered_in_strips(files, photo, tmp_path, monkeypatch, capsys):
     assert tiled_transformer.fits(2000, 2500)
     assert not tiled_transformer.fits(3000, 4000)
     monkeypatch.setattr(tiled_transformer, 'ONE_PASS', 1000)
@@ -133,9 +137,9 @@ def test_large_pictures_are_foreseen(files, photo, tmp_path, monkeypatch, capsys
         run_command(monkeypatch, f'--style={files[0]}', f'--input={photo}', f'--output={out}') == 0
     )
     assert 'strip' in capsys.readouterr().err
-    with Image.open(out) as made:
+    with Image.open(out) as written:
         expected = metastyle_jax.stylize(files[0], photo, tile='never')
-        np.testing.assert_allclose(np.asarray(made) / 255, expected, atol=1 / 255)
+        np.testing.assert_allclose(np.asarray(written) / 255, expected, atol=1 / 255)
 
 
 def test_the_commands_list_their_flags_without_jax():

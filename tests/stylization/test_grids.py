@@ -34,9 +34,9 @@ def test_a_grid_holds_the_blends_side_by_side(pixels):
         expected = metastyle_jax.stylize(STYLES, pixels, weights=weights)
         np.testing.assert_allclose(grid[:, 24 * i : 24 * (i + 1)], expected, atol=1e-6)
     image = Image.fromarray(np.dstack([np.uint8(pixels * 255), np.full((20, 24), 9, np.uint8)]))
-    made = metastyle_jax.draw_grid(STYLES, image, 2)
-    assert (made.mode, made.size) == ('RGBA', (48, 20))
-    assert np.all(np.asarray(made)[..., 3] == 9)
+    grid = metastyle_jax.draw_grid(STYLES, image, 2)
+    assert (grid.mode, grid.size) == ('RGBA', (48, 20))
+    assert np.all(np.asarray(grid)[..., 3] == 9)
     with pytest.raises(UserError, match='across=1: it must be a whole number of at least 2'):
         metastyle_jax.draw_grid(STYLES, pixels, 1)
     with pytest.raises(UserError, match='across=3 with 1 style'):
@@ -46,8 +46,8 @@ def test_a_grid_holds_the_blends_side_by_side(pixels):
 def test_an_animation_is_written_and_never_over_another_file(pixels, tmp_path):
     out = tmp_path / 'tour.png'
     assert metastyle_jax.animate(STYLES, pixels, out, frames=2, milliseconds=40) == out
-    with Image.open(out) as made:
-        assert (made.n_frames, made.size) == (2, (24, 20))
+    with Image.open(out) as opened:
+        assert (opened.n_frames, opened.size) == (2, (24, 20))
     for options, message in (
         ({'frames': 2}, 'overwrite'),
         ({'frames': 1, 'overwrite': True}, 'frames=1 with 2 style'),

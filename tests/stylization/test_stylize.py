@@ -14,7 +14,7 @@ from metastyle_jax.stylization import (
 )
 
 
-def test_strength_goes_from_the_photograph_to_the_style(theta, pixels):
+def test_strength_leads_from_the_photograph_to_the_style(theta, pixels):
     style = make_style(1)
     at = lambda strength: metastyle_jax.stylize(style, pixels, strength=strength, theta=theta)
     np.testing.assert_array_equal(at(0.0), pixels)
@@ -22,7 +22,7 @@ def test_strength_goes_from_the_photograph_to_the_style(theta, pixels):
     made = transformer.apply_with_margin(between, pixels[None])[0]
     np.testing.assert_allclose(at(0.25), 0.75 * pixels + 0.25 * made, atol=1e-6)
     np.testing.assert_allclose(at(1.0), metastyle_jax.stylize(style, pixels), atol=1e-6)
-    for middle in (0.25, 0.5, 0.75):  # continuous
+    for middle in (0.25, 0.5, 0.75):  # no jumps
         assert np.abs(at(middle + 1e-4) - at(middle - 1e-4)).max() < 1e-2
 
 
@@ -37,7 +37,7 @@ def test_strength_needs_the_theta_of_the_style(pixels):
         metastyle_jax.stylize(make_style(1), pixels, strength=0.7)
 
 
-def test_kept_colours_leave_the_brightness_of_the_style(pixels):
+def test_kept_colours_take_only_brightness_from_the_style(pixels):
     style = make_style(1)
     plain = metastyle_jax.stylize(style, pixels)
     kept = metastyle_jax.stylize(style, pixels, keep_colours=True)
@@ -52,7 +52,7 @@ def test_kept_colours_leave_the_brightness_of_the_style(pixels):
         colour_transfer.keep(pixels[1:], pixels)
 
 
-def test_pillow_images_are_taken_and_given(pixels):
+def test_a_pillow_image_gives_a_pillow_image(pixels):
     one, two = make_style(1), make_style(2)
     photo = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
     mask = np.zeros(pixels.shape[:2], np.float32)
@@ -67,7 +67,7 @@ def test_pillow_images_are_taken_and_given(pixels):
         np.testing.assert_allclose(np.asarray(found) / 255, expected, rtol=0, atol=0.5 / 255)
 
 
-def test_strips_change_no_look(theta, pixels, monkeypatch):
+def test_rendering_in_strips_gives_the_same_image(theta, pixels, monkeypatch):
     one, two = make_style(1), make_style(2)
     left = np.zeros(pixels.shape[:2], np.float32)
     left[:, :12] = 1

@@ -17,10 +17,10 @@ def test_a_file_is_stylized_and_keeps_its_transparency(tmp_path):
     (tmp_path / 'out').mkdir()
     written = metastyle_jax.stylize_file(STYLE, tmp_path / 'photo.png', tmp_path / 'out')
     assert written == tmp_path / 'out' / 'photo.png'
-    with Image.open(written) as made:
-        np.testing.assert_array_equal(np.asarray(made)[..., 3], pixels[..., 3])
+    with Image.open(written) as opened:
+        np.testing.assert_array_equal(np.asarray(opened)[..., 3], pixels[..., 3])
         expected = metastyle_jax.stylize(STYLE, tmp_path / 'photo.png')
-        np.testing.assert_allclose(np.asarray(made)[..., :3] / 255, expected, atol=0.51 / 255)
+        np.testing.assert_allclose(np.asarray(opened)[..., :3] / 255, expected, atol=0.51 / 255)
     with pytest.raises(UserError, match='overwrite'):
         metastyle_jax.stylize_file(STYLE, tmp_path / 'photo.png', tmp_path / 'out')
 

@@ -39,17 +39,17 @@ def style(tmp_path_factory):
     shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(1), width=2, blocks=1))
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
-    made = style_files.Style(
+    style = style_files.Style(
         tensor_files.flatten(params), 'all', 'style', '0' * 64, '0' * 64, {}, {},
     )  # fmt: skip
     path = tmp_path_factory.mktemp('style') / 'style.safetensors'
-    style_files.save_style(path, made)
+    style_files.save_style(path, style)
     return path
 
 
 @pytest.fixture
 def command(monkeypatch, style, capfd):
-    """Runs the command in this process; returns its code and what it told."""
+    """Runs the command in this process; returns its code and its error output."""
 
     def call(*words):
         run = helpers.command_module('stylize').run
@@ -73,23 +73,23 @@ def standard_input(path):
         os.close(old)
 
 
-def test_a_camera_is_recorded_and_an_absent_one_told(tmp_path, monkeypatch, command):
-    code, told = command('--input=camera:/dev/none', f'--output={tmp_path}/out.mp4')
+def test_a_camera_is_recorded_and_a_missing_one_reported(tmp_path, monkeypatch, command):
+    code, errors = command('--input=camera:/dev/none', f'--output={tmp_path}/out.mp4')
     assert code == 2
-    assert 'no such camera' in told
+    assert 'no such camera' in errors
     assert os.listdir(tmp_path) == []
-    # FFmpeg's test picture comes through the same library of devices.
+    # FFmpeg opens its test picture as it opens a camera.
     source = 'testsrc=size=48x36:rate=25:duration=1'
     monkeypatch.setattr(camera, 'ffmpeg_device', lambda name: ('lavfi', source))
-    code, told = command('--input=camera:0', f'--output={tmp_path}/out.mp4')
-    assert code == 0, told
+    code, errors = command('--input=camera:0', f'--output={tmp_path}/out.mp4')
+    assert code == 0, errors
     frames, times, _ = clips.read(tmp_path / 'out.mp4')
     assert 1 <= len(frames) <= 25
     assert times == sorted(set(times))
     assert frames[0].shape == (36, 48, 3)
 
 
-def test_raw_frames_go_through_and_a_closed_pipe_ends_quietly(style):
+def test_raw_frames_pass_through_and_a_closed_pipe_ends_quietly(style):
     words = ['--input=-', '--output=-', '--frame_size=48x36', f'--style={style}', '--batch=2']
     env = os.environ | {'PYTHONPATH': str(ROOT)}
     frames = np.random.default_rng(0).integers(0, 256, (6, 36, 48, 3), np.uint8)
@@ -99,41 +99,41 @@ def test_raw_frames_go_through_and_a_closed_pipe_ends_quietly(style):
     ) as process:  # fmt: skip
         process.stdin.write(frames.tobytes())
         process.stdin.flush()
-        made = process.stdout.read(frames.nbytes)
+        output = process.stdout.read(frames.nbytes)
         process.stdout.close()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(100 * frames.tobytes())
-        told = process.stderr.read().decode()
+        errors = process.stderr.read().decode()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
     assert process.returncode == 128 + signal.SIGPIPE
-    assert 'metastyle-stylize' not in told
-    assert 'Traceback' not in told
-    made = np.frombuffer(made, np.uint8).reshape(frames.shape)
-    for one, other in zip(made[1:4:2], frames[1:4:2], strict=True):
+    assert 'metastyle-stylize' not in errors
+    assert 'Traceback' not in errors
+    output = np.frombuffer(output, np.uint8).reshape(frames.shape)
+    for one, other in zip(output[1:4:2], frames[1:4:2], strict=True):
         expected = metastyle_jax.stylize(style, other / np.float32(255))
         assert np.abs(one / 255 - expected).max() < 0.01
 
 
-def test_raw_frames_that_end_too_early_are_told(tmp_path, command):
+def test_an_incomplete_raw_frame_is_reported(tmp_path, command):
     raw, out = tmp_path / 'raw', tmp_path / 'out.mkv'
     raw.write_bytes(bytes(3 * 48 * 36 * 3 + 7))
     with standard_input(raw):
-        code, told = command(
+        code, errors = command(
             '--input=-', f'--output={out}', '--frame_size=48x36', '--frame_rate=10'
         )
     assert code == 2
-    assert 'ended with 7 bytes of a frame: is --frame_size=48x36 right' in told
-    assert clips.read(out)[1] == [0, 100, 200]  # what came is kept
+    assert 'ended with 7 bytes of a frame: is --frame_size=48x36 right' in errors
+    assert clips.read(out)[1] == [0, 100, 200]  # the complete frames are kept
     raw.write_bytes(b'')
     with standard_input(raw):
-        code, told = command('--input=-', f'--output={tmp_path}/none.mkv', '--frame_size=48x36')
+        code, errors = command('--input=-', f'--output={tmp_path}/none.mkv', '--frame_size=48x36')
     assert code == 2
-    assert 'no whole frame of 48 x 36 pixels' in told
+    assert 'no whole frame of 48 x 36 pixels' in errors
     assert not (tmp_path / 'none.mkv').exists()
 
 
-def test_yuv4mpeg_is_written_and_read(tmp_path, command):
+def test_yuv4mpeg_is_written_and_read_again(tmp_path, command):
     frames = np.random.default_rng(0).integers(100, 150, (3, 36, 48, 3), np.uint8)
     path = tmp_path / 'raw.y4m'
     with path.open('wb') as file:
@@ -145,12 +145,12 @@ def test_yuv4mpeg_is_written_and_read(tmp_path, command):
     for one, other in zip(clips.read(path)[0], frames, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 3
     with standard_input(path):
-        code, told = command('--input=-', f'--output={tmp_path}/out.mkv', '--pixel_format=y4m')
-    assert code == 0, told
+        code, errors = command('--input=-', f'--output={tmp_path}/out.mkv', '--pixel_format=y4m')
+    assert code == 0, errors
     assert clips.read(tmp_path / 'out.mkv')[1] == [0, 33, 67]
 
 
-def test_flags_that_do_not_go_together_are_refused(tmp_path, clip, command):
+def test_video_flags_that_contradict_each_other_are_refused(tmp_path, clip, command):
     out = tmp_path / 'out.mp4'
     for words, message in {
         ('--input=-', f'--output={out}'): 'needs --frame_size',
@@ -175,19 +175,19 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path, clip, command):
         (f'--input={clip}', f'--output={out}', '--resume', '--overwrite'): 'give one of them',
         (f'--input={clip}', f'--output={tmp_path}/out.avi'): 'must end in one of',
     }.items():
-        code, told = command(*words)
+        code, errors = command(*words)
         assert code == 2
-        assert message in told
+        assert message in errors
     assert os.listdir(tmp_path) == []
 
 
-def test_the_command_goes_on_and_knows_when_all_is_done(tmp_path, clip, command, caplog):
+def test_resuming_a_finished_video_changes_nothing(tmp_path, clip, command, caplog):
     words = [f'--input={clip}', f'--output={tmp_path}/out.mp4', '--resume', '--steady=0.6']
     assert command(*words)[0] == 0
-    made = (tmp_path / 'out.mp4').read_bytes()
+    before = (tmp_path / 'out.mp4').read_bytes()
     assert command(*words)[0] == 0
     assert 'nothing to resume' in caplog.text
-    assert (tmp_path / 'out.mp4').read_bytes() == made
+    assert (tmp_path / 'out.mp4').read_bytes() == before
 
 
 def test_the_command_stylizes_a_video(tmp_path, monkeypatch, capsys):

@@ -69,22 +69,24 @@ def wanted(style):
 
 
 @pytest.mark.parametrize('format', ['onnx', 'stablehlo'])
-def test_one_program_takes_any_size_and_number(style, wanted, tmp_path, format, disagreement):
-    done = metastyle_jax.export_style(style, tmp_path / f'a.{format}', check=False)
-    assert done == (tmp_path / f'a.{format}', format, done.path.stat().st_size, None)
+def test_one_program_takes_images_of_any_size_and_number(
+    style, wanted, tmp_path, format, disagreement
+):
+    exported = metastyle_jax.export_style(style, tmp_path / f'a.{format}', check=False)
+    assert exported == (tmp_path / f'a.{format}', format, exported.path.stat().st_size, None)
     load = metastyle_jax.load_onnx if format == 'onnx' else metastyle_jax.load_stablehlo
-    run = load(done.path)
+    run = load(exported.path)
     for size in SIZES:
         disagreement(run(noise(size)), wanted[size], TOLERANCE)
 
 
-def test_an_onnx_file_says_what_it_takes_and_where_it_comes_from(style, tmp_path):
-    done = metastyle_jax.export_style(style, tmp_path / 'a.onnx', check=False)
-    model = onnx.load(done.path)
+def test_an_onnx_file_describes_its_input_and_its_origin(style, tmp_path):
+    exported = metastyle_jax.export_style(style, tmp_path / 'a.onnx', check=False)
+    model = onnx.load(exported.path)
     onnx.checker.check_model(model, full_check=True)
-    (images,), (made,) = model.graph.input, model.graph.output
-    assert (images.name, made.name) == ('images', 'stylized')
-    for value in (images, made):
+    (images,), (output,) = model.graph.input, model.graph.output
+    assert (images.name, output.name) == ('images', 'stylized')
+    for value in (images, output):
         *free, channels = value.type.tensor_type.shape.dim
         assert [dim.dim_param for dim in free] == ['batch', 'height', 'width']
         assert channels.dim_value == 3
@@ -96,24 +98,22 @@ def test_an_onnx_file_says_what_it_takes_and_where_it_comes_from(style, tmp_path
 
 
 @pytest.mark.parametrize('format', ['onnx', 'stablehlo'])
-def test_a_blend_of_some_strength_in_the_colours_of_the_photograph(
-    style, other, theta, tmp_path, format
-):
+def test_a_program_applies_blend_strength_and_kept_colours(style, other, theta, tmp_path, format):
     look = {
         'theta': theta, 'weights': [0.3, 0.7], 'strength': 0.3, 'keep_colours': True
     }  # fmt: skip
-    check = format == 'onnx'  # its converter is the one that could go wrong
-    done = metastyle_jax.export_style(
+    check = format == 'onnx'  # jax2onnx could convert it wrongly
+    exported = metastyle_jax.export_style(
         [style, other], tmp_path / f'a.{format}', pixels='uint8', check=check, **look
     )
-    assert done.difference is None if not check else done.difference <= 1.01 / 255
+    assert exported.difference is None if not check else exported.difference <= 1.01 / 255
     photos = (255 * noise(SIZES[0])).astype(np.uint8)
     wanted = stylized(photos / np.float32(255), [style, other], **look)
     load = metastyle_jax.load_onnx if format == 'onnx' else metastyle_jax.load_stablehlo
-    made = load(done.path)(photos)
-    assert made.dtype == np.uint8
-    assert np.max(np.abs(made - 255 * wanted)) <= 0.5 + 255 * TOLERANCE
-    assert np.max(np.abs(photos - 255 * wanted)) > 20  # the look shows
+    output = load(exported.path)(photos)
+    assert output.dtype == np.uint8
+    assert np.max(np.abs(output - 255 * wanted)) <= 0.5 + 255 * TOLERANCE
+    assert np.max(np.abs(photos - 255 * wanted)) > 20  # the program changes the photographs
 
 
 def in_torch(flat, architecture, images):
@@ -144,14 +144,14 @@ def in_torch(flat, architecture, images):
     return x.permute(0, 2, 3, 1)[:, margin:-margin, margin:-margin].numpy()
 
 
-def test_tensors_and_their_metadata_are_enough_for_another_framework(
+def test_pytorch_can_rebuild_the_network_from_the_tensors(
     style, other, theta, wanted, tmp_path, disagreement
 ):
-    done = metastyle_jax.export_style(style, tmp_path / 'a.safetensors')
-    with safetensors.safe_open(done.path, 'np') as opened:
+    exported = metastyle_jax.export_style(style, tmp_path / 'a.safetensors')
+    with safetensors.safe_open(exported.path, 'np') as opened:
         metadata = opened.metadata()
     architecture = json.loads(metadata['architecture'])
-    flat = safetensors.numpy.load_file(done.path)
+    flat = safetensors.numpy.load_file(exported.path)
     for size in SIZES:
         disagreement(in_torch(flat, architecture, noise(size)), wanted[size], TOLERANCE)
     merged = metastyle_jax.export_style(other, tmp_path / 'b.safetensors', theta=theta).path
@@ -164,7 +164,7 @@ def test_tensors_and_their_metadata_are_enough_for_another_framework(
         style_files.load_style(merged)
 
 
-# What is refused. ---------------------------------------------------------------------------------
+# Refusals. ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_tensors_and_their_metadata_are_enough_for_another_framework(
         ('a.onnx', {'weights': [0.5, 0.5]}, '1 styles need 1 weights'),
     ],
 )
-def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
+def test_invalid_exports_are_refused_and_nothing_is_written(
     style, tmp_path, name, options, message
 ):
     with pytest.raises(metastyle_jax.UserError, match=message):
@@ -203,7 +203,7 @@ def test_a_program_that_differs_from_jax_is_not_written(style, tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-def test_an_absent_extra_is_named(style, tmp_path, monkeypatch):
+def test_a_missing_extra_is_named(style, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(metastyle_jax.UserError, match=r"pip install 'metastyle_jax\[onnx\]'"):
         metastyle_jax.export_style(style, tmp_path / 'a.onnx')
@@ -211,16 +211,16 @@ def test_an_absent_extra_is_named(style, tmp_path, monkeypatch):
         metastyle_jax.load_onnx(tmp_path / 'a.onnx')
 
 
-def test_programs_refuse_sizes_types_and_files_that_they_are_not_for(style, tmp_path):
-    done = metastyle_jax.export_style(style, tmp_path / 'a.stablehlo', check=False)
-    run = metastyle_jax.load_stablehlo(done.path)
+def test_programs_refuse_wrong_sizes_types_and_files(style, tmp_path):
+    exported = metastyle_jax.export_style(style, tmp_path / 'a.stablehlo', check=False)
+    run = metastyle_jax.load_stablehlo(exported.path)
     for images in (
         noise((1, 15, 20)), noise((1, 20, 15)), noise((0, 20, 20)), noise((1, 20, 20))[0],
         noise((1, 20, 20)).astype(np.float64), np.zeros((1, 20, 20, 4), np.float32),
     ):  # fmt: skip
         with pytest.raises(metastyle_jax.UserError, match='H and W at least 16'):
             run(images)
-    (tmp_path / 'cut').write_bytes(done.path.read_bytes()[:1000])
+    (tmp_path / 'cut').write_bytes(exported.path.read_bytes()[:1000])
     for load in (metastyle_jax.load_onnx, metastyle_jax.load_stablehlo):
         with pytest.raises(metastyle_jax.UserError, match='cut is no .* export it again'):
             load(tmp_path / 'cut')
@@ -231,7 +231,7 @@ def test_programs_refuse_sizes_types_and_files_that_they_are_not_for(style, tmp_
 # The command. -------------------------------------------------------------------------------------
 
 
-def test_the_command_checks_writes_and_tells(style, tmp_path, monkeypatch, capsys, caplog):
+def test_the_command_checks_writes_and_logs(style, tmp_path, monkeypatch, capsys, caplog):
     style_files.save_style(tmp_path / 'style.safetensors', style)
 
     def command(*arguments):
@@ -241,9 +241,10 @@ def test_the_command_checks_writes_and_tells(style, tmp_path, monkeypatch, capsy
 
     out = f'--out={tmp_path}/a.onnx'
     assert command(out) == 0
-    told = [record.message for record in caplog.records if record.levelname != 'DEBUG']
-    assert [line.split()[0] for line in told] == ['differs', 'wrote']  # and nothing of jax2onnx
-    assert f'{tmp_path}/a.onnx, 0.' in told[1]
+    messages = [record.message for record in caplog.records if record.levelname != 'DEBUG']
+    # The log of jax2onnx is silenced.
+    assert [line.split()[0] for line in messages] == ['differs', 'wrote']
+    assert f'{tmp_path}/a.onnx, 0.' in messages[1]
     assert command(out) == 2
     assert 'a.onnx exists already: pass --overwrite' in capsys.readouterr().err
     before = (tmp_path / 'style.safetensors').read_bytes()

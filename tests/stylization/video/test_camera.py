@@ -19,7 +19,7 @@ from metastyle_jax.stylization.video import (
         ('linux', '', 'needs a number or a name'),
     ],
 )
-def test_cameras_are_named_as_the_system_does(monkeypatch, system, name, expected):
+def test_cameras_have_the_names_of_each_operating_system(monkeypatch, system, name, expected):
     monkeypatch.setattr(camera.sys, 'platform', system)
     if isinstance(expected, str):
         with pytest.raises(ffmpeg.VideoError, match=expected):

@@ -22,9 +22,11 @@ def invert(pixels):
 def test_frames_times_size_and_sound_are_kept(tmp_path, suffix, size):
     height, width = size
     clip = make_clip(tmp_path / 'clip.mp4', height=height, width=width)
-    out, told = tmp_path / f'out{suffix}', []
-    assert conversion.convert_video(clip, out, invert, batch=4, progress=told.append) == len(TIMES)
-    assert told == [4, 4, 2]
+    out, batches = tmp_path / f'out{suffix}', []
+    assert conversion.convert_video(clip, out, invert, batch=4, progress=batches.append) == len(
+        TIMES
+    )
+    assert batches == [4, 4, 2]
     (before, wanted, tone), (after, times, copied) = read(clip), read(out)
     assert times == wanted
     assert np.diff(times).tolist() == np.diff(TIMES).tolist()
@@ -38,7 +40,7 @@ def test_frames_times_size_and_sound_are_kept(tmp_path, suffix, size):
 
 
 @pytest.mark.parametrize('suffix', ['.mp4', '.mkv'])
-def test_the_rate_that_is_declared_is_that_of_the_frames(tmp_path, suffix):
+def test_the_declared_rate_is_the_rate_of_the_frames(tmp_path, suffix):
     clip = make_clip(tmp_path / 'clip.mp4', times=range(0, 320, 40), sound=False)
     conversion.convert_video(clip, tmp_path / f'out{suffix}', invert)
     with av.open(str(clip)) as before, av.open(str(tmp_path / f'out{suffix}')) as after:
@@ -50,12 +52,12 @@ def test_the_rate_that_is_declared_is_that_of_the_frames(tmp_path, suffix):
 def test_a_reduced_clip_has_even_sides(tmp_path):
     clip = make_clip(tmp_path / 'clip.mp4', height=72, width=128)
     assert conversion.convert_video(clip, tmp_path / 'out.mp4', invert, max_size=51) == len(TIMES)
-    with av.open(str(tmp_path / 'out.mp4')) as made:
-        stream = made.streams.video[0]
+    with av.open(str(tmp_path / 'out.mp4')) as opened:
+        stream = opened.streams.video[0]
         assert (stream.height, stream.width, stream.pix_fmt) == (28, 50, 'yuv420p')
 
 
-def test_a_stop_leaves_what_is_done(tmp_path):
+def test_a_stopped_conversion_keeps_the_finished_frames(tmp_path):
     clip, out = make_clip(tmp_path / 'clip.mp4', times=range(0, 4000, 40)), tmp_path / 'out.mp4'
     calls = []
 
@@ -69,7 +71,7 @@ def test_a_stop_leaves_what_is_done(tmp_path):
     assert set(np.diff(times)) == {40}
 
 
-def test_errors_in_the_middle_end_all_stages(tmp_path):
+def test_an_error_of_the_renderer_ends_all_threads(tmp_path):
     clip = make_clip(tmp_path / 'clip.mp4')
 
     def fail(pixels):
@@ -79,7 +81,7 @@ def test_errors_in_the_middle_end_all_stages(tmp_path):
         conversion.convert_video(clip, tmp_path / 'out.mp4', fail)
 
 
-def test_names_that_cannot_be_written_are_refused(tmp_path):
+def test_outputs_that_cannot_be_written_are_refused(tmp_path):
     (tmp_path / 'there.mp4').write_bytes(b'')
     for name, message in {
         'out.webm': 'must end in one of',
@@ -95,7 +97,7 @@ def test_names_that_cannot_be_written_are_refused(tmp_path):
     assert not ffmpeg.is_video_file(tmp_path / 'animation.gif')
 
 
-def test_missing_extra_is_named(monkeypatch):
+def test_a_missing_pyav_is_reported_with_its_extra(monkeypatch):
     monkeypatch.setattr(ffmpeg.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ffmpeg.VideoError, match=r"pip install 'metastyle_jax\[video\]'"):
         ffmpeg.require_pyav()

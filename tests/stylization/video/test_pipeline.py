@@ -9,7 +9,7 @@ from metastyle_jax.stylization.video import (
 )
 
 
-def test_a_camera_that_is_faster_gives_its_newest_frames():
+def test_a_camera_faster_than_the_network_gives_its_newest_frames():
     over, exhausted, seen = threading.Event(), threading.Event(), []
 
     def frames():
@@ -18,11 +18,11 @@ def test_a_camera_that_is_faster_gives_its_newest_frames():
         exhausted.set()
 
     def render(pixels):
-        exhausted.wait()  # meanwhile all other frames have come
+        exhausted.wait()  # until all other frames have arrived
         return pixels
 
     left_out = pipeline.render_frames(
-        frames(), render, lambda made, state: seen.extend(frame.pts for frame in made),
+        frames(), render, lambda rendered, state: seen.extend(frame.pts for frame in rendered),
         batch=1, ended=over, newest_only=True,
     )  # fmt: skip
     assert seen[-1] == 49

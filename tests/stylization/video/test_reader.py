@@ -42,7 +42,7 @@ def make_still(path, pixels, matrix, *, tag=None, aspect=1):
     return path
 
 
-def test_damage_is_told_with_its_time(tmp_path, caplog):
+def test_damage_is_reported_with_its_time(tmp_path, caplog):
     times = range(0, 4000, 40)
     clip = clips.make_clip(tmp_path / 'clip.mkv', times=times, sound=False)
     whole = bytearray(clip.read_bytes())
@@ -56,7 +56,7 @@ def test_damage_is_told_with_its_time(tmp_path, caplog):
         stream = writer.add_stream_from_template(original.streams.video[0])
         for i, packet in enumerate(original.demux(video=0)):
             if packet.size:
-                if i == 50:  # two seconds
+                if i == 50:  # at two seconds
                     broken = av.Packet(b'\xff' * packet.size)
                     broken.pts, broken.dts, broken.time_base = (
                         packet.pts,
@@ -76,13 +76,13 @@ def test_damage_is_told_with_its_time(tmp_path, caplog):
 @pytest.mark.parametrize(
     ('size', 'matrix', 'tag'),
     [
-        ((720, 1280), 'ITU709', None),  # as players see what tells nothing
+        ((720, 1280), 'ITU709', None),  # untagged: as players assume
         ((576, 720), 'ITU601', None),
         ((720, 1280), 'ITU601', 6),
         ((576, 720), 'ITU709', 1),
     ],
 )
-def test_colours_are_those_that_players_show(tmp_path, size, matrix, tag):
+def test_colours_are_read_as_players_show_them(tmp_path, size, matrix, tag):
     pixels = np.empty((*size, 3), np.uint8)
     pixels[:] = 200, 60, 30
     clip = make_still(tmp_path / 'clip.mkv', pixels, matrix, tag=tag)
@@ -90,11 +90,11 @@ def test_colours_are_those_that_players_show(tmp_path, size, matrix, tag):
         (frame,) = opened.frames()
     assert np.abs(frame.pixels.astype(int) - pixels).max() <= 3
     assert conversion.convert_video(clip, tmp_path / 'out.mkv', lambda x: x) == 1
-    (found,), *_ = read(tmp_path / 'out.mkv')  # which is tagged
-    assert np.abs(found.astype(int) - pixels).max() <= 4
+    (written,), *_ = read(tmp_path / 'out.mkv')  # the output is tagged
+    assert np.abs(written.astype(int) - pixels).max() <= 4
 
 
-def test_pixels_that_are_not_square_stay_so(tmp_path):
+def test_the_aspect_of_pixels_is_kept(tmp_path):
     grey = np.full((576, 720, 3), 99, np.uint8)
     clip = make_still(tmp_path / 'clip.mkv', grey, None, aspect='64/45')
     assert conversion.convert_video(clip, tmp_path / 'out.mp4', invert) == 1
@@ -102,7 +102,7 @@ def test_pixels_that_are_not_square_stay_so(tmp_path):
         assert opened.aspect == fractions.Fraction(64, 45)
 
 
-def test_a_cut_file_gives_its_whole_frames(tmp_path):
+def test_a_file_that_is_cut_off_gives_its_complete_frames(tmp_path):
     clip = make_clip(tmp_path / 'clip.mkv', times=range(0, 8000, 40), sound=False)
     whole = clip.read_bytes()
     clip.write_bytes(whole[: len(whole) // 2])
@@ -111,7 +111,7 @@ def test_a_cut_file_gives_its_whole_frames(tmp_path):
     assert len(read(tmp_path / 'out.mkv')[0]) == done
 
 
-def test_what_is_no_video_is_named(tmp_path):
+def test_files_that_are_no_video_are_named(tmp_path):
     (tmp_path / 'text.mp4').write_text('no video')
     with av.open(str(tmp_path / 'sound.mp4'), 'w') as container:
         tone = container.add_stream('aac', rate=16000, layout='mono')

@@ -27,7 +27,7 @@ clip, folder = map(pathlib.Path, sys.argv[1:3])
 for dies in sys.argv[3:]:
     child = os.fork()
     if not child:
-        kill = lambda *args, **how: os.kill(os.getpid(), signal.SIGKILL)
+        kill = lambda *args, **options: os.kill(os.getpid(), signal.SIGKILL)
         if dies == 'joining':
             segments.writer.join = kill
         render = Echo(int(dies) if dies != 'joining' else None, kill)
@@ -54,8 +54,8 @@ def undisturbed(clip, tmp_path_factory):
     return out.read_bytes()
 
 
-def test_a_killed_run_goes_on_to_the_same_file(tmp_path, clip, undisturbed):
-    # How much is made again: the segment that is open, and what waits to be encoded.
+def test_a_killed_run_is_resumed_to_the_same_file(tmp_path, clip, undisturbed):
+    # Limits of the work that is repeated: the open segment, and frames that wait for the encoder.
     calls = {'1': 11, '4': 11, '7': 9, 'joining': 1}
     done = run_python(CONVERT, clip, tmp_path, *calls)
     assert done.returncode == 0, done.stderr
@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, clip, undisturbed):
         assert render.calls <= count
 
 
-def test_a_stopped_run_plays_and_goes_on_to_the_same_file(tmp_path, clip, undisturbed):
+def test_a_stopped_run_can_be_played_and_is_resumed_to_the_same_file(tmp_path, clip, undisturbed):
     out, render = tmp_path / 'out.mp4', Echo()
     done = conversion.convert_video(
         clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5
@@ -90,27 +90,27 @@ def test_a_stopped_run_plays_and_goes_on_to_the_same_file(tmp_path, clip, undist
     assert out.read_bytes() == undisturbed
 
 
-def test_a_finished_video_is_gone_on_with_only_under_its_settings(tmp_path, clip, caplog):
+def test_a_finished_video_is_accepted_only_with_its_settings(tmp_path, clip, caplog):
     out, render = tmp_path / 'out.mkv', Echo()
     caplog.set_level('INFO')
     conversion.convert_video(clip, out, Echo(), length=LENGTH, settings={'style': 'a'})
     before = out.read_bytes()
-    how = {'length': LENGTH, 'resume': True}
-    done = conversion.convert_video(clip, out, render, settings={'style': 'a'}, **how)
+    options = {'length': LENGTH, 'resume': True}
+    done = conversion.convert_video(clip, out, render, settings={'style': 'a'}, **options)
     assert (done, render.calls) == (len(LONG_TIMES), 0)
     assert 'is complete already' in caplog.text
     for settings, change in (({'style': 'b'}, {}), ({'style': 'a'}, {'batch': 2})):
         with pytest.raises(ffmpeg.VideoError, match='made with other settings or by another'):
-            conversion.convert_video(clip, out, render, settings=settings, **how, **change)
+            conversion.convert_video(clip, out, render, settings=settings, **options, **change)
     assert out.read_bytes() == before
     out.write_bytes(b'no video')
     with pytest.raises(ffmpeg.VideoError, match='made with other settings or by another'):
-        conversion.convert_video(clip, out, render, settings={'style': 'a'}, **how)
+        conversion.convert_video(clip, out, render, settings={'style': 'a'}, **options)
 
 
 @pytest.mark.parametrize('name', ['settings.json', '*.npz'])
 @pytest.mark.parametrize('content', [b'', b'[1]', b'PK\x03\x04'])
-def test_a_damaged_folder_of_segments_is_named(tmp_path, clip, name, content):
+def test_a_damaged_folder_of_segments_is_reported(tmp_path, clip, name, content):
     out, render = tmp_path / 'out.mp4', Echo()
     conversion.convert_video(clip, out, render, length=LENGTH, stopped=lambda: render.calls >= 5)
     (file,) = segments.segment_folder(out).glob(name)
@@ -119,7 +119,7 @@ def test_a_damaged_folder_of_segments_is_named(tmp_path, clip, name, content):
         conversion.convert_video(clip, out, Echo(), length=LENGTH, resume=True)
 
 
-def test_a_folder_of_segments_has_one_user(tmp_path, clip):
+def test_a_folder_of_segments_is_used_by_one_run_only(tmp_path, clip):
     out, refused = tmp_path / 'out.mp4', []
 
     def again():
@@ -132,7 +132,7 @@ def test_a_folder_of_segments_has_one_user(tmp_path, clip):
 
 
 @pytest.mark.parametrize(('limit', 'kept'), [(3000, 0), (30000, 40)])
-def test_a_full_disk_leaves_whole_segments_or_nothing(tmp_path, clip, limit, kept):
+def test_a_full_disk_leaves_complete_segments_or_nothing(tmp_path, clip, limit, kept):
     resource = pytest.importorskip('resource')
     noise = np.random.default_rng(0)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -140,11 +140,11 @@ def test_a_full_disk_leaves_whole_segments_or_nothing(tmp_path, clip, limit, kep
     try:
         with pytest.raises(
             ffmpeg.VideoError, match=r'cannot be written \(File too large\)'
-        ) as told:
+        ) as raised:
             conversion.convert_video(
                 clip, tmp_path / 'out.mp4', lambda x: noise.random(x.shape, np.float32), length=8
             )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert os.listdir(tmp_path) == (['out.mp4.parts'] if kept else [])
-    assert ('40 frames are kept' in str(told.value)) == bool(kept)
+    assert ('40 frames are kept' in str(raised.value)) == bool(kept)
