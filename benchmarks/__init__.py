@@ -1,1 +1,1 @@
-"""Side-by-side measurements of the package and of a clean PyTorch peer: `python -m benchmarks`."""
+"""Measures this package and a PyTorch peer side by side: `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks`."""
+"""The command `python -m benchmarks`."""
 
 import functools
 import json
@@ -28,22 +28,29 @@ def define_flags(values: flags.FlagValues) -> None:
     text = functools.partial(flags.DEFINE_string, flag_values=values)
     words = functools.partial(flags.DEFINE_list, flag_values=values)
     number = functools.partial(flags.DEFINE_integer, flag_values=values)
-    flags.DEFINE_bool('quick', False, 'A small set, under five minutes.', flag_values=values)
-    text('out', 'runs/benchmarks', 'Folder for results.json, results.md and logs.')
-    words('works', [], f'Only these: {", ".join(tasks.WORKS)}.')
-    words('variants', [], f'Only these: {", ".join(tasks.EVERY)}.')
-    number('repeats', 0, 'Rounds (default: 7; 3 with --quick).')
-    number('size', 0, 'Height and width of meta-steps (default: by machine).')
-    number('limit', 1800, 'Seconds that preparing or running a task once may take.')
-    text('precision', 'highest', "Of float32 products: 'highest', or 'tf32' on both sides.")
+    flags.DEFINE_bool(
+        'quick',
+        False,
+        'Measures a small set of tasks, in less than five minutes.',
+        flag_values=values,
+    )
+    text('out', 'runs/benchmarks', 'Folder of results.json, results.md and logs.')
+    words('works', [], f'Measures only these kinds of work, of {", ".join(tasks.WORKS)}.')
+    words('variants', [], f'Measures only these variants, of {", ".join(tasks.EVERY)}.')
+    number('repeats', 0, 'Number of rounds (default: 7; 3 with --quick).')
+    number('size', 0, 'Height and width of the images of meta-steps (default: by machine).')
+    number('limit', 1800, 'Largest number of seconds for preparing a task, or for running it once.')
+    text(
+        'precision', 'highest', "Precision of float32 products on both sides: 'highest' or 'tf32'."
+    )
 
 
 def check(values: flags.FlagValues) -> None:
-    """Raises UserError for flags that cannot be meant."""
+    """Raises UserError if a flag has an invalid value."""
     for name, known in {'works': tasks.WORKS, 'variants': tasks.EVERY}.items():
         for word in getattr(values, name):
             if word not in known:
-                raise UserError(f'--{name}={word}: it must be of {", ".join(known)}')
+                raise UserError(f'--{name}={word}: it must be one of {", ".join(known)}')
     if values.precision not in ('highest', 'tf32'):
         raise UserError(f"--precision={values.precision}: it must be 'highest' or 'tf32'")
     for name, least in {'repeats': 0, 'limit': 1}.items():
@@ -54,7 +61,7 @@ def check(values: flags.FlagValues) -> None:
 
 
 def write(results: dict[str, Any], out: pathlib.Path) -> None:
-    """Writes `results.json` and `results.md`, each at once."""
+    """Writes `results.json` and `results.md`; each file is replaced as a whole."""
     for name, text in {
         'results.json': json.dumps(results, indent=1),
         'results.md': report.render(results),
@@ -72,9 +79,9 @@ def main(values: flags.FlagValues) -> None:
     weights = out / 'weights.npz'
     facts = machine.describe(out, weights)
     if facts['load'] > 0.5 * facts['cores']:
-        logging.warning('the load is %.1f: other programs will distort times', facts['load'])
+        logging.warning('the load is %.1f: other programs will distort the times', facts['load'])
     if not machine.has_torch():
-        logging.warning('%s; only this package is measured', machine.MISSING)
+        logging.warning('%s; only this package will be measured', machine.MISSING)
     if values.quick:
         table = tasks.quick(size=values.size)
     else:

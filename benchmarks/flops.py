@@ -1,11 +1,13 @@
-"""Floating-point operations that a task needs, counted from the shapes of its layers.
+"""Counts the floating-point operations that a task needs, from the shapes of its layers.
 
-Two for each multiply-add of convolutions and Gram matrices, every tap counted, also those on
-padding; everything else is neglected. The two upsampling convolutions count nine taps a pixel, as
-the paper writes them: cleverer arithmetic shows as a larger fraction of the machine's rate.
+Each multiply-add of a convolution or a Gram matrix counts as two operations, also on padding. All
+other operations are neglected. The two convolutions after upsampling count nine taps for each
+pixel, as the paper writes them. A formulation with fewer operations therefore shows as a larger
+fraction of the machine's rate.
 
-For one image let f be the forward pass of a layer. With x its input, W its kernel, g the gradient
-with respect to its output, and a dot over the tangent of each, in units of f:
+The unit of the following table is f, the operations of the forward pass of a layer on one image. x
+is the input of the layer, W its kernel, g the gradient with respect to its output; a dot marks
+tangents.
 
     forward                W∗x                       1
     data gradient          Wᵀ∗g                      1    not for the transformer's first layer
@@ -14,7 +16,7 @@ with respect to its output, and a dot over the tangent of each, in units of f:
     ... data gradient      Wᵀ∗ġ + Ẇᵀ∗g               2    not for the first layer
     ... weight gradient    x⋆ġ + ẋ⋆g                 2    ẋ = 0 in the first layer
 
-which makes, for each image and layer,
+The sums for each image and layer are:
 
     |                          | transformer, first | others | loss network |
     | gradient, all parameters | 2                  | 3      | 2            |
@@ -22,17 +24,19 @@ which makes, for each image and layer,
     | Hessian-vector, all      | 2                  | 6      | 2            |
     | Hessian-vector, norms    | 1                  | 4      | 2            |
 
-The Hessian-vector product shares the forward and backward pass of the inner gradient, so nothing
-is computed twice. With norms only, Ẇ = 0, no inner step needs a weight gradient, and only ẋ = 0
-in the first layer; its tangent with respect to the slow kernels is still part of the exact
-meta-gradient. The loss network is frozen, Ẇ = 0, but takes the gradient through its first layer.
+The Hessian-vector product shares the forward and the backward pass with the inner gradient, so
+nothing is computed twice. If only instance norms adapt, then Ẇ = 0, and no inner step needs a
+weight gradient; ẋ = 0 only in the first layer. The derivative with respect to the other kernels is
+still part of the exact meta-gradient. The loss network is frozen, so Ẇ = 0, but the gradient
+passes through its first layer.
 
-A Gram matrix ψψᵀ costs one product forward, and one for its gradient (D + Dᵀ)ψ, whose factor is
-symmetric. Of their tangents, ψ̇ψᵀ + (ψ̇ψᵀ)ᵀ is one product, and Ḋψ + Dψ̇ are two.
+A Gram matrix ψψᵀ costs one product in the forward pass, and one for its gradient (D + Dᵀ)ψ, because
+D + Dᵀ is symmetric. Its tangent ψ̇ψᵀ + (ψ̇ψᵀ)ᵀ costs one product, and the tangent of its gradient,
+Ḋψ + Dψ̇, costs two.
 
-An exact meta-gradient is, for each style, T inner gradients and Hessian-vector products, and one
-outer gradient in all parameters; first order leaves the products out. Targets are relu2_2 of all
-(T + 1)·N contents, and the Gram matrices of the style.
+An exact meta-gradient needs, for each style, T inner gradients, T Hessian-vector products, and one
+outer gradient with respect to all parameters. The first-order one needs no Hessian-vector products.
+The targets need relu2_2 of all (T + 1)·N content images, and the Gram matrices of the style.
 """
 
 from typing import NamedTuple
@@ -43,7 +47,14 @@ _VGG = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8))  # channels of each layer, in unit
 
 
 class Count(NamedTuple):
-    """Passes over each part of the networks, or operations of one pass over it, for one image."""
+    """Numbers for each part of the networks, for one image: passes, or operations of one pass.
+
+    Attributes:
+        first: first layer of the transformer.
+        others: other layers of the transformer.
+        vgg: loss network.
+        gram: Gram matrices.
+    """
 
     first: float
     others: float
@@ -56,17 +67,17 @@ HESSIAN = {'all': Count(2, 6, 2, 3), 'norm': Count(1, 4, 2, 3)}
 
 
 def conv(size: int, inputs: int, outputs: int, pixels: int) -> int:
-    """Operations of a convolution with kernels of `size`², by pixels of its output."""
+    """Returns the operations of a convolution with kernels of `size`² and so many output pixels."""
     return 2 * size * size * inputs * outputs * pixels
 
 
 def transformer(height: int, width: int, network: tasks.Network) -> list[int]:
-    """Forward operations of each layer of the transformer for one image, the first one first.
+    """Returns the forward operations of each layer of the transformer, in order, for one image.
 
     Args:
-        height: of the image.
-        width: of the image.
-        network: its channels and blocks.
+        height: height of the image.
+        width: width of the image.
+        network: sizes of the networks.
     """
     c = network.width
     half = -(-height // 2), -(-width // 2)
@@ -84,13 +95,13 @@ def transformer(height: int, width: int, network: tasks.Network) -> list[int]:
 
 
 def vgg(height: int, width: int, network: tasks.Network, *, blocks: int = 4) -> tuple[int, int]:
-    """Forward operations of the loss network and of its Gram matrices for one image.
+    """Returns the forward operations of the loss network and of its Gram matrices for one image.
 
     Args:
-        height: of the image.
-        width: of the image.
-        network: the channels; a width of 0 means the 64 of VGG-16.
-        blocks: 4 up to relu4_3, 2 up to relu2_2.
+        height: height of the image.
+        width: width of the image.
+        network: sizes of the networks.
+        blocks: number of blocks: 4 for relu4_3 as last layer, 2 for relu2_2.
     """
     unit = network.vgg_width or 64
     convs, grams, channels = 0, 0, 3
@@ -104,13 +115,13 @@ def vgg(height: int, width: int, network: tasks.Network, *, blocks: int = 4) -> 
 
 
 def forward(task: tasks.Task) -> Count:
-    """Operations of one forward pass over each part, for one image of a task."""
+    """Returns the operations of one forward pass over each part, for one image of a task."""
     first, *others = transformer(task.size, task.size, task.network)
     return Count(first, sum(others), *vgg(task.size, task.size, task.network))
 
 
 def needed(task: tasks.Task) -> float:
-    """Operations that one run of a task needs; 0 for the input pipeline."""
+    """Returns the operations that one run of a task needs; 0 for the input pipeline."""
     if task.work == 'pipeline':
         return 0.0
     once = forward(task)
@@ -127,5 +138,5 @@ def needed(task: tasks.Task) -> float:
 
 
 def _times(once: Count, passes: Count) -> float:
-    """Operations of so many passes over each part."""
+    """Returns the operations of a number of passes over each part."""
     return sum(a * b for a, b in zip(once, passes, strict=True))

@@ -1,8 +1,8 @@
-"""Starts workers, lets them agree, times them in turn, and keeps what was found.
+"""Starts workers, compares their answers, times them in turn, and collects the results.
 
-One process for each task and variant makes peak memory the task's own. All variants of a task
-are prepared first; then, in each round, each of them runs once while the others wait. Ratios are
-taken within a round, so that whatever else the machine does meets all variants alike.
+Each task and variant has a process of its own, so that its peak memory can be measured. First, all
+variants of a task are prepared. Then, in each round, each variant runs once while the others wait.
+Ratios are taken within a round, so that other programs of the machine affect all variants alike.
 """
 
 import contextlib
@@ -20,12 +20,13 @@ import numpy as np
 
 from benchmarks import flops, machine, process, tasks, worker
 
-_LEAST = 0.05  # seconds of one measurement
-_REST = 0.3  # seconds before one, while the threads of the variant before stop to spin
-# Largest disagreement that is rounding: absolute in images, relative to the largest in gradients.
-# Rounding turns some ReLU or maximum of the loss network around, where an untrained θ gives flat
-# images, and each one shows: gradients of PyTorch in float32 and in float64 differ by up to 0.3%
-# at 64², by chance of the images. The tests, on networks without such chances, ask for 0.1%.
+_LEAST = 0.05  # shortest measurement in seconds
+_REST = 0.3  # seconds between measurements; threads of the last variant still spin for a while
+# Largest disagreement that rounding can cause: absolute for images, relative to the largest element
+# for gradients. An untrained θ makes flat images; there, rounding switches some ReLU or maximum of
+# the loss network, which changes the gradient. Gradients of PyTorch in float32 and in float64
+# differ by up to 0.3 % at 64² for this reason. On networks without such units the tests ask for
+# 0.1 %.
 _TOLERANCES = {
     ('stylize', 'float32', 'highest'): 1e-4,
     ('stylize', 'float32', 'tf32'): 2e-2,
@@ -45,10 +46,10 @@ class Options(NamedTuple):
 
     Attributes:
         out: folder of results and logs.
-        repeats: rounds.
-        precision: 'highest' or 'tf32'.
-        limit: seconds that a worker may take for one answer.
-        matrix: rows of the matrix product that rates the machine; 0: by device.
+        repeats: number of rounds.
+        precision: precision of float32 products, 'highest' or 'tf32'.
+        limit: largest number of seconds for one answer of a worker.
+        matrix: rows of the matrix product that rates the machine; 0 chooses by device.
     """
 
     out: pathlib.Path
@@ -71,14 +72,14 @@ def run(
 
     Args:
         table: tasks.
-        options: how.
-        facts: as told by `machine.describe`.
-        weights: the file of each network in the table.
+        options: how to measure.
+        facts: result of `machine.describe`.
+        weights: file of weights of each network in the table.
         keep: called with the results after each task.
-        say: called with a line before each.
+        say: called with a line of progress before each task.
 
     Returns:
-        The results, as `results.json` holds them.
+        The results, as `results.json` stores them.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
     results: dict[str, Any] = {
@@ -93,7 +94,7 @@ def run(
 
 
 def measure(task: tasks.Task, options: Options, weights: pathlib.Path) -> dict[str, Any]:
-    """Prepares all variants of a task, compares them, times those that agree."""
+    """Prepares all variants of a task, compares their answers, and times those that agree."""
     rows: dict[str, dict[str, Any]] = {variant: {} for variant in task.variants}
     workers: dict[str, process.Worker] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -121,20 +122,20 @@ def measure(task: tasks.Task, options: Options, weights: pathlib.Path) -> dict[s
 
 
 def disagreements(results: dict[str, Any]) -> list[str]:
-    """A sentence for each variant that computed something else."""
+    """Returns a sentence for each variant whose answer differs from ours."""
     rows = [row for task in results['tasks'] for row in task['variants'].values()]
     return [row['reason'] for row in rows if row.get('disagrees')]
 
 
 class Disagreement(process.WorkerError):
-    """A variant computed something else."""
+    """The answer of a variant differs from ours."""
 
 
 @contextlib.contextmanager
 def _excused(
     rows: dict[str, dict[str, Any]], workers: dict[str, process.Worker], variant: str
 ) -> Iterator[None]:
-    """Turns a worker's failure into a reason in its row, and ends the worker."""
+    """Records the failure of a worker as the reason in its row, and ends the worker."""
     try:
         yield
     except process.WorkerError as error:
@@ -144,20 +145,20 @@ def _excused(
 
 
 def disagreement(found: pathlib.Path, expected: pathlib.Path) -> float:
-    """How far two answers are apart.
+    """Returns the difference between two answers.
 
     Args:
         found: file of arrays by name.
-        expected: the same, of the reference.
+        expected: file of the reference, in the same form.
 
     Returns:
-        `max |a - b|` of images; of gradients the same over `max |b|`, over all parameters.
+        `max |a - b|` for images; `max |a - b| / max |b|` over all parameters for gradients.
 
     Raises:
         process.WorkerError: there is no reference.
     """
     if not expected.exists():
-        raise process.WorkerError('there is nothing to agree with')
+        raise process.WorkerError('there is no answer of ours to compare with')
     with np.load(found) as a, np.load(expected) as b:
         if a.keys() != b.keys():
             return math.inf
@@ -167,15 +168,15 @@ def disagreement(found: pathlib.Path, expected: pathlib.Path) -> float:
 
 
 def _agree(row: dict[str, Any], job: worker.Job, expected: pathlib.Path) -> None:
-    """Compares a variant's answer with ours; raises Disagreement, also at what is no number."""
+    """Compares the answer of a variant with ours; raises Disagreement, also for NaN."""
     assert job.task is not None
     kind = 'images' if job.task.work == 'stylize' else 'gradient'
     tolerance = _TOLERANCES[job.task.work, job.task.dtype, job.precision]
     found = disagreement(pathlib.Path(job.answer), expected)
     if not found <= tolerance:
         raise Disagreement(
-            f'{kind} of {job.task.name}, {job.variant}: apart by {found:.3g}, '
-            f'allowed are {tolerance:.0e}'
+            f'{kind} of {job.task.name}, {job.variant}: differs by {found:.3g}, '
+            f'but at most {tolerance:.0e} is allowed'
         )
     row['disagreement'] = found
 
@@ -183,7 +184,10 @@ def _agree(row: dict[str, Any], job: worker.Job, expected: pathlib.Path) -> None
 def _rounds(
     rows: dict[str, dict[str, Any]], workers: dict[str, process.Worker], repeats: int
 ) -> list[float]:
-    """Times the variants in turn, another one first in each round; returns the matrix rates."""
+    """Times the variants in turn and returns the rates of matrix products.
+
+    Each round begins with another variant.
+    """
     rates: list[float] = []
     for i in range(repeats):
         order = [variant for variant in rows if 'seconds' in rows[variant]]
@@ -203,13 +207,13 @@ def _rounds(
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
+    """Returns the median and the quartiles."""
     q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return {'median': median, 'q1': q1, 'q3': q3}
 
 
 def _entry(task: tasks.Task, rows: dict[str, dict[str, Any]], rates: list[float]) -> dict[str, Any]:
-    """What the results keep of a task."""
+    """Returns the results of a task, as `results.json` stores them."""
     needed = flops.needed(task)
     ours = rows.get('ours', {}).get('rounds', [])
     for row in rows.values():

@@ -1,4 +1,4 @@
-"""Deterministic images, the same for both sides, and the file of weights that both load."""
+"""Input of both sides: deterministic images, and the file of weights that both load."""
 
 import pathlib
 
@@ -14,9 +14,9 @@ def images(count: int, size: int, *, seed: int) -> np.ndarray:
     """Smooth random images with a little noise.
 
     Args:
-        count: N.
-        size: H and W.
-        seed: what they depend on.
+        count: number of images, N.
+        size: height and width, H and W.
+        seed: seed of the random numbers.
 
     Returns:
         `[N, H, W, 3] uint8`.
@@ -32,7 +32,7 @@ def images(count: int, size: int, *, seed: int) -> np.ndarray:
 
 
 def meta_batch(task: tasks.Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The images of a meta-step.
+    """Returns the images of a meta-step.
 
     Returns:
         `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]` and `style [S, H, W, 3]`, uint8.
@@ -45,19 +45,19 @@ def meta_batch(task: tasks.Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def write_weights(file: pathlib.Path, theta: Arrays, vgg: Arrays) -> None:
-    """Writes θ and the loss network by flat names ('down1/conv/kernel', HWIO)."""
+    """Writes θ and the loss network as arrays by name, such as 'down1/conv/kernel' (HWIO)."""
     parts = {'theta': theta, 'vgg': vgg}
     flat = {f'{part}/{name}': a for part, arrays in parts.items() for name, a in arrays.items()}
     np.savez(file, **flat)  # type: ignore[arg-type]
 
 
 def read_weights(file: pathlib.Path) -> tuple[Arrays, Arrays]:
-    """θ and the loss network, by flat names."""
+    """Reads θ and the loss network as arrays by name."""
     with np.load(file) as opened:
         flat = dict(opened)
     return _part(flat, 'theta/'), _part(flat, 'vgg/')
 
 
 def _part(flat: Arrays, prefix: str) -> Arrays:
-    """The arrays whose names begin with a prefix, without it."""
+    """Returns the arrays whose names begin with a prefix, and removes it from the names."""
     return {name.removeprefix(prefix): a for name, a in flat.items() if name.startswith(prefix)}

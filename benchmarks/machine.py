@@ -1,4 +1,4 @@
-"""What the results say of the machine, and the weights that all workers load."""
+"""Describes the machine, and writes the weights that all workers load."""
 
 import importlib.metadata
 import importlib.util
@@ -11,23 +11,33 @@ from benchmarks import process, tasks, worker
 from metastyle_jax.core.errors import UserError
 
 MISSING = "PyTorch is missing: pip install '.[bench]'"
-_LIMIT = 600.0  # seconds, to import JAX and to read the weights
+_LIMIT = 600.0  # seconds to import JAX and to write the weights
 
 
 def describe(
     out: pathlib.Path, weights: pathlib.Path, network: tasks.Network = tasks.STANDARD
 ) -> dict[str, Any]:
-    """Writes the weights of a network in a process of its own; tells of the machine.
+    """Writes the weights of a network in another process, and describes the machine.
+
+    Args:
+        out: folder of the log.
+        weights: file for the weights.
+        network: sizes of the network.
+
+    Returns:
+        Facts about the machine and versions of packages, as JSON types.
 
     Raises:
-        UserError: that process failed.
+        UserError: the other process failed.
     """
     job = worker.Job('describe', str(weights), network=network)
     started = process.Worker(job, out / 'weights.log', _LIMIT)
     try:
         found = started.answer()
     except process.WorkerError as error:
-        raise UserError(f'no weights: {error}; see {out / "weights.log"}') from error
+        raise UserError(
+            f'the weights could not be written: {error}; see {out / "weights.log"}'
+        ) from error
     finally:
         started.close()
     return found | {
@@ -46,7 +56,7 @@ def has_torch() -> bool:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that programs may still take; 0 where the system does not tell."""
+    """Returns the bytes of free main memory; 0 if the system does not tell."""
     try:
         lines = pathlib.Path('/proc/meminfo').read_text('ascii').splitlines()
         (line,) = (line for line in lines if line.startswith('MemAvailable'))
@@ -56,7 +66,7 @@ def free_memory() -> int:
 
 
 def _cpu() -> str:
-    """The processor's name."""
+    """Returns the name of the processor."""
     try:
         text = pathlib.Path('/proc/cpuinfo').read_text('utf-8', 'replace')
     except OSError:
@@ -66,14 +76,14 @@ def _cpu() -> str:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:
-    """Of an installed package."""
+    """Returns the version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

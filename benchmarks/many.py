@@ -1,10 +1,10 @@
-"""Styles an hour: a folder adapted to together, against the same pictures one after another.
+"""Measures styles per hour: adapting to a folder of pictures in groups, or one after another.
 
     python -m benchmarks.many --style=folder:paintings --content=folder:photographs
 
-Groups of `metastyle-adapt --style=FOLDER` and single adaptations with `--params=norm`, both with
-their default settings, take turns in one process, after both have been compiled. What they come to
-is compared on eight photographs of `--content`, which neither was adapted on.
+A group, as in `metastyle-adapt --style=FOLDER`, and single adaptations with `--params=norm` take
+turns in one process, with their default settings, after both have been compiled. Their losses are
+compared on eight photographs of `--content` that were not used for adaptation.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from metastyle_jax.data.images import image_files, resizing
 from metastyle_jax.models import gram, perceptual_loss, vgg
 from metastyle_jax.storage import style_files, style_library, theta_files
 
-SIZE = 128  # pixels of what they are compared on
+SIZE = 128  # height and width of the photographs on which losses are compared
 
 
 def total_loss(
     style: style_files.Style, grams: tuple[jax.Array, ...], contents: jax.Array
 ) -> float:
-    """Perceptual loss of a style on photographs."""
+    """Returns the perceptual loss of a style on photographs."""
     params = style_files.merge_style(style, theta_files.load_theta())
     loss_network = vgg.load(None)
     targets = perceptual_loss.compute_targets(loss_network, contents, grams)
@@ -41,19 +41,25 @@ def total_loss(
 
 
 def copy(source: image_source.ImageSource, indices: list[int], folder: pathlib.Path) -> None:
-    """Puts pictures of a source into a folder."""
+    """Copies pictures of a source into a folder."""
     folder.mkdir(exist_ok=True)
     for i in indices:
         Image.fromarray(image_files.read_uint8(source[i])).save(folder / f'{i:05d}.png')
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command and prints the result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--style', default='sample:', help='data source of the pictures')
-    parser.add_argument('--content', required=True, help='data source to compare on')
-    parser.add_argument('--groups', type=int, default=3, help='timed groups of eight styles')
-    parser.add_argument('--singles', type=int, default=2, help='single ones after each group')
+    parser.add_argument('--style', default='sample:', help='Source of the style images.')
+    parser.add_argument(
+        '--content', required=True, help='Source of the photographs on which losses are compared.'
+    )
+    parser.add_argument(
+        '--groups', type=int, default=3, help='Number of timed groups of eight styles.'
+    )
+    parser.add_argument(
+        '--singles', type=int, default=2, help='Number of single adaptations after each group.'
+    )
     options = parser.parse_args()
     allocator.keep_freed_memory()
     source = sources.open_source(options.style, kind='style')

@@ -1,8 +1,6 @@
-"""This package's side: the functions that its entry points call, ready to be timed.
+"""Our side: the functions that the commands of this package call, ready to be timed.
 
-Each class is a `worker.Runner`: `call` starts one run, `wait` blocks until it is done, `answer`
-gives what must agree with the peers after the first run, `temporary` the bytes that the compiled
-program keeps beside its arguments and results.
+Each class is a `worker.Runner`.
 """
 
 import functools
@@ -27,7 +25,7 @@ from metastyle_jax.training import optimizers, outer_step
 from metastyle_jax.training.configuration import values
 from metastyle_jax.training.configuration.schema import TrainConfig
 
-ADAM = 0.9  # b1: the first moment after one step is (1 - b1) times the gradient
+ADAM = 0.9  # b1 of Adam: after one step the first moment is (1 - b1) times the gradient
 _PRECISION = {'highest': 'highest', 'tf32': 'tensorfloat32'}
 
 
@@ -37,7 +35,7 @@ def set_precision(precision: str) -> None:
 
 
 def initial_weights(network: tasks.Network) -> tuple[inputs.Arrays, inputs.Arrays]:
-    """θ at random and the loss network, by flat names."""
+    """Returns a random θ and the loss network, as arrays by name."""
     theta = transformer.init(jax.random.key(0), width=network.width, blocks=network.blocks)
     if network.vgg_width:
         loss_network = vgg.random(jax.random.key(1), width=network.vgg_width)
@@ -47,13 +45,13 @@ def initial_weights(network: tasks.Network) -> tuple[inputs.Arrays, inputs.Array
 
 
 def by_name(tree: PyTree) -> inputs.Arrays:
-    """Leaves of a pytree by name, as float32."""
+    """Returns the leaves of a pytree by name, as float32."""
     leaves = (np.asarray(leaf).astype(np.float32) for leaf in jax.tree.leaves(tree))
     return dict(zip(trees.names(tree), leaves, strict=True))
 
 
 def from_names(arrays: inputs.Arrays) -> Params:
-    """Nested dicts of arrays by flat names: inverse of `by_name`."""
+    """Builds nested dicts from arrays by name; the inverse of `by_name`."""
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
         *folders, last = name.split('/')
@@ -64,7 +62,7 @@ def from_names(arrays: inputs.Arrays) -> Params:
 
 
 class Stylize:
-    """`jax.jit(transformer.apply)` on images that are on the device."""
+    """Runs `jax.jit(transformer.apply)` on images that are already on the device."""
 
     def __init__(self, task: tasks.Task, theta: Params, loss_network: Params) -> None:
         del loss_network
@@ -83,11 +81,11 @@ class Stylize:
         jax.block_until_ready(self._images)
 
     def answer(self) -> inputs.Arrays:
-        """Stylized images."""
+        """Returns the stylized images."""
         return {'images': np.asarray(self._images).astype(np.float32)}
 
     def temporary(self) -> int | None:
-        """Temporary bytes of the compiled program, where known."""
+        """Returns the temporary bytes of the compiled program; None if unknown."""
         return _temporary(self._step.lower, *self._args)
 
 
@@ -115,24 +113,24 @@ class Adapt:
         jax.block_until_ready(self._state)
 
     def answer(self) -> inputs.Arrays:
-        """The gradient of the first step."""
+        """Returns the gradient of the first step."""
         moments = optax.tree.get(self._state.adam, 'mu')
         return {name: np.asarray(mu) / (1 - ADAM) for name, mu in moments.items()}
 
     def temporary(self) -> int | None:
-        """Temporary bytes of the compiled program, where known."""
+        """Returns the temporary bytes of the compiled program; None if unknown."""
         lower = functools.partial(adapt_step.lower, plan=self._plan)
         return _temporary(lower, *self._args())
 
 
 class MetaStep:
-    """`outer_step.train_step` through `sharding.spread` on one device, from a batch of bytes on.
+    """Runs `outer_step.train_step` by `sharding.spread` on one device, from a batch of bytes.
 
     Args:
-        task: which step.
-        theta: θ.
-        loss_network: weights of VGG.
-        variant: 'ours', or one that changes how the same gradient is computed.
+        task: the meta-step.
+        theta: parameters of the transformer.
+        loss_network: weights of the loss network.
+        variant: 'ours', or a variant that computes the same gradient in another way.
     """
 
     def __init__(
@@ -150,7 +148,7 @@ class MetaStep:
         self._metrics: Any = None
 
     def call(self, batch: batching.MetaBatch | None = None) -> None:
-        """Starts a step, on a batch of the same shapes if one is given."""
+        """Starts a step on the batch of the task, or on a given batch of the same shapes."""
         batch = self.batch if batch is None else batch
         self._state, self._metrics = self._run(self._state, self._vgg, batch)
 
@@ -159,16 +157,16 @@ class MetaStep:
         jax.block_until_ready((self._state, self._metrics))
 
     def metrics(self) -> outer_step.StepMetrics:
-        """The last step's numbers, on the host."""
+        """Returns the metrics of the last step, on the host."""
         return jax.device_get(self._metrics)
 
     def answer(self) -> inputs.Arrays:
-        """The meta-gradient of the first step."""
+        """Returns the meta-gradient of the first step."""
         moments = optax.tree.get(self._state.opt_state, 'mu')
         return {name: mu / (1 - ADAM) for name, mu in by_name(moments.theta).items()}
 
     def temporary(self) -> int | None:
-        """Temporary bytes of the compiled program, where known."""
+        """Returns the temporary bytes of the compiled program; None if unknown."""
         lower = getattr(self._run, 'lower', None)
         return lower and _temporary(lower, self._state, self._vgg, self.batch)
 
@@ -176,7 +174,7 @@ class MetaStep:
 def build(
     task: tasks.Task, variant: str, theta: inputs.Arrays, loss_network: inputs.Arrays
 ) -> Stylize | Adapt | MetaStep:
-    """What times a task on this package's side."""
+    """Builds the runner of a task on our side."""
     params, vgg_params = from_names(theta), from_names(loss_network)
     if task.work == 'stylize':
         return Stylize(task, params, vgg_params)
@@ -186,7 +184,10 @@ def build(
 
 
 def meta_config(task: tasks.Task, variant: str = 'ours') -> TrainConfig:
-    """Returns the paper's configuration with the sizes and rate of a task, undecayed, unclipped."""
+    """Returns the paper's configuration with the sizes and the rate of a task.
+
+    Rates do not decay and gradients are not clipped, so that the answer is the meta-gradient.
+    """
     variants: dict[str, dict[str, Any]] = {
         'reverse': {'inner.mode': 'reverse'},
         'kept': {'inner.remat': False},
@@ -207,14 +208,14 @@ def meta_config(task: tasks.Task, variant: str = 'ours') -> TrainConfig:
 
 
 def matrix_rate(size: int, dtype: str) -> Callable[[], float]:
-    """Measures the machine: seconds of a square matrix product.
+    """Returns a function that times a square matrix product, as a measure of the machine.
 
     Args:
-        size: rows and columns.
-        dtype: of the factors.
+        size: number of rows and columns.
+        dtype: type of the factors.
 
     Returns:
-        A function that does one product and returns the seconds it took.
+        A function that computes one product and returns its seconds.
     """
     factor = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
     product = jax.jit(jnp.matmul)
@@ -229,17 +230,18 @@ def matrix_rate(size: int, dtype: str) -> Callable[[], float]:
 
 
 def device_peak() -> int | None:
-    """The most bytes that were in use on the device, where it tells."""
+    """Returns the peak of bytes in use on the device; None if the device does not tell."""
     return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
 
 
 def _meta_batch(task: tasks.Task) -> batching.MetaBatch:
+    """Returns the batch of a meta-step."""
     inner, outer, style = inputs.meta_batch(task)
     first, second, third = (np.zeros(a.shape[:-3], np.int32) for a in (inner, outer, style))
     return batching.MetaBatch(inner, outer, style, first, second, third)
 
 
 def _temporary(lower: Callable[..., Any], *args: PyTree) -> int | None:
-    """Temporary bytes of a function that has been compiled before."""
+    """Returns the temporary bytes of a function that was compiled before."""
     analysis = lower(*args).compile().memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)

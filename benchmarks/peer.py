@@ -1,7 +1,8 @@
-"""The same networks and loss in PyTorch, as pure functions of dictionaries of tensors.
+"""The peer: the same networks and loss in PyTorch, as pure functions of dicts of tensors.
 
-Names are this project's ('down1/conv/kernel'), kernels are PyTorch's `[O, I, K, K]`, images
-`[N, 3, H, W]`. Written from this project's own modules `transformer`, `vgg` and `losses`.
+Parameters have the names of this project, such as 'down1/conv/kernel'. Kernels have the layout of
+PyTorch, `[O, I, K, K]`, and images `[N, 3, H, W]`. The modules `transformer`, `vgg` and
+`perceptual_loss` of this project served as the model.
 """
 
 from collections.abc import Sequence
@@ -27,24 +28,24 @@ _BLOCKS = (
 
 
 def from_arrays(arrays: dict[str, np.ndarray], device: torch.device) -> Params:
-    """Tensors of arrays by flat names; kernels go from HWIO to OIHW."""
-    found = {}
+    """Converts arrays by name to tensors, and kernels from HWIO to OIHW."""
+    tensors = {}
     for name, array in arrays.items():
         if array.ndim == 4:
             array = array.transpose(3, 2, 0, 1)
-        # A copy: the optimizer writes into these.
-        found[name] = torch.tensor(np.ascontiguousarray(array), device=device)
-    return found
+        # The optimizer writes into the tensors, so they must not share the arrays' memory.
+        tensors[name] = torch.tensor(np.ascontiguousarray(array), device=device)
+    return tensors
 
 
 def to_arrays(params: Params) -> dict[str, np.ndarray]:
-    """Inverse of `from_arrays`."""
+    """Converts tensors to arrays by name; the inverse of `from_arrays`."""
     arrays = {name: p.detach().float().cpu().numpy() for name, p in params.items()}
     return {name: a.transpose(2, 3, 1, 0) if a.ndim == 4 else a for name, a in arrays.items()}
 
 
 def stylize(params: Params, images: Tensor) -> Tensor:
-    """The transformer: `[N, 3, H, W]` in 0..1 to the same.
+    """Applies the transformer to images `[N, 3, H, W]` in 0..1; the result has the same shape.
 
     Source: Johnson et al. 2016, arXiv 1603.08155; Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
     """
@@ -61,7 +62,7 @@ def stylize(params: Params, images: Tensor) -> Tensor:
 
 
 def _conv(params: Params, name: str, x: Tensor, stride: int = 1) -> Tensor:
-    """Convolution of an image extended by reflection."""
+    """Convolution after reflection padding."""
     kernel = params[f'{name}/kernel']
     x = F.pad(x, [kernel.shape[-1] // 2] * 4, mode='reflect')
     return F.conv2d(x, kernel, params[f'{name}/bias'], stride)
@@ -80,7 +81,7 @@ def _upsample(x: Tensor, like: Tensor) -> Tensor:
 
 
 def features(vgg: Params, images: Tensor) -> list[Tensor]:
-    """relu1_2, relu2_2, relu3_3 and relu4_3 of VGG-16, of `[N, 3, H, W]` in 0..1.
+    """Returns relu1_2, relu2_2, relu3_3 and relu4_3 of VGG-16 for images `[N, 3, H, W]` in 0..1.
 
     Source: Simonyan and Zisserman 2015, arXiv 1409.1556, table 1, column D.
     """
@@ -88,20 +89,20 @@ def features(vgg: Params, images: Tensor) -> list[Tensor]:
 
 
 def content_features(vgg: Params, images: Tensor) -> Tensor:
-    """relu2_2 alone."""
+    """Returns only relu2_2."""
     return _features(vgg, images, 2)[-1]
 
 
 def _features(vgg: Params, images: Tensor, blocks: int) -> list[Tensor]:
-    """Activations of the first blocks."""
+    """Returns the last activations of each of the first blocks."""
     mean, std = (images.new_tensor(x).reshape(1, 3, 1, 1) for x in (_MEAN, _STD))
-    x, found = (images - mean) / std, []
+    x, layers = (images - mean) / std, []
     for i, block in enumerate(_BLOCKS[:blocks]):
         x = F.max_pool2d(x, 2) if i else x
         for name in block:
             x = torch.relu(F.conv2d(x, vgg[f'{name}/kernel'], vgg[f'{name}/bias'], padding=1))
-        found.append(x)
-    return found
+        layers.append(x)
+    return layers
 
 
 def gram(maps: Tensor) -> Tensor:
@@ -113,14 +114,16 @@ def gram(maps: Tensor) -> Tensor:
 def loss(
     params: Params, vgg: Params, contents: Tensor, content: Tensor, grams: Sequence[Tensor]
 ) -> Tensor:
-    """`a·mean (φ(y) − φ(c))² + b·Σ_l mean (G_l(y) − G_l(s))²` of the stylized contents y.
+    """Perceptual loss of the stylized contents y.
+
+    `a·mean (φ(y) − φ(c))² + b·Σ_l mean (G_l(y) − G_l(s))²`
 
     Args:
-        params: of the transformer.
-        vgg: of the loss network.
-        contents: `[N, 3, H, W]` in 0..1, c above.
-        content: relu2_2 of c.
-        grams: four matrices `[C, C]` of the style s.
+        params: parameters of the transformer.
+        vgg: weights of the loss network.
+        contents: content images c, `[N, 3, H, W]` in 0..1.
+        content: φ(c), relu2_2 of the content images.
+        grams: G_l(s), four Gram matrices `[C, C]` of the style image.
 
     Returns:
         A scalar.

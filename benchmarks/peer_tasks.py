@@ -1,11 +1,11 @@
-"""The PyTorch side of each task, in the ways that PyTorch knows.
+"""PyTorch's side of each task, in the variants that PyTorch offers.
 
-eager          autograd; `create_graph=True` inside, for the exact meta-gradient
-malloc         the same, with freed memory kept, as the commands of this package do
-channels_last  the same as eager, with kernels and images in channels-last memory
-compile        the network or the loss through `torch.compile`
+eager          autograd, with `create_graph=True` in the inner steps for the exact meta-gradient
+malloc         eager, but the process keeps freed memory, as the commands of this package do
+channels_last  eager, with kernels and images in channels-last memory
+compile        `torch.compile` of the network or of the loss
 func           nested `torch.func.grad`
-compile_func   `torch.compile` of the nested one
+compile_func   `torch.compile` of nested `torch.func.grad`
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ import torch
 from benchmarks import inputs, peer, tasks
 
 RATE = 1e-3  # of Adam
-ADAM = 0.9  # b1: the first moment after one step is (1 - b1) times the gradient
+ADAM = 0.9  # b1 of Adam: after one step the first moment is (1 - b1) times the gradient
 Loss = Callable[..., peer.Tensor]
 
 
 class Goal(NamedTuple):
-    """A batch of one style: contents `[N, 3, H, W]` and what the loss compares with."""
+    """A content batch of one style, `[N, 3, H, W]`, and the targets of its loss."""
 
     contents: peer.Tensor
     content: peer.Tensor
@@ -30,20 +30,20 @@ class Goal(NamedTuple):
 
 
 def set_precision(precision: str) -> None:
-    """Sets how float32 products are computed, 'highest' or 'tf32', and lets cuDNN choose."""
+    """Sets the precision of float32 products, and lets cuDNN choose the fastest algorithm."""
     torch.set_float32_matmul_precision('high' if precision == 'tf32' else 'highest')
     torch.backends.cudnn.allow_tf32 = precision == 'tf32'
     torch.backends.cudnn.benchmark = True
 
 
 class Side:
-    """What all tasks share: the device, memory formats, answers.
+    """Base of all tasks: device, memory format and weights.
 
     Args:
-        task: which.
-        variant: one of the above.
-        theta: θ by flat names.
-        loss_network: weights of VGG by flat names.
+        task: the task.
+        variant: one of the variants above.
+        theta: parameters of the transformer by name.
+        loss_network: weights of the loss network by name.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Side:
         self.vgg = self._laid_out(peer.from_arrays(loss_network, self.device))
 
     def _laid_out(self, params: peer.Params) -> peer.Params:
-        """Kernels in this variant's memory format."""
+        """Converts kernels to the memory format of this variant."""
         return {
             name: p.contiguous(memory_format=self.layout) if p.ndim == 4 else p
             for name, p in params.items()
         }
 
     def images(self, pixels: np.ndarray) -> peer.Tensor:
-        """`[N, 3, H, W] uint8` on the host to floats in 0..1 on the device."""
+        """Converts images `[N, 3, H, W] uint8` on the host to floats in 0..1 on the device."""
         tensor = torch.from_numpy(pixels).to(self.device)
         return (tensor.float() / 255).contiguous(memory_format=self.layout)
 
@@ -72,16 +72,16 @@ class Side:
             torch.cuda.synchronize()
 
     def release(self) -> None:
-        """Gives memory that is free within this process back to the device."""
+        """Returns unused memory of this process to the device, for the other workers."""
         if self.device.type == 'cuda':
             torch.cuda.empty_cache()
 
     def temporary(self) -> None:
-        """Only compiled programs know their temporary memory."""
+        """Returns None, because PyTorch does not tell."""
 
 
 class Stylize(Side):
-    """The transformer without gradients, on images that are on the device."""
+    """Applies the transformer without gradients to images that are already on the device."""
 
     def __init__(
         self, task: tasks.Task, variant: str, theta: inputs.Arrays, loss_network: inputs.Arrays
@@ -100,12 +100,12 @@ class Stylize(Side):
             self._output = self._step(self._params, self._input)
 
     def answer(self) -> inputs.Arrays:
-        """Stylized images."""
+        """Returns the stylized images."""
         return {'images': self._output.float().cpu().numpy().transpose(0, 2, 3, 1)}
 
 
 class Learner(Side):
-    """What tasks with an Adam have in common."""
+    """Base of the tasks that end with a step of Adam."""
 
     def __init__(
         self, task: tasks.Task, variant: str, theta: inputs.Arrays, loss_network: inputs.Arrays
@@ -124,17 +124,17 @@ class Learner(Side):
         self.optimizer.step()
 
     def answer(self) -> inputs.Arrays:
-        """The gradient of the first step."""
+        """Returns the gradient of the first step."""
         moments = {name: self.optimizer.state[p]['exp_avg'] for name, p in self.params.items()}
         return {name: mu / (1 - ADAM) for name, mu in peer.to_arrays(moments).items()}
 
     def frozen(self) -> peer.Params:
-        """θ without a graph, for `torch.func`."""
+        """Returns θ without autograd graph, for `torch.func`."""
         return {name: p.detach() for name, p in self.params.items()}
 
 
 class Adapt(Learner):
-    """One Adam step on one batch."""
+    """One step of Adam on one batch of one style."""
 
     def __init__(
         self, task: tasks.Task, variant: str, theta: inputs.Arrays, loss_network: inputs.Arrays
@@ -168,7 +168,7 @@ class MetaStep(Learner):
     ) -> None:
         super().__init__(task, variant, theta, loss_network)
         inner, outer, style = inputs.meta_batch(task)
-        # One array of all contents of each style: `[S, T + 1, N, 3, H, W]`, the outer batch last.
+        # All contents of each style, `[S, T + 1, N, 3, H, W]`; the outer batch is the last one.
         self._contents = channels_first(np.concatenate([inner, outer[:, None]], axis=1))
         self._styles = channels_first(style)
         self._fast = [n for n in self.params if task.params == 'all' or 'norm' in n.split('/')]
@@ -186,7 +186,7 @@ class MetaStep(Learner):
         self.step({name: g / len(self._styles) for name, g in total.items()})
 
     def _goals(self, pixels: np.ndarray, style: np.ndarray) -> list[Goal]:
-        """Batches of the T inner steps and of the outer loss, with their targets."""
+        """Returns the batches of the T inner steps and of the outer loss, with their targets."""
         steps, count = pixels.shape[:2]
         flat = self.images(pixels.reshape(-1, *pixels.shape[2:]))
         with torch.no_grad():
@@ -197,12 +197,12 @@ class MetaStep(Learner):
         return [Goal(contents, features, grams) for contents, features in pairs]
 
     def _by_autograd(self, goals: list[Goal]) -> peer.Params:
-        """The meta-gradient through graphs of graphs."""
+        """Computes the meta-gradient by double backward, through the inner gradients."""
         params = dict(self.params)
         for goal in goals[:-1]:
             moving = [params[name] for name in self._fast]
             if not self._exact:
-                # A leaf of its own: the gradient is a constant to the outer derivative.
+                # First order: the inner gradient is a constant for the outer derivative.
                 moving = [p.detach().requires_grad_() for p in moving]
             inside = params | dict(zip(self._fast, moving, strict=True))
             value = self.loss(inside, self.vgg, *goal)
@@ -214,7 +214,7 @@ class MetaStep(Learner):
         return dict(zip(self.params, gradients, strict=True))
 
     def _by_func(self, goals: list[Goal]) -> peer.Params:
-        """The meta-gradient by nested `torch.func.grad`."""
+        """Computes the meta-gradient by nested `torch.func.grad`."""
 
         def outer(theta: peer.Params) -> peer.Tensor:
             params = dict(theta)
@@ -235,22 +235,22 @@ class MetaStep(Learner):
 def build(
     task: tasks.Task, variant: str, theta: inputs.Arrays, loss_network: inputs.Arrays
 ) -> Side:
-    """What times a task on PyTorch's side."""
+    """Builds the runner of a task on PyTorch's side."""
     kinds = {'stylize': Stylize, 'adapt': Adapt}
     return kinds.get(task.work, MetaStep)(task, variant, theta, loss_network)
 
 
 def channels_first(pixels: np.ndarray) -> np.ndarray:
-    """`[..., H, W, 3]` to `[..., 3, H, W]`."""
+    """Moves the channels of `[..., H, W, 3]` to `[..., 3, H, W]`."""
     return np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
 
 
 def device_peak() -> int | None:
-    """The most bytes that were in use on the device since `reset_peak`."""
+    """Returns the peak of bytes in use on the GPU since `reset_peak`; None without GPU."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
 def reset_peak() -> None:
-    """Forgets the device memory that was in use before."""
+    """Resets the peak of bytes in use on the GPU."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

@@ -1,8 +1,8 @@
-"""The input pipeline alone, and what a training step waits for it.
+"""Measures the input pipeline alone, and how long a training step waits for it.
 
-Photographs and paintings are generated JPEGs, which `batching.meta_batches` decodes, crops and
-batches.
-A step is what `loop.Loop` does: `next(batches)`, the compiled step, numbers to the host.
+`batching.meta_batches` decodes, crops and batches generated JPEG files. A step does what
+`training.loop` does: it takes the next batch, runs the compiled step, and copies the metrics to the
+host.
 """
 
 import os
@@ -19,7 +19,7 @@ from metastyle_jax.data import batch_iterator, batching, sources
 
 PHOTOS, STYLES = 48, 16
 PAIRS = 10
-_SECONDS = 5.0  # at most, of the pipeline alone
+_SECONDS = 5.0  # longest measurement of the pipeline alone
 _BATCHES = 20
 
 
@@ -31,18 +31,19 @@ def measure(
     workers: tuple[int, ...] = (),
     pairs: int = PAIRS,
 ) -> dict[str, Any]:
-    """Times the pipeline with several numbers of workers, then steps with it and without.
+    """Times the pipeline with several numbers of workers, then steps with and without it.
 
     Args:
         task: sizes of the batches.
-        theta: θ by flat names.
-        loss_network: weights of VGG by flat names.
-        workers: numbers of workers, the last of which feeds the steps; none: 0, 2 and up to 8.
-        pairs: of a fed step and one on a cached batch.
+        theta: parameters of the transformer by name.
+        loss_network: weights of the loss network by name.
+        workers: numbers of workers to measure; the last one also feeds the steps. If empty: 0, 2
+            and the number of cores, at most 8.
+        pairs: number of pairs of a step with the pipeline and a step on a cached batch.
 
     Returns:
-        `alone`: workers -> batches and images a second; `workers`, `fed` and `cached`: seconds of
-        each step, by how many workers were reading.
+        `alone`: batches and images per second, by number of workers. `workers`: number of workers
+        that fed the steps. `fed` and `cached`: seconds of each step with and without pipeline.
     """
     workers = workers or tuple(sorted({0, 2, min(8, os.cpu_count() or 1)}))
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +58,7 @@ def measure(
 
 
 def write_pictures(folder: pathlib.Path, count: int, *, seed: int) -> None:
-    """Writes JPEGs of 480 by 360 pixels."""
+    """Writes JPEG files of 480 by 360 pixels."""
     folder.mkdir()
     for i, image in enumerate(inputs.images(count, 480, seed=seed)):
         Image.fromarray(image[:360]).save(folder / f'{i:03d}.jpg', quality=90)
@@ -66,6 +67,7 @@ def write_pictures(folder: pathlib.Path, count: int, *, seed: int) -> None:
 def _batches(
     root: pathlib.Path, task: tasks.Task, workers: int
 ) -> batch_iterator.BatchIterator[batching.MetaBatch]:
+    """Opens the pipeline."""
     return batching.meta_batches(
         sources.open_source(f'folder:{root / "photos"}', kind='content'),
         sources.open_source(f'folder:{root / "styles"}', kind='style'),
@@ -83,7 +85,7 @@ def _batches(
 def _alone(
     batches: batch_iterator.BatchIterator[batching.MetaBatch], task: tasks.Task
 ) -> dict[str, float]:
-    """Batches and images a second, after what was read ahead before the clock started."""
+    """Returns batches and images per second, without those read before the clock started."""
     with batches:
         for _ in range(5):
             next(batches)
@@ -102,7 +104,7 @@ def _steps(
     workers: int,
     pairs: int,
 ) -> tuple[list[float], list[float]]:
-    """Seconds of fed steps and of steps on one batch, in turn."""
+    """Returns the seconds of steps with the pipeline and of steps on one batch, in turn."""
 
     def timed(cached: batching.MetaBatch | None) -> float:
         begun = time.perf_counter()
@@ -114,16 +116,17 @@ def _steps(
     timed(batch)
     fed, cached = [], []
     for _ in range(pairs):
-        # Batches read ahead during the steps without would flatter the fed one: use them up.
+        # The workers read ahead during the steps on the cached batch. Use these batches up, so that
+        # the timed step has to wait as in training.
         for _ in range(2 * workers or 2):
             timed(None)
         fed.append(timed(None))
-        timed(batch)  # the workers fill their buffers again
+        timed(batch)  # lets the workers fill their buffers again
         cached.append(timed(batch))
     return fed, cached
 
 
 def ratio(found: dict[str, Any]) -> float:
-    """Median ratio of a step with the pipeline to one on a cached batch."""
+    """Returns the median ratio of a step with the pipeline to a step on a cached batch."""
     pairs = zip(found['fed'], found['cached'], strict=True)
     return statistics.median(fed / cached for fed, cached in pairs)

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it."""
+"""Starts worker processes, and exchanges messages with them."""
 
 import json
 import os
@@ -14,22 +14,22 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 class WorkerError(RuntimeError):
-    """A worker failed, died or took too long; the message is a reason for the table."""
+    """A worker failed, died or took too long. The report shows the message as the reason."""
 
 
 class Worker:
     """A worker process and the pipes to it.
 
     Args:
-        job: what it is to do.
-        log: file that its standard error stream goes to.
-        limit: seconds that it may take for one answer.
+        job: the work of the process.
+        log: file for its standard error stream.
+        limit: largest number of seconds for one answer.
     """
 
     def __init__(self, job: worker.Job, log: pathlib.Path, limit: float) -> None:
         paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
         env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths))}
-        # Several workers share one GPU.
+        # Several workers share one GPU, so none may take all of its memory in advance.
         env.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
         self._limit = limit
         with log.open('wb') as stream:
@@ -52,7 +52,7 @@ class Worker:
         """Waits for one line of JSON.
 
         Raises:
-            WorkerError: none came, or it tells of a failure.
+            WorkerError: no line came, or it reports a failure.
         """
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
@@ -62,10 +62,10 @@ class Worker:
         line = self._process.stdout.readline()
         if not line:
             raise WorkerError(self._died())
-        found = json.loads(line)
-        if 'error' in found:
-            raise WorkerError(found['error'])
-        return found
+        message = json.loads(line)
+        if 'error' in message:
+            raise WorkerError(message['error'])
+        return message
 
     def close(self) -> None:
         """Ends the process."""
@@ -73,7 +73,7 @@ class Worker:
             assert stream is not None
             try:
                 stream.close()
-            except OSError:  # it died before it read everything
+            except OSError:  # the process died before it read everything
                 continue
         try:
             self._process.wait(5)
@@ -86,5 +86,5 @@ class Worker:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
             return 'the worker closed its pipes'
-        memory = ', as for want of memory' if code == -9 else ''
+        memory = ', probably because memory ran out' if code == -9 else ''
         return f'the worker died with code {code}{memory}'

@@ -1,11 +1,8 @@
-"""Results as Markdown: tables, and which targets this device reaches."""
+"""Writes results as Markdown: tables, and which targets this device reaches."""
 
-import statistics
-from typing import Any, NamedTuple
+from benchmarks import lookup, pipeline, targets, tasks
+from benchmarks.lookup import Results
 
-from benchmarks import pipeline, tasks
-
-Results = dict[str, Any]
 _TITLES = {
     'stylize': 'Stylizing',
     'adapt': 'One step of adaptation',
@@ -17,45 +14,21 @@ _HEAD = (
     'ours/it', 'compile', 'ours/it', 'func', 'ours/it', 'compiled func', 'ours/it',
     'of matrix rate', 'compiling', 'memory', "eager's", 'compiled',
 )  # fmt: skip
-_NOTE = """Medians with quartiles in brackets; ratios are medians of the paired ratios of each
-round, below one where this package is faster. *Of matrix rate*: the operations that the task
-needs, over time and over the rate of a square matrix product measured in the same rounds.
-*Compiling*: the first run less the second. *Memory*: {memory}.
-*Compiled*: temporary bytes of the compiled program. Before timing all variants had to
+_NOTE = """Times are medians, with quartiles in brackets. Ratios are medians of the ratios within
+each round; a ratio below one means that this package is faster. *Of matrix rate*: operations of
+the task, divided by its time and by the rate of a square matrix product measured in the same
+rounds. *Compiling*: time of the first run minus time of the second. *Memory*: {memory}.
+*Compiled*: temporary bytes of the compiled program. Before timing, all variants had to
 agree{apart}."""
-_GPU_MEMORY = 'the most bytes in use on the device, for this package compiling included'
-_CPU_MEMORY = 'what the resident set grew by while the task ran'
-
-
-class Target(NamedTuple):
-    """A line of the section of targets.
-
-    Attributes:
-        name: of the quantity, with the task it was measured on.
-        goal: its bound.
-        found: its value, or None where it was not measured.
-        at_least: whether the bound is one from below.
-    """
-
-    name: str
-    goal: float
-    found: float | None
-    at_least: bool = False
-
-    def verdict(self) -> str:
-        """'reached', 'missed by so much' or 'not measured'."""
-        if self.found is None:
-            return 'not measured'
-        if self.found >= self.goal if self.at_least else self.found <= self.goal:
-            return 'reached'
-        return f'missed by {abs(self.found / self.goal - 1):.0%}'
+_GPU_MEMORY = 'peak of bytes in use on the device; for this package, compiling included'
+_CPU_MEMORY = 'growth of the resident set while the task ran'
 
 
 def render(results: Results) -> str:
-    """The whole report.
+    """Returns the whole report.
 
     Args:
-        results: of `harness.run`.
+        results: results of `harness.run`.
     """
     parts = [_machine(results)]
     apart = [
@@ -65,156 +38,53 @@ def render(results: Results) -> str:
         if 'disagreement' in row
     ]
     largest = f'; the largest disagreement was {number(max(apart))}' if apart else ''
-    memory = _GPU_MEMORY if _on_gpu(results) else _CPU_MEMORY
+    memory = _GPU_MEMORY if lookup.is_on_gpu(results) else _CPU_MEMORY
     parts.append(_NOTE.format(memory=memory, apart=largest))
     for work, title in _TITLES.items():
-        rows = [line for task in _of(results, work) for line in _lines(task)]
+        rows = [line for task in lookup.tasks_of(results, work) for line in _lines(task)]
         if rows:
-            parts += [f'## {title}', table(_HEAD, rows), *_reasons(_of(results, work))]
-    if _of(results, 'pipeline'):
-        parts += ['## Input pipeline', _pipeline(_of(results, 'pipeline'))]
+            parts += [f'## {title}', table(_HEAD, rows), *_reasons(lookup.tasks_of(results, work))]
+    if lookup.tasks_of(results, 'pipeline'):
+        parts += ['## Input pipeline', _pipeline(lookup.tasks_of(results, 'pipeline'))]
     rows = [
-        (t.name, f'{"≥" if t.at_least else "≤"} {number(t.goal)}', number(t.found), t.verdict())
-        for t in targets(results)
+        (
+            target.name,
+            f'{"≥" if target.at_least else "≤"} {number(target.goal)}',
+            number(target.measured),
+            target.verdict(),
+        )
+        for target in targets.targets(results)
     ]
-    parts += ['## Targets', table(('target', 'goal', 'found', ''), rows)]
+    parts += ['## Targets', table(('target', 'goal', 'measured', ''), rows)]
     return '\n\n'.join(parts)
 
 
-def targets(results: Results) -> list[Target]:
-    """What the project wants to reach on the kind of device that was measured."""
-    gpu = _on_gpu(results)
-    found = []
-    for size in (256, 512):
-        name = f'stylizing {size}² over eager'
-        task = _find(results, work='stylize', size=size, batch=1)
-        found.append(Target(name, 0.7 if gpu else 0.8, _ratio(task)))
-    adapting = _find(results, work='adapt')
-    found.append(Target('a step of adaptation over eager', 0.6 if gpu else 0.8, _ratio(adapting)))
-    one, four = (
-        _find(results, work='exact', params='all', styles=1, steps=T, batch=tasks.CONTENTS)
-        for T in (1, 4)
-    )
-    found += [
-        Target('exact meta-step, T = 1, over eager', 0.6 if gpu else 0.8, _ratio(one)),
-        Target('exact meta-step, T = 4, over eager', 0.5 if gpu else 0.7, _fastest(four)),
-        Target('memory of T = 8 over T = 1, rolled', 1.5, _growth(results)),
-        Target('share of matrix rate, exact', 0.4 if gpu else 0.5, _fraction(one), at_least=True),
-    ]
-    fed = _find(results, work='pipeline')
-    ratio = _field(fed, 'ours', 'pipeline')
-    found.append(
-        Target('a step with its pipeline over cached', 1.05, ratio and pipeline.ratio(ratio))
-    )
-    return found + (_gpu_targets(results, adapting) if gpu else [])
-
-
-def _gpu_targets(results: Results, adapting: dict | None) -> list[Target]:
-    """Those in seconds and images."""
-    single = _time(_find(results, work='stylize', size=256, batch=1))
-    many = _time(_find(results, work='stylize', size=256, dtype='bfloat16'))
-    step = _time(_find(results, work='exact', params='all', styles=4, steps=1, size=256))
-    adapted = _time(adapting)
-    return [
-        Target('milliseconds of stylizing 256²', 1.0, single and 1e3 * single),
-        Target('images/s of 256², batch 32, bfloat16', 3000, many and 32 / many, at_least=True),
-        Target('seconds of 200 steps of adaptation', 3.0, adapted and 200 * adapted),
-        Target('hours of 100,000 steps of 4 styles', 1.0, step and 1e5 * step / 3600),
-    ]
-
-
-def _growth(results: Results) -> float | None:
-    """Memory of T = 8 over that of T = 1 where the inner loop is rolled."""
-
-    def memory(steps: int) -> int | None:
-        fields = {'work': 'exact', 'params': 'all', 'styles': 1, 'steps': steps}
-        task = _find(results, variant='rolled', **fields)
-        return _memory(task, 'rolled', 'temporary') or _memory(task, 'rolled')
-
-    one, eight = memory(1), memory(8)
-    return eight / one if one and eight else None
-
-
-def _find(results: Results, variant: str = 'ours', **fields: Any) -> dict | None:
-    """The task of these fields with the largest images in which a variant was measured."""
-    found = None
-    for task in results['tasks']:
-        row = task['variants'].get(variant, {})
-        if 'reason' not in row and row and all(task[k] == v for k, v in fields.items()):
-            found = task if found is None or task['size'] > found['size'] else found
-    return found
-
-
-def _field(task: dict | None, variant: str, *path: str) -> Any:
-    """An entry of a variant's row, or None."""
-    found: Any = task['variants'].get(variant) if task else None
-    for key in path:
-        found = found.get(key) if found else None
-    return found
-
-
-def _ratio(task: dict | None) -> float | None:
-    return _field(task, 'eager', 'ours_over_this', 'median')
-
-
-def _fastest(task: dict | None) -> float | None:
-    """Ratio to eager of the faster of our two: with steps recomputed, or kept as eager does."""
-    kept = (task and _paired(task, 'kept', 'eager')) or {}
-    return min((r for r in (_ratio(task), kept.get('median')) if r), default=None)
-
-
-def _time(task: dict | None) -> float | None:
-    return _field(task, 'ours', 'time', 'median')
-
-
-def _fraction(task: dict | None) -> float | None:
-    return _field(task, 'ours', 'fraction')
-
-
-def _memory(task: dict | None, variant: str, kind: str = '') -> int | None:
-    """Bytes: on the device where it tells, else of the resident set."""
-    if kind:
-        return _field(task, variant, 'memory', kind)
-    device = _field(task, variant, 'memory', 'device')
-    return device or _field(task, variant, 'memory', 'working')
-
-
 def _lines(task: dict) -> list[tuple[str, ...]]:
-    """Rows of the table: one for each of our variants."""
+    """Returns the rows of a task, one for each of our variants."""
     return [_line(task, variant) for variant in task['variants'] if variant in tasks.OURS]
 
 
 def _line(task: dict, variant: str) -> tuple[str, ...]:
-    """One row; ratios of other variants than 'ours' are left to the reader's division."""
+    """Returns the row of one of our variants; only the row 'ours' repeats the peers' times."""
     cells = [task['name'], variant, _seconds(task, variant)]
     for peer in (*tasks.PEERS, tasks.LAST):
         if variant == 'ours':
-            ratio = spread(_field(task, peer, 'ours_over_this'))
+            ratio = spread(lookup.entry_of(task, peer, 'ours_over_this'))
         else:
-            ratio = spread(_paired(task, variant, peer))
+            ratio = spread(lookup.paired_ratio(task, variant, peer))
         cells += [_seconds(task, peer) if variant == 'ours' else '', ratio]
     cells += [
-        number(_field(task, variant, 'fraction')),
-        _unit(_field(task, variant, 'compile'), 's'),
-        _bytes(_memory(task, variant)),
-        _bytes(_memory(task, 'eager')),
-        _bytes(_memory(task, variant, 'temporary')),
+        number(lookup.entry_of(task, variant, 'fraction')),
+        _unit(lookup.entry_of(task, variant, 'compile'), 's'),
+        _bytes(lookup.memory_of(task, variant)),
+        _bytes(lookup.memory_of(task, 'eager')),
+        _bytes(lookup.memory_of(task, variant, 'temporary')),
     ]
     return tuple(cells)
 
 
-def _paired(task: dict, variant: str, peer: str) -> dict[str, float] | None:
-    """Ratio of one of our variants to a peer, where both were timed."""
-    rounds = [_field(task, name, 'rounds') for name in (variant, peer)]
-    if not all(_field(task, name, 'time') for name in (variant, peer)) or not all(rounds):
-        return None
-    values = sorted(a / b for a, b in zip(*rounds, strict=True))
-    q1, median, q3 = statistics.quantiles(values, method='inclusive') if values[1:] else values * 3
-    return {'median': median, 'q1': q1, 'q3': q3}
-
-
 def _seconds(task: dict, variant: str) -> str:
-    """Time of a variant with its quartiles, or a mark for the reason below the table."""
+    """Returns the time of a variant with its quartiles, or refers to the reason below the table."""
     row = task['variants'].get(variant)
     if row is None:
         return ''
@@ -222,7 +92,7 @@ def _seconds(task: dict, variant: str) -> str:
 
 
 def _reasons(found: list[dict]) -> list[str]:
-    """A list of what could not be measured, and why."""
+    """Returns a list of the variants that could not be measured, and the reasons."""
     lines = [
         f'- {task["name"]}, {variant}: {row["reason"]}'
         for task in found
@@ -233,12 +103,12 @@ def _reasons(found: list[dict]) -> list[str]:
 
 
 def _pipeline(found: list[dict]) -> str:
-    """Table of the input pipeline."""
+    """Returns the table of the input pipeline."""
     rows: list[tuple[str, ...]] = []
     for task in found:
-        got = _field(task, 'ours', 'pipeline')
+        got = lookup.entry_of(task, 'ours', 'pipeline')
         if not got:
-            rows.append((task['name'], _field(task, 'ours', 'reason') or '', '', '', ''))
+            rows.append((task['name'], lookup.entry_of(task, 'ours', 'reason') or '', '', '', ''))
             continue
         for workers, rate in got['alone'].items():
             rows.append(
@@ -249,9 +119,9 @@ def _pipeline(found: list[dict]) -> str:
 
 
 def _machine(results: Results) -> str:
-    """Title, machine, versions."""
+    """Returns the title, the machine and the versions."""
     m = results['machine']
-    device = f'{m["device"]}; ' if _on_gpu(results) else ''
+    device = f'{m["device"]}; ' if lookup.is_on_gpu(results) else ''
     torch = f'PyTorch {m["torch"]}' if m['torch'] else 'no PyTorch'
     return (
         f'# Benchmarks\n\n{device}{m["cpu"]}, {m["cores"]} cores. Python {m["python"]}, '
@@ -260,16 +130,8 @@ def _machine(results: Results) -> str:
     )
 
 
-def _on_gpu(results: Results) -> bool:
-    return results['machine']['backend'] == 'gpu'
-
-
-def _of(results: Results, work: str) -> list[dict]:
-    return [task for task in results['tasks'] if task['work'] == work]
-
-
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table without the columns that are empty throughout."""
+    """Returns a Markdown table without its empty columns."""
     kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
     lines = [head, ('---',) * len(head), *rows]
     return '\n'.join(
@@ -278,7 +140,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits."""
+    """Formats a number with three significant digits; empty for None."""
     if value is None:
         return ''
     text = f'{value:.3g}'
@@ -286,7 +148,7 @@ def number(value: float | None) -> str:
 
 
 def spread(found: dict[str, float] | None, *, unit: bool = False) -> str:
-    """Median and quartiles, of seconds if `unit`."""
+    """Formats a median and quartiles; as seconds or milliseconds if `unit`."""
     if not found:
         return ''
     small = unit and found['median'] < 1
@@ -296,8 +158,10 @@ def spread(found: dict[str, float] | None, *, unit: bool = False) -> str:
 
 
 def _unit(value: float | None, name: str) -> str:
+    """Formats a number with a unit; empty for None."""
     return '' if value is None else f'{number(value)} {name}'
 
 
 def _bytes(value: int | None) -> str:
+    """Formats bytes as MiB; empty for None."""
     return '' if value is None else f'{number(value / 2**20)} MiB'

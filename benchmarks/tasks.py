@@ -1,6 +1,6 @@
-"""What is measured: one `Task` a row, and the tables of tasks for a quick and a full run.
+"""The measurements: a `Task` is one row; `quick` and `full` return tables of tasks.
 
-Nothing here imports JAX or PyTorch, so that every worker process can read its task.
+This module imports neither JAX nor PyTorch, so every worker process can read its task.
 """
 
 from typing import NamedTuple
@@ -8,27 +8,27 @@ from typing import NamedTuple
 WORKS = ('stylize', 'adapt', 'exact', 'first', 'pipeline')
 OURS = ('ours', 'kept', 'reverse', 'rolled', 'unrolled')
 PEERS = ('eager', 'malloc', 'channels_last', 'compile', 'func')
-LAST = 'compile_func'  # takes PyTorch long to compile: for one task only
+LAST = 'compile_func'  # PyTorch takes long to compile it, so only one task measures it
 EVERY = (*OURS, *PEERS, LAST)
-CONTENTS = 4  # contents a style, and photographs of a batch of adaptation: the paper's
-# δ of the inner steps, on which no operation depends. The paper's 1e-4 throws a θ that was never
-# trained so far that rounding in float32 becomes percents of the meta-gradient: two right programs
-# would differ like a right and a wrong one. Here they agree to 0.2%, and the second-order part is
-# 0.7% (T = 1) to 3% (T = 4) of the whole.
+CONTENTS = 4  # content images for each style, and in a batch of adaptation: as in the paper
+# Rate δ of the inner steps; times do not depend on it. The paper's 1e-4 moves an untrained θ so far
+# that float32 rounding changes the meta-gradient by some percent: two correct programs would differ
+# as much as a correct and a wrong one. With this rate they agree to 0.2 %, while the second-order
+# part is 0.7 % (T = 1) to 3 % (T = 4) of the meta-gradient.
 RATE = 1e-7
-# Styles and inner steps of the meta-steps on a CPU, where a step of all others takes minutes.
+# (Styles, inner steps) of the meta-steps on a CPU; one of the other steps would take minutes there.
 _ON_CPU = ((1, 1), (1, 2), (1, 4), (1, 8), (4, 1))
 _FEW = ((1, 1), (1, 4))
-_LARGE = 12 * 2**30  # free memory in bytes that 1024² by eight asks for
+_LARGE = 12 * 2**30  # bytes of free memory that a batch of eight images of 1024² needs
 
 
 class Network(NamedTuple):
-    """Sizes of the two networks.
+    """Sizes of the transformer and of the loss network.
 
     Attributes:
-        width: channels of the transformer's first layer.
-        blocks: its residual blocks.
-        vgg_width: channels of the first layer of a random loss network; 0 for VGG-16 itself.
+        width: number of channels of the transformer's first layer.
+        blocks: number of its residual blocks.
+        vgg_width: number of channels of the first layer of a random loss network; 0 for VGG-16.
     """
 
     width: int = 32
@@ -40,18 +40,18 @@ STANDARD = Network()
 
 
 class Task(NamedTuple):
-    """One measurement, in which all variants do the very same work.
+    """One measurement; all its variants compute the same.
 
     Attributes:
-        work: one of `WORKS`; 'exact' and 'first' are meta-steps of that order.
-        size: height and width of contents and styles.
-        batch: images of a batch; of a meta-step contents a style.
-        variants: of `EVERY`; 'ours' comes first, the others are compared with it.
-        styles: S, of a meta-step.
-        steps: T, of a meta-step.
-        params: 'all' or 'norm', what the inner steps move.
-        rate: of the inner steps.
-        dtype: of parameters and images; 'bfloat16' for stylization only.
+        work: one of `WORKS`. 'exact' and 'first' are meta-steps with that meta-gradient.
+        size: height and width of content images and style images.
+        batch: number of images in a batch; for a meta-step, of content images for each style.
+        variants: some of `EVERY`. 'ours' comes first; the others are compared with it.
+        styles: number of styles of a meta-step, S.
+        steps: number of inner steps of a meta-step, T.
+        params: parameters that the inner steps move, 'all' or 'norm'.
+        rate: rate of the inner steps.
+        dtype: type of parameters and images; 'bfloat16' only for stylization.
         network: sizes of the two networks.
     """
 
@@ -68,7 +68,7 @@ class Task(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Names the task in tables, files and messages."""
+        """Name of the task in tables, file names and messages."""
         if self.work == 'stylize':
             dtype = '' if self.dtype == 'float32' else f', {self.dtype}'
             return f'stylize {self.size}², batch {self.batch}{dtype}'
@@ -83,7 +83,7 @@ class Task(NamedTuple):
 
 
 def from_dict(fields: dict) -> Task:
-    """Inverse of `as_dict`."""
+    """Builds a task from the dict of `as_dict`."""
     fields = fields | {
         'variants': tuple(fields['variants']),
         'network': Network(**fields['network']),
@@ -92,15 +92,15 @@ def from_dict(fields: dict) -> Task:
 
 
 def as_dict(task: Task) -> dict:
-    """What JSON can hold of a task."""
+    """Returns a task as a dict of JSON types."""
     return task._asdict() | {'network': task.network._asdict()}
 
 
 def quick(*, size: int = 0) -> list[Task]:
-    """A small set that covers every work: under five minutes on two cores.
+    """Returns a small table with every kind of work; it takes less than five minutes on two cores.
 
     Args:
-        size: of the meta-steps; 0 for the table's own.
+        size: height and width of the images of meta-steps; 0 for the sizes written here.
     """
     both = ('ours', 'eager')
     meta, small = size or 64, size or 32
@@ -116,15 +116,15 @@ def quick(*, size: int = 0) -> list[Task]:
 
 
 def full(*, gpu: bool, free: int = 0, size: int = 0) -> list[Task]:
-    """Everything, at the paper's size on a GPU; on a CPU fewer meta-steps, most of them at 64².
+    """Returns the full table: the paper's size on a GPU, fewer and smaller meta-steps on a CPU.
 
     Args:
-        gpu: whether there is one.
-        free: bytes of free memory; on a CPU the largest stylization asks for 12 GiB.
-        size: of the meta-steps; 0 for the table's own.
+        gpu: whether the machine has a GPU.
+        free: bytes of free memory; on a CPU the largest stylization needs 12 GiB.
+        size: height and width of the images of meta-steps; 0 for the sizes written here.
     """
     everyone = ('ours', *PEERS)
-    plain = tuple(name for name in everyone if name != 'malloc')  # no steps, nothing to keep
+    plain = tuple(name for name in everyone if name != 'malloc')  # stylizing frees nothing
     meta = size or (256 if gpu else 64)
     table = [Task('stylize', side, 1, plain) for side in (256, 512, 1024)]
     sides = (256, 512, 1024) if gpu or free > _LARGE else (256, 512)
@@ -147,7 +147,7 @@ def full(*, gpu: bool, free: int = 0, size: int = 0) -> list[Task]:
 
 
 def _meta_step(work: str, params: str, styles: int, steps: int, size: int, *, gpu: bool) -> Task:
-    """A meta-step by everyone where one style and one inner step make it quick enough."""
+    """Returns a meta-step; on a CPU, all variants are measured only with one style and one step."""
     variants: tuple[str, ...] = ('ours', 'eager')
     if gpu or (styles, steps) == (1, 1):
         variants = ('ours', *PEERS)
@@ -162,12 +162,14 @@ def _meta_step(work: str, params: str, styles: int, steps: int, size: int, *, gp
 def select(
     table: list[Task], *, works: tuple[str, ...] = (), variants: tuple[str, ...] = ()
 ) -> list[Task]:
-    """The tasks of some works, with some of their variants; 'ours' and lone ones stay.
+    """Selects tasks by kind of work, and their variants.
+
+    The variant 'ours' always stays, and so do the variants of a task that would have none left.
 
     Args:
         table: tasks.
-        works: of `WORKS`; all if empty.
-        variants: of `EVERY`; all if empty.
+        works: some of `WORKS`; all if empty.
+        variants: some of `EVERY`; all if empty.
     """
     wanted = {'ours', *(variants or EVERY)}
     return [

@@ -1,12 +1,12 @@
-"""A process of its own for each task and variant: `python -m benchmarks.worker JOB`.
+"""The worker process of one task and variant: `python -m benchmarks.worker JOB`.
 
-JOB is JSON. The worker prepares, answers with one line of JSON, and then answers each line that
-it reads from its standard input:
+JOB is JSON. The worker prepares the task, answers with one line of JSON, and then answers each
+line that it reads from its standard input:
 
-    {"do": "run", "calls": 3}   -> {"seconds": 0.12}   seconds a call
-    {"do": "rate"}              -> {"rate": 1.1e11}    operations a second of a matrix product
+    {"do": "run", "calls": 3}   -> {"seconds": 0.12}   seconds for each call
+    {"do": "rate"}              -> {"rate": 1.1e11}    operations per second of a matrix product
 
-Whatever else it or a library prints goes to its log.
+All other output of the worker and of libraries goes to its log.
 """
 
 import contextlib
@@ -29,33 +29,33 @@ from metastyle_jax.core import allocator
 
 
 class Runner(Protocol):
-    """One side's work on a task."""
+    """The work of one side on a task."""
 
     def call(self) -> None:
-        """Starts one run; it need not be done when this returns."""
+        """Starts one run, which may still continue when this returns."""
 
     def wait(self) -> None:
         """Blocks until all runs are done."""
 
     def answer(self) -> inputs.Arrays:
-        """What both sides must agree in: outputs, or the gradient of the first run."""
+        """Returns what both sides must agree in: images, or the gradient of the first run."""
 
     def temporary(self) -> int | None:
-        """Temporary bytes of the compiled program, where known."""
+        """Returns the temporary bytes of the compiled program; None if unknown."""
 
 
 class Job(NamedTuple):
-    """What a worker is to do.
+    """The work of a worker process.
 
     Attributes:
-        kind: 'describe' writes the weights and tells of the machine; 'measure' serves runs.
+        kind: 'describe' writes the weights and describes the device; 'measure' runs a task.
         network: sizes of the networks, for 'describe'.
-        weights: file of weights, written by 'describe'.
-        precision: 'highest' or 'tf32'.
-        task: which task, for 'measure'.
-        variant: of the task.
-        answer: file for what must agree.
-        matrix: rows of the matrix product that rates the machine; 0: by device.
+        weights: file of weights; 'describe' writes it.
+        precision: precision of float32 products, 'highest' or 'tf32'.
+        task: the task, for 'measure'.
+        variant: variant of the task.
+        answer: file for the arrays in which both sides must agree.
+        matrix: rows of the matrix product that rates the machine; 0 chooses by device.
     """
 
     kind: str
@@ -68,20 +68,20 @@ class Job(NamedTuple):
     matrix: int = 0
 
     def to_json(self) -> str:
-        """The job as one word of a command line."""
+        """Returns the job as one word for a command line."""
         task = tasks.as_dict(self.task) if self.task else None
         return json.dumps(self._asdict() | {'network': self.network._asdict(), 'task': task})
 
 
 def from_json(text: str) -> Job:
-    """Inverse of `Job.to_json`."""
+    """Builds a job from the text of `Job.to_json`."""
     fields = json.loads(text)
     task = tasks.from_dict(fields['task']) if fields['task'] else None
     return Job(**fields | {'network': tasks.Network(**fields['network']), 'task': task})
 
 
 def describe(job: Job) -> dict[str, Any]:
-    """Writes the weights; tells backend and device."""
+    """Writes the weights, and returns the names of backend and device."""
     import jax
 
     from benchmarks import ours
@@ -95,7 +95,7 @@ class Server:
     """Prepares a task and runs it on demand.
 
     Args:
-        job: which task and variant.
+        job: the task and its variant.
     """
 
     def __init__(self, job: Job) -> None:
@@ -111,7 +111,7 @@ class Server:
 
             self._side = ours
         self._side.set_precision(job.precision)
-        # As metastyle-adapt and metastyle-train do.
+        # metastyle-adapt and metastyle-train do the same.
         if self._task.work != 'stylize' and job.variant in (*tasks.OURS, 'malloc'):
             allocator.keep_freed_memory()
         self._on_device = self._side.device_peak() is not None
@@ -119,7 +119,7 @@ class Server:
         self._release: Callable[[], None] = lambda: None
 
     def prepare(self) -> dict[str, Any]:
-        """Builds, compiles, warms up; returns seconds and bytes."""
+        """Builds, compiles and warms up the task; returns times and memory."""
         weights = inputs.read_weights(pathlib.Path(self._job.weights))
         before, task = _resident('VmRSS'), self._task
         if task.work == 'pipeline':
@@ -143,7 +143,7 @@ class Server:
         return {'compile': max(first - again, 0.0), 'seconds': again, 'memory': bytes_used}
 
     def run(self, calls: int) -> dict[str, float]:
-        """Runs the task; on a device other than the CPU once more before, untimed."""
+        """Times runs of the task; on a GPU, one untimed run comes first."""
         if self._on_device:
             self._timed(1)
         seconds = self._timed(calls)
@@ -151,14 +151,14 @@ class Server:
         return {'seconds': seconds}
 
     def rate(self) -> dict[str, float]:
-        """Operations a second of a matrix product; ours only."""
+        """Returns the operations per second of a matrix product; only for our side."""
         size = self._job.matrix or (8192 if self._on_device else 2048)
         if self._rate is None:
             self._rate = self._side.matrix_rate(size, self._task.dtype)
         return {'rate': 2 * size**3 / self._rate()}
 
     def _timed(self, calls: int) -> float:
-        """Seconds a call, with the waiting."""
+        """Returns the seconds for each call, until all runs are done."""
         begun = time.perf_counter()
         for _ in range(calls):
             self._runner.call()
@@ -167,7 +167,7 @@ class Server:
 
 
 def _resident(key: str) -> int:
-    """Resident bytes now (VmRSS) or at most (VmHWM); elsewhere than on Linux always the latter."""
+    """Returns the resident bytes now (VmRSS) or their peak (VmHWM); the peak if not on Linux."""
     try:
         lines = pathlib.Path('/proc/self/status').read_text('ascii', 'replace').splitlines()
         (line,) = (line for line in lines if line.startswith(key))
@@ -178,7 +178,7 @@ def _resident(key: str) -> int:
 
 
 def _reset_resident() -> None:
-    """Makes VmHWM begin anew where the system can, so that compiling does not count."""
+    """Resets the peak of resident memory if the system can, so that compiling does not count."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -187,23 +187,23 @@ def _reset_resident() -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """One line."""
+    """Returns type and message of an error in one line."""
     text = ' '.join(str(error).split())
     return f'{type(error).__name__}: {text[:300]}'
 
 
 def main() -> None:
-    """Serves until the standard input ends."""
+    """Answers requests until the standard input ends."""
     replies = os.fdopen(os.dup(1), 'w', encoding='utf-8')
-    os.dup2(2, 1)  # what a library prints must not mix with the replies
+    os.dup2(2, 1)  # output of libraries must not mix with the replies
 
     def reply(act: Callable[..., dict[str, Any]], *args: Any) -> None:
         try:
-            found = act(*args)
-        except Exception as error:  # any failure becomes a reason in the table
+            message = act(*args)
+        except Exception as error:  # the report shows any failure as a reason
             traceback.print_exc()
-            found = {'error': _explain(error)}
-        replies.write(json.dumps(found) + '\n')
+            message = {'error': _explain(error)}
+        replies.write(json.dumps(message) + '\n')
         replies.flush()
 
     job = from_json(sys.argv[1])

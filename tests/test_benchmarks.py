@@ -24,6 +24,7 @@ from benchmarks import (  # noqa: E402
     ours,
     pipeline,
     report,
+    targets,
     tasks,
     worker,
 )
@@ -172,8 +173,8 @@ def test_peer_computes_the_same_meta_gradient_in_float64(weights, params, disagr
     network = ours.from_names(loss_network)
     config = ours.meta_config(task)
     evaluate = objective.loss(network, config)
-    targets = gram.of_image(network, style[0])
-    every = objective.make_tasks(network, np.concatenate([inner[0], outer]), targets)
+    grams = gram.of_image(network, style[0])
+    every = objective.make_tasks(network, np.concatenate([inner[0], outer]), grams)
     found = jax.jit(
         lambda theta: meta.meta_gradient(
             meta.Meta(theta),
@@ -243,7 +244,7 @@ def test_worker_that_dies_gives_a_reason(fake_workers, tmp_path):
     fake_workers('kill -9 $$')
     found = measure(tiny('adapt', ('ours', 'reverse')), tmp_path)
     for row in found['variants'].values():
-        assert row['reason'] == 'the worker died with code -9, as for want of memory'
+        assert row['reason'] == 'the worker died with code -9, probably because memory ran out'
 
 
 def test_worker_that_fails_while_running_gives_a_reason(fake_workers, tmp_path):
@@ -270,7 +271,8 @@ def test_disagreement_is_an_error_that_names_task_variant_and_number(
     found = harness.measure(tiny('adapt', ('ours', 'eager')), options, tmp_path / 'weights.npz')
     (sentence,) = harness.disagreements({'tasks': [found]})
     assert sentence == (
-        'gradient of adaptation step 32², batch 2, eager: apart by 0.25, allowed are 5e-03'
+        'gradient of adaptation step 32², batch 2, eager: '
+        'differs by 0.25, but at most 5e-03 is allowed'
     )
     assert found['variants']['ours']['time']['median'] == 1
 
@@ -358,7 +360,7 @@ def results(backend='cpu', **rows):
 
 
 def verdicts(found):
-    return {target.name: target.verdict() for target in report.targets(found)}
+    return {target.name: target.verdict() for target in targets.targets(found)}
 
 
 def test_targets_are_reached_missed_or_not_measured():
