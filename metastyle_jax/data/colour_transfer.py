@@ -4,7 +4,6 @@ Source: Gatys et al. 2016, Preserving Color in Neural Artistic Style Transfer, a
 """
 
 import numpy as np
-from skimage import color, exposure
 
 from metastyle_jax.core.errors import UserError
 
@@ -24,6 +23,8 @@ def keep(stylized: np.ndarray, photo: np.ndarray) -> np.ndarray:
             f'the picture has shape {stylized.shape} and its photograph {photo.shape}: both must '
             'be of one size'
         )
+    from skimage import color  # slow to import, and rarely needed
+
     yiq = color.rgb2yiq(photo)
     yiq[..., 0] = color.rgb2yiq(stylized)[..., 0]
     return np.clip(color.yiq2rgb(yiq), 0.0, 1.0).astype(np.float32)
@@ -39,5 +40,7 @@ def match(painting: np.ndarray, photo: np.ndarray) -> np.ndarray:
     Returns:
         The shape of `painting`.
     """
+    from skimage import exposure  # slow to import, and rarely needed
+
     matched = exposure.match_histograms(painting, photo, channel_axis=-1)
     return np.clip(matched, 0.0, 1.0).astype(np.float32)
