@@ -64,7 +64,7 @@ def browser():
         for what, there in (
             ('a Chromium', program),
             (f'onnxruntime-web in {RUNTIME}', (RUNTIME / 'version').exists()),
-            ('jax2onnx', importlib.util.find_spec('jax2onnx')),
+            ('onnx', importlib.util.find_spec('onnx')),
         )
         if not there
     ]

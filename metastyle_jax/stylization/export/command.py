@@ -3,9 +3,12 @@
 Modules that load JAX are imported inside the functions, so that `--help` answers at once.
 """
 
+import re
+
 from absl import flags, logging
 
 from metastyle_jax.core import command_line
+from metastyle_jax.core.errors import UserError
 
 USAGE = """Exports a style to a file for other programs: pixels in, pixels out, of any size.
 
@@ -31,6 +34,16 @@ def define_flags(values: flags.FlagValues) -> None:
         'float32',
         "Type of a program's input and output: 'float32' in 0..1, or 'uint8'.",
     )
+    add.text(
+        'size',
+        None,
+        'Fixed height and width of the images of an ONNX program, as 512x512 (default: any).',
+    )
+    add.text(
+        'precision',
+        'float32',
+        "How an ONNX program stores its kernels: 'float32', 'float16' or 'int8'.",
+    )
     add.words(
         'weights', None, 'Weights of the styles in a blend, for example 0.3,0.7 (default: equal).'
     )
@@ -51,17 +64,35 @@ def main(values: flags.FlagValues) -> int:
     """Exports as the flags say; returns the exit code."""
     command_line.require(values, 'style', 'out')
     weights = command_line.numbers('weights', values.weights)
+    size = None if values.size is None else _height_and_width(values.size)
     from metastyle_jax.stylization.export import export_style
 
-    names = ('format', 'pixels', 'strength', 'keep_colours', 'theta', 'check', 'overwrite')
+    names = (
+        'format',
+        'pixels',
+        'precision',
+        'strength',
+        'keep_colours',
+        'theta',
+        'check',
+        'overwrite',
+    )
     exported = export_style.export_style(
-        values.style, values.out, weights=weights,
+        values.style, values.out, weights=weights, size=size,
         **{name: values[name].value for name in names},
     )  # fmt: skip
     if exported.difference is not None:
         logging.info('differs from JAX by at most %.1e', exported.difference)
     logging.info('wrote %s, %.1f MB', exported.path, exported.size / 1e6)
     return 0
+
+
+def _height_and_width(text: str) -> tuple[int, int]:
+    """Parses HxW; UserError for any other text."""
+    match = re.fullmatch(r'([0-9]{1,6})[x×]([0-9]{1,6})', text)
+    if match is None:
+        raise UserError(f'size={text}: write a height and a width, as 512x512')
+    return int(match[1]), int(match[2])
 
 
 def run() -> int:

@@ -16,6 +16,7 @@ from metastyle_jax.storage import style_files, style_library
 from metastyle_jax.stylization import styled_network
 from metastyle_jax.stylization.export import (
     network_tensors,
+    onnx_graph,
     onnx_program,
     program,
     stablehlo_program,
@@ -50,6 +51,8 @@ def export_style(
     *,
     format: str | None = None,
     pixels: str = 'float32',
+    size: Sequence[int] | None = None,
+    precision: str = 'float32',
     weights: Sequence[float] | None = None,
     strength: float = 1.0,
     keep_colours: bool = False,
@@ -66,6 +69,10 @@ def export_style(
             any N and for H and W of at least 16; 'safetensors' for the network's tensors and a
             description of its layers. None for the format that the suffix names.
         pixels: type of the program's input and output: 'float32' in 0..1, or 'uint8'.
+        size: height and width that an ONNX program takes, at least 16, for runtimes that need fixed
+            ones; None for any size.
+        precision: how an ONNX program stores its kernels: 'float32', 'float16' for half the file,
+            or 'int8' for a quarter. It computes in float32 with all three.
         weights: see `stylize`.
         strength: see `stylize`; it must be 1 for tensors.
         keep_colours: see `stylize`; it must be False for tensors.
@@ -79,10 +86,12 @@ def export_style(
     Raises:
         UserError: an argument is invalid, a file cannot be read or written, an extra is missing,
             the styles and θ do not belong together, or the program differs from JAX by more than
-            1e-4 (plus one level, 1/255, for 'uint8').
+            1e-4 (plus one level, 1/255, for 'uint8'). Rounded kernels of 'float16' and 'int8' may
+            differ by more; `ExportedStyle.difference` tells by how much.
     """
     out = pathlib.Path(out)
     format = _check_arguments(out, format, pixels, overwrite=overwrite)
+    _check_onnx_options(format, size, precision)
     _check_not_the_style(out, style)
     styles = styled_network.open_styles(style)
     network = styled_network.load(
@@ -93,12 +102,21 @@ def export_style(
         network_tensors.write_tensors(out, network, metadata, pixels=pixels, overwrite=overwrite)
         return ExportedStyle(out, format, out.stat().st_size, None)
     if format == 'onnx':
-        data = onnx_program.to_onnx(network, {**_interface(pixels), **metadata}, pixels=pixels)
+        fixed = None if size is None else (int(size[0]), int(size[1]))
+        data = onnx_program.to_onnx(
+            network, {**_interface(pixels), **metadata}, pixels=pixels, size=fixed,
+            precision=precision,
+        )  # fmt: skip
     else:
         data = stablehlo_program.to_stablehlo(network, pixels=pixels)
-    difference = largest_difference(data, format, network, pixels) if check else None
+    sizes = CHECKED_SIZES if size is None else ((1, *size),)
+    difference = largest_difference(data, format, network, pixels, sizes) if check else None
     # Values near the middle between two levels may be rounded up by one and down by the other.
     allowed = TOLERANCE + (pixels == 'uint8') / 255
+    if precision == 'int8':
+        allowed = 1.0  # only numbers that are no numbers are refused
+    elif precision == 'float16':
+        allowed += 1 / 255
     if difference is not None and not difference <= allowed:
         raise ExportError(
             f'the {format} program differs from JAX by {difference:.2g}, more than {allowed:.2g}, '
@@ -109,7 +127,11 @@ def export_style(
 
 
 def largest_difference(
-    data: bytes, format: str, network: styled_network.StyledNetwork, pixels: str
+    data: bytes,
+    format: str,
+    network: styled_network.StyledNetwork,
+    pixels: str,
+    sizes: Sequence[Sequence[int]] = CHECKED_SIZES,
 ) -> float:
     """Runs a program and JAX on the same random pixels, and compares the outputs.
 
@@ -118,6 +140,7 @@ def largest_difference(
         format: 'onnx' or 'stablehlo'.
         network: the network from which the program was made.
         pixels: type of its input and output.
+        sizes: batch size, height and width of the images of each comparison.
 
     Returns:
         The largest difference, in units of 0..1.
@@ -127,7 +150,7 @@ def largest_difference(
     stylized = jax.jit(program.pixel_function(network, pixels=pixels))
     rng = np.random.default_rng(0)
     largest = []
-    for size in CHECKED_SIZES:
+    for size in sizes:
         noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         images = noise if pixels == 'uint8' else noise.astype(np.float32) / 255
         difference = np.asarray(run(images), np.float64) - np.asarray(stylized(images), np.float64)
@@ -148,8 +171,21 @@ def _check_arguments(out: pathlib.Path, format: str | None, pixels: str, *, over
     checks.one_of('pixels', pixels, program.PIXELS, ExportError)
     files.check_target(out, ExportError, overwrite=overwrite)
     if format == 'onnx':
-        onnx_program.require_jax2onnx()
+        onnx_program.require_onnx()
     return format
+
+
+def _check_onnx_options(format: str, size: Sequence[int] | None, precision: str) -> None:
+    """Refuses options of ONNX programs that are invalid, or given for another format."""
+    checks.one_of('precision', precision, onnx_graph.PRECISIONS, ExportError)
+    if size is not None:
+        if len(size) != 2:
+            raise ExportError(f'size={size}: it must be a height and a width')
+        for side in size:
+            checks.whole_number('size', side, transformer.MIN_SIDE, error=ExportError)
+    for name, is_given in (('size', size is not None), ('precision', precision != 'float32')):
+        if is_given and format != 'onnx':
+            raise ExportError(f'{name} is an option of ONNX programs alone: leave it out')
 
 
 def _check_not_the_style(out: pathlib.Path, style: Any) -> None:

@@ -1,30 +1,28 @@
-"""ONNX: writes the program with jax2onnx, and runs it with onnxruntime (extra `onnx`)."""
+"""ONNX: writes the graph with the package onnx, and runs it with onnxruntime (extra `onnx`)."""
 
-import contextlib
 import importlib.util
-import logging
 import os
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from metastyle_jax._version import __version__
+from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.stylization import styled_network
-from metastyle_jax.stylization.export import program
-
-# The oldest version of ONNX's operators in which jax2onnx can write this network. Older runtimes
-# can read it too.
-OPSET = 18
+from metastyle_jax.stylization.export import onnx_graph, program
 
 
-def require_jax2onnx() -> None:
+def require_onnx() -> None:
     """Raises UserError, which names the extra to install, if ONNX cannot be written."""
-    if importlib.util.find_spec('jax2onnx') is None:
-        raise UserError("ONNX needs jax2onnx: pip install 'metastyle_jax[onnx]'")
+    if importlib.util.find_spec('onnx') is None:
+        raise UserError("ONNX needs the package onnx: pip install 'metastyle_jax[onnx]'")
 
 
 def to_onnx(
-    network: styled_network.StyledNetwork, metadata: Mapping[str, str], *, pixels: str = 'float32'
+    network: styled_network.StyledNetwork,
+    metadata: Mapping[str, str],
+    *,
+    pixels: str = 'float32',
+    size: tuple[int, int] | None = None,
+    precision: str = 'float32',
 ) -> bytes:
     """Converts a network to an ONNX model with the input `images` and the output `stylized`.
 
@@ -32,27 +30,21 @@ def to_onnx(
         network: from `styled_network.load`.
         metadata: texts to store in the model.
         pixels: type of input and output, see `program.pixel_function`.
+        size: height and width of all images, for programs that need fixed ones; None for any.
+        precision: how the kernels are stored, one of `onnx_graph.PRECISIONS`.
 
     Returns:
         The contents of the file.
 
     Raises:
-        UserError: the extra is missing, or `pixels` is unknown.
+        UserError: the extra is missing, or `pixels` or `precision` is unknown.
     """
-    require_jax2onnx()
-    # jax2onnx does not know the custom primitives of this package's convolution on CPUs.
-    stylized = program.pixel_function(network, pixels=pixels, formulation='plain')
-    with _silenced_converter():
-        import jax2onnx
-
-        model = jax2onnx.to_onnx(
-            stylized, [program.any_images(pixels)], model_name='metastyle', opset=OPSET,
-            input_names=['images'], output_names=['stylized'],
-        )  # fmt: skip
-    model.producer_name, model.producer_version = 'metastyle_jax', __version__
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=value)
-    return model.SerializeToString()
+    require_onnx()
+    checks.one_of('pixels', pixels, program.PIXELS)
+    return onnx_graph.build(
+        network.forward_params(), metadata, pixels=pixels, strength=network.strength,
+        keep_colours=network.keep_colours, size=size, precision=precision,
+    )  # fmt: skip
 
 
 def load_onnx(file: str | os.PathLike | bytes) -> program.Program:
@@ -83,16 +75,3 @@ def load_onnx(file: str | os.PathLike | bytes) -> program.Program:
         ) from error
     dtype = 'uint8' if images.type == 'tensor(uint8)' else 'float32'
     return program.checked(lambda array: session.run(None, {images.name: array})[0], dtype)
-
-
-@contextlib.contextmanager
-def _silenced_converter() -> Iterator[None]:
-    """Silences jax2onnx, which logs plug-ins that it cannot load and types that it leaves out."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(before)
