@@ -102,7 +102,7 @@ def test_a_program_applies_blend_strength_and_kept_colours(style, other, theta, 
     look = {
         'theta': theta, 'weights': [0.3, 0.7], 'strength': 0.3, 'keep_colours': True
     }  # fmt: skip
-    check = format == 'onnx'  # jax2onnx could convert it wrongly
+    check = format == 'onnx'  # the graph is written by hand
     exported = metastyle_jax.export_style(
         [style, other], tmp_path / f'a.{format}', pixels='uint8', check=check, **look
     )
@@ -242,7 +242,6 @@ def test_the_command_checks_writes_and_logs(style, tmp_path, monkeypatch, capsys
     out = f'--out={tmp_path}/a.onnx'
     assert command(out) == 0
     messages = [record.message for record in caplog.records if record.levelname != 'DEBUG']
-    # The log of jax2onnx is silenced.
     assert [line.split()[0] for line in messages] == ['differs', 'wrote']
     assert f'{tmp_path}/a.onnx, 0.' in messages[1]
     assert command(out) == 2
