@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Gets what the browser's test and launch/web.sh need: onnxruntime-web from npm, into
-# .venv/onnxruntime-web, and a headless Chromium. Quick when both are there. npm comes from PyPI
-# where there is none. Chromium is a package of Debian's: root gets it, others are told.
-#   bash launch/browser.sh          both; what is missing and cannot be had is named, code 1
-#   bash launch/browser.sh runtime  onnxruntime-web alone
+# Installs what the browser test and launch/web.sh need: onnxruntime-web from npm, in
+# .venv/onnxruntime-web, and a headless Chromium. It is quick if both are installed. If npm is
+# missing, it comes from PyPI. Root installs Chromium as a Debian package; others get a message.
+#   bash launch/browser.sh          installs both; names what cannot be installed, and ends with 1
+#   bash launch/browser.sh runtime  installs only onnxruntime-web
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 version=1.30.0
@@ -11,10 +11,10 @@ venv=$(realpath -m "${METASTYLE_VENV:-.venv}")
 runtime=$venv/onnxruntime-web
 files=(ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm)
 
-# Installs the first of these packages that there is.
+# Installs the first of these packages that exists.
 packages() {
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    return 1 # others install their programs themselves
+    return 1 # only root can install packages
   fi
   apt-get update -qq >/dev/null || return 1
   for package in "$@"; do
@@ -35,14 +35,14 @@ get_runtime() {
   fi
   local folder
   folder=$(mktemp -d) || return 1
-  # npm checks the sum of what it downloads. Of 130 MB two files are needed.
+  # npm verifies the checksum of its download. Two of its files, of 130 MB in all, are needed.
   (cd "$folder" && "$npm" pack --loglevel=error --fetch-retries=1 "onnxruntime-web@$version" >/dev/null &&
     tar -xzf onnxruntime-web-*.tgz "${files[@]/#/package/dist/}") &&
     mkdir -p "$runtime" && mv "$folder"/package/dist/* "$runtime" &&
     echo "$version" >"$runtime/version"
   local code=$?
   rm -rf "$folder"
-  [ $code = 0 ] || echo "onnxruntime-web $version could not be had from npm: are you online?" >&2
+  [ $code = 0 ] || echo "onnxruntime-web $version could not be downloaded from npm: are you online?" >&2
   return $code
 }
 
@@ -52,7 +52,7 @@ get_browser() {
   done
   echo "installing a headless Chromium (once)"
   packages chromium-headless-shell chromium ||
-    { echo "no Chromium, and none could be installed: install chromium" >&2; return 1; }
+    { echo "Chromium is missing and could not be installed: install chromium" >&2; return 1; }
 }
 
 get_runtime || failed=1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pictures of docs/gallery.md, with the commands shown there, in runs/gallery, and copies
+# Makes the pictures of docs/gallery.md in runs/gallery, by the commands shown there, and copies
 # them to docs/gallery. Usage:
 #   bash launch/gallery.sh
 set -euo pipefail
@@ -10,7 +10,7 @@ PATH=$venv/bin:$PATH
 mkdir -p runs/gallery/paintings docs/gallery
 cd runs/gallery
 
-# Photographs and paintings of the installed packages, under short names.
+# Copies photographs and paintings of the installed packages, under short names.
 python - <<'PY'
 from metastyle_jax.data import file_sources
 from metastyle_jax.data import file_sources
@@ -39,7 +39,7 @@ adapt() { # NAME [FLAG ...]
 }
 stylize() { metastyle-stylize --overwrite "$@"; }
 
-# Columns with captions: sheet OUT CELL CAPTION=FILE...
+# Draws pictures side by side with captions: sheet OUT CELL CAPTION=FILE...
 sheet() {
   python - "$@" <<'PY'
 import sys

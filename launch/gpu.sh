@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains on all accelerators of this machine, and goes on by itself after a crash. Usage:
+# Trains on all GPUs of this machine, and resumes after a crash. Usage:
 #   bash launch/gpu.sh [--dry-run] --config=configs/coco.py --workdir=runs/coco [FLAG ...]
-# SIGTERM (preemption) and Ctrl-C save first and end with 143 or 130: the same command resumes.
-# Environment: RETRIES (20), PAUSE (10, seconds between attempts), and for other hardware EXTRAS
-# (cuda12). METASTYLE_VENV names an environment that has the package: nothing is installed then.
+# SIGTERM (preemption) and Ctrl-C save a checkpoint; the exit code is 143 or 130. Run it again to resume.
+# Environment: RETRIES (20), PAUSE (10, seconds between attempts), EXTRAS (cuda12; for other hardware),
+# METASTYLE_VENV (an environment with the package; nothing is installed if it is set).
 set -euo pipefail
 dry=${DRY_RUN:-}
 if [ "${1:-}" = --dry-run ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes launch/lock.txt: one version of each package, for every Python and platform, which the
-# scripts install. Run it after a change of setup.cfg or launch/constraints.txt, or for news.
+# Writes launch/lock.txt: one version of each package for every Python and platform. The scripts
+# install these. Run it after a change of setup.cfg or launch/constraints.txt, or for new versions.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=$(mktemp -d)

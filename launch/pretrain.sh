@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Trains the θ that ships, in the six stages of configs/pretrained.py, and writes it to
-# RUN/theta.safetensors. The same command resumes. The fifth stage wants a GPU; the environment
-# METASTYLE_EXTRAS=samples,cuda12 installs JAX for it. What follows RUN goes to every stage, as
-# --config.steps=2 --config.model.width=8 for a trial. Usage:
+# Trains the initialization of the package in the six stages of configs/pretrained.py, and writes
+# it to RUN/theta.safetensors. The same command resumes. The fifth stage needs a GPU; set
+# METASTYLE_EXTRAS=samples,cuda12 to install JAX for it. Flags after RUN go to every stage, such as
+# --config.steps=2 --config.model.width=8 for a quick trial. Usage:
 #   bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS [RUN [--config.NAME=VALUE ...]]
 set -euo pipefail
 if [ $# -lt 2 ]; then
@@ -10,12 +10,12 @@ if [ $# -lt 2 ]; then
   exit 2
 fi
 if [[ ${3:-} == -* ]]; then
-  echo "$3 comes before RUN: name the folder of the run first" >&2
+  echo "$3: name the folder of the run, RUN, before any flags" >&2
   exit 2
 fi
 for folder in "$1" "$2"; do
   if [ ! -d "$folder" ]; then
-    echo "$folder is no folder: give one of photographs and one of paintings" >&2
+    echo "$folder is not a folder: name a folder of photographs and a folder of paintings" >&2
     exit 2
   fi
 done
@@ -27,7 +27,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 data=(--config.data.content="folder:$photographs" --config.data.style="folder:$paintings")
 number=0
 init=(--config.model.init=)
-train() { # NAME CONFIG WHAT: one stage, from where the one before it ended
+train() { # NAME CONFIG DESCRIPTION: runs one stage, from the last checkpoint of the previous stage
   number=$((number + 1))
   echo "$number/7 $3"
   "$venv/bin/python" -m metastyle_jax.train --config="configs/pretrained.py$2" \
@@ -37,10 +37,10 @@ train() { # NAME CONFIG WHAT: one stage, from where the one before it ended
 }
 train plain :plain "plain training on all styles at once"
 train meta :meta "exact meta-gradients"
-train norms :norms "norms of each style's own"
-train predict :predict "a predictor of norms, with θ"
+train norms :norms "instance norms of its own for each style"
+train predict :predict "a predictor of instance norms, together with θ"
 train large :large "the same at 256²"
-train last "" "exact meta-gradients again, for the inner rates"
+train last "" "exact meta-gradients for the inner rates"
 echo "7/7 writing θ"
 "$venv/bin/python" - "$run" "$paintings" <<'PY'
 import pathlib
@@ -53,21 +53,21 @@ from metastyle_jax.data import batching, sources
 from metastyle_jax.data.images import resizing
 from metastyle_jax.models import gram, norm_predictor, vgg
 from metastyle_jax.storage import theta_files
-from metastyle_jax.training import gram_cache
 
 run, paintings = map(pathlib.Path, sys.argv[1:])
 steps = [path for path in (run / 'last' / 'checkpoints').iterdir() if path.name.isdigit()]
 last = max(steps, key=lambda path: int(path.name))
 theta = theta_files.load_theta(last)
 
-# θ's norms become the mean over training styles.
+# The instance norms of θ become the mean over training styles. Without this, they would be far from
+# the norms of any style, because training moves only the sum of them and the predicted offsets.
 source = sources.held_out(sources.open_source(f'folder:{paintings}', kind='style'), inside=False)
-network, of_styles = vgg.load(), jax.jit(gram.of_images)
-found = []
+vgg_params, grams_of = vgg.load(), jax.jit(gram.of_images)
+offsets = []
 for i in np.linspace(0, len(source) - 1, min(256, len(source))).astype(int):
     picture = resizing.resize(batching.as_float(source.decode(int(i), 256)), 256, 256)
-    found.append(norm_predictor.offsets(theta.predictor, of_styles(network, picture[None])))
-mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=(0, 1)), *found)
+    offsets.append(norm_predictor.offsets(theta.predictor, grams_of(vgg_params, picture[None])))
+mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=(0, 1)), *offsets)
 params, predictor = norm_predictor.centered(theta.params, theta.predictor, mean)
 
 theta_files.save_theta(

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# From nothing to a stylized photograph: sets everything up, adapts the θ of the package to a
-# painting, stylizes two photographs. Usage:
+# Installs the package, adapts it to a painting, and stylizes photographs. Usage:
 #   bash launch/quickstart.sh [PAINTING [PHOTOGRAPH]]
-# Without arguments: a painting of The Met and two photographs, from the pip packages.
+# Without arguments, it uses a painting of The Met and two photographs, which come with pip packages.
 set -euo pipefail
 for file in "$@"; do
   if [ ! -f "$file" ]; then
-    echo "$file is no file: give a painting and a photograph, or nothing" >&2
+    echo "$file is not a file: name a painting and a photograph, or nothing" >&2
     exit 2
   fi
 done
@@ -18,7 +17,7 @@ run=runs/quickstart
 begun=$SECONDS
 mkdir -p "$run"
 
-# Files of the installed packages.
+# Finds the sample pictures of the installed packages.
 { read -r met; read -r cat; read -r city; } < <("$venv/bin/python" - <<'PY'
 from metastyle_jax.data import file_sources
 paintings, photographs = (file_sources.sample_files(kind) for kind in ('style', 'content'))

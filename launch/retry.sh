@@ -1,8 +1,9 @@
-# Runs a command again until it is done; sourced by the other scripts.
+# Repeats a command until it succeeds; the other scripts source this file.
 # shellcheck shell=bash
 
-# retry TIMES PAUSE COMMAND...: ends with 0, with 2 (a mistake, which no retry mends), with 130 or
-# 143 (stopped by a signal, which is passed on to the command), or with the last attempt's code.
+# retry TIMES PAUSE COMMAND...: repeats the command until its exit code is 0 (success), 2 (a mistake of
+# the user, which stays one), or 130 or 143 (stopped by a signal, which is passed on to the command).
+# Otherwise the exit code is that of the last attempt.
 retry() {
   local times=$1 pause=$2 code=0 child='' stopped='' attempt
   shift 2
@@ -13,7 +14,7 @@ retry() {
     child=$!
     code=0
     wait "$child" || code=$?
-    # A signal ends `wait` at once; the command is still saving.
+    # A signal ends `wait` at once, while the command still saves a checkpoint.
     while kill -0 "$child" 2>/dev/null; do
       code=0
       wait "$child" || code=$?

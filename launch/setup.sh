@@ -1,5 +1,5 @@
-# Makes the virtual environment .venv beside this folder and installs the project with the extras
-# named in $extras; sourced by the other scripts. Quick when nothing has changed.
+# Creates the virtual environment .venv in the root of the project, and installs the project with the
+# extras named in $extras. It is quick if nothing has changed. The other scripts source this file.
 # shellcheck shell=bash disable=SC2154
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit
@@ -15,21 +15,21 @@ if [ -z "$python" ]; then
   done
 fi
 if [ -z "$python" ]; then
-  echo "Python 3.11 or newer is needed and none was found; set PYTHON to one" >&2
+  echo "no Python 3.11 or newer was found: set PYTHON to one" >&2
   exit 2
 fi
 
 venv=${METASTYLE_VENV:-$root/.venv}
-# What a failed or interrupted attempt left has a Python and no pip.
+# A failed or interrupted attempt can leave an environment with Python but without pip.
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
   ! "$venv/bin/python" -m ensurepip >/dev/null 2>&1; then
   if [ -n "${METASTYLE_VENV:-}" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
-    echo "METASTYLE_VENV=$venv has no Python with pip: remove it, or name another folder" >&2
+    echo "METASTYLE_VENV=$venv has no Python with pip: remove it or name another folder" >&2
     exit 2
   fi
-  echo "making the virtual environment $venv"
+  echo "creating the virtual environment $venv"
   if ! "$python" -m venv --clear "$venv"; then
-    echo "$venv could not be made: install Python's venv and ensurepip (Debian, Ubuntu:" \
+    echo "$venv could not be created: install Python's venv and ensurepip (Debian, Ubuntu:" \
       "apt install python3-venv), or set PYTHON to another Python" >&2
     exit 2
   fi

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Trains on several nodes of a Slurm cluster, one process a GPU. Usage:
+# Trains on several nodes of a Slurm cluster, with one process for each GPU. Usage:
 #   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 launch/slurm.sh \
 #     --config=configs/coco.py --workdir=/shared/runs/coco [FLAG ...]
-#   bash launch/slurm.sh --dry-run ...   prints what it would do
-# Preemption, or the end of the time limit, stops all processes after the same step, with a
-# checkpoint, and puts the job back into the queue; so does a lost node, up to RESTARTS (20) times.
-# The work directory must be one that the first node sees each time: a shared file system, or
-# gs://BUCKET/RUN. PYTHON names the interpreter that has the package (default: that of METASTYLE_VENV
-# or of .venv in the folder that sbatch was called in). WAIT (300) is for how many seconds processes may
-# outlive the first that ends; it must exceed --heartbeat.
+#   bash launch/slurm.sh --dry-run ...   prints the command instead of running it
+# After preemption, the end of the time limit, or the loss of a node, the job goes back into the queue,
+# up to RESTARTS (20) times, and resumes from the last checkpoint. Preemption and the time limit stop all
+# processes after the same step, with a checkpoint. The first node must find the same work directory
+# after each restart: use a shared file system or gs://BUCKET/RUN.
+# Environment: PYTHON (the interpreter that has the package; default: that of METASTYLE_VENV, or of .venv
+# in the folder where sbatch was called), WAIT (300, seconds that the other processes may continue after
+# the first one has ended; it must exceed --heartbeat).
 #SBATCH --job-name=metastyle
 #SBATCH --requeue
 #SBATCH --open-mode=append
@@ -25,9 +26,9 @@ if [ $# -eq 0 ]; then
 fi
 venv=${METASTYLE_VENV:-${SLURM_SUBMIT_DIR:-$PWD}/.venv}
 python=${PYTHON:-$venv/bin/python}
-# A process that fails is noticed by the others, which save what they can and end with a code that
-# says why; srun would kill them, and all codes would be that of the kill. JAX reads the rest from
-# Slurm.
+# If a process fails, the others notice it and end with an exit code that tells why. --kill-on-bad-exit
+# would kill them first, so that all exit codes were that of the kill. With --distributed, JAX reads
+# addresses and numbers of the processes from Slurm.
 command=(srun --kill-on-bad-exit=0 --wait="${WAIT:-300}" --label "$python" -m metastyle_jax.train --distributed "$@")
 if [ -n "$dry" ]; then
   printf 'would run:'
@@ -39,8 +40,8 @@ fi
 stopped=''
 "${command[@]}" &
 step=$!
-# --signal sends SIGTERM to this script alone. srun would answer one by killing the processes;
-# scancel hands it to each of them.
+# --signal sends SIGTERM only to this script. Passed to srun, it would kill the processes; scancel
+# passes it to each process.
 trap 'stopped=1; scancel --signal=TERM "$SLURM_JOB_ID" || true' TERM
 code=0
 wait "$step" || code=$?
@@ -52,8 +53,8 @@ case $code in
   0 | 2 | 130) exit "$code" ;;
 esac
 if [ "${SLURM_RESTART_COUNT:-0}" -ge "${RESTARTS:-20}" ]; then
-  echo "ended with code $code after ${SLURM_RESTART_COUNT:-0} restarts: not put back" >&2
+  echo "ended with code $code after ${SLURM_RESTART_COUNT:-0} restarts: not requeued" >&2
   exit "$code"
 fi
-echo "ended with code $code${stopped:+, stopped by Slurm}: back into the queue" >&2
+echo "ended with code $code${stopped:+, stopped by Slurm}: requeued" >&2
 scontrol requeue "$SLURM_JOB_ID"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains on a TPU VM slice: makes it, installs the package on every host, starts the same command on
-# each, and makes it anew when it is preempted. Run it on your own machine. Usage:
+# Trains on a TPU VM slice: creates it, installs the package on every host, starts the same command on
+# each, and creates the slice again after preemption. Run it on your own machine. Usage:
 #   TPU=metastyle ZONE=us-central2-b TYPE=v4-32 bash launch/tpu.sh [--dry-run] \
 #     --config=configs/coco.py --workdir=gs://BUCKET/coco [FLAG ...]
 # Environment: TPU, ZONE, TYPE; VERSION (tpu-ubuntu2204-base, the runtime), SPOT (1: preemptible, 0: not),
-# SOURCE (the Git address that each host clones), RETRIES (100), PAUSE (60, seconds), KEEP (1: leave
-# the slice there in the end).
+# SOURCE (Git address that each host clones), RETRIES (100), PAUSE (60, seconds between attempts), KEEP
+# (1: do not delete the slice at the end).
 set -euo pipefail
 dry=${DRY_RUN:-}
 if [ "${1:-}" = --dry-run ]; then
@@ -17,7 +17,7 @@ if [ $# -eq 0 ] || [ -z "${TPU:-}" ] || [ -z "${ZONE:-}" ] || [ -z "${TYPE:-}" ]
   exit 2
 fi
 case "$*" in *--workdir=gs://*) ;; *)
-  echo "give --workdir=gs://BUCKET/RUN: a preempted slice takes its disks with it" >&2
+  echo "give --workdir=gs://BUCKET/RUN: the disks of a slice are lost when it is preempted" >&2
   exit 2
   ;;
 esac
@@ -56,11 +56,11 @@ make() {
 if [ -n "$dry" ]; then
   make
   on_all "$start"
-  echo "would repeat up to ${RETRIES:-100} times, with a new slice where it was preempted"
+  echo "would repeat up to ${RETRIES:-100} times, with a new slice after preemption"
   [ "${KEEP:-0}" = 1 ] || remove
   exit 0
 fi
-# The brackets keep pkill from finding the shell that it runs in.
+# The brackets keep pkill from matching the shell in which it runs.
 trap 'echo "stopping; the same command resumes" >&2; on_all "pkill -TERM -f [m]etastyle_jax.train" || true; exit 143' TERM INT
 code=1
 for attempt in $(seq "${RETRIES:-100}"); do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Serves a page that runs exported styles in the browser. Usage:
+# Serves a web page that runs exported styles in the browser. Usage:
 #   bash launch/web.sh [PORT]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -166,7 +166,9 @@ def test_a_style_in_the_browser_gives_the_pixels_of_jax(browser, tmp_path, disag
         made = np.frombuffer(site.told[f'made-{height}x{width}'], np.float32)
         wanted = metastyle_jax.stylize(style, pixels)
         disagreement(made.reshape(wanted.shape), wanted, 1e-4)
-    assert site.told['refusal'].decode() == '20 x 15 pixels: both sides must have 16 at least'
+    assert (
+        site.told['refusal'].decode() == '20 x 15 pixels: both sides must have at least 16 pixels'
+    )
     canvas = np.frombuffer(site.told['canvas'], np.uint8).reshape(24, 40, 4)
     wanted = np.rint(255 * metastyle_jax.stylize(style, photo.astype(np.float32) / 255))
     assert np.max(np.abs(canvas[..., :3] - wanted)) <= 1  # where half a level is nearly reached

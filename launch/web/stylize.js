@@ -1,18 +1,19 @@
-// Runs a style that `metastyle-export` wrote as .onnx (pixels float32) in the browser. The folder
-// `onnxruntime-web` beside this file has the two files that launch/browser.sh puts there.
+// Runs a style in the browser: an .onnx file of `metastyle-export` with pixels of type float32. The
+// folder `onnxruntime-web` beside this file must hold the two files that launch/browser.sh downloads.
 import * as ort from './onnxruntime-web/ort.wasm.bundle.min.mjs';
 
-export const LEAST = 16; // pixels of a side
+export const LEAST = 16; // smallest length of a side in pixels
 
-// Opens a model: a URL, or the contents of a file as ArrayBuffer.
+// Loads a model from a URL, or from the contents of a file as ArrayBuffer.
 export async function load(model) {
   return ort.InferenceSession.create(model instanceof ArrayBuffer ? new Uint8Array(model) : model);
 }
 
-// RGB in 0..1, rows of pixels as Float32Array of 3 * height * width, to the same.
+// Stylizes an image: rows of RGB pixels in 0..1 as Float32Array of 3 * height * width. Returns the same
+// form.
 export async function stylize(session, pixels, height, width) {
   if (!(height >= LEAST && width >= LEAST)) {
-    throw new Error(`${width} x ${height} pixels: both sides must have ${LEAST} at least`);
+    throw new Error(`${width} x ${height} pixels: both sides must have at least ${LEAST} pixels`);
   }
   if (pixels.length !== 3 * height * width) {
     throw new Error(`${pixels.length} numbers are not ${width} x ${height} pixels of RGB`);
@@ -22,7 +23,7 @@ export async function stylize(session, pixels, height, width) {
   return stylized.data;
 }
 
-// The same for what a canvas gives, keeping transparency.
+// Stylizes the ImageData of a canvas and keeps its transparency.
 export async function stylizeImageData(session, image) {
   const { data, height, width } = image;
   const pixels = new Float32Array(3 * height * width);
