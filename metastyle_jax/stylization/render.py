@@ -80,7 +80,7 @@ def render_regions(
 
     Args:
         networks: one for each style.
-        shares: `[S, H, W]`, from `masks.shares_of_styles`.
+        shares: `[S, H, W]`, from `mask_regions.shares_of_styles`.
         pixels: `[H, W, 3]` float32 in 0..1.
         tile: see `render`.
         progress: see `render`.

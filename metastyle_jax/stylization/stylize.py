@@ -32,8 +32,8 @@ def stylize(
     """Stylizes one image.
 
     With a strength s below 1, the network's parameters are blended with θ by s, and its output is
-    mixed with the image by s. Both are needed: at s = 0 the network θ does not return the image,
-    and mixing alone would show the full style's strokes half transparent.
+    mixed with the image by s. Neither is enough: the output of θ is not the image, and a mixture of
+    the image with the fully stylized image can have a lower style loss than the latter.
 
     Args:
         style: a style file, a style that `adapt` returned, or `LIBRARY.safetensors:NAME`; or
@@ -86,7 +86,7 @@ def stylize_picture(
     """Stylizes a decoded picture, and keeps its transparency.
 
     Args:
-        style: see `stylize`, as are all arguments but the next two.
+        style: see `stylize`.
         picture: its colours and its transparency.
         name: what errors call the picture.
         weights: see `stylize`.
