@@ -21,7 +21,7 @@ class StyledNetwork(NamedTuple):
 
     Attributes:
         params: the adapted parameters, of one style or of a blend.
-        theta_params: the parameters of θ, before adaptation; None if the strength is 1.
+        theta_params: the parameters of θ, before adaptation; None if they are not needed.
         strength: s in 0..1, from the photograph itself to the full style.
         keep_colours: whether the photograph's colours are kept.
     """
@@ -66,7 +66,7 @@ def load(
         weights = [1 / len(styles)] * len(styles)
     blending.check_weights(weights, len(styles))
     for other in styles[1:]:
-        # Parameters blend well only if they lie close together, which a common start ensures.
+        # The mean of networks is a working network only if they have the same starting point.
         if other.theta_sha256 != styles[0].theta_sha256:
             raise UserError(
                 f'the styles {styles[0].style_name!r} and {other.style_name!r} were adapted from '
