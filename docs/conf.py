@@ -11,6 +11,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import textwrap
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -65,13 +66,27 @@ def _insert_generated_text(app, page: str, source: list[str]) -> None:
     )
 
 
+_FENCED_BLOCK = re.compile(r'^```(\w+)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r'``.+?``|:\w+:`[^`]+`|`([^`]+)`', re.DOTALL)
+
+
 def _mark_code(app, what, name, obj, options, lines: list[str]) -> None:
-    """Doubles the backticks of code in docstrings, except around names, which may become links."""
+    """Turns the Markdown of docstrings into reStructuredText.
+
+    Fenced blocks become code blocks. Single backticks are doubled, except around names, which may
+    become links.
+    """
     del app, what, name, obj, options
-    text = re.sub(r'(?<![`:])`(?![\w.]+`)([^`]+)`(?!`)', r'``\1``', '\n'.join(lines))
-    # A name with a dot in front is a suffix of files; the role would drop the dot.
-    text = re.sub(r'(?<![`:])`(\.\w+)`(?!`)', r'``\1``', text)
-    lines[:] = text.split('\n')
+
+    def block(match: re.Match) -> str:
+        return f'.. code-block:: {match[1]}\n\n{textwrap.indent(match[2], "    ")}'
+
+    def double(match: re.Match) -> str:
+        code = match[1]
+        return match[0] if code is None or re.fullmatch(r'\w[\w.]*', code) else f'``{code}``'
+
+    text = _FENCED_BLOCK.sub(block, '\n'.join(lines))
+    lines[:] = _CODE.sub(double, text).split('\n')
 
 
 def setup(app) -> None:
