@@ -1,4 +1,4 @@
-"""Launch scripts: clean by shellcheck, and a dry run says what they would do."""
+"""Launch scripts: shellcheck finds nothing, and a dry run prints the commands."""
 
 import os
 import shutil
@@ -62,7 +62,7 @@ def test_without_arguments_the_usage_is_printed(name):
     assert f'launch/{name}.sh' in found.stderr
 
 
-def test_a_slice_that_is_preempted_needs_a_bucket():
+def test_training_on_a_tpu_slice_needs_a_bucket():
     found = run('launch/tpu.sh', '--dry-run', '--workdir=runs/coco', **TPU)
     assert found.returncode == 2
     assert 'gs://' in found.stderr
@@ -72,9 +72,7 @@ def test_a_slice_that_is_preempted_needs_a_bucket():
     ('codes', 'expected', 'calls'),
     [('75 134 0', 0, 3), ('2', 2, 1), ('143', 143, 1), ('1 1 1', 1, 3)],
 )
-def test_what_fails_is_tried_again_and_what_was_stopped_or_mistaken_is_not(
-    tmp_path, codes, expected, calls
-):
+def test_failures_are_retried_but_signals_and_mistakes_are_not(tmp_path, codes, expected, calls):
     left = tmp_path / 'codes'
     left.write_text(codes.replace(' ', '\n') + '\n')
     attempt = tmp_path / 'attempt'
@@ -84,7 +82,7 @@ def test_what_fails_is_tried_again_and_what_was_stopped_or_mistaken_is_not(
     assert len((tmp_path / 'codes.done').read_text().splitlines()) == calls
 
 
-def test_a_signal_is_passed_on_and_waited_for(tmp_path):
+def test_a_signal_is_passed_on_and_the_command_may_finish(tmp_path):
     code = (
         'import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(0.3), sys.exit(143)));'
         "print('ready', flush=True); time.sleep(60)"

@@ -138,7 +138,7 @@ def one_step(state, vgg_params, batch, *, config):
 
 
 @pytest.mark.parametrize('norms_rate', [0.0, 0.1])
-def test_gradients_are_those_of_styles_one_by_one(
+def test_gradients_equal_those_of_each_style_alone(
     network, theta, predictor, norms_rate, disagreement
 ):
     config = make_config(outer_norms_rate=norms_rate, outer_log_loss=True, outer_clip=0.0)

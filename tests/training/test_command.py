@@ -1,4 +1,4 @@
-"""The command `metastyle-train`: flags, and mistakes that it refuses before any work."""
+"""The command `metastyle-train`: mistakes are refused before any work."""
 
 import sys
 
@@ -15,9 +15,9 @@ def test_numbers_of_processes_in_the_environment_are_checked(monkeypatch, capsys
     monkeypatch.setenv('METASTYLE_PROCESSES', word)
     monkeypatch.setattr(sys, 'argv', ['train', '--help'])
     assert command.run() == code
-    told = capsys.readouterr()
-    assert 'Traceback' not in told.err
-    assert ('METASTYLE_PROCESSES=x in the environment' in told.err) == bool(code)
+    error = capsys.readouterr().err
+    assert 'Traceback' not in error
+    assert ('METASTYLE_PROCESSES=x in the environment' in error) == bool(code)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a compiled meta-step costs, where it can be counted: compilations, operations, bytes."""
+"""Cost of a compiled training step: compilations, operations and memory."""
 
 import functools
 
@@ -11,8 +11,8 @@ from metastyle_jax.models import vgg
 from metastyle_jax.training import outer_step
 
 SIZE = 32
-# (T, inner parameters, steps for each iteration of the loop) -> GFLOP and MiB of temporaries of the
-# whole outer step, by XLA's own count, with jax 0.10.2 on CPU. XLA counts a loop's body once.
+# (T, inner parameters, inner steps in each iteration of the loop) -> GFLOP and MiB of temporary memory
+# of one outer step, as counted by XLA for jax 0.10.2 on CPU. XLA counts the body of a loop once.
 RECORDED = {
     (1, 'all', 2): (0.2613, 3.277),
     (1, 'norm', 2): (0.2126, 2.755),
@@ -23,7 +23,7 @@ RECORDED = {
 
 @functools.cache
 def compiled(steps, which, unroll, **options):
-    """The outer step of one style, and what it was compiled for."""
+    """The compiled outer step for one style, the function, and its arguments."""
     config = make_config(
         model_width=8, inner_steps=steps, inner_params=which, inner_unroll=unroll,
         outer_styles=1, inner_remat=options.get('remat'), inner_mode=options.get('mode', 'mixed'),
@@ -38,21 +38,21 @@ def compiled(steps, which, unroll, **options):
 
 
 def cost(steps, which, unroll, **options):
-    """GFLOP and MiB of temporaries."""
+    """GFLOP and MiB of temporary memory."""
     program, _, _ = compiled(steps, which, unroll, **options)
     flops = program.cost_analysis()['flops'] / 1e9
     return flops, program.memory_analysis().temp_size_in_bytes / 2**20
 
 
 @pytest.mark.parametrize('which', RECORDED, ids=str)
-def test_operations_and_memory_are_those_recorded(which):
+def test_operations_and_memory_equal_the_recorded_ones(which):
     if not jax.__version__.startswith('0.10.'):
         pytest.skip('recorded for jax 0.10')
     found = cost(*which)
     assert found == pytest.approx(RECORDED[which], rel=0.05)
 
 
-def test_a_step_is_compiled_once():
+def test_a_step_is_compiled_only_once():
     _, run, (state, network, batch) = compiled(1, 'all', 2)
     seen = []
     listen = lambda event, seconds, **_: seen.append(event) if 'compile' in event else None
@@ -67,17 +67,16 @@ def test_a_step_is_compiled_once():
     assert int(state.step) == 3
 
 
-def test_memory_hardly_grows_with_inner_steps_in_a_rolled_loop():
+def test_in_a_rolled_loop_memory_grows_little_with_inner_steps():
     one, many = (cost(steps, 'all', 1)[1] for steps in (1, 3))
     state = sum(leaf.nbytes for leaf in jax.tree.leaves(compiled(1, 'all', 1)[2][0].params))
-    # What each step more adds is the w_t that is kept, and its batch.
+    # Each additional step keeps its parameters w_t and its batch.
     assert many - one <= 2 * (2 * state / 2**20 + 0.1)
 
 
-def test_a_shared_forward_pass_saves_arithmetic():
+def test_sharing_the_forward_pass_saves_operations():
     recomputed = cost(3, 'all', 3, remat=True)[0]
-    # What is computed again is less since gradients are left out where inner losses are not
-    # differentiated; from 0.12 on, XLA finds by itself what is computed twice in unrolled steps.
+    # From jax 0.12 on, XLA itself removes operations that unrolled steps repeat.
     share = 0.91 if jax.__version_info__ < (0, 12) else 1 + 1e-9
     assert cost(3, 'all', 3)[0] <= share * recomputed
     reverse = cost(3, 'all', 3, mode='reverse')[0]

@@ -1,4 +1,4 @@
-"""The training loop around a stand-in for the training step."""
+"""The training loop, with a fake training step."""
 
 import signal
 
@@ -16,7 +16,7 @@ from metastyle_jax.training import loop, metric_log, outer_step
 
 
 class CountedBatches:
-    """Batches whose state is their number."""
+    """Batches whose state is the number of batches so far."""
 
     def __init__(self):
         self.count = 0
@@ -46,7 +46,7 @@ def run_loop(
     keep_grams=0.0,
     see=lambda batch: None,
 ):
-    """Runs `Loop` with `outer_loss(step)` for outer losses; `see` gets its batches."""
+    """Runs the loop with a fake step: `outer_loss(step)` is its loss, and `see` gets its batches."""
     config = file_config(
         'quickstart.py:tiny', steps=steps, log__every=2, log__pictures=0, checkpoint__every=every,
         checkpoint__keep=10, data__keep_grams=keep_grams, data__style_fit='squash',
@@ -54,7 +54,7 @@ def run_loop(
     network = vgg.random(jax.random.key(1), width=2)
 
     def step(state, vgg_params, batch):
-        see(batch.parts)  # of one device
+        see(batch.parts)  # there is one device
         number = int(state.step) + 1
         values = dict.fromkeys(outer_step.StepMetrics._fields, np.float32(outer_loss(number)))
         return state._replace(step=np.int32(number)), outer_step.StepMetrics(**values)
@@ -79,15 +79,15 @@ def saved(folder):
         return sorted(steps), manager.best_step()
 
 
-def test_a_checkpoint_is_kept_only_if_the_step_after_it_is_finite(tmp_path, monkeypatch):
+def test_a_checkpoint_is_written_only_if_the_next_step_is_finite(tmp_path, monkeypatch):
     with pytest.raises(errors.UserError, match=r'step 5: .*nan.*image 0.*step 2 is kept'):
         run_loop(
             tmp_path, monkeypatch, steps=9, every=2, outer_loss=lambda step: [1, np.nan][step == 5]
         )
-    assert saved(tmp_path)[0] == [2]  # not 4, whose next step failed
+    assert saved(tmp_path)[0] == [2]  # not 4, because the next step failed
 
 
-def test_the_last_step_is_saved_and_the_best_is_of_whole_windows(tmp_path, monkeypatch):
+def test_the_last_step_is_saved_and_only_full_windows_are_ranked(tmp_path, monkeypatch):
     losses = [5, 5, 2, 2, 3, 3, 0]
     code = run_loop(
         tmp_path, monkeypatch, steps=7, every=2, outer_loss=lambda step: losses[step - 1]
@@ -96,7 +96,7 @@ def test_the_last_step_is_saved_and_the_best_is_of_whole_windows(tmp_path, monke
     assert saved(tmp_path) == ([2, 4, 6, 7], 4)
 
 
-def test_a_stopped_run_ranks_its_checkpoints_as_one_that_was_not(tmp_path, monkeypatch):
+def test_an_interrupted_run_ranks_checkpoints_like_an_uninterrupted_one(tmp_path, monkeypatch):
     losses = [9, 9, 1, 1, 1, 1, 5, 5, 2, 2, 2, 2]
     for folder, ends in (('whole', [12]), ('stopped', [3, 7, 12])):
         for end in ends:
@@ -115,7 +115,7 @@ def test_a_stopped_run_ranks_its_checkpoints_as_one_that_was_not(tmp_path, monke
         assert ranks[0] == ranks[1]
 
 
-def test_a_run_that_has_more_steps_than_asked_for_is_done(tmp_path, monkeypatch):
+def test_a_run_with_more_steps_than_configured_ends_at_once(tmp_path, monkeypatch):
     for steps in (4, 3):
         assert (
             run_loop(tmp_path, monkeypatch, steps=steps, every=2, outer_loss=lambda step: 1.0) == 0
@@ -123,7 +123,7 @@ def test_a_run_that_has_more_steps_than_asked_for_is_done(tmp_path, monkeypatch)
     assert saved(tmp_path)[0] == [2, 4]
 
 
-def test_steps_outlive_a_log_that_cannot_be_written(tmp_path, monkeypatch):
+def test_an_unwritable_log_ends_the_run_after_saving_a_checkpoint(tmp_path, monkeypatch):
     def fail(self, step):
         raise errors.UserError('no log')
 
@@ -133,7 +133,7 @@ def test_steps_outlive_a_log_that_cannot_be_written(tmp_path, monkeypatch):
     assert saved(tmp_path)[0] == [2]
 
 
-def test_grams_are_kept_if_the_configuration_says_so(tmp_path, monkeypatch):
+def test_keep_grams_replaces_style_images_by_cached_gram_matrices(tmp_path, monkeypatch):
     seen = []
     options = {'steps': 3, 'every': 10, 'outer_loss': lambda step: 1.0, 'see': seen.append}
     run_loop(tmp_path / 'without', monkeypatch, **options)
@@ -147,7 +147,7 @@ def test_grams_are_kept_if_the_configuration_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('moment', ['flush', 'add', 'paused'])
-def test_a_signal_at_any_moment_saves_the_last_step(tmp_path, monkeypatch, moment):
+def test_a_signal_at_any_time_saves_the_last_step(tmp_path, monkeypatch, moment):
     stop, original, calls = command_line.Stop(), getattr(metric_log.MetricLog, moment), []
 
     def interrupted(self, *args, **options):

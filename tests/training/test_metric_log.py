@@ -1,7 +1,6 @@
-"""Logs: averages, speed, and what happens when a log cannot be written."""
+"""The metric log: averages, speed, and files that cannot be written."""
 
 import json
-import os
 import sys
 from typing import NamedTuple
 
@@ -9,9 +8,7 @@ import helpers
 import jax
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
 
-from metastyle_jax.core import errors
 from metastyle_jax.training import log_files, metric_log
 
 
@@ -20,17 +17,17 @@ class LossAndInnerLosses(NamedTuple):
     inner: np.ndarray
 
 
-def make_logger(folder, start=0):
+def make_log(folder, start=0):
     return metric_log.MetricLog(folder, total=4, start=start, images=6)
 
 
-def test_vectors_become_numbered_scalars():
+def test_vectors_are_flattened_to_numbered_scalars():
     found = metric_log.scalars(LossAndInnerLosses(2.0, np.array([1.0, 3.0])))
     assert found == {'outer': 2.0, 'inner_1': 1.0, 'inner_2': 3.0}
 
 
 def test_lines_are_averages_since_the_last_line(tmp_path):
-    log = make_logger(tmp_path)
+    log = make_log(tmp_path)
     for step, value in enumerate((1.0, 3.0, 5.0), start=1):
         log.add(step, {'outer': value})
         if step != 1:
@@ -43,61 +40,9 @@ def test_lines_are_averages_since_the_last_line(tmp_path):
     assert all(line['compile_seconds'] == 0 for line in lines)
 
 
-def write_steps(folder, *steps, start=0):
-    log = make_logger(folder, start=start)
-    for step in steps:
-        log.add(step, {'outer': float(step)})
-        log.flush(step)
-    log.close()
-
-
-def written_steps(folder):
-    lines = (folder / log_files.JSON_FILE).read_text().splitlines()
-    return [json.loads(line)['step'] for line in lines]
-
-
-def test_a_resumed_run_appends(tmp_path):
-    write_steps(tmp_path, 1, 2)
-    write_steps(tmp_path, 3, start=2)
-    assert written_steps(tmp_path) == [1, 2, 3]
-
-
-def test_a_resumed_run_takes_back_what_was_logged_after_its_checkpoint(tmp_path):
-    write_steps(tmp_path, 2, 4, 6)
-    with (tmp_path / log_files.JSON_FILE).open('a') as opened:
-        opened.write('{"step": 3, "out')  # what a kill leaves
-    write_steps(tmp_path, 4, 6, 8, start=3)
-    assert written_steps(tmp_path) == [2, 4, 6, 8]
-    assert sorted(os.listdir(tmp_path)) == [log_files.JSON_FILE, 'tensorboard']
-    write_steps(tmp_path, 1)
-    assert written_steps(tmp_path) == [1]
-
-
-def events(folder):
-    """The events of each file, in the order of the files."""
-    for path in sorted((folder / 'tensorboard').iterdir()):
-        data, found = path.read_bytes(), []
-        while data:
-            size = 16 + int.from_bytes(data[:8], 'little')  # and a checksum after either
-            found.append(event_pb2.Event.FromString(data[12 : size - 4]))
-            data = data[size:]
-        yield found
-
-
-def test_tensorboard_is_told_where_a_run_resumed(tmp_path):
-    write_steps(tmp_path, 2, 4)
-    write_steps(tmp_path, 4, start=3)
-    before, after = events(tmp_path)
-    assert before[0].file_version == after[0].file_version == 'brain.Event:2'
-    found = [(x.step, x.summary.value[0].tag, x.summary.value[0].simple_value) for x in before[1:]]
-    assert [x for x in found if x[1] == 'outer'] == [(2, 'outer', 2.0), (4, 'outer', 4.0)]
-    assert (after[1].step, after[1].session_log.status) == (4, event_pb2.SessionLog.START)
-    assert {x.step for x in after[2:]} == {4}
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only when a test says so."""
+    """A clock that a test moves by hand, optionally while something compiles."""
     now = [100.0]
     monkeypatch.setattr(metric_log.time, 'monotonic', lambda: now[0])
 
@@ -109,8 +54,8 @@ def clock(monkeypatch):
     return advance
 
 
-def test_neither_compiling_nor_pauses_count_in_the_speed(tmp_path, clock):
-    log = make_logger(tmp_path)
+def test_the_speed_excludes_compilation_and_paused_blocks(tmp_path, clock):
+    log = make_log(tmp_path)
     log.add(1, {'outer': 1.0})
     clock(10, compiling=7)
     with log.paused():
@@ -133,8 +78,8 @@ def test_neither_compiling_nor_pauses_count_in_the_speed(tmp_path, clock):
     log.close()
 
 
-def test_compiling_for_longer_than_the_window_lasts_leaves_a_finite_speed(tmp_path, clock):
-    log = make_logger(tmp_path)
+def test_the_speed_is_finite_if_compilation_takes_longer_than_the_window(tmp_path, clock):
+    log = make_log(tmp_path)
     for step, seconds in ((1, 2), (2, 0)):
         log.add(step, {'outer': 1.0})
         clock(seconds, compiling=3)
@@ -163,7 +108,7 @@ DISK_FULL = """
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='limits of processes')
 @pytest.mark.parametrize('what', ['scalars', 'picture'])
-def test_a_full_disk_turns_tensorboard_off_once_and_training_goes_on(tmp_path, what):
+def test_a_full_disk_switches_tensorboard_off_with_one_warning(tmp_path, what):
     result = helpers.run_python(DISK_FULL, tmp_path, what, timeout=100)
     assert result.returncode == 0, result.stderr
     assert result.stdout == '40\n'
@@ -172,21 +117,10 @@ def test_a_full_disk_turns_tensorboard_off_once_and_training_goes_on(tmp_path, w
     assert 'ignored' not in result.stderr
 
 
-def test_a_tensorboard_that_cannot_be_written_stops_nothing(tmp_path):
+def test_a_log_works_without_a_writable_tensorboard_folder(tmp_path):
     (tmp_path / 'tensorboard').write_text('a file is in the way')
-    log = make_logger(tmp_path)
+    log = make_log(tmp_path)
     log.add(1, {'outer': 1.0})
     log.picture(1, 'picture', np.zeros((4, 4, 3), np.float32))
     assert log.flush(1)['outer'] == 1.0
     log.close()
-
-
-def test_json_lines_that_cannot_be_written_are_named(tmp_path):
-    log = make_logger(tmp_path)
-    log.add(1, {'outer': 1.0})
-    (tmp_path / log_files.JSON_FILE).mkdir()
-    with pytest.raises(errors.UserError, match=r'metrics\.jsonl cannot be written'):
-        log.flush(1)
-    log.close()
-    with pytest.raises(errors.UserError, match=r'metrics\.jsonl cannot be written'):
-        make_logger(tmp_path)

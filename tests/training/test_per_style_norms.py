@@ -27,7 +27,7 @@ def theta():
 
 @pytest.fixture(scope='module')
 def table(theta):
-    """A table in which every style has offsets."""
+    """A table in which the offsets of all styles differ from zero."""
     empty = per_style_norms.create_table(theta, STYLES)
     rng = np.random.default_rng(0)
     offsets = {
@@ -40,14 +40,14 @@ def table(theta):
 
 
 def norms_of(theta, table, style):
-    """Norms that a style has in all."""
+    """The instance norms of one style: those of θ plus its offset."""
     norms, _ = trees.partition(theta, IS_NORM)
     return {
         name: leaf + table.offsets[name][style] - table.center[name] for name, leaf in norms.items()
     }
 
 
-def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
+def test_gradients_equal_those_of_each_style_alone(theta, table, disagreement):
     network = vgg.random(jax.random.key(1), width=2)
     batch = training_helpers.make_batch(3, steps=0)
     outer = np.random.default_rng(1).uniform(size=(3, 2, 16, 16, 3)).astype(np.float32)
@@ -81,7 +81,7 @@ def test_gradients_are_those_of_styles_one_by_one(theta, table, disagreement):
     disagreement(training_helpers.flat(found.by_style), 3 * training_helpers.flat(own), 1e-4)
 
 
-def test_visited_styles_take_steps_of_adam_and_the_others_stay(theta, table):
+def test_only_the_styles_of_a_step_move_and_by_adam(theta, table):
     optimizer = optax.adam(0.1, b2=0.99)
     rng = np.random.default_rng(2)
     before, expected = theta, norms_of(theta, table, 5)
@@ -106,9 +106,9 @@ def test_visited_styles_take_steps_of_adam_and_the_others_stay(theta, table):
     assert table.visits.tolist() == [{5: 3, 1: 1, 2: 1, 3: 1}.get(i, 0) for i in range(STYLES)]
 
 
-def test_theta_has_the_mean_of_all_norms(theta, table):
+def test_the_norms_of_theta_are_the_mean_over_styles(theta, table):
     gradients = {name: jnp.ones_like(leaf[:2]) for name, leaf in table.offsets.items()}
-    index = jnp.array([3, 3])  # twice the same in one step, as at the end of an epoch
+    index = jnp.array([3, 3])  # the same style twice in one step, as at the end of an epoch
     theta, table = per_style_norms.update(theta, table, index, gradients, rate=0.1)
     means = jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0),
                          *(norms_of(theta, table, i) for i in range(STYLES)))  # fmt: skip
@@ -138,8 +138,8 @@ def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(disagreement, tm
         return {name: norms[name] - table.center[name] for name in norms}, rest, table.first
 
     (one, metrics), (eight, _) = run(1), run(8)
-    # Where a gradient is nearly zero, the sign of Adam's first step is that of rounding: `first`
-    # is compared in place of offsets and their mean.
+    # If a gradient is nearly zero, rounding decides the sign of Adam's first step. Therefore the
+    # first moments are compared instead of offsets.
     for a, b in zip(*([parts(x.params, x.table) for x in (one, eight)]), strict=True):
         disagreement(training_helpers.flat(b), training_helpers.flat(a), 1e-4)
     assert one.table.visits.tolist() == [1] * 8 + [0] * 8

@@ -1,4 +1,4 @@
-"""Training as a user runs it: resume bit for bit, stops, refusals."""
+"""Training runs in processes of their own: resuming bit for bit, signals, kills, refusals."""
 
 import functools
 import json
@@ -54,7 +54,7 @@ def finish(process):
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory, cache):
-    """The folder of a run that nothing stopped, and what it logged."""
+    """Folder and log of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp('run')
     code, log = finish(start(folder, cache, f'--config.steps={STEPS}'))
     assert code == 0, log
@@ -62,12 +62,12 @@ def undisturbed(tmp_path_factory, cache):
 
 
 def theta_of(folder, steps=STEPS):
-    """θ after so many steps, as bytes."""
+    """The bytes of θ after a number of steps."""
     theta = theta_files.load_theta(folder / 'checkpoints' / str(steps))
     return [np.asarray(x).tobytes() for x in jax.tree.leaves(theta.params)]
 
 
-def test_a_run_leaves_checkpoints_logs_and_its_configuration(undisturbed):
+def test_a_run_writes_checkpoints_logs_and_its_configuration(undisturbed):
     folder, log = undisturbed
     assert f'trained {STEPS} steps' in log
     lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
@@ -77,7 +77,7 @@ def test_a_run_leaves_checkpoints_logs_and_its_configuration(undisturbed):
         'second_order_norm', 'images_per_second',
     ):  # fmt: skip
         assert all(np.isfinite(line[name]) for line in lines), name
-    # Compiled once, in the first step (and the picture of the last one).
+    # The step is compiled once, before the first line.
     assert lines[0]['compile_seconds'] > 0
     assert all(line['second_order_norm'] > 0 for line in lines)
     assert json.loads((folder / 'config.json').read_text())['inner']['steps'] == 1
@@ -125,7 +125,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, cache, undisturbed):
     assert theta_of(tmp_path) == theta_of(undisturbed[0])
 
 
-def test_another_configuration_in_the_same_folder_is_refused(cache, undisturbed):
+def test_another_configuration_in_the_folder_of_a_run_is_refused(cache, undisturbed):
     folder, _ = undisturbed
     before = (folder / 'config.json').read_bytes()
     code, log = finish(start(folder, cache, '--config.inner.rate=0.5'))
@@ -137,7 +137,7 @@ def test_another_configuration_in_the_same_folder_is_refused(cache, undisturbed)
     assert (folder / 'config.json').read_bytes() == before
 
 
-def test_a_run_that_diverges_stops_and_its_advice_can_be_followed(tmp_path, cache):
+def test_a_diverging_run_stops_and_can_start_again_with_other_rates(tmp_path, cache):
     code, log = finish(start(tmp_path, cache, '--config.outer.rate=1e30'))
     assert code == 2, log
     assert 'step 1: ' in log
@@ -203,7 +203,7 @@ def test_a_resumed_run_may_change_entries_that_change_no_number(tmp_path):
         resume(**cosine, steps=98)
 
 
-def test_training_leaves_out_what_is_held_out_for_evaluation(tmp_path):
+def test_training_excludes_images_held_out_for_evaluation(tmp_path):
     helpers.write_images(tmp_path / 'photos', 40)
     config = file_config(
         'coco.py:tiny', data__content=f'folder:{tmp_path / "photos"}', data__hold_out=True

@@ -66,7 +66,7 @@ def test_a_run_that_was_recorded_before_resumes(tmp_path):
     assert values.complete(written) == config
 
 
-def test_the_argument_stands_behind_the_last_colon(tmp_path):
+def test_the_argument_follows_the_colon_after_py(tmp_path):
     folder = tmp_path / 'a:b'
     folder.mkdir()
     (folder / 'mine.py').write_text('def get_config(arg="none"): return {"data": {"style": arg}}')
