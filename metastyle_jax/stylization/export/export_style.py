@@ -114,7 +114,7 @@ def export_style(
     # Values near the middle between two levels may be rounded up by one and down by the other.
     allowed = TOLERANCE + (pixels == 'uint8') / 255
     if precision == 'int8':
-        allowed = 1.0  # only numbers that are no numbers are refused
+        allowed = 1.0  # the error of int8 depends on the style, so only NaN is refused
     elif precision == 'float16':
         allowed += 1 / 255
     if difference is not None and not difference <= allowed:
@@ -185,7 +185,7 @@ def _check_onnx_options(format: str, size: Sequence[int] | None, precision: str)
             checks.whole_number('size', side, transformer.MIN_SIDE, error=ExportError)
     for name, is_given in (('size', size is not None), ('precision', precision != 'float32')):
         if is_given and format != 'onnx':
-            raise ExportError(f'{name} is an option of ONNX programs alone: leave it out')
+            raise ExportError(f'{name}= is for ONNX programs only: leave it out')
 
 
 def _check_not_the_style(out: pathlib.Path, style: Any) -> None:

@@ -1,11 +1,11 @@
 """The style transformer as an ONNX graph of the operators that every runtime has.
 
-The graph is written operator by operator, since a traced one comes out 17 times as large: ONNX has
-reflection padding, instance normalization and nearest-neighbour resizing as single operators. Nodes
-and tensors are named after the layers, `block1/conv1`, and kernels lie in ONNX's own order
-`[C', C, K, K]`, so that tools which quantize or convert a model find them.
+The graph is written operator by operator. ONNX has single operators for reflection padding,
+instance norm and nearest-neighbour resizing; a graph traced from JAX has many nodes for each.
+Nodes and tensors have the names of the layers, such as `block1/first`, and kernels have ONNX's own
+order `[C', C, K, K]`. Tools that quantize or convert a model rely on both.
 
-Source: the operators are those of https://onnx.ai/onnx/operators, version 18 of the operator set.
+Source: https://onnx.ai/onnx/operators, version 18 of the operator set.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ from metastyle_jax.core import checks
 from metastyle_jax.core.types import Params
 from metastyle_jax.models import layers, transformer
 
-OPSET = 18  # the oldest set in which all operators used here mean what they mean today
-IR_VERSION = 8  # the file format that belongs to it; runtimes of 2022 read it
+OPSET = 18  # the oldest version whose operators have today's meaning
+IR_VERSION = 8  # the version of the file format that belongs to it
 PRECISIONS = ('float32', 'float16', 'int8')
 _LUMA = (0.299, 0.587, 0.114)  # Y of YIQ
 
 
 class Graph:
-    """Collects nodes and tensors; each method appends an operator and returns its output's name.
+    """Collects nodes and tensors. Each method appends some, and returns the name of their output.
 
     Args:
         precision: how the kernels are stored: 'float32', 'float16', or 'int8' with one scale for
@@ -113,7 +113,7 @@ class Graph:
     def upsample(self, x: str, like: str, name: str) -> str:
         """Doubles an image by nearest neighbours, and crops it to the size of another.
 
-        Of an odd side, half of it rounded up came down; twice that is one row too many.
+        An odd side was halved and rounded up on the way down, so its double is one pixel too long.
         """
         scales = self.constant([1, 1, 2, 2], f'{name}/scales')
         doubled = self.node(
@@ -143,12 +143,12 @@ def build(
         metadata: of the model.
         pixels: of input and output: 'float32' in 0..1, or 'uint8' in 0..255.
         strength: from 0, the image itself, to 1, the network's output.
-        keep_colours: whether the image keeps its colours and takes the brightness alone.
+        keep_colours: whether the image keeps its colours and takes only the style's brightness.
         size: height and width for programs that need fixed ones; None for any, from 16 on.
         precision: of the stored kernels, one of `PRECISIONS`.
 
     Returns:
-        The file.
+        The contents of the file.
 
     Raises:
         UserError: the precision is unknown.
@@ -244,6 +244,6 @@ def _pixels_out(graph: Graph, stylized: str, pixels: str) -> None:
 
 
 def _clip(graph: Graph, x: str, name: str) -> str:
-    """Limits values to 0..1."""
+    """Clips values to 0..1."""
     bounds = [graph.constant(value, f'{name}_{value}') for value in (0, 1)]
     return graph.node('Clip', [x, *bounds], name)

@@ -1,7 +1,8 @@
-"""The exported program: one function from pixels to pixels, for any number and size of images.
+"""What all exported programs share: the function from pixels to pixels, and checks of images.
 
 JAX traces the function with symbols in place of the batch size, the height and the width, so one
-file takes images of any size. `onnx_program` and `stablehlo_program` write it to files.
+file takes images of any size. `stablehlo_program` writes the traced function; `onnx_graph` writes
+the same function operator by operator, and is compared with it.
 """
 
 import os
@@ -21,7 +22,7 @@ from metastyle_jax.models import transformer
 from metastyle_jax.stylization import styled_network
 
 PIXELS = ('float32', 'uint8')
-_SIZES = 'batch, height, width'  # names of the symbols, which ONNX shows to the user
+_SIZES = 'batch, height, width'  # names of the symbols
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G and B in Y of YIQ
 
 # A program in a file, opened to run: [N, H, W, 3] to the same.

@@ -123,5 +123,5 @@ def test_senseless_options_are_refused(style, tmp_path, options, words):
 
 @pytest.mark.parametrize('options', [{'size': (32, 32)}, {'precision': 'int8'}])
 def test_options_of_onnx_are_refused_for_other_formats(style, tmp_path, options):
-    with pytest.raises(UserError, match='is an option of ONNX programs alone'):
+    with pytest.raises(UserError, match='is for ONNX programs only'):
         metastyle_jax.export_style(style, tmp_path / 'x.stablehlo', **options)
