@@ -11,8 +11,8 @@ from metastyle_jax.models import vgg
 from metastyle_jax.training import outer_step
 
 SIZE = 32
-# (T, inner parameters, inner steps in each iteration of the loop) -> GFLOP and MiB of temporary memory
-# of one outer step, as counted by XLA for jax 0.10.2 on CPU. XLA counts the body of a loop once.
+# (T, inner parameters, inner steps in each iteration of the loop) -> GFLOP and MiB of temporary
+# memory of one outer step, counted by XLA for jax 0.10.2 on CPU. XLA counts a loop's body once.
 RECORDED = {
     (1, 'all', 2): (0.2613, 3.277),
     (1, 'norm', 2): (0.2126, 2.755),
@@ -48,8 +48,7 @@ def cost(steps, which, unroll, **options):
 def test_operations_and_memory_equal_the_recorded_ones(which):
     if not jax.__version__.startswith('0.10.'):
         pytest.skip('recorded for jax 0.10')
-    found = cost(*which)
-    assert found == pytest.approx(RECORDED[which], rel=0.05)
+    assert cost(*which) == pytest.approx(RECORDED[which], rel=0.05)
 
 
 def test_a_step_is_compiled_only_once():

@@ -37,13 +37,13 @@ def test_a_step_from_cached_gram_matrices_equals_the_step_from_style_images(
 def test_the_cache_respects_its_memory_limit(network):
     one, two = make_batch(1), make_batch(1)
     two = two._replace(style=255 - one.style, style_index=np.array([1], np.int32))
-    size = sum(gram.nbytes for gram in gram_cache.GramCache(network, 0)(one).grams)
+    size = sum(layer.nbytes for layer in gram_cache.GramCache(network, 0)(one).grams)
     kept = gram_cache.GramCache(network, 1.5 * size / 2**30)
-    found = [kept(batch).grams for batch in (one, two, one)]
+    grams = [kept(batch).grams for batch in (one, two, one)]
     assert kept.count == 1
-    for first, other, again in zip(*found, strict=True):
+    for first, other, again in zip(*grams, strict=True):
         np.testing.assert_array_equal(first, again)
         assert np.any(first != other)
     # A cached style is not computed again, even if its pixels differ.
     stale = kept(one._replace(style=two.style)).grams
-    np.testing.assert_array_equal(stale[0], found[0][0])
+    np.testing.assert_array_equal(stale[0], grams[0][0])

@@ -47,12 +47,12 @@ def test_a_resumed_run_drops_lines_after_its_checkpoint(tmp_path):
 def events(folder):
     """Yields the list of events of each file, in order."""
     for path in sorted((folder / 'tensorboard').iterdir()):
-        data, found = path.read_bytes(), []
+        data, events_of_file = path.read_bytes(), []
         while data:
             size = 16 + int.from_bytes(data[:8], 'little')  # length and event each have a checksum
-            found.append(event_pb2.Event.FromString(data[12 : size - 4]))
+            events_of_file.append(event_pb2.Event.FromString(data[12 : size - 4]))
             data = data[size:]
-        yield found
+        yield events_of_file
 
 
 def test_tensorboard_events_mark_the_step_of_resumption(tmp_path):
@@ -60,8 +60,10 @@ def test_tensorboard_events_mark_the_step_of_resumption(tmp_path):
     write_steps(tmp_path, 4, start=3)
     before, after = events(tmp_path)
     assert before[0].file_version == after[0].file_version == 'brain.Event:2'
-    found = [(x.step, x.summary.value[0].tag, x.summary.value[0].simple_value) for x in before[1:]]
-    assert [x for x in found if x[1] == 'outer'] == [(2, 'outer', 2.0), (4, 'outer', 4.0)]
+    scalars = [
+        (x.step, x.summary.value[0].tag, x.summary.value[0].simple_value) for x in before[1:]
+    ]
+    assert [x for x in scalars if x[1] == 'outer'] == [(2, 'outer', 2.0), (4, 'outer', 4.0)]
     assert (after[1].step, after[1].session_log.status) == (4, event_pb2.SessionLog.START)
     assert {x.step for x in after[2:]} == {4}
 

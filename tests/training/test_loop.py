@@ -46,7 +46,7 @@ def run_loop(
     keep_grams=0.0,
     see=lambda batch: None,
 ):
-    """Runs the loop with a fake step: `outer_loss(step)` is its loss, and `see` gets its batches."""
+    """Runs the loop with a fake step of loss `outer_loss(step)`; `see` gets its batches."""
     config = file_config(
         'quickstart.py:tiny', steps=steps, log__every=2, log__pictures=0, checkpoint__every=every,
         checkpoint__keep=10, data__keep_grams=keep_grams, data__style_fit='squash',

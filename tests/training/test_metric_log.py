@@ -22,8 +22,8 @@ def make_log(folder, start=0):
 
 
 def test_vectors_are_flattened_to_numbered_scalars():
-    found = metric_log.scalars(LossAndInnerLosses(2.0, np.array([1.0, 3.0])))
-    assert found == {'outer': 2.0, 'inner_1': 1.0, 'inner_2': 3.0}
+    scalars = metric_log.scalars(LossAndInnerLosses(2.0, np.array([1.0, 3.0])))
+    assert scalars == {'outer': 2.0, 'inner_1': 1.0, 'inner_2': 3.0}
 
 
 def test_lines_are_averages_since_the_last_line(tmp_path):

@@ -24,8 +24,8 @@ def test_tasks_have_the_targets_of_each_content_batch(network):
         expected = vgg.content_features(network, contents[t])
         np.testing.assert_allclose(tasks.targets.content[t], expected, atol=1e-5)
     grams = gram.of_image(network, contents[0, 0])
-    for found, expected in zip(tasks.targets.grams, grams, strict=True):
-        np.testing.assert_allclose(found[2], expected, atol=1e-5)
+    for target, expected in zip(tasks.targets.grams, grams, strict=True):
+        np.testing.assert_allclose(target[2], expected, atol=1e-5)
 
 
 def test_with_params_norm_the_inner_loop_moves_only_instance_norms(network):

@@ -69,8 +69,8 @@ def test_gradients_on_one_and_eight_devices_agree(network, disagreement):
             jnp.asarray(batching.as_float(x), jnp.float64)
             for x in (batch.inner, batch.outer, batch.style)
         )
-        found = meta.mean_over_tasks(one_style, inner, (outer, style), unroll=1)
-        return sharding.mean(found.gradient.theta)
+        mean_gradient = meta.mean_over_tasks(one_style, inner, (outer, style), unroll=1)
+        return sharding.mean(mean_gradient.gradient.theta)
 
     one, eight = (sharding.spread(gradient, shared=1, devices=n)(theta, batch) for n in (1, 8))
     disagreement(eight, flat(one), 1e-6)
@@ -148,9 +148,9 @@ def test_without_inner_steps_a_step_is_plain_training(network):
     config = make_config(inner_steps=0, outer_styles=2, outer_clip=0.0, outer_optimizer='sgd')
     batch = make_batch(2, steps=0)
     state = outer_step.create_state(config, jax.random.key(0))
-    after, found = run(config, network, batch, 1)
-    assert found.inner.shape == (0,)
-    assert found.second_order_norm == 0
+    after, metrics = run(config, network, batch, 1)
+    assert metrics.inner.shape == (0,)
+    assert metrics.second_order_norm == 0
 
     def loss(params):
         evaluate = objective.loss(network, config)

@@ -54,7 +54,7 @@ def test_gradients_equal_those_of_each_style_alone(theta, table, disagreement):
     styles = batching.as_float(batch.style)
     index = jnp.array([4, 0, 9])
     config = training_helpers.make_config(outer_log_loss=True, loss_style_weight=10.0)
-    found = jax.jit(functools.partial(per_style_norms.gradients, config=config))(
+    gradients = jax.jit(functools.partial(per_style_norms.gradients, config=config))(
         theta, per_style_norms.offsets_of(table, index), network, outer,
         gram.of_images(network, styles),
     )  # fmt: skip
@@ -77,8 +77,8 @@ def test_gradients_equal_those_of_each_style_alone(theta, table, disagreement):
 
     none = {name: jnp.zeros_like(leaf[:3]) for name, leaf in table.offsets.items()}
     expected, own = jax.jit(jax.grad(mean_loss, argnums=(0, 1)))(theta, none)
-    disagreement(training_helpers.flat(found.theta), training_helpers.flat(expected), 1e-4)
-    disagreement(training_helpers.flat(found.by_style), 3 * training_helpers.flat(own), 1e-4)
+    disagreement(training_helpers.flat(gradients.theta), training_helpers.flat(expected), 1e-4)
+    disagreement(training_helpers.flat(gradients.by_style), 3 * training_helpers.flat(own), 1e-4)
 
 
 def test_only_the_styles_of_a_step_move_and_by_adam(theta, table):
@@ -97,9 +97,9 @@ def test_only_the_styles_of_a_step_move_and_by_adam(theta, table):
         own = {name: leaf[others.index(5)] for name, leaf in gradients.items()}
         updates, state = optimizer.update(own, state)
         expected = optax.apply_updates(expected, updates)
-    found = norms_of(theta, table, 5)
+    norms = norms_of(theta, table, 5)
     np.testing.assert_allclose(
-        training_helpers.flat(found), training_helpers.flat(expected), rtol=1e-5, atol=1e-5
+        training_helpers.flat(norms), training_helpers.flat(expected), rtol=1e-5, atol=1e-5
     )
     still = (norms_of(theta, table, 7), norms_of(before, start, 7))
     np.testing.assert_allclose(*map(training_helpers.flat, still), rtol=1e-5, atol=1e-5)
