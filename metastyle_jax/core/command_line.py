@@ -263,7 +263,8 @@ def require(values: flags.FlagValues, *names: str) -> None:
 
 def _set_up_log() -> None:
     """Logs warnings and the commands' own lines to the standard error stream."""
-    # Before absl's global flags are parsed, absl shortens its log and Grain reads no defaults.
+    # absl writes a complete log, and Grain finds its defaults, only after absl's global flags are
+    # marked as parsed.
     flags.FLAGS.mark_as_parsed()
     std_logging.getLogger('jax').setLevel(std_logging.WARNING)
     logging.use_absl_handler()

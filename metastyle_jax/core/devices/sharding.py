@@ -4,7 +4,7 @@ One outer step sees S styles. Each of the D devices gets S / D of them and avera
 meta-gradients, and `mean` then averages over the devices. Everything else, such as the training
 state and the loss network, is equal on all devices.
 
-With several processes (see `processes`), the D devices are those of all processes together. Each
+With several processes (see `processes`), the D devices belong to all processes together. Each
 process reads only the styles of its own devices.
 """
 
@@ -145,7 +145,7 @@ def spread(
     Returns:
         `step` for whole batches: leaves `[S, ...]` with S a multiple of D, or a `PlacedBatch`.
         With P processes, each process passes its own `[S / P, ...]`. The function is compiled
-        once for each set of shapes. Its attribute `lower` works as that of `jax.jit`'s functions.
+        once for each set of shapes. Its method `lower` works like that of a function of `jax.jit`.
 
     Raises:
         UserError: in the returned function, if S is not a multiple of D.

@@ -141,7 +141,7 @@ class Watch:
         return ended, {int(key.rpartition('/')[2]): value for key, value in counters}
 
     def _end(self, text: str, code: int) -> None:
-        """Ends the process, whatever its main thread waits for, unless this watch was closed."""
+        """Ends the process at once, even if its main thread waits; nothing after `close`."""
         if self._done.is_set():
             return
         advice = '; the last checkpoint is whole, and the same command resumes'
