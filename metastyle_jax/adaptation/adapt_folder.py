@@ -273,7 +273,7 @@ def _finite_styles(
             logging.warning('left out: %s: %s', image.name, failed[image.name])
     ends = (result.first, result.last)
     entries = {
-        group[i].name: style_library.Entry(
+        group[i].name: style_library.LibraryEntry(
             group[i].sha256,
             {
                 part: [round(float(getattr(loss, part)[i]), 5) for loss in ends]

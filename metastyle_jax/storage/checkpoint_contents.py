@@ -1,4 +1,4 @@
-"""What a checkpoint holds: arrays by name, and what tells whether they are whole."""
+"""The contents of a checkpoint: arrays by name, and metadata that shows whether they are whole."""
 
 import hashlib
 import json
@@ -13,15 +13,15 @@ import numpy as np
 from metastyle_jax.core import trees, types
 from metastyle_jax.storage import tensor_files
 
-_META_1 = {'sha256', 'keys', 'data_state'}  # what checkpoints of version 0.1 say of themselves
+_META_1 = {'sha256', 'keys', 'data_state'}  # the metadata of checkpoints of version 0.1
 
 
-class Restored(NamedTuple):
-    """A checkpoint, read back.
+class RestoredCheckpoint(NamedTuple):
+    """A checkpoint, read back into the structure of a training state.
 
     Attributes:
         step: its step.
-        state: the state as it was, bit for bit, in the structure asked for.
+        state: the saved state, bit for bit, in the structure that the caller asked for.
         data_state: the state of the data iterator.
     """
 
@@ -30,25 +30,25 @@ class Restored(NamedTuple):
     data_state: dict[str, Any]
 
 
-def describe(
+def metadata_of(
     state: types.PyTree,
     flat: tensor_files.Flat,
     data_state: Mapping[str, Any],
     metrics: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    """What is kept beside the arrays of a state.
+    """Collects what is saved beside the arrays of a state, with hashes of both.
 
     Args:
         state: see `checkpoints.Manager.save`.
-        flat: its arrays by name.
-        data_state: of the data iterator: JSON types and numpy scalars.
-        metrics: that Orbax ranks it by, if there are any.
+        flat: the arrays of the state by name.
+        data_state: state of the data iterator: JSON types and NumPy scalars.
+        metrics: metrics that Orbax ranks the checkpoint by; None if there are none.
 
     Returns:
         JSON types.
 
     Raises:
-        tensor_files.CheckpointError: something in the state of the data is of another type.
+        CheckpointError: `data_state` contains another type.
     """
     meta = {
         'sha256': tensor_files.sha256(flat),
@@ -64,8 +64,8 @@ def describe(
 
 
 def is_whole(flat: tensor_files.Flat, meta: Mapping[str, Any]) -> bool:
-    """Whether arrays, and what stands beside them, are those that were saved."""
-    # Those of older versions have no hash of what stands beside the tensors.
+    """Whether the arrays and the metadata of a checkpoint are the ones that were saved."""
+    # Version 0.1 saved no hash of the metadata.
     same = meta.keys() == _META_1 or meta.get('meta_sha256') == _meta_sha256(meta)
     return same and tensor_files.sha256(flat) == meta['sha256']
 
@@ -73,21 +73,21 @@ def is_whole(flat: tensor_files.Flat, meta: Mapping[str, Any]) -> bool:
 def restore_leaves(
     abstract: types.PyTree, flat: tensor_files.Flat, keys: Mapping[str, str], source: pathlib.Path
 ) -> types.PyTree:
-    """Gives the arrays of a checkpoint the structure and kinds of an abstract state.
+    """Converts the arrays of a checkpoint to the structure and leaf types of an abstract state.
 
     Args:
         abstract: see `checkpoints.Manager.restore`.
         flat: name -> array.
-        keys: of PRNG keys, name -> implementation.
-        source: of the arrays, for errors.
+        keys: names of the PRNG keys -> their implementation.
+        source: the checkpoint, for messages.
 
     Raises:
-        tensor_files.CheckpointError: names, shapes or types differ.
+        CheckpointError: names, shapes or types differ.
     """
     shapes = jax.tree.map(
         lambda x: jax.eval_shape(jax.random.key_data, x) if trees.is_key(x) else x, abstract
     )
-    tensor_files.fill(shapes, flat, source=str(source), error=tensor_files.CheckpointError)
+    tensor_files.restore_tree(shapes, flat, source=str(source), error=tensor_files.CheckpointError)
 
     def restore(path: Any, leaf: Any) -> Any:
         name = trees.leaf_name(path)
@@ -101,7 +101,7 @@ def restore_leaves(
         if leaf.dtype != array.dtype:
             raise tensor_files.CheckpointError(
                 f'{name} in {source} is {array.dtype}, expected {leaf.dtype}: it was saved with '
-                'another configuration. Choose another --workdir, or the old configuration.'
+                'another configuration. Choose another workdir, or the old configuration.'
             )
         return array if isinstance(leaf, np.ndarray | np.generic) else jnp.asarray(array)
 
@@ -109,13 +109,13 @@ def restore_leaves(
 
 
 def _narrow(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Gives a Python number, which is saved with 64 bits, jax's 32 if they hold it."""
+    """Converts a Python number, which is saved with 64 bits, to 32 bits if that is exact."""
     narrow = array.astype(dtype)
     return narrow if narrow.dtype.kind == array.dtype.kind and narrow == array else array
 
 
 def _to_json(value: Any) -> str:
-    """Writes JSON; numpy's scalars are admitted."""
+    """Writes JSON, in which NumPy scalars and arrays become numbers and lists."""
 
     def encode(x: Any) -> Any:
         if isinstance(x, np.generic | np.ndarray):
@@ -128,6 +128,6 @@ def _to_json(value: Any) -> str:
 
 
 def _meta_sha256(meta: Mapping[str, Any]) -> str:
-    """Hashes all of a checkpoint but its tensors, whose hash it holds."""
-    rest = {name: value for name, value in meta.items() if name != 'meta_sha256'}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    """Hashes the metadata of a checkpoint, which contains the hash of its tensors."""
+    hashed = {name: value for name, value in meta.items() if name != 'meta_sha256'}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,4 @@
-"""Checkpoints of training: those of Orbax, which this module alone imports.
-
-A checkpoint is checked, when it is read back, against a SHA-256 taken when it was written.
-"""
+"""Saving and restoring the checkpoints of a training run with Orbax."""
 
 import contextlib
 import functools
@@ -10,44 +7,46 @@ import json
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from orbax import checkpoint as ocp
 
 from metastyle_jax.core import errors, files, types
-from metastyle_jax.storage import checkpoint_contents, orbax_logging, run_folder, tensor_files
-
-# Orbax gives the errors of its C++ parts as ValueError; these tell nothing about the file.
-_NO_DAMAGE = re.compile(
-    r'^(ABORTED|CANCELLED|DEADLINE_EXCEEDED|PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE)'
+from metastyle_jax.storage import (
+    checkpoint_contents,
+    checkpoint_reading,
+    run_folder,
+    tensor_files,
 )
-# Seconds to wait for a save. Tensorstore starts its threads by the calendar's clock: set back, it
-# can make a save wait until it has caught up, and Orbax, whose own limit is by it too, as long.
+
+# Seconds to wait for a save. Tensorstore schedules its threads by the calendar clock: if the clock
+# is set back, a save waits until the clock has caught up. Orbax's own limit uses that clock too.
 _LIMIT = 600
 _log = logging.getLogger(__name__)
 _abandoned: list[pathlib.Path] = []  # folders of saves that did not end
 
 
 class Manager:
-    """Saves checkpoints in the background and finds them again.
+    """Saves checkpoints in the background and restores them.
 
-    A checkpoint becomes visible whole or not at all; what a killed run left half written is
-    removed on the next start. The last few are kept, and the one of the lowest metric. Arrays are
-    copied to the host before `save` returns, so their buffers may be donated at once, and are
-    stored without devices, so a checkpoint opens on a machine with any number of them.
+    A checkpoint appears completely or not at all; what a killed run left half written is removed
+    at the next start. The last few checkpoints are kept, and the one with the lowest metric. Arrays
+    are copied to the host before `save` returns, so their buffers may be donated at once. They are
+    stored without devices, so a checkpoint opens on a machine with any number of devices.
 
     Args:
-        folder: where the checkpoints go, one sub-folder for each step; made if need be.
-        keep: how many of the latest are kept.
-        every: steps between checkpoints; `save` does nothing at others unless forced.
+        folder: the folder of the checkpoints, with one sub-folder for each step; it is created if
+            it does not exist.
+        keep: number of latest checkpoints to keep, at least 1.
+        every: number of steps between checkpoints; `save` does nothing at other steps unless
+            `force` is True.
 
     Raises:
-        tensor_files.CheckpointError: from any method, if the folder cannot be written or read.
-            Errors of a save in the background come out of the next `save`, `wait` or `close`.
+        CheckpointError: from any method, if the folder cannot be written or read. Errors of a save
+            in the background are raised by the next `save`, `wait` or `close`.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, every: int = 1):
@@ -55,15 +54,17 @@ class Manager:
             raise tensor_files.CheckpointError(
                 f'keep={keep} and every={every} must both be at least 1.'
             )
-        self.folder = run_folder.absolute(run_folder.place(folder))
+        self.folder = run_folder.absolute(run_folder.to_path(folder))
         self._every = every
+        # Orbax reports the error of a save to the thread that started it, so all calls that wait
+        # for a save are made in one thread.
         self._caller = futures.ThreadPoolExecutor(1, 'checkpoint')
         with self._errors('open'):
-            damaged = _without_rank(self.folder)
+            damaged = checkpoint_reading.steps_without_metric(self.folder)
             if damaged and len(damaged) == sum(x.name.isdecimal() for x in self.folder.iterdir()):
                 raise _none_whole(self.folder, damaged)
             self._rename(damaged)
-            self._manager = _open(self.folder, keep=keep)
+            self._manager = checkpoint_reading.open_manager(self.folder, keep=keep)
 
     def __enter__(self) -> 'Manager':
         return self
@@ -80,28 +81,29 @@ class Manager:
         metric: float | None = None,
         force: bool = False,
     ) -> bool:
-        """Starts to save a checkpoint, once the one before it is written.
+        """Starts to save a checkpoint, as soon as the one before it is written.
 
         Args:
-            step: the number of finished steps.
-            state: a pytree of arrays, numbers and typed keys, with θ in its entry ``params``.
-            data_state: state of the data iterator: JSON types and numpy scalars.
-            metric: what the best checkpoint is chosen by, lower is better; None or NaN: it cannot
-                be the best.
-            force: save even if `every` does not divide the step.
+            step: number of finished steps.
+            state: a pytree of arrays, numbers and typed keys; its entry ``params`` is θ.
+            data_state: state of the data iterator: JSON types and NumPy scalars.
+            metric: the checkpoint with the lowest metric is the best one. A checkpoint without a
+                metric (None or NaN) cannot be the best.
+            force: whether to save even if `every` does not divide the step.
 
         Returns:
-            Whether a save was started: not at other steps, nor if the step is saved already.
+            Whether a save was started: False if `every` does not divide the step, or if the step
+            is already saved.
 
         Raises:
-            tensor_files.CheckpointError: if this save or the one before it failed.
+            CheckpointError: this save or the one before it failed.
         """
         if not (force or step % self._every == 0) or step in self._manager.all_steps():
             return False
         flat = tensor_files.flatten(state)
         usable = metric is not None and np.isfinite(metric)
         metrics = {'metric': float(metric)} if usable else None  # type: ignore[arg-type]
-        meta = checkpoint_contents.describe(state, flat, data_state, metrics)
+        meta = checkpoint_contents.metadata_of(state, flat, data_state, metrics)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(tensor_files.unflatten(flat)), meta=ocp.args.JsonSave(meta)
         )
@@ -109,31 +111,32 @@ class Manager:
             save = functools.partial(self._manager.save, step, args=args, metrics=metrics)
             return bool(self._call(functools.partial(save, force=True)))
 
-    def restore(self, abstract_state: types.PyTree) -> checkpoint_contents.Restored | None:
-        """Reads the latest whole checkpoint back.
+    def restore(
+        self, abstract_state: types.PyTree
+    ) -> checkpoint_contents.RestoredCheckpoint | None:
+        """Reads the latest undamaged checkpoint.
 
-        Damaged ones after it are logged and renamed to ``STEP.damaged``. Where one cannot be read
-        for another reason, as a lack of memory or of permission, all are left as they are.
+        Damaged checkpoints after it are logged and renamed to ``STEP.damaged``. If a checkpoint
+        cannot be read for another reason, such as missing memory or permission, nothing is renamed.
 
         Args:
-            abstract_state: the structure, shapes and types to return; arrays or
-                `jax.ShapeDtypeStruct`. Leaves come back as numpy arrays or Python numbers where
-                they are such here, and else as arrays on the default device, committed to none.
+            abstract_state: the structure, shapes and types of the result: arrays or
+                `jax.ShapeDtypeStruct`. NumPy arrays and Python numbers are returned as such, other
+                leaves as JAX arrays on the default device, not committed to it.
 
         Returns:
-            The checkpoint, or None if there is none at all.
+            The checkpoint, or None if the folder has none.
 
         Raises:
-            tensor_files.CheckpointError: if none is whole, one cannot be read, or it is of another
-                structure.
+            CheckpointError: all are damaged, one cannot be read, or it has another structure.
         """
         self.wait()
         damaged = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             path = self.folder / str(step)
             try:
-                flat, meta = _read(self._manager, path)
-            except _DamagedError as error:
+                flat, meta = checkpoint_reading.read_checked(self._manager, path)
+            except checkpoint_reading.DamagedError as error:
                 damaged.append(step)
                 _log.warning('The checkpoint %s is damaged: %s', path, error)
                 continue
@@ -141,21 +144,22 @@ class Manager:
             self._rename(damaged)
             if damaged:
                 self._manager.reload()
-            return checkpoint_contents.Restored(step, state, json.loads(meta['data_state']))
+            data_state = json.loads(meta['data_state'])
+            return checkpoint_contents.RestoredCheckpoint(step, state, data_state)
         if damaged:
             raise _none_whole(self.folder, damaged)
         return None
 
     def latest_step(self) -> int | None:
-        """Tells the step of the latest checkpoint, one being saved included."""
+        """Returns the step of the latest checkpoint, including one that is being saved."""
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """Tells the step of the checkpoint of the lowest metric; None if none has one."""
+        """Returns the step of the checkpoint with the lowest metric; None if none has a metric."""
         return self._manager.best_step()
 
     def wait(self) -> None:
-        """Returns when the running save, if any, is on disk."""
+        """Waits until the running save, if there is one, is on disk."""
         with self._errors('save'):
             self._call(self._manager.wait_until_finished)
 
@@ -172,13 +176,13 @@ class Manager:
             self._caller.shutdown(wait=False)
 
     def _call(self, function: Callable[[], Any]) -> Any:
-        """Calls what waits for a save, always in one thread: Orbax tells each thread its errors."""
+        """Calls a function that waits for a save, in the one thread for such calls."""
         call = self._caller.submit(function)
         if not futures.wait([call], timeout=_LIMIT).done:
             _abandoned.append(self.folder)
             raise tensor_files.CheckpointError(
                 f'The checkpoint being saved in {self.folder} was not written within {_LIMIT} s: '
-                'see that the disk or bucket answers, and that the clock is not set back during '
+                'check that the disk or bucket answers, and that the clock is not set back during '
                 'the run. The checkpoints saved before are whole, and the same command resumes.'
             )
         return call.result()
@@ -192,7 +196,7 @@ class Manager:
 
     @contextlib.contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
-        """Turns whatever Orbax raises into an error that names folder and remedy."""
+        """Turns any error of Orbax into one that names the folder and a remedy."""
         try:
             yield
         except errors.UserError:
@@ -200,34 +204,37 @@ class Manager:
         except Exception as error:
             manager = getattr(self, '_manager', None)
             if manager is not None:
-                # Orbax has entered the failed step, and dropped the ones it would have replaced.
+                # Orbax has already listed the failed step and dropped the checkpoints that it would
+                # have replaced; reading the folder again corrects both.
                 manager.reload()
             raise tensor_files.CheckpointError(
                 f'Cannot {verb} checkpoints in {self.folder}: {files.first_line(error)}. '
-                'Free some space and see that the folder is writable, or choose another --workdir; '
+                'Free some space and check that the folder is writable, or choose another workdir; '
                 'the checkpoints saved before are whole.'
             ) from error
 
 
-class Elsewhere:
-    """The part of `Manager` in a process that leaves checkpoints to another one."""
+class NoCheckpoints:
+    """Has the methods of `Manager` and does nothing, for processes that do not save."""
 
-    def __enter__(self) -> 'Elsewhere':
+    def __enter__(self) -> 'NoCheckpoints':
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
     def save(self, step: int, state: types.PyTree, **_: Any) -> bool:
-        """Saves nothing."""
+        """Saves nothing and returns False."""
         return False
 
-    def restore(self, abstract_state: types.PyTree) -> checkpoint_contents.Restored | None:
-        """Reads nothing."""
+    def restore(
+        self, abstract_state: types.PyTree
+    ) -> checkpoint_contents.RestoredCheckpoint | None:
+        """Reads nothing and returns None."""
         return None
 
     def latest_step(self) -> int | None:
-        """Knows of none."""
+        """Returns None."""
         return None
 
     def wait(self) -> None:
@@ -235,192 +242,21 @@ class Elsewhere:
 
 
 def abandoned() -> bool:
-    """Whether a save did not end in time: its threads would keep the process from ending too."""
+    """Whether a save did not end in time; its threads then keep the process from ending."""
     return bool(_abandoned)
 
 
 def _free_name(path: pathlib.Path) -> pathlib.Path:
-    """The path, or the first of PATH-2, PATH-3, ... that is not taken."""
+    """Returns the path, or the first of PATH-2, PATH-3, ... that does not exist."""
     names = itertools.chain(
         [path], (path.with_name(f'{path.name}-{i}') for i in itertools.count(2))
     )
     return next(name for name in names if not name.exists())
 
 
-def _without_rank(folder: pathlib.Path) -> list[int]:
-    """Logs and lists steps whose metric cannot be read, for which Orbax would open none at all."""
-    damaged: list[int] = []
-    if not isinstance(folder, pathlib.Path):  # a bucket, which writes a file whole or not at all
-        return damaged
-    for path in sorted(path for path in folder.glob('*') if path.name.isdecimal()):
-        try:
-            _metric(_rank(path) or {'metric': np.nan})  # it may have been saved without
-        except (
-            ValueError, RecursionError, LookupError, TypeError, NotADirectoryError
-        ) as error:  # fmt: skip
-            damaged.append(int(path.name))
-            _log.warning(
-                'The checkpoint %s is damaged: its metric cannot be read (%s)',
-                path,
-                files.first_line(error),
-            )
-        except OSError as error:
-            raise tensor_files.CheckpointError(
-                f'The metric of the checkpoint {path} cannot be read ({error.strerror}), and may '
-                'be whole: see that its files are readable, or move it away.'
-            ) from error
-    return damaged
-
-
 def _none_whole(folder: pathlib.Path, tried: list[int]) -> tensor_files.CheckpointError:
-    """Says that there is nothing to go on from, and what to do."""
+    """Makes the error for a folder in which every checkpoint is damaged."""
     return tensor_files.CheckpointError(
-        f'No checkpoint in {folder} is whole (tried {tried}): start again in another --workdir, '
+        f'No checkpoint in {folder} is whole (tried {tried}): start again in another workdir, '
         'or put a copy back.'
     )
-
-
-def _open(folder: pathlib.Path, keep: int | None = None) -> ocp.CheckpointManager:
-    """Opens Orbax's manager, for reading alone unless told how many to keep.
-
-    The state is the same in all processes, so Orbax is to wait for no other than the first.
-    """
-    # Orbax reports every step of its work, and logs each exception several times.
-    logging.getLogger('absl').addFilter(orbax_logging.is_not_chatter)
-    orbax_logging.late_writes()
-    policies = ocp.checkpoint_managers
-    best = policies.BestN(
-        get_metric_fn=_metric, reverse=True, n=1, keep_checkpoints_without_metrics=False
-    )
-    if keep is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    return ocp.CheckpointManager(
-        folder,
-        options=ocp.CheckpointManagerOptions(
-            best_fn=_metric,
-            best_mode='min',
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            cleanup_tmp_directories=True,
-            read_only=keep is None,
-            create=False,
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=0, active_processes={0}
-            ),
-        ),
-    )
-
-
-def _metric(metrics: Mapping[str, float]) -> float:
-    """Picks the number that checkpoints are ranked by."""
-    return float(metrics['metric'])
-
-
-class _DamagedError(Exception):
-    """A checkpoint that is not what was saved."""
-
-
-def _read(
-    manager: ocp.CheckpointManager, path: pathlib.Path
-) -> tuple[tensor_files.Flat, dict[str, Any]]:
-    """Reads a checkpoint as it was written and compares its SHA-256.
-
-    Raises:
-        _DamagedError: if it is damaged.
-        tensor_files.CheckpointError: if it cannot be read, and may be whole.
-    """
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
-    try:
-        restored = manager.restore(int(path.name), args=args)
-        flat, meta = tensor_files.flatten(restored['state']), restored['meta']
-        if not checkpoint_contents.is_whole(flat, meta):
-            raise _DamagedError('its contents are not those that were saved')
-        if 'metrics' in meta and _rank(path) != meta['metrics']:
-            raise _DamagedError('its metric is not the one that was saved')
-    except _DamagedError:
-        raise
-    except Exception as error:  # a damaged file can lead to any
-        orbax_logging.forget(error)
-        line = files.first_line(error)
-        missing = isinstance(error, FileNotFoundError)
-        if (isinstance(error, OSError | MemoryError) and not missing) or _NO_DAMAGE.match(line):
-            raise tensor_files.CheckpointError(
-                f'The checkpoint {path} cannot be read ({line}), and may be whole: see that its '
-                'files are readable and that memory suffices, and start again; or move it away.'
-            ) from error
-        raise _DamagedError(line) from error
-    return flat, meta
-
-
-def _rank(path: pathlib.Path) -> dict[str, float] | None:
-    """The metrics beside a checkpoint, as Orbax keeps them; None if there are none."""
-    try:
-        return json.loads((path / 'metrics' / 'metrics').read_text())
-    except FileNotFoundError:
-        return None
-
-
-@contextlib.contextmanager
-def _opened(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
-    """Opens Orbax's manager for reading, and closes it."""
-    if damaged := _without_rank(folder):
-        raise tensor_files.CheckpointError(
-            f'The metrics of the checkpoints {damaged} in {folder} cannot be read, which keeps the '
-            'others from being opened: move these away, or resume the run, which does that.'
-        )
-    try:
-        manager = _open(folder)
-    except Exception as error:  # Orbax's, whatever they are
-        raise tensor_files.CheckpointError(
-            f'The checkpoints in {folder} cannot be read ({files.first_line(error)}): see '
-            'that the folder is readable, and a training run of this program.'
-        ) from error
-    with contextlib.closing(manager):
-        yield manager
-
-
-class Found(NamedTuple):
-    """A checkpoint as it was read for its θ.
-
-    Attributes:
-        step: its step.
-        flat: name -> array, of the whole state.
-        chosen: by what it was chosen, 'best' or 'latest'; None where the step was given.
-        total: of checkpoints in the folder.
-    """
-
-    step: int
-    flat: tensor_files.Flat
-    chosen: str | None
-    total: int
-
-
-def read(folder: pathlib.Path, step: int | None = None) -> Found:
-    """Reads one checkpoint as it is, whatever its structure.
-
-    Args:
-        folder: of the checkpoints.
-        step: which one; the best if None, or the latest where none has a metric.
-
-    Raises:
-        tensor_files.CheckpointError: there is none, it cannot be read, or is damaged.
-    """
-    with _opened(folder) as manager:
-        steps = manager.all_steps()
-        if not steps or (step is not None and step not in steps):
-            raise tensor_files.CheckpointError(
-                f'There is no checkpoint {"yet" if step is None else step} in {folder}: wait for '
-                'the first, or name another.'
-            )
-        chosen = None
-        if step is None:
-            best = manager.best_step()
-            step = best if best is not None else max(steps)
-            chosen = 'latest' if best is None else 'best'
-        path = folder / str(step)
-        try:
-            flat, _ = _read(manager, path)
-        except _DamagedError as error:
-            raise tensor_files.CheckpointError(
-                f'The checkpoint {path} is damaged ({error}): name another step of {sorted(steps)}.'
-            ) from error
-    return Found(step, flat, chosen, len(steps))

@@ -1,4 +1,4 @@
-"""A run's folder: its lock and its configuration."""
+"""The folder of a training run: local or in a bucket, its lock and its configuration."""
 
 import contextlib
 import errno
@@ -10,8 +10,6 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from etils import epath
-
 from metastyle_jax.core import files
 from metastyle_jax.storage import tensor_files
 
@@ -21,17 +19,19 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger(__name__)
-_BUCKETS = {'gs': 'gcsfs', 's3': 's3fs'}  # schemes, and the packages that speak them
+_BUCKETS = {'gs': 'gcsfs', 's3': 's3fs'}  # schemes, and the packages that read and write them
 
 
-def place(path: str | os.PathLike[str]) -> pathlib.Path:
-    """A local path, or that of a bucket, whose scheme `pathlib` would break.
+def to_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Converts a path to an object with the methods of `pathlib.Path`, also for a bucket.
+
+    `pathlib` would turn the two slashes of ``gs://`` into one, so a bucket needs another class.
 
     Args:
-        path: a folder or file, or ``gs://BUCKET/NAME``, ``s3://BUCKET/NAME``.
+        path: a local folder or file, or ``gs://BUCKET/NAME`` or ``s3://BUCKET/NAME``.
 
     Raises:
-        tensor_files.CheckpointError: of another scheme, or a package to reach it is not installed.
+        CheckpointError: the scheme is another one, or its package is not installed.
     """
     scheme, colon, name = os.fspath(path).partition('://')
     if not colon:
@@ -45,34 +45,36 @@ def place(path: str | os.PathLike[str]) -> pathlib.Path:
         raise tensor_files.CheckpointError(
             f"{path} needs {_BUCKETS[scheme]}: pip install 'metastyle_jax[{scheme}]'"
         )
+    from etils import epath  # needed for buckets only
+
     return epath.Path(path)
 
 
 def absolute(path: pathlib.Path) -> pathlib.Path:
-    """The path from the root on; that of a bucket, of which etils would make a local one, as is."""
+    """Makes a local path absolute; the path of a bucket is returned as it is."""
     return path if is_bucket(path) else path.absolute()
 
 
 def is_bucket(path: pathlib.Path) -> bool:
-    """Whether a path of `place` is in a bucket: no locks, nothing appended, each write whole."""
+    """Whether a path is in a bucket, which has no locks and writes whole files only."""
     return '://' in os.fspath(path)
 
 
 @contextlib.contextmanager
-def lock(workdir: str | os.PathLike[str], *, flag: str = '--workdir') -> Iterator[None]:
-    """Keeps a run's folder from other processes; does nothing where fcntl is absent.
+def lock(workdir: str | os.PathLike[str], *, name: str = 'workdir') -> Iterator[None]:
+    """Locks a folder, so that no other process uses it; does nothing where fcntl is absent.
 
     Args:
-        workdir: the folder, made if need be.
-        flag: which one names it, for messages.
+        workdir: the folder; it is created if it does not exist. A bucket cannot be locked.
+        name: name of the caller's argument that holds the folder, for messages.
 
     Yields:
         Nothing, while the folder is locked. The lock ends with the process, however it ends.
 
     Raises:
-        tensor_files.CheckpointError: if another process holds it, or the folder cannot be made.
+        CheckpointError: another process holds the lock, or the folder cannot be created.
     """
-    workdir = place(workdir)
+    workdir = to_path(workdir)
     if is_bucket(workdir):
         _log.warning('%s cannot be locked: start no second run in it.', workdir)
         yield
@@ -82,28 +84,29 @@ def lock(workdir: str | os.PathLike[str], *, flag: str = '--workdir') -> Iterato
         opened = (workdir / '.lock').open('a+')
     except OSError as error:
         raise tensor_files.CheckpointError(
-            f'Cannot use {workdir}: {error.strerror or error}. Choose another {flag}.'
+            f'{name}={workdir}: it cannot be used ({files.reason(error)}); choose another folder'
         ) from error
     with opened:
         if fcntl is not None:
-            _lock_file(opened, workdir, flag)
+            _lock_file(opened, workdir, name)
         yield
 
 
 def write_config(
     workdir: str | os.PathLike[str], config: Mapping[str, Any], *, may_differ: Collection[str] = ()
 ) -> None:
-    """Writes a run's configuration to ``config.json``, or compares it with the one there.
+    """Writes the configuration of a run to ``config.json``, after comparing it with an earlier one.
 
     Args:
-        workdir: the run's folder, made if need be.
+        workdir: the folder of the run; it is created if it does not exist.
         config: nested dicts of JSON types.
-        may_differ: dotted keys that may change when a run is resumed; 'log' covers 'log.every'.
+        may_differ: dotted names of entries that may change when a run is resumed; 'log' includes
+            'log.every'.
 
     Raises:
-        tensor_files.CheckpointError: if other keys differ, or the file cannot be read or written.
+        CheckpointError: other entries differ, or the file cannot be read or written.
     """
-    path = place(workdir) / 'config.json'
+    path = to_path(workdir) / 'config.json'
     text = json.dumps(dict(config), indent=2, sort_keys=True, default=str) + '\n'
     written = read_config(workdir)
     if written is not None:
@@ -116,14 +119,15 @@ def write_config(
         ]
         if differing:
             raise tensor_files.CheckpointError(
-                f'{workdir} holds a run of another configuration ({"; ".join(differing)}): choose '
-                'another --workdir, or the old values.'
+                f'workdir={workdir}: it holds a run of another configuration '
+                f'({"; ".join(differing)}): choose another folder, or the old values'
             )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise tensor_files.CheckpointError(
-            f'Cannot make {workdir}: {error.strerror or error}. Choose another --workdir.'
+            f'workdir={workdir}: it cannot be created ({files.reason(error)}); choose another '
+            'folder'
         ) from error
     files.write_whole(path, text.encode(), tensor_files.CheckpointError)
 
@@ -132,43 +136,43 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Reads the configuration of a run.
 
     Args:
-        workdir: the run's folder.
+        workdir: the folder of the run.
 
     Returns:
-        What `write_config` wrote, or None where there is no ``config.json``.
+        What `write_config` wrote; None if there is no ``config.json``.
 
     Raises:
-        tensor_files.CheckpointError: if the file cannot be read or holds no configuration.
+        CheckpointError: the file cannot be read, or holds no configuration.
     """
-    path = place(workdir) / 'config.json'
+    path = to_path(workdir) / 'config.json'
     if not path.exists():
         return None
     try:
         config = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as error:
         raise tensor_files.CheckpointError(
-            f'{path} cannot be read ({files.first_line(error)}): put it right, or choose '
-            'another --workdir.'
+            f'{path} cannot be read ({files.reason(error)}): repair it, or choose another folder '
+            'for the run.'
         ) from error
     if not isinstance(config, dict):
         raise tensor_files.CheckpointError(
-            f'{path} holds no configuration: choose another --workdir.'
+            f'{path} holds no configuration: choose another folder for the run.'
         )
     return config
 
 
-def _lock_file(opened: Any, workdir: pathlib.Path, flag: str) -> None:
-    """Locks the file, or names who has."""
+def _lock_file(opened: Any, workdir: pathlib.Path, name: str) -> None:
+    """Locks the file and writes the number of this process into it, for messages of others."""
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
+        if error.errno not in (errno.EACCES, errno.EAGAIN):  # some network folders have no locks
             _log.warning('%s cannot be locked (%s): start no second run in it.', workdir, error)
             return
         opened.seek(0)
         raise tensor_files.CheckpointError(
-            f'Another run, process {opened.read().strip() or "unknown"}, uses {workdir}: wait for '
-            f'it, stop it, or choose another {flag}.'
+            f'{name}={workdir}: another run, process {opened.read().strip() or "unknown"}, uses '
+            'this folder: wait for it, stop it, or choose another folder'
         ) from error
     opened.truncate(0)
     opened.write(f'{os.getpid()}\n')
@@ -176,7 +180,7 @@ def _lock_file(opened: Any, workdir: pathlib.Path, flag: str) -> None:
 
 
 def _dotted(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """Flattens nested dicts to dotted keys."""
+    """Flattens nested dicts to a dict with dotted names."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:

@@ -43,7 +43,7 @@ class Style(NamedTuple):
 
 _TEXTS = ('adapted', 'style_name', 'style_sha256', 'theta_sha256')
 _JSONS = ('settings', 'losses')
-_FORMAT = tensor_files.Format(
+_FORMAT = tensor_files.FileFormat(
     name='metastyle_jax.style',
     version=FORMAT_VERSION,
     noun='style file',
@@ -134,4 +134,4 @@ def merge_style(style: Style, theta: theta_files.Theta | None = None) -> types.P
     flat = dict(style.params)
     if style.adapted != 'all':
         flat = tensor_files.flatten(theta.params) | flat
-    return tensor_files.fill(theta.params, flat, source=source, error=StyleFileError)
+    return tensor_files.restore_tree(theta.params, flat, source=source, error=StyleFileError)

@@ -23,7 +23,7 @@ from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 
 SHOWN = 10  # names that one message holds
-_FORMAT = tensor_files.Format(
+_FORMAT = tensor_files.FileFormat(
     name='metastyle_jax.library',
     version=1,
     noun='library of styles',
@@ -33,7 +33,7 @@ _FORMAT = tensor_files.Format(
 )
 
 
-class Entry(NamedTuple):
+class LibraryEntry(NamedTuple):
     """One style of a library.
 
     Attributes:
@@ -56,7 +56,7 @@ class Library(NamedTuple):
     """
 
     params: dict[str, np.ndarray]
-    entries: dict[str, Entry]
+    entries: dict[str, LibraryEntry]
     theta_sha256: str
     settings: dict[str, Any]
 
@@ -113,7 +113,7 @@ def load(path: str | os.PathLike[str]) -> Library:
         for key in ('styles', 'settings')
     )
     try:
-        entries = {name: Entry(**entry) for name, entry in found.items()}
+        entries = {name: LibraryEntry(**entry) for name, entry in found.items()}
     except TypeError as error:
         raise style_files.StyleFileError(
             f'{path} has broken facts about its styles: make it again.'

@@ -90,7 +90,7 @@ def sha256(flat: Mapping[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def fill(
+def restore_tree(
     template: types.PyTree, flat: Mapping[str, np.ndarray], *, source: str, error: type[Exception]
 ) -> types.PyTree:
     """Gives arrays the structure of a template, whose names and shapes they must have.
@@ -125,7 +125,7 @@ def fill(
 # Files.
 
 
-class Format(NamedTuple):
+class FileFormat(NamedTuple):
     """A kind of ``.safetensors`` file.
 
     Attributes:
@@ -149,7 +149,7 @@ def write(
     path: pathlib.Path,
     flat: Flat,
     metadata: Mapping[str, str],
-    fmt: Format,
+    fmt: FileFormat,
     *,
     overwrite: bool,
 ) -> None:
@@ -158,7 +158,7 @@ def write(
     Args:
         path: the file.
         flat: name -> floating array.
-        metadata: the values of `Format.keys`.
+        metadata: the values of `FileFormat.keys`.
         fmt: of the file.
         overwrite: whether an existing file may be replaced.
 
@@ -171,7 +171,7 @@ def write(
     files.write_whole(path, safetensors.numpy.save(flat, {**metadata, **entries}), fmt.error)
 
 
-def check_output(path: pathlib.Path, fmt: Format, *, overwrite: bool) -> None:
+def check_output(path: pathlib.Path, fmt: FileFormat, *, overwrite: bool) -> None:
     """Raises what `write` would raise for this path, and creates nothing.
 
     Args:
@@ -188,7 +188,7 @@ def check_output(path: pathlib.Path, fmt: Format, *, overwrite: bool) -> None:
     files.check_target(path, fmt.error, overwrite=overwrite)
 
 
-def read(path: pathlib.Path, fmt: Format) -> tuple[Flat, dict[str, str]]:
+def read(path: pathlib.Path, fmt: FileFormat) -> tuple[Flat, dict[str, str]]:
     """Reads tensors and metadata, once the file is known to be of the format and whole.
 
     Args:
@@ -260,7 +260,7 @@ def as_float32(flat: Flat, path: pathlib.Path, error: type[Exception]) -> Flat:
     return flat
 
 
-def _check_metadata(metadata: Mapping[str, str], fmt: Format, path: pathlib.Path) -> None:
+def _check_metadata(metadata: Mapping[str, str], fmt: FileFormat, path: pathlib.Path) -> None:
     """Refuses files of another format, of another version, or without what must be known."""
     found = metadata.get('format')
     if found != fmt.name:

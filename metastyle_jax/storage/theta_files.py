@@ -13,10 +13,10 @@ import numpy as np
 
 from metastyle_jax.core import types
 from metastyle_jax.models import norm_predictor, transformer
-from metastyle_jax.storage import checkpoints, hub, run_folder, tensor_files
+from metastyle_jax.storage import hub, run_folder, tensor_files
 
 SHIPPED = pathlib.Path(__file__).parents[1] / 'theta.safetensors'  # see docs/model_card.md
-_FORMAT = tensor_files.Format(
+_FORMAT = tensor_files.FileFormat(
     name='metastyle_jax.theta',
     version=1,
     noun='θ file',
@@ -69,7 +69,7 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
         raise tensor_files.CheckpointError('--theta is empty: give a path, or leave it out.')
     elif str(path).startswith(hub.SCHEME):
         path = hub.fetch(str(path))
-    path = run_folder.place(path)
+    path = run_folder.to_path(path)
     try:
         found = path.exists()
     except OSError as error:
@@ -190,10 +190,18 @@ def _read_run(folder: pathlib.Path) -> tuple[tensor_files.Flat, dict[str, Any], 
         raise tensor_files.CheckpointError(
             f'{folder} is no training run: it has no folder checkpoints. Name the --workdir of one.'
         )
-    found = checkpoints.read(within, step)
-    if found.chosen:
-        _log.info('θ: step %d of %s (%s of %d)', found.step, run, found.chosen, found.total)
-    path, flat = within / str(found.step), found.flat
+    from metastyle_jax.storage import checkpoint_reading  # imports Orbax, which is slow
+
+    checkpoint = checkpoint_reading.read(within, step)
+    if checkpoint.chosen_as:
+        _log.info(
+            'θ: step %d of %s (%s of %d)',
+            checkpoint.step,
+            run,
+            checkpoint.chosen_as,
+            checkpoint.total,
+        )
+    path, flat = within / str(checkpoint.step), checkpoint.flat
     params, flat = _split(flat, 'params/')
     if not params:
         raise tensor_files.CheckpointError(

@@ -83,7 +83,7 @@ class TrainingLoop:
         config: TrainConfig,
         folder: pathlib.Path,
         vgg_params: Any,
-        manager: checkpoints.Manager | checkpoints.Elsewhere,
+        manager: checkpoints.Manager | checkpoints.NoCheckpoints,
         batches: batch_iterator.BatchIterator,
         origins: tuple[image_source.ImageSource, image_source.ImageSource],
         loss_mean: RunningMean,

@@ -53,7 +53,7 @@ def train(
             longer finite.
     """
     config = values.complete(config)
-    folder = run_folder.place(workdir)
+    folder = run_folder.to_path(workdir)
     devices = sharding.count(config.outer.devices)
     sharding.check_divisible(config.outer.styles, devices)
     is_first = processes.is_first()
@@ -67,8 +67,8 @@ def train(
         vgg_params = sharding.replicate(vgg.load(vgg_file), devices)
         batches = stack.enter_context(open_batches(config, contents, styles))
         _check_same_data(batches)
-        manager: checkpoints.Manager | checkpoints.Elsewhere
-        manager = open_checkpoints(config, folder) if is_first else checkpoints.Elsewhere()
+        manager: checkpoints.Manager | checkpoints.NoCheckpoints
+        manager = open_checkpoints(config, folder) if is_first else checkpoints.NoCheckpoints()
         stack.enter_context(manager)
         state = outer_step.create_state(
             config,
@@ -215,11 +215,11 @@ def _check_same_data(batches: batch_iterator.BatchIterator) -> None:
 
 
 def _restore(
-    manager: checkpoints.Manager | checkpoints.Elsewhere,
+    manager: checkpoints.Manager | checkpoints.NoCheckpoints,
     state: outer_step.TrainingState,
     batches: batch_iterator.BatchIterator,
     config: TrainConfig,
-) -> checkpoint_contents.Restored | None:
+) -> checkpoint_contents.RestoredCheckpoint | None:
     """Restores the last whole checkpoint; None if there is none.
 
     Raises:

@@ -46,7 +46,7 @@ def make_library(names, theta=THETA, seed=0):
     shape = lambda name: (len(names), *flat[name].shape)
     return style_library.Library(
         {name: rng.uniform(0.5, 2, shape(name)).astype(np.float32) for name in NORMS},
-        {name: style_library.Entry('ab' * 32, {'total': [2.0, 1.0]}) for name in names},
+        {name: style_library.LibraryEntry('ab' * 32, {'total': [2.0, 1.0]}) for name in names},
         tensor_files.fingerprint(theta),
         {'steps': 1},
     )
@@ -318,7 +318,7 @@ def test_a_library_comes_back_as_it_was_and_a_thousand_styles_are_13_mb(tmp_path
     names = [f'museum/painting {i}.jpg' for i in range(1000)]
     made = style_library.Library(
         {name: np.repeat(leaf[None], 1000, axis=0) for name, leaf in flat.items()},
-        {name: style_library.Entry('ab' * 32, {'total': [20.25, 10.5]}) for name in names},
+        {name: style_library.LibraryEntry('ab' * 32, {'total': [20.25, 10.5]}) for name in names},
         'cd' * 32,
         {'steps': 50},
     )

@@ -229,7 +229,7 @@ def test_a_file_among_checkpoints_is_put_aside_and_one_that_is_locked_is_named(t
         lambda: checkpoints.Manager(tmp_path / 'checkpoints'),
     ):
         with pytest.raises(
-            tensor_files.CheckpointError, match='metric of the checkpoint .* be whole'
+            tensor_files.CheckpointError, match='metric of the checkpoint .* be intact'
         ):
             call()
 
@@ -283,7 +283,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_left_alone(tmp_path, monkeypatc
             lambda: theta_files.load_theta(tmp_path),
         ):
             with pytest.raises(
-                tensor_files.CheckpointError, match=r'/2 cannot be read \(.*be whole'
+                tensor_files.CheckpointError, match=r'/2 cannot be read \(.*be intact'
             ):
                 read()
         monkeypatch.undo()
@@ -342,9 +342,7 @@ def test_senseless_options_are_refused(tmp_path, options):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(
-        tensor_files.CheckpointError, match=r'file/checkpoints: .* another --workdir'
-    ):
+    with pytest.raises(tensor_files.CheckpointError, match=r'file/checkpoints: .* another workdir'):
         checkpoints.Manager(tmp_path / 'file' / 'checkpoints')
 
 

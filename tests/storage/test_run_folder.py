@@ -4,6 +4,7 @@ import os
 import helpers
 import pytest
 from etils import epath
+from orbax import checkpoint as ocp
 
 from metastyle_jax.storage import checkpoints, run_folder, tensor_files
 from metastyle_jax.training import metric_log
@@ -13,7 +14,10 @@ def test_a_second_run_in_one_folder_is_refused_until_the_first_ends(tmp_path):
     folder = tmp_path / 'run'
     with (
         run_folder.lock(folder),
-        pytest.raises(tensor_files.CheckpointError, match=f'process {os.getpid()}, uses {folder}'),
+        pytest.raises(
+            tensor_files.CheckpointError,
+            match=f'another run, process {os.getpid()}, uses',
+        ),
         run_folder.lock(folder),
     ):
         pass
@@ -42,7 +46,7 @@ def test_locking_does_nothing_where_it_cannot(tmp_path, monkeypatch):
         pass
     (tmp_path / 'file').write_text('')
     with (
-        pytest.raises(tensor_files.CheckpointError, match='Cannot use .*file'),
+        pytest.raises(tensor_files.CheckpointError, match='workdir=.*file: it cannot be used'),
         run_folder.lock(tmp_path / 'file'),
     ):
         pass
@@ -72,7 +76,7 @@ def test_resuming_needs_the_same_configuration_but_for_what_may_differ(tmp_path)
 @pytest.mark.parametrize('content', ['', '{', '[1]', '[' * 100_000], ids=len)
 def test_a_broken_configuration_is_named(tmp_path, content):
     (tmp_path / 'config.json').write_text(content)
-    with pytest.raises(tensor_files.CheckpointError, match='config.json .* another --workdir'):
+    with pytest.raises(tensor_files.CheckpointError, match='config.json .* another folder'):
         run_folder.write_config(tmp_path, CONFIG)
 
 
@@ -103,15 +107,13 @@ def bucket(tmp_path, monkeypatch):
 
 def test_the_scheme_of_a_bucket_passes_through(monkeypatch):
     monkeypatch.setattr(run_folder, '_BUCKETS', {'gs': 'json'})
-    path = run_folder.place('gs://bucket/run')
+    path = run_folder.to_path('gs://bucket/run')
     assert str(path / 'checkpoints') == 'gs://bucket/run/checkpoints'
-    assert str(run_folder.absolute(run_folder.place(path))) == 'gs://bucket/run'
+    assert str(run_folder.absolute(run_folder.to_path(path))) == 'gs://bucket/run'
     assert run_folder.is_bucket(path)
-    assert not run_folder.is_bucket(run_folder.place('runs/coco'))
+    assert not run_folder.is_bucket(run_folder.to_path('runs/coco'))
     opened = []
-    monkeypatch.setattr(
-        checkpoints.ocp, 'CheckpointManager', lambda folder, **_: opened.append(str(folder))
-    )
+    monkeypatch.setattr(ocp, 'CheckpointManager', lambda folder, **_: opened.append(str(folder)))
     monkeypatch.setattr(type(path), 'mkdir', lambda *_, **__: None)
     checkpoints.Manager(path / 'checkpoints')
     assert opened == ['gs://bucket/run/checkpoints']
@@ -123,11 +125,11 @@ def test_the_scheme_of_a_bucket_passes_through(monkeypatch):
 def test_places_that_cannot_be_reached_are_refused(monkeypatch, path, message):
     monkeypatch.setattr(run_folder, '_BUCKETS', {'gs': 'nowhere_to_be_found'})
     with pytest.raises(tensor_files.CheckpointError, match=message):
-        run_folder.place(path)
+        run_folder.to_path(path)
 
 
 def test_configuration_and_log_of_a_run_in_a_bucket(bucket, caplog):
-    folder = run_folder.place('gs://bucket/run')
+    folder = run_folder.to_path('gs://bucket/run')
     (bucket / 'run').mkdir()
     with run_folder.lock(folder):
         run_folder.write_config(folder, CONFIG)

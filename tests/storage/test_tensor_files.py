@@ -9,7 +9,7 @@ import pytest
 from metastyle_jax.core import errors, files, trees
 from metastyle_jax.storage import tensor_files
 
-FORMAT = tensor_files.Format(
+FORMAT = tensor_files.FileFormat(
     name='metastyle_jax.test',
     version=3,
     noun='test file',
@@ -60,19 +60,21 @@ def test_fill_gives_the_structure_of_the_template():
     params = helpers.make_params()
     flat = tensor_files.flatten(params)
     template = jax.eval_shape(helpers.make_params)
-    found = tensor_files.fill(template, flat, source='it', error=tensor_files.CheckpointError)
+    found = tensor_files.restore_tree(
+        template, flat, source='it', error=tensor_files.CheckpointError
+    )
     helpers.assert_identical(found, params)
     for wrong, message in (
         ({'norm/mean': np.ones(4)}, '^it has an unknown tensor norm/mean'),
         ({'norm/bias': np.ones(5)}, r'^norm/bias in it has the shape \(5,\), expected \(4,\)'),
     ):
         with pytest.raises(tensor_files.CheckpointError, match=message):
-            tensor_files.fill(
+            tensor_files.restore_tree(
                 template, flat | wrong, source='it', error=tensor_files.CheckpointError
             )
     del flat['norm/bias']
     with pytest.raises(tensor_files.CheckpointError, match='^it lacks the tensor norm/bias'):
-        tensor_files.fill(template, flat, source='it', error=tensor_files.CheckpointError)
+        tensor_files.restore_tree(template, flat, source='it', error=tensor_files.CheckpointError)
 
 
 def test_keys_are_told_from_other_leaves():

@@ -21,7 +21,9 @@ def library():
     rows = [make_style(seed).params for seed in (1, 2, 3)]
     return style_library.Library(
         params={name: np.stack([row[name] for row in rows]) for name in rows[0] if is_norm(name)},
-        entries={name: style_library.Entry('0' * 64, {}) for name in ('a.jpg', 'b.jpg', 'c.jpg')},
+        entries={
+            name: style_library.LibraryEntry('0' * 64, {}) for name in ('a.jpg', 'b.jpg', 'c.jpg')
+        },
         theta_sha256=tensor_files.fingerprint(THETA),
         settings={},
     )

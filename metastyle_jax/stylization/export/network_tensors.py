@@ -18,7 +18,7 @@ class ExportError(UserError):
     """A network that cannot be exported, or not to that file."""
 
 
-_FORMAT = tensor_files.Format(
+_FORMAT = tensor_files.FileFormat(
     name='metastyle_jax.network',
     version=1,
     noun='exported network',

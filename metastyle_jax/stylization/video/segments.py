@@ -121,10 +121,10 @@ class SegmentWriter:
         try:
             if self.folder.exists() and not resume:
                 # Nobody else may be at work there while it is deleted.
-                with run_folder.lock(self.folder, flag='output'):
+                with run_folder.lock(self.folder, name='output'):
                     pass
                 shutil.rmtree(self.folder)
-            self._lock.enter_context(run_folder.lock(self.folder, flag='output'))
+            self._lock.enter_context(run_folder.lock(self.folder, name='output'))
             self._check_settings(settings)
             self._complete = self._keep_complete_segments()
         except (OSError, tensor_files.CheckpointError) as error:
