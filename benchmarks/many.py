@@ -47,6 +47,60 @@ def copy(source: image_source.ImageSource, indices: list[int], folder: pathlib.P
         Image.fromarray(image_files.read_uint8(source[i])).save(folder / f'{i:05d}.png')
 
 
+def held_out_photographs(word: str) -> jax.Array:
+    """Returns eight photographs of a source, `[8, SIZE, SIZE, 3]` in 0..1."""
+    source = sources.open_source(word, kind='content')
+    indices = np.linspace(0, len(source) - 1, 8).astype(int)
+    squares = [resizing.center_square(image_files.read(source[i]).rgb, SIZE) for i in indices]
+    return jnp.asarray(np.stack(squares))
+
+
+def measure(
+    source: image_source.ImageSource, contents: jax.Array, *, groups: int, singles: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Times groups and single adaptations in turn.
+
+    Args:
+        source: style images.
+        contents: photographs on which losses are compared.
+        groups: number of timed groups.
+        singles: number of single adaptations after each group.
+
+    Returns:
+        Seconds for each style in a group; seconds for each single style; ratios of the loss after
+        adaptation in a group to the loss after a single adaptation.
+    """
+    order = np.random.default_rng(0).permutation(len(source)).tolist()
+    first, others = order[:STYLES_AT_ONCE], order[STYLES_AT_ONCE : STYLES_AT_ONCE * (1 + groups)]
+    together, alone, loss_ratios = [], [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        pictures, out = folder / 'pictures', folder / 'library.safetensors'
+        copy(source, first, pictures)
+        # Compiles both before the clock starts.
+        metastyle_jax.adapt_many(pictures, out=out)
+        metastyle_jax.adapt(pictures / f'{first[0]:05d}.png', params='norm')
+        for start in range(0, len(others), STYLES_AT_ONCE):
+            part = others[start : start + STYLES_AT_ONCE]
+            copy(source, part, pictures)
+            begin = time.perf_counter()
+            done = metastyle_jax.adapt_many(pictures, out=out)
+            together.append((time.perf_counter() - begin) / done.done)
+            for i in part[:singles]:
+                file = pictures / f'{i:05d}.png'
+                begin = time.perf_counter()
+                single = metastyle_jax.adapt(file, params='norm')
+                alone.append(time.perf_counter() - begin)
+                painting = jnp.asarray(style_image.fit(image_files.read(file).rgb, 256))
+                grams = gram.of_image(vgg.load(None), painting)
+                losses = [
+                    total_loss(style, grams, contents)
+                    for style in (style_library.pick(done.library, file.name), single)
+                ]
+                loss_ratios.append(losses[0] / losses[1])
+    return together, alone, loss_ratios
+
+
 def main() -> None:
     """Runs the command and prints the result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -62,48 +116,19 @@ def main() -> None:
     )
     options = parser.parse_args()
     allocator.keep_freed_memory()
-    source = sources.open_source(options.style, kind='style')
-    photographs = sources.open_source(options.content, kind='content')
-    order = np.random.default_rng(0).permutation(len(source)).tolist()
-    group = STYLES_AT_ONCE
-    chosen, rest = order[:group], order[group : group * (1 + options.groups)]
-    contents = jnp.asarray(
-        np.stack([
-            resizing.center_square(image_files.read(photographs[i]).rgb, SIZE)
-            for i in np.linspace(0, len(photographs) - 1, 8).astype(int)
-        ])
-    )  # fmt: skip
-    together, alone, quality = [], [], []
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        pictures, out = folder / 'pictures', folder / 'library.safetensors'
-        copy(source, chosen, pictures)
-        metastyle_jax.adapt_many(pictures, out=out)
-        metastyle_jax.adapt(pictures / f'{chosen[0]:05d}.png', params='norm')
-        for start in range(0, len(rest), group):
-            part = rest[start : start + group]
-            copy(source, part, pictures)
-            begun = time.perf_counter()
-            done = metastyle_jax.adapt_many(pictures, out=out)
-            together.append((time.perf_counter() - begun) / done.done)
-            for i in part[: options.singles]:
-                file = pictures / f'{i:05d}.png'
-                begun = time.perf_counter()
-                single = metastyle_jax.adapt(file, params='norm')
-                alone.append(time.perf_counter() - begun)
-                painting = jnp.asarray(style_image.fit(image_files.read(file).rgb, 256))
-                grams = gram.of_image(vgg.load(None), painting)
-                ours = style_library.pick(done.library, file.name)
-                quality.append(
-                    total_loss(ours, grams, contents) / total_loss(single, grams, contents)
-                )
+    together, alone, loss_ratios = measure(
+        sources.open_source(options.style, kind='style'),
+        held_out_photographs(options.content),
+        groups=options.groups,
+        singles=options.singles,
+    )
     print(
         json.dumps({
             'seconds_a_style_together': together,
             'seconds_a_style_alone': alone,
             'styles_an_hour': [3600 / float(np.median(x)) for x in (together, alone)],
             'ratio': float(np.median(alone) / np.median(together)),
-            'loss_together_over_alone': quality,
+            'loss_together_over_alone': loss_ratios,
             'device': jax.devices()[0].device_kind,
         })
     )  # fmt: skip

@@ -43,6 +43,7 @@ _MODULES = {
     'stylize_file': 'stylization.stylize_folder',
     'stylize_folder': 'stylization.stylize_folder',
     'stylize_video': 'stylization.stylize_video',
+    'train': 'training.train',
 }
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     'stylize_file',
     'stylize_folder',
     'stylize_video',
+    'train',
 ]
 
 

@@ -79,14 +79,7 @@ def train(
             features=norm_predictor.features(vgg_params),
             hidden=hidden,
         )
-        restored = _restore(manager, state, batches, config)
-        state = processes.copy_of_first(restored.state if restored else state)
-        data_state = processes.from_first(lambda: restored and restored.data_state)
-        loss_mean = loop.RunningMean()
-        if data_state:
-            batches.set_state(data_state)
-            loss_mean = loop.RunningMean(**data_state.get('outer_loss', {}))
-            logging.info('resuming after step %d', state.step)
+        state, loss_mean = _resume(manager, state, batches, config)
         stop = stack.enter_context(command_line.Stop().listening())
         state = sharding.replicate(state, devices)
         origins = (contents, styles)
@@ -212,6 +205,23 @@ def _check_same_data(batches: batch_iterator.BatchIterator) -> None:
             f'process {processes.share()[0]} has other data than process 0 ({details}): give all '
             'hosts the same images, and see which ones its log calls unreadable'
         )
+
+
+def _resume(
+    manager: checkpoints.Manager | checkpoints.NoCheckpoints,
+    state: outer_step.TrainingState,
+    batches: batch_iterator.BatchIterator,
+    config: TrainConfig,
+) -> tuple[outer_step.TrainingState, loop.RunningMean]:
+    """Returns the state to start from and its mean loss, and moves the batches to the same step."""
+    restored = _restore(manager, state, batches, config)
+    state = processes.copy_of_first(restored.state if restored else state)
+    data_state = processes.from_first(lambda: restored and restored.data_state)
+    if not data_state:
+        return state, loop.RunningMean()
+    batches.set_state(data_state)
+    logging.info('resuming after step %d', state.step)
+    return state, loop.RunningMean(**data_state.get('outer_loss', {}))
 
 
 def _restore(

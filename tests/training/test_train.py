@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from training_helpers import file_config
 
+import metastyle_jax
 from metastyle_jax.core import errors
 from metastyle_jax.data import sources
 from metastyle_jax.models import norm_predictor, transformer
@@ -215,3 +216,17 @@ def test_training_excludes_images_held_out_for_evaluation(tmp_path):
     assert len(contents) + len(held_out) == 40
     assert not names & {held_out.name(i) for i in range(len(held_out))}
     assert not any(sources.is_held_out(styles.name(i)) for i in range(len(styles)))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'inner': {'stepps': 1}}, 'is inner.steps meant'),
+        ({'inner': {'steps': 0, 'learn_rates': True}}, 'config.inner.steps=0 makes no inner steps'),
+        ({'outer': {'devices': 9}}, 'outer.devices=9: there are 8'),
+    ],
+)
+def test_train_in_python_refuses_wrong_settings_before_any_work(tmp_path, settings, message):
+    with pytest.raises(errors.UserError, match=message):
+        metastyle_jax.train(settings, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
