@@ -54,7 +54,7 @@ def train(
     """
     config = values.complete(config)
     folder = run_folder.to_path(workdir)
-    devices = sharding.count(config.outer.devices)
+    devices = sharding.count(config.outer.devices, name='config.outer.devices')
     sharding.check_divisible(config.outer.styles, devices)
     is_first = processes.is_first()
     with contextlib.ExitStack() as stack:

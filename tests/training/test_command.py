@@ -49,7 +49,7 @@ def test_numbers_of_processes_in_the_environment_are_checked(monkeypatch, capsys
             ['--config.outer.styles=3', '--config.outer.devices=0'],
             '3 styles a step cannot be shared out over 8 devices',
         ),
-        (['--config.outer.devices=9'], 'outer.devices=9: there are 8'),
+        (['--config.outer.devices=9'], '--config.outer.devices=9: there are 8'),
         (['--config.data.style_fit=stretch'], 'stretch'),
         (['--config.data.keep_grams=-1.0'], 'config.data.keep_grams=-1.0'),
         (['--config.data.keep_grams=1.0'], "set --config.data.style_fit='squash'"),

@@ -18,6 +18,7 @@ class NestedSettings(Protocol):
 
 
 _SECTIONS = {name.rpartition('.')[0] for name in schema.ENTRIES} - {''}
+# The forms in which a caller can give a configuration.
 ConfigLike = schema.TrainConfig | NestedSettings | Mapping[str, Any]
 
 
