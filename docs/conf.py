@@ -27,6 +27,7 @@ exclude_patterns = ['_build']
 html_theme = 'furo'
 html_title = f'metastyle_jax {release}'
 html_copy_source = False
+smartquotes = False  # it would join the dashes of flags
 html_static_path = ['_static']
 html_css_files = ['site.css']
 
