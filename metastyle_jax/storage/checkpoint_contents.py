@@ -1,4 +1,4 @@
-"""The contents of a checkpoint: arrays by name, and metadata that shows whether they are whole."""
+"""The contents of a checkpoint: arrays by name, and a description that proves them whole."""
 
 import hashlib
 import json
@@ -13,15 +13,16 @@ import numpy as np
 from metastyle_jax.core import trees, types
 from metastyle_jax.storage import tensor_files
 
-_META_1 = {'sha256', 'keys', 'data_state'}  # the metadata of checkpoints of version 0.1
+# Entries of a description without a hash of its own, as version 0.1 wrote it.
+_DESCRIPTION_0_1 = {'sha256', 'keys', 'data_state'}
 
 
 class RestoredCheckpoint(NamedTuple):
-    """A checkpoint, read back into the structure of a training state.
+    """The training state that a checkpoint restored.
 
     Attributes:
-        step: its step.
-        state: the saved state, bit for bit, in the structure that the caller asked for.
+        step: number of outer steps done.
+        state: the state, bit for bit as it was saved, in the structure that was asked for.
         data_state: the state of the data iterator.
     """
 
@@ -36,19 +37,19 @@ def metadata_of(
     data_state: Mapping[str, Any],
     metrics: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    """Collects what is saved beside the arrays of a state, with hashes of both.
+    """Describes a training state by hashes, kinds of keys, and the position in the data.
 
     Args:
         state: see `checkpoints.Manager.save`.
-        flat: the arrays of the state by name.
-        data_state: state of the data iterator: JSON types and NumPy scalars.
-        metrics: metrics that Orbax ranks the checkpoint by; None if there are none.
+        flat: name -> array, of the state.
+        data_state: state of the data iterator, of JSON types and NumPy scalars.
+        metrics: the metrics by which Orbax ranks the checkpoint, or None.
 
     Returns:
-        JSON types.
+        The description, of JSON types, which is saved beside the arrays.
 
     Raises:
-        CheckpointError: `data_state` contains another type.
+        tensor_files.CheckpointError: `data_state` holds a value of another type.
     """
     meta = {
         'sha256': tensor_files.sha256(flat),
@@ -64,25 +65,29 @@ def metadata_of(
 
 
 def is_whole(flat: tensor_files.Flat, meta: Mapping[str, Any]) -> bool:
-    """Whether the arrays and the metadata of a checkpoint are the ones that were saved."""
-    # Version 0.1 saved no hash of the metadata.
-    same = meta.keys() == _META_1 or meta.get('meta_sha256') == _meta_sha256(meta)
-    return same and tensor_files.sha256(flat) == meta['sha256']
+    """Whether arrays and their description are those that were saved.
+
+    Args:
+        flat: name -> array.
+        meta: the description that `metadata_of` made.
+    """
+    is_same = meta.keys() == _DESCRIPTION_0_1 or meta.get('meta_sha256') == _meta_sha256(meta)
+    return is_same and tensor_files.sha256(flat) == meta['sha256']
 
 
 def restore_leaves(
     abstract: types.PyTree, flat: tensor_files.Flat, keys: Mapping[str, str], source: pathlib.Path
 ) -> types.PyTree:
-    """Converts the arrays of a checkpoint to the structure and leaf types of an abstract state.
+    """Rebuilds a state of a given structure from the arrays of a checkpoint.
 
     Args:
         abstract: see `checkpoints.Manager.restore`.
         flat: name -> array.
-        keys: names of the PRNG keys -> their implementation.
+        keys: name of each PRNG key -> its implementation.
         source: the checkpoint, for messages.
 
     Raises:
-        CheckpointError: names, shapes or types differ.
+        tensor_files.CheckpointError: names, shapes or types differ.
     """
     shapes = jax.tree.map(
         lambda x: jax.eval_shape(jax.random.key_data, x) if trees.is_key(x) else x, abstract
@@ -101,7 +106,7 @@ def restore_leaves(
         if leaf.dtype != array.dtype:
             raise tensor_files.CheckpointError(
                 f'{name} in {source} is {array.dtype}, expected {leaf.dtype}: it was saved with '
-                'another configuration. Choose another workdir, or the old configuration.'
+                'another configuration. Choose another workdir=FOLDER, or the old configuration.'
             )
         return array if isinstance(leaf, np.ndarray | np.generic) else jnp.asarray(array)
 
@@ -109,13 +114,16 @@ def restore_leaves(
 
 
 def _narrow(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Converts a Python number, which is saved with 64 bits, to 32 bits if that is exact."""
+    """Converts a number of 64 bits to 32 if its value allows it.
+
+    A Python number is saved with 64 bits, and JAX computes with 32.
+    """
     narrow = array.astype(dtype)
     return narrow if narrow.dtype.kind == array.dtype.kind and narrow == array else array
 
 
 def _to_json(value: Any) -> str:
-    """Writes JSON, in which NumPy scalars and arrays become numbers and lists."""
+    """Encodes a value as JSON, NumPy scalars and arrays included."""
 
     def encode(x: Any) -> Any:
         if isinstance(x, np.generic | np.ndarray):
@@ -128,6 +136,6 @@ def _to_json(value: Any) -> str:
 
 
 def _meta_sha256(meta: Mapping[str, Any]) -> str:
-    """Hashes the metadata of a checkpoint, which contains the hash of its tensors."""
-    hashed = {name: value for name, value in meta.items() if name != 'meta_sha256'}
-    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
+    """Hashes a description; it holds the hash of the arrays."""
+    rest = {name: value for name, value in meta.items() if name != 'meta_sha256'}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

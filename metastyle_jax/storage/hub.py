@@ -1,7 +1,7 @@
-"""θ from the Hugging Face Hub: `hf://OWNER/NAME[@REVISION]`.
+"""Downloads θ from the Hugging Face Hub: `hf://OWNER/NAME[@REVISION]`.
 
 The download, its cache and the offline mode (`HF_HUB_OFFLINE=1`) are those of `huggingface_hub`;
-`HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` mean what they mean there.
+the environment variables `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` have their usual meaning.
 """
 
 import importlib.util
@@ -16,22 +16,22 @@ _WORD = re.compile(r'hf://([\w.-]+/[\w.-]+)(?:@([^@\s]+))?')
 
 
 def fetch(word: str) -> pathlib.Path:
-    """Downloads `theta.safetensors` of a repository, unless it is in the cache.
+    """Downloads the file `theta.safetensors` of a repository, unless it is in the cache.
 
     Args:
-        word: `hf://OWNER/NAME`, with `@REVISION` (branch, tag or commit) behind it if you like.
+        word: `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION` with a branch, a tag or a commit.
 
     Returns:
-        The file.
+        The downloaded file.
 
     Raises:
-        UserError: the word is none of these, the extra is missing, or there is no such file.
+        UserError: the word has another form, the extra is missing, or there is no such file.
     """
     match = _WORD.fullmatch(word)
     if match is None:
-        raise UserError(f'--theta={word}: write hf://OWNER/NAME or hf://OWNER/NAME@REVISION')
+        raise UserError(f'theta={word}: write hf://OWNER/NAME or hf://OWNER/NAME@REVISION')
     if importlib.util.find_spec('huggingface_hub') is None:
-        raise UserError(f"--theta={word} needs huggingface_hub: pip install 'metastyle_jax[hub]'")
+        raise UserError(f"theta={word} needs huggingface_hub: pip install 'metastyle_jax[hub]'")
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -41,7 +41,7 @@ def fetch(word: str) -> pathlib.Path:
     except errors.LocalEntryNotFoundError as error:
         raise UserError(
             f'{word} is not in the cache, and the Hub cannot be reached: go online, unset '
-            'HF_HUB_OFFLINE, or give a file as --theta'
+            'HF_HUB_OFFLINE, or give a file, as theta=FILE'
         ) from error
     except errors.GatedRepoError as error:
         raise UserError(

@@ -11,21 +11,25 @@ _log = logging.getLogger(__name__)
 
 
 def is_not_chatter(record: logging.LogRecord) -> bool:
-    """A log filter: refuses Orbax's progress reports and tracebacks, admits all other records."""
+    """Filter of log records: drops the progress reports and tracebacks of Orbax.
+
+    Args:
+        record: any log record.
+    """
     if '/orbax/' not in pathlib.PurePath(record.pathname).as_posix():
         return True
-    if record.exc_info:  # the exception is raised as well, and becomes a CheckpointError
+    if record.exc_info:  # Orbax raises it as well, and it becomes a CheckpointError
         _log.debug('Orbax: %s', record.getMessage(), exc_info=record.exc_info)
     return record.levelno >= logging.ERROR and not record.exc_info
 
 
 def silence_late_writes() -> None:
-    """Silences errors of reads and writes that still run after the operation itself has failed.
+    """Silences what tensorstore prints about reads and writes that outlive a failed one.
 
-    Tensorstore prints dozens of such tracebacks, and the error that matters would be lost in them.
+    These are dozens of tracebacks, between which the error itself would be overlooked.
     """
-    previous = sys.unraisablehook
-    if getattr(previous, 'silences_late_writes', False):
+    print_unraisable = sys.unraisablehook
+    if getattr(print_unraisable, 'silences_late_writes', False):
         return
 
     def hook(unraisable: Any) -> None:
@@ -33,14 +37,20 @@ def silence_late_writes() -> None:
         if isinstance(error, RuntimeError) and str(error) == 'Event loop is closed':
             _log.debug('tensorstore: %s', error)
         else:
-            previous(unraisable)
+            print_unraisable(unraisable)
 
     hook.silences_late_writes = True  # type: ignore[attr-defined]
     sys.unraisablehook = hook
 
 
 def forget(error: Exception) -> None:
-    """Frees what Orbax held when it failed, without Python's warnings about unused coroutines."""
+    """Frees the local variables of a failed call of Orbax.
+
+    Otherwise Python warns later of coroutines that were never awaited.
+
+    Args:
+        error: what Orbax raised.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
         traceback.clear_frames(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Style files: what adaptation makes of θ for one style image, in one ``.safetensors`` file."""
+"""Style files: the parameters adapted to one style image, in one ``.safetensors`` file."""
 
 import json
 import os
@@ -20,16 +20,16 @@ class StyleFileError(errors.UserError):
 
 
 class Style(NamedTuple):
-    """A style that θ was adapted to.
+    """The parameters adapted to one style image, and how they were made.
 
     Attributes:
-        params: name -> float32 array, the adapted tensors alone.
-        adapted: 'all' or 'norm'.
+        params: name -> float32 array, for the adapted parameters only.
+        adapted: which parameters were adapted: 'all', or 'norm' for instance norms.
         style_name: name of the style image.
-        style_sha256: SHA-256 of the style image's file.
-        theta_sha256: `tensor_files.fingerprint` of the θ it was adapted from.
-        settings: the options of the adaptation, JSON types.
-        losses: name -> one number a step, as ``{'total': [...], 'content': [...]}``.
+        style_sha256: SHA-256 of the file of the style image.
+        theta_sha256: fingerprint of the θ from which adaptation started.
+        settings: settings of the adaptation, of JSON types.
+        losses: name -> one number for each step, as ``{'total': [...], 'content': [...]}``.
     """
 
     params: dict[str, np.ndarray]
@@ -47,7 +47,7 @@ _FORMAT = tensor_files.FileFormat(
     name='metastyle_jax.style',
     version=FORMAT_VERSION,
     noun='style file',
-    remedy='give it as --theta, and make a style with metastyle-adapt',
+    remedy='give it as theta=FILE, and make a style with `metastyle adapt`',
     keys=(*_TEXTS, *_JSONS),
     error=StyleFileError,
 )
@@ -58,11 +58,11 @@ def save_style(path: str | os.PathLike[str], style: Style, *, overwrite: bool = 
 
     Args:
         path: the file.
-        style: what to write; the tensors are kept as float32.
+        style: the style; its tensors are stored as float32.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        StyleFileError: if the file exists or cannot be written, or values are not finite.
+        StyleFileError: the file exists or cannot be written, or a value is not finite.
     """
     arrays = {name: np.asarray(array) for name, array in style.params.items()}
     flat = tensor_files.as_float32(arrays, pathlib.Path(path), StyleFileError)
@@ -72,15 +72,15 @@ def save_style(path: str | os.PathLike[str], style: Style, *, overwrite: bool = 
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Raises the errors `save_style` would raise for this path, before any work is done.
+    """Checks before an adaptation that `save_style` will be able to write the file.
 
     Args:
         path: the file to be written later; nothing is created.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        StyleFileError: if the suffix is not ``.safetensors``, the file exists and may not be
-            replaced, or its folder is missing or not writable.
+        StyleFileError: the suffix is not ``.safetensors``, the file exists and may not be replaced,
+            or its folder is missing or not writable.
     """
     tensor_files.check_output(pathlib.Path(path), _FORMAT, overwrite=overwrite)
 
@@ -89,13 +89,10 @@ def load_style(path: str | os.PathLike[str]) -> Style:
     """Reads a style file.
 
     Args:
-        path: a file of `save_style`.
-
-    Returns:
-        `Style`.
+        path: a file that `save_style` wrote.
 
     Raises:
-        StyleFileError: if it is missing, damaged, no style, or of another format version.
+        StyleFileError: the file is missing, damaged, no style, or of another format version.
     """
     path = pathlib.Path(path)
     flat, metadata = tensor_files.read(path, _FORMAT)
@@ -106,30 +103,31 @@ def load_style(path: str | os.PathLike[str]) -> Style:
 
 
 def merge_style(style: Style, theta: theta_files.Theta | None = None) -> types.Params:
-    """Makes the full parameters of the network from a style.
+    """Completes the adapted parameters of a style with those of θ.
 
     Args:
-        style: of `load_style`.
-        theta: what it was adapted from; needed where only the instance norms were adapted.
+        style: from `load_style` or `adapt`.
+        theta: the θ from which the style was adapted; needed if only instance norms were adapted.
 
     Returns:
-        All parameters, float32, in the structure of θ if given, else nested dicts.
+        All parameters of the transformer, float32, in the structure of θ if it is given, else as
+        nested dicts.
 
     Raises:
-        StyleFileError: if θ is missing where needed, or another one, or names or shapes differ.
+        StyleFileError: θ is needed and missing, it is another one, or names or shapes differ.
     """
     source = f'The style {style.style_name!r}'
     if theta is None:
         if style.adapted != 'all':
             raise StyleFileError(
-                f'{source} holds the instance norms alone: give the θ it was adapted '
-                f'from, {style.theta_sha256}, with --theta.'
+                f'{source} holds instance norms only: give the θ from which it was adapted, '
+                f'{style.theta_sha256}, as theta=PATH.'
             )
         return jax.tree.map(jnp.asarray, tensor_files.unflatten(style.params))
     if theta.fingerprint != style.theta_sha256:
         raise StyleFileError(
             f'{source} was adapted from the θ {style.theta_sha256}, but '
-            f'--theta is {theta.fingerprint}: give that θ, or adapt again from this one.'
+            f'theta is {theta.fingerprint}: give that θ, or adapt again from this one.'
         )
     flat = dict(style.params)
     if style.adapted != 'all':

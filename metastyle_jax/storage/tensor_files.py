@@ -1,7 +1,7 @@
-"""Named tensors: trees to flat names and back, fingerprints, checked ``.safetensors`` files.
+"""Named tensors: pytrees as flat dicts, fingerprints, and ``.safetensors`` files with a checksum.
 
-A tensor is named by its path in the tree, ``res1/conv1/kernel``. Whatever is read back is checked
-against a SHA-256 taken when it was written, for the container does not notice every damage.
+A tensor is named by its path in the pytree, ``block1/conv/kernel``. The format itself does not
+notice every damage, so each file holds a SHA-256 that is compared when it is read.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ Flat: TypeAlias = dict[str, np.ndarray]  # name -> array
 
 
 class CheckpointError(errors.UserError):
-    """A checkpoint, a θ or a run's folder that cannot be written, read or used."""
+    """A checkpoint, a θ or the folder of a run cannot be written, read or used."""
 
 
-# Trees and names.
+# Pytrees and names.
 
 
 def flatten(tree: types.PyTree) -> Flat:
-    """Copies a tree to the host, each array under its '/'-joined path.
+    """Copies the arrays of a pytree to the host, each under its '/'-joined path.
 
     Args:
-        tree: a pytree of arrays; typed PRNG keys give their key data.
+        tree: a pytree of arrays; of typed PRNG keys the key data are taken.
 
     Returns:
-        Name -> array, in the tree's order; the arrays share no memory with the tree's.
+        Name -> array, in the order of the pytree. They share no memory with it.
     """
     data = jax.tree.map(lambda x: jax.random.key_data(x) if trees.is_key(x) else x, tree)
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(data))
@@ -43,10 +43,13 @@ def flatten(tree: types.PyTree) -> Flat:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Builds nested dicts from '/'-joined paths; the inverse of `flatten` for such trees.
+    """Builds nested dicts from '/'-joined paths: the inverse of `flatten` for nested dicts.
+
+    Args:
+        flat: name -> array.
 
     Raises:
-        CheckpointError: if one name is a folder of another.
+        CheckpointError: one name is the beginning of the path of another.
     """
     tree: dict[str, Any] = {}
     for name, leaf in flat.items():
@@ -63,19 +66,19 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(params: types.Params) -> str:
-    """Names parameters: SHA-256 over sorted names, shapes and little-endian float32 bytes.
+    """Identifies parameters by a SHA-256 over their names, shapes and float32 values.
 
     Args:
-        params: a pytree of arrays, or a flat dict of them.
+        params: a pytree of arrays, or a flat dict of arrays.
 
     Returns:
-        64 hexadecimal digits, the same for every container and every structure of equal names.
+        64 hexadecimal digits. They do not depend on the container or on the order of the names.
     """
     return sha256({name: array.astype(np.float32) for name, array in flatten(params).items()})
 
 
 def sha256(flat: Mapping[str, np.ndarray]) -> str:
-    """Hashes names, types, shapes and little-endian bytes, in the order of the names.
+    """Hashes names, types, shapes and little-endian bytes of arrays, sorted by name.
 
     Args:
         flat: name -> array of any type.
@@ -93,26 +96,26 @@ def sha256(flat: Mapping[str, np.ndarray]) -> str:
 def restore_tree(
     template: types.PyTree, flat: Mapping[str, np.ndarray], *, source: str, error: type[Exception]
 ) -> types.PyTree:
-    """Gives arrays the structure of a template, whose names and shapes they must have.
+    """Builds a pytree with the structure of a template from arrays by name.
 
     Args:
-        template: a pytree of arrays or `jax.ShapeDtypeStruct`; types may differ.
+        template: a pytree of arrays or `jax.ShapeDtypeStruct`; only its names and shapes count.
         flat: name -> array.
-        source: what errors call the arrays.
-        error: the class of the errors.
+        source: where the arrays come from, for messages.
+        error: class of the errors.
 
     Returns:
-        The structure of the template, with the arrays on the default device.
+        The pytree, with the arrays on the default device.
 
     Raises:
-        error: if a tensor is missing, unknown or of another shape.
+        error: a tensor is missing, unknown or of another shape.
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
     names = [trees.leaf_name(path) for path, _ in leaves]
     for name in sorted({*flat, *names}):
         if name not in flat or name not in names:
-            what = 'lacks the tensor' if name not in flat else 'has an unknown tensor'
-            raise error(f'{source} {what} {name}: it belongs to another network or version.')
+            problem = 'lacks the tensor' if name not in flat else 'has an unknown tensor'
+            raise error(f'{source} {problem} {name}: it belongs to another network or version.')
     for name, (_, leaf) in zip(names, leaves, strict=True):
         if flat[name].shape != np.shape(leaf):
             raise error(
@@ -129,12 +132,12 @@ class FileFormat(NamedTuple):
     """A kind of ``.safetensors`` file.
 
     Attributes:
-        name: its entry ``format`` in the metadata, beginning with ``metastyle_jax.``.
-        version: of the format; files of others are refused.
-        noun: what errors call it.
-        remedy: what to do with a file of this package that is of another format.
+        name: value of ``format`` in the metadata; it begins with ``metastyle_jax.``.
+        version: version of the format; files of other versions are refused.
+        noun: name of the format in messages.
+        remedy: advice if a file of this format is given in place of another one.
         keys: metadata that a file must have.
-        error: the class of all errors about such files.
+        error: class of all errors about such files.
     """
 
     name: str
@@ -157,13 +160,13 @@ def write(
 
     Args:
         path: the file.
-        flat: name -> floating array.
-        metadata: the values of `FileFormat.keys`.
-        fmt: of the file.
+        flat: name -> floating-point array.
+        metadata: a text for each of `FileFormat.keys`.
+        fmt: format of the file.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        fmt.error: if the file exists or cannot be written, or values are not finite.
+        fmt.error: the file exists or cannot be written, or a value is not finite.
     """
     check_output(path, fmt, overwrite=overwrite)
     check_finite(flat, path, fmt.error)
@@ -172,16 +175,16 @@ def write(
 
 
 def check_output(path: pathlib.Path, fmt: FileFormat, *, overwrite: bool) -> None:
-    """Raises what `write` would raise for this path, and creates nothing.
+    """Checks that `write` will be able to write a file; creates nothing.
 
     Args:
         path: the file to be written later.
-        fmt: of the file.
+        fmt: format of the file.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        fmt.error: if the suffix is another, the file exists and may not be replaced, or its
-            folder is missing or not writable.
+        fmt.error: the suffix is not ``.safetensors``, the file exists and may not be replaced, or
+            its folder is missing or not writable.
     """
     if path.suffix.lower() != '.safetensors':
         raise fmt.error(f'The name of {path} must end in .safetensors.')
@@ -189,17 +192,17 @@ def check_output(path: pathlib.Path, fmt: FileFormat, *, overwrite: bool) -> Non
 
 
 def read(path: pathlib.Path, fmt: FileFormat) -> tuple[Flat, dict[str, str]]:
-    """Reads tensors and metadata, once the file is known to be of the format and whole.
+    """Reads the tensors and metadata of a file, after checking its format and its checksum.
 
     Args:
         path: the file.
-        fmt: of the file.
+        fmt: format of the file.
 
     Returns:
         Name -> array, and the metadata.
 
     Raises:
-        fmt.error: if the file is missing, damaged, of another format or version, or lacks metadata.
+        fmt.error: the file is missing, damaged, of another format or version, or lacks metadata.
     """
     if not path.is_file():
         raise fmt.error(f'There is no file {path}: check the name.')
@@ -222,20 +225,20 @@ def read(path: pathlib.Path, fmt: FileFormat) -> tuple[Flat, dict[str, str]]:
 def read_json(
     metadata: Mapping[str, str], key: str, path: pathlib.Path, error: type[Exception]
 ) -> dict[str, Any]:
-    """Reads a JSON object from the metadata.
+    """Decodes an entry of the metadata that holds a JSON object.
 
     Args:
-        metadata: of `read`.
-        key: the entry.
-        path: the file, for errors.
-        error: the class of the errors.
+        metadata: the metadata that `read` returned.
+        key: name of the entry.
+        path: the file, for messages.
+        error: class of the errors.
 
     Raises:
-        error: if the entry is no JSON, or not an object.
+        error: the entry is no JSON, or no object.
     """
     try:
         value = json.loads(metadata[key])
-    except (ValueError, RecursionError) as cause:  # also of numbers too long, or nested too deep
+    except (ValueError, RecursionError) as cause:  # also for huge numbers and deep nesting
         raise error(
             f'{path} has broken JSON as {key} ({files.first_line(cause)}): make it again.'
         ) from cause
@@ -245,23 +248,38 @@ def read_json(
 
 
 def check_finite(flat: Flat, path: pathlib.Path, error: type[Exception]) -> None:
-    """Raises `error` for tensors that hold NaN, infinities or no floating numbers."""
+    """Raises `error` if a tensor holds NaN or infinity, or is not of floating point.
+
+    Args:
+        flat: name -> array.
+        path: the file, for messages.
+        error: class of the error.
+    """
     for name, array in flat.items():
         if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
             raise error(f'{name} in {path} is not finite: train or adapt again at a lower rate.')
 
 
 def as_float32(flat: Flat, path: pathlib.Path, error: type[Exception]) -> Flat:
-    """Converts tensors of any floating type; raises `error` as `check_finite`."""
+    """Converts tensors of any floating-point type to float32.
+
+    Args:
+        flat: name -> array.
+        path: the file, for messages.
+        error: class of the error.
+
+    Raises:
+        error: a value is not finite, or too large for float32.
+    """
     check_finite(flat, path, error)
-    with np.errstate(over='ignore'):  # what float32 cannot hold becomes infinite, and is refused
+    with np.errstate(over='ignore'):  # a value too large for float32 becomes infinite
         flat = {name: array.astype(np.float32, copy=False) for name, array in flat.items()}
     check_finite(flat, path, error)
     return flat
 
 
 def _check_metadata(metadata: Mapping[str, str], fmt: FileFormat, path: pathlib.Path) -> None:
-    """Refuses files of another format, of another version, or without what must be known."""
+    """Refuses files of another format, of another version, or without required metadata."""
     found = metadata.get('format')
     if found != fmt.name:
         remedy = fmt.remedy if found and found.startswith('metastyle_jax.') else 'check the name'

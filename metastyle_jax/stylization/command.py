@@ -234,7 +234,7 @@ def _stylize_all_styles(values: flags.FlagValues) -> None:
         image_writing.write(target, sheet, overwrite=values.overwrite)
     else:
         outputs = grids.stylize_all_styles(library, picture.rgb, **options)
-        targets = [target / name for name in style_library.file_names(library)]
+        targets = [target / name for name in stylize_folder.file_names_of_styles(library)]
         for file in targets:
             stylize_folder.make_folder(file.parent)
             image_writing.check_output(file, overwrite=values.overwrite, source=values.input)

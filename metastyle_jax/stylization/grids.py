@@ -186,7 +186,7 @@ def stylize_all_styles(
         library = style_library.load(library)
     picture = image_inputs.as_picture(image, name='image')
     pixels = render.fit_picture(picture, max_size, 'the image').rgb
-    theta = style_library.own_theta(library, theta)
+    theta = styled_network.theta_of_library(library, theta)
     look = {'strength': strength, 'keep_colours': keep_colours, 'theta': theta}
     batch = 1 if tile == 'always' else min(batch or BATCH, len(library.names))
     while batch > 1 and not render.fits_memory(batch, *pixels.shape[:2]):

@@ -4,11 +4,13 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
 from metastyle_jax.models import transformer
-from metastyle_jax.storage import style_files, style_library, theta_files
+from metastyle_jax.storage import style_files, style_library, tensor_files, theta_files
 from metastyle_jax.stylization import blending
 
 # A style file or LIBRARY.safetensors:NAME, or what `adapt` returned.
@@ -124,9 +126,60 @@ def load_batch(
         UserError: an argument is invalid, or the library and θ do not belong together.
     """
     _check_strength(strength)
-    theta = style_library.own_theta(library, theta)
-    adapted, theta_params = style_library.stack(library, names, theta)
+    theta = theta_of_library(library, theta)
+    adapted, theta_params = stack_parameters(library, names, theta)
     return StyledNetwork(adapted, theta_params, strength, keep_colours)
+
+
+def theta_of_library(library: style_library.Library, theta: ThetaLike | None) -> theta_files.Theta:
+    """Reads the θ from which a library was adapted.
+
+    Args:
+        library: the styles.
+        theta: that θ, or its place; None for the one in the package.
+
+    Raises:
+        UserError: it cannot be read, or is another θ.
+    """
+    source = 'the θ in the package' if theta is None else 'theta'
+    if not isinstance(theta, theta_files.Theta):
+        theta = theta_files.load_theta(theta)
+    if theta.fingerprint != library.theta_sha256:
+        raise style_files.StyleFileError(
+            f'The library was adapted from the θ {library.theta_sha256}, but {source} is '
+            f'{theta.fingerprint}: give that θ as theta=PATH, or adapt again from this one.'
+        )
+    return theta
+
+
+def stack_parameters(
+    library: style_library.Library, names: Sequence[str], theta: theta_files.Theta
+) -> tuple[Params, Params]:
+    """Stacks instance norms, so that each image of a batch gets a style of its own.
+
+    Args:
+        library: the styles.
+        names: N names of styles, one for each image.
+        theta: the θ of the library.
+
+    Returns:
+        Parameters for `transformer.apply` on N images, whose instance norms are `[N, C]`: those of
+        the styles, and those of θ.
+
+    Raises:
+        UserError: a name is unknown, or the library has other tensors than the norms of θ.
+    """
+    flat = tensor_files.flatten(theta.params)
+    is_norm = transformer.adapted('norm')
+    expected = {name: leaf.shape for name, leaf in flat.items() if is_norm(name)}
+    if {name: array.shape[1:] for name, array in library.params.items()} != expected:
+        raise style_files.StyleFileError(
+            'The library has other tensors than the instance norms of its θ: make it again.'
+        )
+    rows = [library.names.index(style_library.resolve(library, name)) for name in names]
+    adapted = {name: array[rows] for name, array in library.params.items()}
+    plain = {name: np.repeat(flat[name][None], len(rows), axis=0) for name in adapted}
+    return tensor_files.unflatten(flat | adapted), tensor_files.unflatten(flat | plain)
 
 
 def _check_strength(strength: float) -> None:

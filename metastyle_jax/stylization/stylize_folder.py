@@ -1,7 +1,10 @@
 """Stylizes picture files: one file to a file, or all pictures of a folder to a folder."""
 
+import collections
+import itertools
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +14,7 @@ from metastyle_jax.core import progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import sources
 from metastyle_jax.data.images import image_files, image_inputs, image_writing, pixel_values
+from metastyle_jax.storage import style_library
 from metastyle_jax.stylization import mask_regions, render, styled_network, stylize
 
 
@@ -207,3 +211,36 @@ def _writable_name(name: str) -> str:
     if pathlib.PurePath(name).suffix.lower() in image_writing.SUFFIXES_OUT:
         return name
     return str(pathlib.PurePath(name).with_suffix('.png'))
+
+
+def file_names_of_styles(library: style_library.Library) -> list[str]:
+    """Names of PNG files, one for each style, for pictures in all styles of a library.
+
+    Folders in the names of styles become folders, and no file name leads out of the output folder.
+
+    Args:
+        library: the library.
+
+    Returns:
+        A relative path for each style, in the order of the rows.
+    """
+    parts = [
+        [
+            re.sub(r'[<>:"\\|?*\x00-\x1f]', '_', part).strip('. ') or '_'
+            for part in name.split('/')
+            if part not in ('', '.', '..')
+        ]
+        for name in library.entries
+    ]
+    whole = ['/'.join(each) or '_' for each in parts]
+    short = [style_library.stem_of(name) for name in whole]
+    counts = collections.Counter(map(str.casefold, short))
+    names, taken = [], set()
+    for stem, name in zip(short, whole, strict=True):
+        name = stem if counts[stem.casefold()] == 1 else name
+        # Some file systems do not distinguish upper and lower case.
+        numbered = (f'{name}_{number}' for number in itertools.count(2))
+        free = next(x for x in itertools.chain([name], numbered) if x.casefold() not in taken)
+        taken.add(free.casefold())
+        names.append(f'{free}.png')
+    return names

@@ -20,6 +20,7 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import gram, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import style_files, style_library, tensor_files, theta_files
+from metastyle_jax.stylization import styled_network, stylize_folder
 
 FAST = {
     'steps': 2,
@@ -99,7 +100,7 @@ def photo(tmp_path):
 def test_each_image_of_a_batch_can_have_norms_of_its_own(theta):
     found = make_library('abc')
     pixels = np.random.default_rng(0).uniform(size=(3, 18, 21, 3)).astype(np.float32)
-    params, plain = style_library.stack(found, ['c', 'a', 'b'], theta)
+    params, plain = styled_network.stack_parameters(found, ['c', 'a', 'b'], theta)
     made = transformer.apply(params, pixels)
     for name, image, alone in zip('cab', made, pixels, strict=True):
         network = style_files.merge_style(style_library.pick(found, name), theta)
@@ -328,7 +329,7 @@ def test_a_library_comes_back_as_it_was_and_a_thousand_styles_are_13_mb(tmp_path
     found = style_library.load(path)
     assert found._replace(params={}) == made._replace(params={})
     helpers.assert_identical(dict(sorted(found.params.items())), dict(sorted(made.params.items())))
-    with pytest.raises(UserError, match='--overwrite'):
+    with pytest.raises(UserError, match='overwrite=True'):
         style_library.save(path, made)
 
 
@@ -340,7 +341,7 @@ def test_a_library_that_is_not_whole_is_refused(tmp_path):
     flat, _ = tensor_files.read(path, style_library._FORMAT)
     for change, message in (
         ({'styles': json.dumps({'a': {'sha256': '', 'losses': {}}})}, 'one row for each of 1'),
-        ({'styles': json.dumps({'a': {}, 'b': {}})}, 'broken facts'),
+        ({'styles': json.dumps({'a': {}, 'b': {}})}, 'broken records'),
         ({'sha256': '0'}, 'is damaged'),
         ({'version': '2'}, 'format version 2'),
     ):
@@ -391,7 +392,7 @@ def test_a_name_follows_the_suffix_and_drives_are_left_alone(word, path, name):
 
 def test_files_of_all_styles_stay_in_their_folder():
     names = ['../../etc/x', '/abs.jpg', 'a:b?.png', 'a.jpg', 'a.png', 'Mt. Fuji', '..']
-    files = style_library.file_names(make_library(names))
+    files = stylize_folder.file_names_of_styles(make_library(names))
     assert files == [
         'etc/x.png', 'abs.png', 'a_b_.png', 'a.jpg.png', 'a.png.png', 'Mt. Fuji.png', '_.png',
     ]  # fmt: skip
@@ -408,7 +409,7 @@ def test_files_of_all_styles_stay_in_their_folder():
     ],
 )
 def test_no_two_styles_share_a_file_even_where_case_does_not_count(names):
-    files = style_library.file_names(make_library(names))
+    files = stylize_folder.file_names_of_styles(make_library(names))
     assert len({name.casefold() for name in files}) == len(names)
 
 
@@ -441,7 +442,7 @@ def test_styles_of_a_library_are_picked_and_blended(
             np.testing.assert_allclose(np.asarray(made) / 255, expected, atol=1 / 255)
     for style, message in (
         (f'{library_file}:d', 'There is no style'),
-        (f'{library_file}', "a library of 3 styles.*'a.jpg', 'deep/b.jpg'.*--all"),
+        (f'{library_file}', "a library of 3 styles.*'a.jpg', 'deep/b.jpg'.*all=True"),
     ):
         with pytest.raises(UserError, match=message):
             metastyle_jax.stylize(style, photo, theta=theta)
@@ -460,7 +461,7 @@ def test_one_pass_gives_each_picture_its_style(library_file, theta, photo):
             np.testing.assert_allclose(image, expected, atol=1e-5)
     with pytest.raises(UserError, match='1 images of 21 x 18 pixels for 2 names'):
         metastyle_jax.stylize_batch(library_file, [photo], ['c', 'a'], theta=theta)
-    with pytest.raises(UserError, match='but the one that comes with the package is'):
+    with pytest.raises(UserError, match='but the θ in the package is'):
         metastyle_jax.stylize_batch(library_file, pixels, ['c', 'a'])
 
 

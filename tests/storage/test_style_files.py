@@ -125,7 +125,7 @@ def test_what_is_no_style_file_is_refused(tmp_path):
         'cut': 'no whole .safetensors',
         'head': 'no whole .safetensors',
         'text': 'no whole .safetensors',
-        'theta': 'metastyle_jax.theta.*: give it as --theta',
+        'theta': 'metastyle_jax.theta.*: give it as theta=FILE',
     }.items():
         with pytest.raises(style_files.StyleFileError, match=message):
             style_files.load_style(tmp_path / f'{name}.safetensors')
@@ -145,7 +145,7 @@ def test_a_norm_style_takes_the_rest_from_its_theta(theta):
 
 def test_a_norm_style_is_refused_without_its_theta(theta):
     with pytest.raises(
-        style_files.StyleFileError, match=f"'Été.*{theta.fingerprint}, with --theta"
+        style_files.StyleFileError, match=f"'Été.*{theta.fingerprint}, as theta=PATH"
     ):
         style_files.merge_style(make_style('norm', theta))
 
@@ -153,7 +153,7 @@ def test_a_norm_style_is_refused_without_its_theta(theta):
 @pytest.mark.parametrize('adapted', ['all', 'norm'])
 def test_a_style_is_refused_with_another_theta(theta, adapted):
     with pytest.raises(
-        style_files.StyleFileError, match=f'{"cd" * 32}, but --theta is {theta.fingerprint}'
+        style_files.StyleFileError, match=f'{"cd" * 32}, but theta is {theta.fingerprint}'
     ):
         style_files.merge_style(make_style(adapted), theta)
 
