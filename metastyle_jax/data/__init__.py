@@ -1,1 +1,1 @@
-"""Pictures: sources, files, batches, colours."""
+"""Images: sources, files, batches, colours."""

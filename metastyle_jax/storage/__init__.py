@@ -1,1 +1,1 @@
-"""What is kept: tensors, initializations, styles, libraries, checkpoints, run folders."""
+"""Files: tensors, initializations, styles, style libraries, checkpoints, folders of runs."""

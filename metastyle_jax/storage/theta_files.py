@@ -1,4 +1,4 @@
-"""θ: of a training run, of one of its checkpoints, or of a file, which is one ``.safetensors``."""
+"""Reading and writing the initialization θ: a training run, a checkpoint or a file."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.core import types
+from metastyle_jax.core import checks, types
 from metastyle_jax.models import norm_predictor, transformer
 from metastyle_jax.storage import hub, run_folder, tensor_files
 
@@ -20,24 +20,24 @@ _FORMAT = tensor_files.FileFormat(
     name='metastyle_jax.theta',
     version=1,
     noun='θ file',
-    remedy='give it to metastyle-stylize as --style',
+    remedy='give it to `metastyle stylize` as style=FILE',
     keys=('settings',),
     error=tensor_files.CheckpointError,
 )
-_PREDICTOR = 'predictor/'  # before those of a predictor's tensors
-_RATES = 'rates/'  # before the names of learned rates in a θ file
+_PREDICTOR = 'predictor/'  # prefix of the tensors of a norm predictor
+_RATES = 'rates/'  # prefix of learned inner rates
 _log = logging.getLogger(__name__)
 
 
 class Theta(NamedTuple):
-    """The initialization that styles are adapted from.
+    """An initialization, from which styles are adapted.
 
     Attributes:
-        params: float32, nested dicts.
-        fingerprint: `tensor_files.fingerprint` of the params.
-        settings: the configuration it was trained with, empty if unknown.
-        rates: learned inner rates, name of a parameter -> scalar, or None; see `meta.Meta`.
-        predictor: of the norms that a style begins with, or None.
+        params: parameters of the transformer, float32, nested dicts.
+        fingerprint: `tensor_files.fingerprint` of `params`.
+        settings: the configuration of its training; empty if unknown.
+        rates: name of a parameter -> learned inner rate, a scalar; None if none were learned.
+        predictor: predicts the instance norms that the adaptation of a style starts with, or None.
     """
 
     params: types.Params
@@ -48,25 +48,24 @@ class Theta(NamedTuple):
 
 
 def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
-    """Reads θ; logs which step of a run it is, where the path does not say.
+    """Reads θ; if it chooses a checkpoint of a run, it logs which one.
 
     Args:
-        path: the folder of a training run (its best checkpoint, or the latest where none has a
-            metric), one checkpoint of it (``RUN/checkpoints/1200``), a ``.safetensors`` file
-            of float32 or float16, or ``hf://OWNER/NAME[@REVISION]``; None for the one that comes
-            with the package.
+        path: the folder of a training run, for its best checkpoint, or the latest if none has a
+            metric; one checkpoint (``RUN/checkpoints/1200``); a ``.safetensors`` file in float32 or
+            float16; or ``hf://OWNER/NAME[@REVISION]``. None for the θ of the package.
 
     Returns:
         `Theta`.
 
     Raises:
-        UserError: if there is no such thing, or it cannot be read, is damaged, no θ, or not
-            finite.
+        UserError: it does not exist, cannot be read, is damaged, is not a θ, or has a value that
+            is not finite.
     """
     if path is None:
         path = SHIPPED
     elif not str(path):
-        raise tensor_files.CheckpointError('--theta is empty: give a path, or leave it out.')
+        raise tensor_files.CheckpointError('theta= is empty: give a path, or leave it out.')
     elif str(path).startswith(hub.SCHEME):
         path = hub.fetch(str(path))
     path = run_folder.to_path(path)
@@ -104,7 +103,7 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
 def _predictor(
     found: tensor_files.Flat, flat: tensor_files.Flat, path: pathlib.Path
 ) -> norm_predictor.Predictor | None:
-    """The predictor of a file; raises CheckpointError unless it is one for this θ."""
+    """Builds the norm predictor; raises CheckpointError if its shapes do not fit θ."""
     if not found:
         return None
     out, rest = _split(found, 'out/')
@@ -125,7 +124,7 @@ def _predictor(
 
 
 def _split(flat: tensor_files.Flat, prefix: str) -> tuple[tensor_files.Flat, tensor_files.Flat]:
-    """Tensors whose names begin so, without that beginning, and the others."""
+    """Divides tensors into those with a prefix, which is removed from the names, and the others."""
     chosen = {
         name.removeprefix(prefix): array for name, array in flat.items() if name.startswith(prefix)
     }
@@ -133,7 +132,7 @@ def _split(flat: tensor_files.Flat, prefix: str) -> tuple[tensor_files.Flat, ten
 
 
 def _check_rates(rates: tensor_files.Flat, flat: tensor_files.Flat, path: pathlib.Path) -> None:
-    """Raises CheckpointError unless each rate is a positive number for a tensor that is there."""
+    """Raises CheckpointError unless each rate is a positive scalar for a tensor of θ."""
     for name, rate in rates.items():
         if name not in flat or rate.shape or not rate > 0:
             raise tensor_files.CheckpointError(
@@ -157,19 +156,18 @@ def save_theta(
     Args:
         path: the file.
         params: a pytree of float arrays.
-        settings: the configuration it was trained with, JSON types.
-        rates: learned inner rates, if there are any; they are kept as float32.
-        predictor: of the norms that a style begins with, if there is one.
-        dtype: 'float32', or 'float16' for half the size and another fingerprint.
+        settings: the configuration of its training, JSON types.
+        rates: learned inner rates, stored as float32; None if there are none.
+        predictor: the norm predictor; None if there is none.
+        dtype: 'float32', or 'float16' for half the size; rounding changes the fingerprint.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        tensor_files.CheckpointError: if the file exists or cannot be written, or values are not
-            finite.
+        CheckpointError: the file exists or cannot be written, or a value is not finite.
     """
-    if dtype not in ('float16', 'float32'):
-        raise tensor_files.CheckpointError(f"θ is kept as 'float32' or 'float16', not {dtype!r}.")
-    with np.errstate(over='ignore'):  # what float16 cannot hold becomes infinite, and is refused
+    checks.one_of('dtype', dtype, ('float32', 'float16'), tensor_files.CheckpointError)
+    # A value too large for float16 becomes infinite, and is refused below.
+    with np.errstate(over='ignore'):
         flat = {name: array.astype(dtype) for name, array in tensor_files.flatten(params).items()}
         for name, array in tensor_files.flatten(predictor and predictor._asdict()).items():
             flat[_PREDICTOR + name] = array.astype(dtype)
@@ -180,7 +178,7 @@ def save_theta(
 
 
 def _read_run(folder: pathlib.Path) -> tuple[tensor_files.Flat, dict[str, Any], pathlib.Path]:
-    """Finds and reads θ in a run's folder or in one of its checkpoints."""
+    """Reads θ from the folder of a run or from one of its checkpoints."""
     if folder.name.isdecimal() and not (folder / 'checkpoints').is_dir():
         run, step = folder.parent.parent, int(folder.name)
     else:
@@ -188,7 +186,7 @@ def _read_run(folder: pathlib.Path) -> tuple[tensor_files.Flat, dict[str, Any], 
     within = folder.parent if step is not None else run / 'checkpoints'
     if not within.is_dir():
         raise tensor_files.CheckpointError(
-            f'{folder} is no training run: it has no folder checkpoints. Name the --workdir of one.'
+            f'{folder} is no training run: it has no folder checkpoints. Name the folder of one.'
         )
     from metastyle_jax.storage import checkpoint_reading  # imports Orbax, which is slow
 
@@ -205,7 +203,7 @@ def _read_run(folder: pathlib.Path) -> tuple[tensor_files.Flat, dict[str, Any], 
     params, flat = _split(flat, 'params/')
     if not params:
         raise tensor_files.CheckpointError(
-            f'The checkpoint {path} holds no params: it is of another program.'
+            f'The checkpoint {path} holds no params: it was saved by another program.'
         )
     log_rates, flat = _split(flat, 'log_rates/')
     predictor, _ = _split(flat, 'predictor/params/')

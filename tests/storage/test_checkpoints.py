@@ -509,7 +509,7 @@ def test_what_is_no_theta_is_refused_with_a_remedy(tmp_path, trained_run):
         'folder/checkpoints': 'no checkpoint yet',
         'other': 'other is no training run',
         'run/checkpoints/3': r'3 is damaged .* another step of \[1, 2, 3\]',
-        'style.safetensors': 'metastyle_jax.style.*: give it to metastyle-stylize',
+        'style.safetensors': 'metastyle_jax.style.*: give it to `metastyle stylize`',
         'plain.safetensors': 'its format is None: check the name',
     }.items():
         with pytest.raises(tensor_files.CheckpointError, match=message):
@@ -542,7 +542,7 @@ def test_theta_must_be_finite(tmp_path):
             theta_files.save_theta(
                 tmp_path / 'b.safetensors', {'x': jnp.array([value])}, settings={}, dtype=dtype
             )
-    with pytest.raises(tensor_files.CheckpointError, match="not 'int8'"):
+    with pytest.raises(tensor_files.CheckpointError, match="dtype='int8'"):
         theta_files.save_theta(tmp_path / 'b.safetensors', {}, settings={}, dtype='int8')
     save_steps_of_nan = {'params': {'x': jnp.array([np.nan])}}
     with checkpoints.Manager(tmp_path / 'run' / 'checkpoints') as manager:

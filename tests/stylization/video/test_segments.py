@@ -123,7 +123,7 @@ def test_a_folder_of_segments_is_used_by_one_run_only(tmp_path, clip):
     out, refused = tmp_path / 'out.mp4', []
 
     def again():
-        with pytest.raises(ffmpeg.VideoError, match=r'Another run.*choose another output'):
+        with pytest.raises(ffmpeg.VideoError, match=r'another run.*choose another folder'):
             conversion.convert_video(clip, out, Echo(), length=LENGTH, resume=True)
         refused.append(True)
 
