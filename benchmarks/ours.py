@@ -15,7 +15,7 @@ import optax
 
 from benchmarks import inputs, tasks
 from metastyle_jax import meta
-from metastyle_jax.adaptation.adaptation_step import Weights, adapt_step, start
+from metastyle_jax.adaptation.adaptation_step import StepScalars, adapt_step, start
 from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Params, PyTree
@@ -97,7 +97,7 @@ class Adapt:
         grams = jax.jit(gram.of_image)(loss_network, style[0])
         self._state, fixed, self._plan = start(theta, 'all', schedule='constant')
         self._pixels = inputs.images(task.batch, task.size, seed=0)
-        weights = Weights(1e-3, perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT)
+        weights = StepScalars(1e-3, perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT)
         self._rest = fixed, loss_network, grams, weights
 
     def _args(self) -> tuple:

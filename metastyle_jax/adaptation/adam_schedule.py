@@ -1,4 +1,4 @@
-"""Adam with the schedule of its rate that adaptation uses."""
+"""Adam with the schedule of its learning rate that adaptations use."""
 
 from typing import Any
 
@@ -11,32 +11,38 @@ from metastyle_jax.core.types import Array
 
 
 def momentum(step: Array) -> Array:
-    """Adam's β₁ at a step, counted from 0: it builds up from 1/4 to 0.9, at step 26.
+    """Returns Adam's β₁ at a step: min(0.9, (step + 1) / (step + 4)), from 1/4 to 0.9.
 
-    The loss falls fastest in the first steps, so that old gradients mislead there.
+    The loss changes fastest in the first steps, where old gradients point in wrong directions.
+
+    Args:
+        step: number of steps done, a scalar.
     """
     return jnp.minimum(0.9, (step + 1) / (step + 4))
 
 
 def warm_and_fall(step: Array) -> Array:
-    """Factor of the rate at a step, counted from 0: up in three steps, then 1 / (1 + step/50).
+    """Returns the factor of the rate at a step: min(1, (step + 1) / 3) / (1 + step / 50).
 
-    Adam's first steps are of the full rate in every tensor, whatever the gradient; at full length
-    they overshoot.
+    Adam's first steps have the full rate in every tensor, however small the gradient is. At full
+    length they overshoot, so the rate rises over three steps.
+
+    Args:
+        step: number of steps done, a scalar.
     """
     return jnp.minimum(1.0, (step + 1) / 3) / (1 + step / 50)
 
 
 def adam(rate: Any, schedule: str) -> optax.GradientTransformation:
-    """Adam by the name of its schedule.
+    """Returns Adam with a schedule.
 
     Args:
-        rate: a number or scalar array.
-        schedule: 'constant' for plain Adam at this rate; 'falling' for `warm_and_fall` and
-            `momentum`, made for starts that are good already.
+        rate: learning rate, a number or scalar array.
+        schedule: 'constant' for plain Adam; 'falling' for Adam with the rate of `warm_and_fall` and
+            the β₁ of `momentum`, which suit a start that is close to the style already.
 
     Raises:
-        UserError: unknown name.
+        UserError: the schedule is unknown.
     """
     checks.one_of('schedule', schedule, config.SCHEDULES)
     if schedule == 'constant':

@@ -97,7 +97,7 @@ def _descend(
         adaptation_start.learned_inner_loop(theta, steps=config.inner_steps),
         schedule=config.schedule,
     )
-    weights = adaptation_start.step_weights(config, theta)
+    scalars = adaptation_start.step_scalars(config, theta)
     history: list[perceptual_loss.Loss] = []
     with progress_bar.show(
         range(config.steps), description='adapting', unit='step', disable=not progress
@@ -105,9 +105,9 @@ def _descend(
         for step in bar:
             contents = jnp.asarray(next(batches))
             state, loss = adaptation_step.adapt_step(
-                state, fixed, vgg_params, contents, grams, weights, plan=plan
+                state, fixed, vgg_params, contents, grams, scalars, plan=plan
             )
             history.append(jax.device_get(loss))
-            adaptation_step.check_finite(history[-1], step, weights)
+            adaptation_step.check_finite(history[-1], step, scalars)
             bar.set_postfix(total=f'{history[-1].total:.4g}', refresh=False)
     return {name: np.asarray(leaf) for name, leaf in state.fast.items()}, history

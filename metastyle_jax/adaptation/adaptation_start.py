@@ -46,10 +46,10 @@ def learning_rate(config: AdaptConfig, theta: theta_files.Theta) -> float:
     return RATES[start][config.params]
 
 
-def step_weights(config: AdaptConfig, theta: theta_files.Theta) -> adaptation_step.Weights:
+def step_scalars(config: AdaptConfig, theta: theta_files.Theta) -> adaptation_step.StepScalars:
     """Returns the learning rate and the weights of the losses, which every step takes."""
     rate = learning_rate(config, theta)
-    return adaptation_step.Weights(rate, config.content_weight, config.style_weight)
+    return adaptation_step.StepScalars(rate, config.content_weight, config.style_weight)
 
 
 def start_params(theta: theta_files.Theta, grams: tuple[Array, ...], begin: str) -> Params:
@@ -80,7 +80,7 @@ def start_params(theta: theta_files.Theta, grams: tuple[Array, ...], begin: str)
 
 def learned_inner_loop(
     theta: theta_files.Theta, *, steps: int | None = None
-) -> adaptation_step.Learned | None:
+) -> adaptation_step.LearnedRates | None:
     """Returns the inner loop of a θ that was trained with learned rates, otherwise None.
 
     Args:
@@ -90,8 +90,8 @@ def learned_inner_loop(
     if theta.rates is None:
         return None
     inner = theta.settings.get('inner', {})
-    names = adaptation_step.InnerLoop._fields
-    loop = adaptation_step.InnerLoop(**{name: inner[name] for name in names if name in inner})
+    names = adaptation_step.LearnedLoop._fields
+    loop = adaptation_step.LearnedLoop(**{name: inner[name] for name in names if name in inner})
     if steps is not None:
         loop = loop._replace(steps=steps)
-    return adaptation_step.Learned(loop, theta.rates) if loop.steps else None
+    return adaptation_step.LearnedRates(loop, theta.rates) if loop.steps else None

@@ -1,4 +1,7 @@
-"""Adaptation of θ to one style, step by step.
+"""One step of an adaptation: its state, its constants, and the compiled step.
+
+A step is Adam on the perceptual loss. If θ was trained with learned rates, the first steps can be
+those of its inner loop instead.
 
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
@@ -19,19 +22,19 @@ from metastyle_jax.data import batching
 from metastyle_jax.meta import inner_optimizers
 from metastyle_jax.models import perceptual_loss, transformer
 
-# Scales and biases of instance norms are 30 times larger than kernels, and take larger steps; the
-# largest where they are all that moves.
+# Scales and biases of instance norms are about 30 times larger than the entries of kernels, so they
+# can take longer steps, and the longest when they are all that is adapted.
 NORM_FACTORS = {'all': 10.0, 'norm': 60.0}
 
 
-class InnerLoop(NamedTuple):
-    """How the inner loop goes that θ was trained for.
+class LearnedLoop(NamedTuple):
+    """Constants of the inner loop that θ was trained for.
 
     Attributes:
-        steps: how many, T.
-        optimizer: see `inner_optimizers.by_name`.
-        log_loss: whether it descends the logarithm of the loss.
-        eps_root: of Adam.
+        steps: T, the number of inner steps.
+        optimizer: name of the inner optimizer, see `inner_optimizers.by_name`.
+        log_loss: whether the inner loop minimizes the logarithm of the loss.
+        eps_root: constant under the square root of Adam.
     """
 
     steps: int = 1
@@ -40,21 +43,26 @@ class InnerLoop(NamedTuple):
     eps_root: float = 1e-8
 
 
-class Learned(NamedTuple):
-    """An inner loop and the rates, by name of the adapted tensor, that were learned with θ."""
+class LearnedRates(NamedTuple):
+    """A learned inner loop.
 
-    loop: InnerLoop
+    Attributes:
+        loop: its constants.
+        rates: learned rates by name of the adapted tensor.
+    """
+
+    loop: LearnedLoop
     rates: dict[str, Array]
 
 
-class State(NamedTuple):
-    """What a step of adaptation updates.
+class AdaptationState(NamedTuple):
+    """Arrays that a step of the adaptation updates.
 
     Attributes:
-        step: scalar int32, steps done.
-        fast: adapted tensors by name.
-        adam: state of Adam, which follows the gradients from the first step on.
-        inner: state of the inner loop's optimizer, or None.
+        step: scalar int32, number of steps done.
+        fast: adapted parameters by name.
+        adam: state of Adam, which sees the gradients of all steps, those of the inner loop too.
+        inner: state of the inner loop's optimizer; None without an inner loop.
     """
 
     step: Array
@@ -63,11 +71,11 @@ class State(NamedTuple):
     inner: PyTree
 
 
-class Weights(NamedTuple):
-    """Numbers of a step that may change without compiling it anew.
+class StepScalars(NamedTuple):
+    """Numbers of a step. They are arguments of the compiled step, so no value compiles it anew.
 
     Attributes:
-        rate: of Adam.
+        rate: learning rate of Adam.
         content: weight of the content loss.
         style: weight of the style loss.
     """
@@ -77,103 +85,105 @@ class Weights(NamedTuple):
     style: float
 
 
-class Fixed(NamedTuple):
-    """What no step changes.
+class FixedTensors(NamedTuple):
+    """Arrays that no step changes.
 
     Attributes:
-        slow: tensors that stay, by name.
-        rates: of the learned inner loop, by name.
+        slow: parameters that are not adapted, by name.
+        rates: learned rates of the inner loop by name; empty without an inner loop.
     """
 
     slow: dict[str, Array]
     rates: dict[str, Array]
 
 
-class Plan(NamedTuple):
-    """What is known when the steps of an adaptation are compiled.
+class StepPlan(NamedTuple):
+    """Static facts of a step; another plan compiles another step.
 
     Attributes:
-        like: the structure of θ.
-        loop: the learned inner loop that it begins with; None for Adam alone.
-        schedule: of Adam, see `adam_schedule.adam`.
-        norm_factor: how many times longer Adam's steps are for instance norms; 1 with 'constant'.
+        like: tree structure of θ.
+        loop: inner loop of the first steps; None if Adam takes all steps.
+        schedule: schedule of Adam, see `adam_schedule.adam`.
+        norm_factor: factor on Adam's updates of instance norms; 1 with schedule 'constant'.
     """
 
     like: Any
-    loop: InnerLoop | None
+    loop: LearnedLoop | None
     schedule: str
     norm_factor: float
 
 
 def start(
-    theta: Params, params: str, inner: Learned | None = None, *, schedule: str = 'falling'
-) -> tuple[State, Fixed, Plan]:
-    """What the first step of an adaptation needs.
+    theta: Params, params: str, inner: LearnedRates | None = None, *, schedule: str = 'falling'
+) -> tuple[AdaptationState, FixedTensors, StepPlan]:
+    """Makes the arguments of the first step.
 
     Args:
-        theta: the initialization; it is copied, since a step reuses the buffers of a state.
-        params: 'all' or 'norm'.
-        inner: the learned inner loop to begin with; Adam alone if None.
-        schedule: of Adam, see `adam_schedule.adam`.
+        theta: parameters from which the adaptation starts. They are copied, because a step reuses
+            the memory of its state.
+        params: 'all', or 'norm' to adapt instance norms only.
+        inner: learned inner loop of the first steps; None if Adam takes all steps.
+        schedule: schedule of Adam, see `adam_schedule.adam`.
 
     Returns:
-        The state, what stays, and the plan.
+        The state, the fixed tensors and the plan.
 
     Raises:
         UserError: `params`, the schedule or the name of the inner optimizer is unknown.
     """
     fast, slow = trees.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
-    opt_state = adam_schedule.adam(1.0, schedule).init(fast)
+    adam_state = adam_schedule.adam(1.0, schedule).init(fast)
     zero = jnp.zeros((), jnp.int32)
     factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
-    plan = Plan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
+    plan = StepPlan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
     if inner is None:
-        return State(zero, fast, opt_state, None), Fixed(slow, {}), plan
+        return AdaptationState(zero, fast, adam_state, None), FixedTensors(slow, {}), plan
+    # A tensor without a learned rate was not adapted in training, and stays in the inner loop.
     rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
     inner_state = inner_optimizers.by_name(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(
         fast
     )
-    return State(zero, fast, opt_state, inner_state), Fixed(slow, rates), plan
+    return AdaptationState(zero, fast, adam_state, inner_state), FixedTensors(slow, rates), plan
 
 
-def check_finite(loss: perceptual_loss.Loss, step: int, weights: Weights) -> None:
-    """Raises UserError when adaptation has diverged."""
+def check_finite(loss: perceptual_loss.Loss, step: int, scalars: StepScalars) -> None:
+    """Raises UserError if the loss is not finite, which means that the adaptation diverged."""
     if not np.isfinite(loss.total):
         raise UserError(
-            f'the loss is {loss.total} at step {step + 1}: lower rate={weights.rate} or '
-            f'style_weight={weights.style}'
+            f'the loss is {loss.total} at step {step + 1}: lower rate={scalars.rate} or '
+            f'style_weight={scalars.style}'
         )
 
 
 @functools.partial(jax.jit, static_argnames='plan', donate_argnames='state')
 def adapt_step(
-    state: State,
-    fixed: Fixed,
+    state: AdaptationState,
+    fixed: FixedTensors,
     vgg_params: Params,
     contents: Array,
     grams: tuple[Array, ...],
-    weights: Weights,
+    scalars: StepScalars,
     *,
-    plan: Plan,
-) -> tuple[State, perceptual_loss.Loss]:
-    """One step on one batch: of the learned inner loop at first, of Adam after it.
+    plan: StepPlan,
+) -> tuple[AdaptationState, perceptual_loss.Loss]:
+    """Takes one step on one content batch: of the inner loop at first, of Adam afterwards.
 
     Args:
-        state: before the step; its buffers are reused.
-        fixed: see `start`.
+        state: state before the step; its memory is reused.
+        fixed: fixed tensors, see `start`.
         vgg_params: weights of the loss network.
         contents: `[N, H, W, 3] uint8`.
-        grams: L arrays `[C, C]` of the style image.
-        weights: of the losses, and Adam's rate.
-        plan: see `start`.
+        grams: L arrays `[C, C]`, Gram matrices of the style image.
+        scalars: learning rate and weights of the losses.
+        plan: plan, see `start`.
 
     Returns:
-        The next state and the loss before the step.
+        The state after the step, and the loss before it.
     """
     contents = batching.as_float(contents)
     targets = perceptual_loss.compute_targets(vgg_params, contents, grams)
-    loss_weights = perceptual_loss.LossWeights(weights.content, weights.style)
+    loss_weights = perceptual_loss.LossWeights(scalars.content, scalars.style)
     skeleton = jax.tree.unflatten(plan.like, range(plan.like.num_leaves))
 
     def total(fast):
@@ -182,30 +192,31 @@ def adapt_step(
         return loss.total, loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
-    return update(state, grads, fixed, loss.total, weights, plan), loss
+    return update(state, grads, fixed, loss.total, scalars, plan), loss
 
 
 def update(
-    state: State,
+    state: AdaptationState,
     grads: dict[str, Array],
-    fixed: Fixed,
+    fixed: FixedTensors,
     total: Array,
-    weights: Weights,
-    plan: Plan,
-) -> State:
-    """The state after a step, by Adam or the learned inner loop.
+    scalars: StepScalars,
+    plan: StepPlan,
+) -> AdaptationState:
+    """Updates the state by a gradient, with Adam or the learned inner loop.
 
-    Every operation is elementwise, so that styles may be stacked: `[S, ...]`.
+    Every operation is elementwise, so the arrays of S styles may be stacked to `[S, ...]`: each
+    style is updated as if it were alone.
 
     Args:
-        state: before the step.
-        grads: of the loss in `state.fast`.
-        fixed: see `start`.
-        total: the loss, a scalar, or `[S]` of stacked styles.
-        weights: for Adam's rate.
-        plan: see `start`.
+        state: state before the step.
+        grads: gradients of the loss with respect to `state.fast`, by name.
+        fixed: fixed tensors, see `start`.
+        total: the loss, a scalar; `[S]` for stacked styles.
+        scalars: learning rate of Adam.
+        plan: plan, see `start`.
     """
-    updates, opt_state = adam_schedule.adam(weights.rate, plan.schedule).update(grads, state.adam)
+    updates, adam_state = adam_schedule.adam(scalars.rate, plan.schedule).update(grads, state.adam)
     is_norm = transformer.adapted('norm')
     updates = {
         name: update * (plan.norm_factor if is_norm(name) else 1.0)
@@ -214,6 +225,7 @@ def update(
     inner = state.inner
     if plan.loop is not None:
         if plan.loop.log_loss:
+            # ∇ log ℓ = ∇ℓ / ℓ
             grads = jax.tree.map(
                 lambda leaf: leaf / total.reshape(total.shape + (1,) * (leaf.ndim - total.ndim)),
                 grads,
@@ -221,6 +233,9 @@ def update(
         optimizer = inner_optimizers.by_name(plan.loop.optimizer, 1.0, plan.loop.eps_root)
         first, inner = optimizer.update(grads, inner, state.fast)
         first = {name: fixed.rates[name] * update for name, update in first.items()}
+        # Both updates are computed in every step, so that one program serves all steps.
         early = state.step < plan.loop.steps
         updates = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, updates)
-    return State(state.step + 1, optax.apply_updates(state.fast, updates), opt_state, inner)
+    return AdaptationState(
+        state.step + 1, optax.apply_updates(state.fast, updates), adam_state, inner
+    )

@@ -1,9 +1,12 @@
-"""Adaptation of θ to many styles at once: those of one network whose convolutions are shared.
+"""The batched step: one step of S adaptations in one batch.
 
-With instance norms alone adapted, styles differ in scales and biases only. They are folded into
-the batch, `[S·N, H, W, C]`, each image with a scale and a bias of its own, so that convolutions
-stay whole: mapping over styles would make grouped ones. Adam is elementwise, and the gradient of
-the sum of losses is, for each style, that of its own; so every style goes its way as if alone.
+Only instance norms are adapted here, so the styles share all convolutions. The images of all styles
+form one batch `[S·N, H, W, C]`, in which each image has its own scales and biases. `jax.vmap` over
+styles would instead make grouped convolutions, which are slow on CPU.
+
+The total is the sum of the losses of the styles. The norms of a style occur in its own loss only,
+so their gradient is the one they would have alone, and Adam works on each number by itself. Each
+style therefore gets the result of a separate adaptation, except for rounding.
 """
 
 import functools
@@ -21,42 +24,44 @@ from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching
 from metastyle_jax.models import gram, perceptual_loss
 
-_CANVAS = 64  # sides of the canvases of paintings are multiples of this: few sizes to compile
+# Style images lie on canvases whose sides are multiples of this, in pixels, so that there are few
+# sizes; each size is compiled once.
+_CANVAS = 64
 
 
-class Shared(NamedTuple):
-    """What all styles see alike.
+class SharedInputs(NamedTuple):
+    """Inputs of a batched step that are the same for all styles.
 
     Attributes:
-        fixed: tensors that stay, and learned rates, see `adaptation_step.start`.
+        fixed: tensors that are not adapted, and learned rates, see `adaptation_step.start`.
         vgg: weights of the loss network.
         contents: `[N, H, W, 3] uint8`.
-        weights: of the losses, and Adam's rate.
+        scalars: learning rate and weights of the losses.
     """
 
-    fixed: adaptation_step.Fixed
+    fixed: adaptation_step.FixedTensors
     vgg: Params
     contents: Array
-    weights: adaptation_step.Weights
+    scalars: adaptation_step.StepScalars
 
 
 def start(
     theta: Params,
     count: int,
-    inner: adaptation_step.Learned | None = None,
+    inner: adaptation_step.LearnedRates | None = None,
     *,
     schedule: str = 'falling',
-) -> tuple[adaptation_step.State, adaptation_step.Fixed, adaptation_step.Plan]:
-    """What the first step needs: `adaptation_step.start` of 'norm', for S styles.
+) -> tuple[adaptation_step.AdaptationState, adaptation_step.FixedTensors, adaptation_step.StepPlan]:
+    """Makes the arguments of the first batched step, see `adaptation_step.start`.
 
     Args:
         theta: the initialization.
-        count: S.
-        inner: see `adaptation_step.start`.
-        schedule: of Adam.
+        count: S, the number of styles.
+        inner: learned inner loop of the first steps; None if Adam takes all steps.
+        schedule: schedule of Adam, see `adam_schedule.adam`.
 
     Returns:
-        The state, tensors `[S, C]` and numbers of all styles `[]`; what stays; the plan.
+        The state, whose tensors are stacked to `[S, C]`; the fixed tensors; the plan.
     """
     state, fixed, plan = adaptation_step.start(theta, 'norm', inner, schedule=schedule)
     stack = lambda leaf: jnp.repeat(leaf[None], count, axis=0) if leaf.ndim else leaf
@@ -64,26 +69,26 @@ def start(
 
 
 def step(
-    shared: Shared,
-    state: adaptation_step.State,
+    shared: SharedInputs,
+    state: adaptation_step.AdaptationState,
     grams: tuple[Array, ...],
     *,
-    plan: adaptation_step.Plan,
-) -> tuple[adaptation_step.State, perceptual_loss.Loss]:
-    """One step of every style, on the same contents.
+    plan: adaptation_step.StepPlan,
+) -> tuple[adaptation_step.AdaptationState, perceptual_loss.Loss]:
+    """Takes one step for each style, on the same content batch.
 
     Args:
-        shared: see `Shared`.
-        state: of `start`.
-        grams: L arrays `[S, C, C]`, of the style images.
-        plan: of `start`.
+        shared: see `SharedInputs`.
+        state: state before the step, see `start`.
+        grams: L arrays `[S, C, C]`, Gram matrices of the style images.
+        plan: plan, see `start`.
 
     Returns:
-        The next state, and the losses before the step: `[S]`, those of layers `[S, L]`.
+        The state after the step, and the losses before it, leaves `[S]` and `[S, L]`.
     """
     contents = batching.as_float(shared.contents)
     targets = perceptual_loss.compute_targets(shared.vgg, contents, grams)
-    weights = perceptual_loss.LossWeights(shared.weights.content, shared.weights.style)
+    weights = perceptual_loss.LossWeights(shared.scalars.content, shared.scalars.style)
     skeleton = jax.tree.unflatten(plan.like, range(plan.like.num_leaves))
 
     def total(fast: dict[str, Array]) -> tuple[Array, perceptual_loss.Loss]:
@@ -93,19 +98,19 @@ def step(
         return jnp.sum(loss.total), loss
 
     grads, loss = jax.grad(total, has_aux=True)(state.fast)
-    after = adaptation_step.update(state, grads, shared.fixed, loss.total, shared.weights, plan)
+    after = adaptation_step.update(state, grads, shared.fixed, loss.total, shared.scalars, plan)
     return after, loss
 
 
 @functools.cache
 def compiled_step(
-    plan: adaptation_step.Plan, devices: int
-) -> Callable[..., tuple[adaptation_step.State, perceptual_loss.Loss]]:
-    """`step`, compiled, with the styles divided over devices; the buffers of a state are reused.
+    plan: adaptation_step.StepPlan, devices: int
+) -> Callable[..., tuple[adaptation_step.AdaptationState, perceptual_loss.Loss]]:
+    """Compiles `step` with the styles shared out over devices; it reuses the memory of a state.
 
     Args:
-        plan: of `start`.
-        devices: how many; they divide the number of styles.
+        plan: plan, see `start`.
+        devices: number of devices; it divides the number of styles.
     """
     return sharding.divided(functools.partial(step, plan=plan), shared=1, devices=devices)
 
@@ -116,11 +121,13 @@ def _grams(vgg_params: Params, canvas: Array, size: Array) -> tuple[Array, ...]:
 
 
 def style_grams(vgg_params: Params, picture: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Gram matrices of one painting of any size, with one program for all of about its size.
+    """Gram matrices of a style image of any size.
+
+    Style images of similar sizes share one compiled program, see `gram.of_padded_images`.
 
     Args:
         vgg_params: weights of the loss network.
-        picture: `[H, W, 3]` float32 in 0..1.
+        picture: `[H, W, 3]` float32 in 0..1, the style image.
 
     Returns:
         L arrays `[C, C]`.
@@ -129,5 +136,5 @@ def style_grams(vgg_params: Params, picture: np.ndarray) -> tuple[np.ndarray, ..
     sides = (-(-side // _CANVAS) * _CANVAS for side in (height, width))
     canvas = np.zeros((1, *sides, 3), np.float32)
     canvas[0, :height, :width] = picture
-    found = _grams(vgg_params, canvas, np.array([[height, width]], np.int32))
-    return tuple(np.asarray(layer[0]) for layer in found)
+    grams = _grams(vgg_params, canvas, np.array([[height, width]], np.int32))
+    return tuple(np.asarray(layer[0]) for layer in grams)

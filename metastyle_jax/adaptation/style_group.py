@@ -99,7 +99,7 @@ class GroupAdapter:
         _, fixed, plan = self._initial()
         self._step = batched_step.compiled_step(plan, devices)
         self._fixed, self._vgg = sharding.replicate((fixed, vgg_params), devices)
-        self._weights = adaptation_start.step_weights(config, theta)
+        self._scalars = adaptation_start.step_scalars(config, theta)
 
     def _initial(self) -> tuple[Any, Any, Any]:
         """The state of the first step, with S copies of the norms of θ."""
@@ -142,7 +142,9 @@ class GroupAdapter:
         state = state._replace(fast=fast)
         history = []
         for batch in contents:
-            shared = batched_step.Shared(self._fixed, self._vgg, jnp.asarray(batch), self._weights)
+            shared = batched_step.SharedInputs(
+                self._fixed, self._vgg, jnp.asarray(batch), self._scalars
+            )
             state, loss = self._step(shared, state, grams)
             history.append(jax.device_get(loss))
             after_step()

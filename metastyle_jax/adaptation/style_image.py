@@ -1,4 +1,4 @@
-"""Style images: as they are read, sized, named and compared with."""
+"""Style images: reading, resizing, naming, and their Gram matrices."""
 
 import hashlib
 import os
@@ -15,21 +15,23 @@ _grams = jax.jit(gram.of_image)
 
 
 def read(style: image_inputs.ImageLike, size: int) -> tuple[np.ndarray, str, str]:
-    """Reads a style image at the area of `size`²; returns it with its name and SHA-256.
-
-    The hash is that of the file or its bytes; of an array or a Pillow image, of its float32 pixels.
+    """Reads a style image.
 
     Args:
-        style: see `image_inputs.as_rgb`.
-        size: see `fit`.
+        style: a file, its bytes, a Pillow image or an array, see `image_inputs.as_rgb`.
+        size: side in pixels; the image is resized to the area of this square, see `fit`.
+
+    Returns:
+        The image, `[H, W, 3]` float32 in 0..1; its name; and its SHA-256. For a file and for bytes
+        this is the hash of the bytes, otherwise the hash of the float32 pixels.
 
     Raises:
-        UserError: it is no picture.
+        UserError: the image cannot be read.
     """
     picture = image_inputs.as_rgb(style, name='style')
     if isinstance(style, str | os.PathLike):
         data = pathlib.Path(style).read_bytes()
-    else:  # a file's bytes have the hash of the file
+    else:
         data = style if isinstance(style, bytes) else picture.tobytes()
     return fit(picture, size), _name_of(style), hashlib.sha256(data).hexdigest()
 
@@ -37,17 +39,17 @@ def read(style: image_inputs.ImageLike, size: int) -> tuple[np.ndarray, str, str
 def read_palette(
     image: image_inputs.ImageLike | None,
 ) -> tuple[np.ndarray | None, str | None]:
-    """Reads the photograph whose colours a painting is to get.
+    """Reads the photograph of the setting `match_colours`.
 
     Args:
-        image: in any form of `image_inputs.as_rgb`; None for none.
+        image: a file, its bytes, a Pillow image or an array, see `image_inputs.as_rgb`; or None.
 
     Returns:
-        `[H, W, 3]` float32 in 0..1, and what a style file calls it: the file's name, where it is
-        one, and a hash of the pixels. Both None for None.
+        The photograph, `[H, W, 3]` float32 in 0..1, and the text that a style file records for it:
+        its name and a hash of its pixels. Both are None if `image` is None.
 
     Raises:
-        image_files.ImageError: it cannot be read.
+        image_files.ImageError: the photograph cannot be read.
     """
     if image is None:
         return None, None
@@ -56,16 +58,18 @@ def read_palette(
 
 
 def _name_of(image: image_inputs.ImageLike) -> str:
-    """What a style file calls a picture: the file's name, where it is one."""
+    """Name that a style file records for an image: the name of its file, otherwise 'array'."""
     return pathlib.Path(image).name if isinstance(image, str | os.PathLike) else 'array'
 
 
 def fit(picture: np.ndarray, size: int) -> np.ndarray:
-    """Resizes a style image to the area of `size`², at its own proportions, for a known cost.
+    """Resizes a style image to the area of a square, and keeps its proportions.
+
+    The area decides what the loss network costs, so all style images cost the same.
 
     Args:
         picture: `[H, W, 3]` float32 in 0..1.
-        size: side of the square of that area.
+        size: side of the square in pixels.
 
     Returns:
         `[H', W', 3]` float32 in 0..1.
@@ -81,7 +85,7 @@ def grams(vgg_params: Params, painting: np.ndarray) -> tuple[Array, ...]:
 
     Args:
         vgg_params: weights of the loss network.
-        painting: `[H, W, 3]` float32 in 0..1.
+        painting: `[H, W, 3]` float32 in 0..1, the style image.
 
     Returns:
         L arrays `[C, C]`, see `gram.of_image`.

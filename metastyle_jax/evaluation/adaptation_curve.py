@@ -1,4 +1,4 @@
-"""A trial: one initialization is adapted to one style, and losses are taken on the way."""
+"""The adaptation curve: losses of one initialization at steps of its adaptation to one style."""
 
 import functools
 import itertools
@@ -21,15 +21,15 @@ from metastyle_jax.storage import theta_files
 
 
 class Curve(NamedTuple):
-    """One initialization on one style.
+    """Losses of one initialization on one style, one number for each measured step.
 
     Attributes:
-        steps: at which the losses were taken, 0 first.
-        seconds: of adaptation until then, without compilation and without taking the losses.
-        total: on the held-out contents; so are `content` and `style`.
-        content: see `total`.
-        style: see `total`.
-        style_layers: at each step, of the four layers that `style` is the sum of.
+        steps: the measured steps, from 0 on.
+        seconds: seconds of adaptation up to the step, without compilation and measurement.
+        total: total loss on the held-out contents.
+        content: content loss on the held-out contents.
+        style: style loss on the held-out contents.
+        style_layers: style losses of the four layers, whose sum is `style`.
     """
 
     steps: list[int]
@@ -40,26 +40,31 @@ class Curve(NamedTuple):
     style_layers: list[list[float]]
 
 
-class Outputs(NamedTuple):
-    """What a network makes of the held-out contents, by step: `[M, H, W, 3]` in 0..1."""
+class CurveOutputs(NamedTuple):
+    """Outputs of an adaptation.
+
+    Attributes:
+        params: adapted parameters after the last step.
+        by_step: step -> stylized held-out contents, `[M, H, W, 3]` float32 in 0..1.
+    """
 
     params: Params
     by_step: dict[int, np.ndarray]
 
 
-class Pool(NamedTuple):
-    """Contents on the device, and how batches are drawn from them.
+class ContentPool(NamedTuple):
+    """Contents on the device, from which the batch of each step is drawn.
 
     Attributes:
         crops: `[P, H, W, 3] uint8`.
-        rng: key; the batch of a step depends on it and on the number of the step.
+        rng: random key; it and the number of a step determine the batch of the step.
     """
 
     crops: Array
     rng: Array
 
 
-Batches: TypeAlias = Iterator[np.ndarray] | Pool
+ContentBatchesOrPool: TypeAlias = Iterator[np.ndarray] | ContentPool
 
 apply = jax.jit(transformer.apply)
 
@@ -74,71 +79,75 @@ def loss_on_held_out(
 
 
 def milestones(steps: int) -> list[int]:
-    """0, 1, 2, 5, 10, 20, 50, … up to the number of steps, which is always the last."""
-    found = {0, steps}
+    """Returns the measured steps: 0, 1, 2, 5, 10, 20, 50, … and the last step."""
+    measured = {0, steps}
     for power in range(len(str(steps))):
-        found |= {factor * 10**power for factor in (1, 2, 5)}
-    return sorted(step for step in found if step <= steps)
+        measured |= {factor * 10**power for factor in (1, 2, 5)}
+    return sorted(step for step in measured if step <= steps)
 
 
-def read_pool(contents: image_source.ImageSource, *, count: int, size: int, seed: int) -> Pool:
-    """Crops contents as `batching.content_batches` does, and puts them on the device.
+def read_pool(
+    contents: image_source.ImageSource, *, count: int, size: int, seed: int
+) -> ContentPool:
+    """Crops photographs as `batching.content_batches` does, and puts the crops on the device.
 
     Args:
         contents: photographs.
-        count: P, how many crops; several of one photograph where there are fewer of these.
-        size: H and W.
-        seed: of the crops, and of the batches that are drawn from them.
+        count: P, the number of crops; photographs are cropped again if there are fewer of them.
+        size: width and height of the crops.
+        seed: seed of the crops and of the batches.
 
     Raises:
         image_source.DataError: too many images are damaged.
     """
     with batching.content_batches(contents, batch=1, size=size, seed=seed) as batches:
         crops = np.concatenate([next(batches) for _ in range(count)])
-    return Pool(jnp.asarray(crops), jax.random.key(seed))
+    return ContentPool(jnp.asarray(crops), jax.random.key(seed))
 
 
 def adaptation_curve(
     theta: theta_files.Theta,
     grams: tuple[Array, ...],
     vgg_params: Params,
-    batches: Batches,
+    batches: ContentBatchesOrPool,
     held_out: np.ndarray,
     *,
     config: AdaptConfig,
     keep: Sequence[int] = (),
     rolled: bool | None = None,
-) -> tuple[Curve, Outputs]:
-    """Adapts an initialization to one style and takes losses on the way.
+) -> tuple[Curve, CurveOutputs]:
+    """Adapts an initialization to one style, and measures losses at some of the steps.
 
     Args:
         theta: the initialization.
-        grams: of the style image.
+        grams: L arrays `[C, C]`, Gram matrices of the style image.
         vgg_params: weights of the loss network.
-        batches: of `[N, H, W, 3] uint8`, or a pool to draw them from.
-        held_out: `[M, H, W, 3] uint8`, contents that no batch holds.
+        batches: content batches `[N, H, W, 3] uint8`, or a pool to draw them from.
+        held_out: `[M, H, W, 3] uint8`, contents that are not adapted on.
         config: settings of the adaptation.
-        keep: steps at which to keep outputs; they are in the curve too.
-        rolled: whether all steps between two milestones are one program, which takes a pool;
-            None: with a pool, unless this is a CPU, whose loops are slow.
+        keep: steps whose outputs are returned; they are measured too.
+        rolled: whether all steps between two measured steps are one compiled loop, which needs a
+            pool. None for True with a pool on an accelerator; loops are slow on CPU.
 
     Returns:
-        The curve, and outputs with the adapted parameters.
+        The curve and the outputs.
 
     Raises:
         UserError: the loss is not finite.
     """
-    weights = adaptation_start.step_weights(config, theta)
+    scalars = adaptation_start.step_scalars(config, theta)
     inner = adaptation_start.learned_inner_loop(theta, steps=config.inner_steps)
     start = adaptation_start.start_params(theta, grams, config.begin)
     state, fixed, plan = adaptation_step.start(
         start, config.params, inner, schedule=config.schedule
     )
-    rest = _Rest(fixed, vgg_params, grams, weights)
+    constants = _StepConstants(fixed, vgg_params, grams, scalars)
     if rolled is None:
-        rolled = isinstance(batches, Pool) and jax.default_backend() != 'cpu'
+        rolled = isinstance(batches, ContentPool) and jax.default_backend() != 'cpu'
     shape = (config.batch, *held_out.shape[1:])
-    advance = (_rolled if rolled else _one_by_one)(state, batches, rest, plan=plan, shape=shape)
+    advance = (_rolled if rolled else _one_by_one)(
+        state, batches, constants, plan=plan, shape=shape
+    )
     contents = jnp.asarray(batching.as_float(held_out))
     curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
     wanted = sorted({*milestones(config.steps), *(s for s in keep if s <= config.steps)})
@@ -149,96 +158,101 @@ def adaptation_curve(
         for name, value in zip(Curve._fields, values, strict=True):
             getattr(curve, name).append(value)
         if not np.isfinite(loss.total):
-            raise UserError(f'the loss is {loss.total} at step {step}: lower rate={weights.rate}')
+            raise UserError(f'the loss is {loss.total} at step {step}: lower rate={scalars.rate}')
         if step in keep:
             outputs[step] = np.asarray(apply(params, contents))
         if following is not None:
             begun = time.perf_counter()
             state = jax.block_until_ready(advance(state, following - step))
             spent += time.perf_counter() - begun
-    return curve, Outputs(params, outputs)
+    return curve, CurveOutputs(params, outputs)
 
 
-class _Rest(NamedTuple):
-    """What is the same in all steps."""
+class _StepConstants(NamedTuple):
+    """Arguments that are the same in all steps."""
 
-    fixed: adaptation_step.Fixed
+    fixed: adaptation_step.FixedTensors
     vgg_params: Params
     grams: tuple[Array, ...]
-    weights: adaptation_step.Weights
+    scalars: adaptation_step.StepScalars
 
-    def around(self, contents: Any) -> tuple[Any, ...]:
-        """Arguments of `adaptation_step.adapt_step` after the state."""
-        return self.fixed, self.vgg_params, contents, self.grams, self.weights
+    def with_contents(self, contents: Any) -> tuple[Any, ...]:
+        """Returns the arguments of `adaptation_step.adapt_step` after the state."""
+        return self.fixed, self.vgg_params, contents, self.grams, self.scalars
 
 
+# A function that takes a number of steps.
 _Advance: TypeAlias = Callable[
-    [adaptation_step.State, int], adaptation_step.State
-]  # by so many steps
+    [adaptation_step.AdaptationState, int], adaptation_step.AdaptationState
+]
 
 
 def _one_by_one(
-    state: adaptation_step.State,
-    batches: Batches,
-    rest: _Rest,
+    state: adaptation_step.AdaptationState,
+    batches: ContentBatchesOrPool,
+    constants: _StepConstants,
     *,
-    plan: adaptation_step.Plan,
+    plan: adaptation_step.StepPlan,
     shape: tuple[int, ...],
 ) -> _Advance:
-    """Step after step, each compiled program called anew; compiled on return."""
+    """Returns a function that takes steps one by one with a compiled step."""
     batch = jax.ShapeDtypeStruct(shape, np.uint8)
-    compiled = adaptation_step.adapt_step.lower(state, *rest.around(batch), plan=plan).compile()
-    if isinstance(batches, Pool):
-        _draw(batches, state.step, batch=shape[0])
+    compiled = adaptation_step.adapt_step.lower(
+        state, *constants.with_contents(batch), plan=plan
+    ).compile()
+    if isinstance(batches, ContentPool):
+        _draw(batches, state.step, batch=shape[0])  # compiles it, before seconds are counted
 
-    def advance(state: adaptation_step.State, count: int) -> adaptation_step.State:
+    def advance(
+        state: adaptation_step.AdaptationState, count: int
+    ) -> adaptation_step.AdaptationState:
         for _ in range(count):
-            if isinstance(batches, Pool):
+            if isinstance(batches, ContentPool):
                 batch = _draw(batches, state.step, batch=shape[0])
             else:
                 batch = jnp.asarray(next(batches))
-            state, _ = compiled(state, *rest.around(batch))
+            state, _ = compiled(state, *constants.with_contents(batch))
         return state
 
     return advance
 
 
 def _rolled(
-    state: adaptation_step.State,
-    batches: Batches,
-    rest: _Rest,
+    state: adaptation_step.AdaptationState,
+    batches: ContentBatchesOrPool,
+    constants: _StepConstants,
     *,
-    plan: adaptation_step.Plan,
+    plan: adaptation_step.StepPlan,
     shape: tuple[int, ...],
 ) -> _Advance:
-    """All steps in one program, so that a fast device never waits; compiled on return."""
-    if not isinstance(batches, Pool):
+    """Returns a function that takes steps in one compiled loop, so the device never waits."""
+    if not isinstance(batches, ContentPool):
         raise ValueError('steps in one program need a pool of contents on the device')
-    compiled = _steps.lower(state, batches, rest, 0, plan=plan, batch=shape[0]).compile()
-    return lambda state, count: compiled(state, batches, rest, count)
+    compiled = _steps.lower(state, batches, constants, 0, plan=plan, batch=shape[0]).compile()
+    return lambda state, count: compiled(state, batches, constants, count)
 
 
 @functools.partial(jax.jit, static_argnames='batch')
-def _draw(pool: Pool, step: Array, *, batch: int) -> Array:
-    """The contents of one step, `[N, H, W, 3] uint8`."""
+def _draw(pool: ContentPool, step: Array, *, batch: int) -> Array:
+    """Draws the content batch of one step, `[N, H, W, 3] uint8`."""
     rng = jax.random.fold_in(pool.rng, step)
     return pool.crops[jax.random.randint(rng, (batch,), 0, len(pool.crops))]
 
 
 @functools.partial(jax.jit, static_argnames=('plan', 'batch'), donate_argnames='state')
 def _steps(
-    state: adaptation_step.State,
-    pool: Pool,
-    rest: _Rest,
+    state: adaptation_step.AdaptationState,
+    pool: ContentPool,
+    constants: _StepConstants,
     count: Array | int,
     *,
-    plan: adaptation_step.Plan,
+    plan: adaptation_step.StepPlan,
     batch: int,
-) -> adaptation_step.State:
-    """So many steps, on batches that are drawn from a pool."""
+) -> adaptation_step.AdaptationState:
+    """Takes `count` steps on batches that are drawn from a pool."""
 
-    def body(_: Array, state: adaptation_step.State) -> adaptation_step.State:
+    def body(_: Array, state: adaptation_step.AdaptationState) -> adaptation_step.AdaptationState:
         contents = _draw(pool, state.step, batch=batch)
-        return adaptation_step.adapt_step(state, *rest.around(contents), plan=plan)[0]
+        return adaptation_step.adapt_step(state, *constants.with_contents(contents), plan=plan)[0]
 
     return jax.lax.fori_loop(0, count, body, state)

@@ -1,4 +1,4 @@
-"""The command `metastyle_jax.evaluate`."""
+"""The command `metastyle evaluate`: measures how fast initializations adapt."""
 
 import pathlib
 
@@ -7,17 +7,17 @@ from absl import flags, logging
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import allocator, command_line
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.evaluation.config import ADAPT_SETTINGS, EvaluationConfig
+from metastyle_jax.evaluation.config import ADAPT_SETTINGS, RANDOM, EvaluationConfig
 
-USAGE = """Measures how fast initializations adapt to styles that they never saw.
+USAGE = """Measures how fast initializations adapt to style images.
 
   python -m metastyle_jax.evaluate --theta=runs/coco --content=folder:photos \\
       --style=folder:paintings --workdir=runs/evaluation
 
-writes results.json, results.md, curves.png and, for each initialization, sheet_NAME.png. --theta
-takes several, separated by commas, each with a name in front if you like:
-ours=runs/coco,other=theta.safetensors. A random initialization, which is to train one network for
-one style, is always among them. The same command goes on after a stop, and with more --styles.
+It writes results.json, results.md, curves.png and one sheet_NAME.png for each initialization.
+--theta takes several initializations, separated by commas and with names if you like:
+--theta=ours=runs/coco,other=theta.safetensors. A random initialization, which is training from
+scratch, is always measured too. The same command continues after a stop, and with more --styles.
 """
 
 
@@ -25,13 +25,19 @@ def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
     add.words(
-        'theta', [], 'Initializations, [NAME=]PATH (default: the one that comes with the package).'
+        'theta',
+        [],
+        'Initializations, [NAME=]PATH, separated by commas (default: the θ of the package).',
     )
-    add.text('content', 'sample:', 'Photographs: sample:, folder:PATH or tfds:NAME.')
-    add.text('style', 'sample:', 'Style images: the same.')
+    add.text(
+        'content', 'sample:', 'Data source of the photographs: sample:, folder:PATH or tfds:NAME.'
+    )
+    add.text(
+        'style', 'sample:', 'Data source of the style images: sample:, folder:PATH or tfds:NAME.'
+    )
     add.text('workdir', None, 'Folder for the results.')
-    add.number('contents', 4, 'Photographs that are set aside to take losses on.')
-    add.number('styles', 8, 'Style images to take; 0 for all.')
+    add.number('contents', 4, 'Number of held-out photographs, on which the losses are taken.')
+    add.number('styles', 8, 'Number of style images; 0 for all.')
     config = EvaluationConfig()
     add.settings(config.adapt, ADAPT_SETTINGS)
     add.settings(config)
@@ -39,7 +45,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add.switch(
         'held_out',
         False,
-        "Take only images whose file name's SHA-256 begins with 0, which training left out.",
+        "Use only images that training left out: those whose file name's SHA-256 begins with 0.",
     )
 
 
@@ -60,9 +66,9 @@ def main(values: flags.FlagValues) -> None:
     from metastyle_jax.models import vgg
     from metastyle_jax.storage import theta_files
 
-    report.require()
+    report.require_matplotlib()
     given = evaluate.parse_thetas(values.theta) or {'theta': theta_files.load_theta()}
-    starts = {**given, evaluate.RANDOM: johnson.initial(config.adapt.seed)}
+    starts = {**given, RANDOM: johnson.initial(config.adapt.seed)}
     contents = sources.open_source(values.content, kind='content')
     paintings = sources.open_source(values.style, kind='style')
     if values.held_out:
@@ -77,12 +83,12 @@ def main(values: flags.FlagValues) -> None:
         held_out=values.contents, styles=values.styles, config=config, folder=folder,
         vgg_params=vgg.load(values.vgg),
     )  # fmt: skip
-    print(report.table(results))
+    print(report.markdown_tables(results))
     logging.info('results.json, results.md, curves.png and contact sheets are in %s', folder)
 
 
 def run() -> int:
-    """The command."""
+    """The console script."""
     allocator.keep_freed_memory()
     return command_line.run(
         main, define_flags, command='metastyle_jax.evaluate', usage=USAGE, output='workdir'

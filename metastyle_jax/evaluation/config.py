@@ -6,6 +6,7 @@ from typing import Any
 from metastyle_jax.adaptation.config import SCRATCH_RATE, AdaptConfig
 from metastyle_jax.core import checks
 
+RANDOM = 'random'  # name of the random initialization in the results
 # The settings of the adaptation that an evaluation has flags for, and records.
 ADAPT_SETTINGS = (
     'steps', 'rate', 'begin', 'inner_steps', 'schedule', 'batch', 'size', 'style_size', 'params',

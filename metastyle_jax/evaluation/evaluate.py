@@ -1,8 +1,8 @@
-"""Measures how fast initializations adapt, on styles and contents that θ never saw.
+"""Measures how fast initializations adapt to style images.
 
-For each style, each initialization is adapted as `metastyle-adapt` does it, and its loss on
-held-out contents is taken after 0, 1, 2, 5, 10, … steps. A random initialization is Johnson et
-al.: one network trained for one style. Gatys et al. optimize the pixels of the same contents.
+Each initialization is adapted to each style as `adapt` does it. Its loss on held-out contents, to
+which it was not adapted, is taken after 0, 1, 2, 5, 10, … steps. Adaptation from random weights is
+the method of Johnson et al. On request, Gatys et al. optimize the pixels of a held-out content.
 """
 
 import contextlib
@@ -25,63 +25,62 @@ from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, image_source, sources
 from metastyle_jax.data.images import resizing
 from metastyle_jax.evaluation import adaptation_curve, lpips_ssim, results_folder
-from metastyle_jax.evaluation.config import EvaluationConfig
+from metastyle_jax.evaluation.config import RANDOM, EvaluationConfig
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import tensor_files, theta_files
 
-RANDOM = 'random'
 _NAME = r'[\w.+-]+'
 
 
 def open_held_out(
     contents: image_source.ImageSource, *, count: int, size: int, seed: int
 ) -> tuple[image_source.ImageSource, np.ndarray]:
-    """Sets some contents aside.
+    """Splits photographs into held-out contents and contents to adapt on.
 
     Args:
         contents: photographs.
-        count: M, how many to set aside.
-        size: H and W of their middle squares.
-        seed: of the choice.
+        count: M, the number of held-out contents.
+        size: width and height of the held-out contents, which are cut from the middle.
+        seed: seed of the choice.
 
     Returns:
-        The others, to adapt on, and `[M, H, W, 3] uint8`.
+        The source of the other photographs, and the held-out contents, `[M, H, W, 3] uint8`.
 
     Raises:
-        UserError: too few would remain.
+        UserError: no photograph would be held out, or none would remain.
     """
     if not 0 < count < len(contents):
         raise UserError(
-            f'held_out={count} of {len(contents)} photographs: at least one must be set aside, '
+            f'held_out={count} of {len(contents)} photographs: at least one must be held out, '
             'and at least one must remain to adapt on'
         )
     chosen = np.random.default_rng(seed).permutation(len(contents))[:count]
     squares = [resizing.center_square(contents.decode(int(i), size), size) for i in chosen]
-    rest = np.setdiff1d(np.arange(len(contents)), chosen)
-    return sources.subset(contents, rest.tolist()), np.stack(squares)
+    others = np.setdiff1d(np.arange(len(contents)), chosen)
+    return sources.subset(contents, others.tolist()), np.stack(squares)
 
 
-class _Means(NamedTuple):
-    """What every style is measured with.
+class _Inputs(NamedTuple):
+    """Inputs of the measurement of every style.
 
     Attributes:
         starts: initializations by name.
         config: settings of the evaluation.
         vgg_params: weights of the loss network.
-        rest: photographs to adapt on.
-        squares: `[M, H, W, 3] uint8`, those that were set aside.
-        pool: crops of `rest`, or None where batches are read.
-        judge: of likeness, or None.
-        matcher: the any-style network, and those set aside at its size; or None.
+        contents: photographs to adapt on.
+        held_out: `[M, H, W, 3] uint8`, held-out contents.
+        pool: crops of `contents` on the device; None if batches are read step by step.
+        lpips_params: weights of LPIPS; None without LPIPS and SSIM.
+        matcher: any-style network, and the held-out contents at its size; or None.
     """
 
     starts: dict[str, theta_files.Theta]
     config: EvaluationConfig
     vgg_params: Params
-    rest: image_source.ImageSource
-    squares: np.ndarray
-    pool: adaptation_curve.Pool | None
-    judge: lpips_ssim.Judge | None
+    contents: image_source.ImageSource
+    held_out: np.ndarray
+    pool: adaptation_curve.ContentPool | None
+    lpips_params: lpips_ssim.LpipsParams | None
     matcher: tuple[Any, np.ndarray] | None
 
 
@@ -96,25 +95,28 @@ def evaluate(
     folder: pathlib.Path,
     vgg_params: Params,
 ) -> dict[str, Any]:
-    """Evaluates initializations; writes results after each style, and goes on from them.
+    """Evaluates initializations, and writes the results after each style.
+
+    The same call later continues from the results in the folder.
 
     Args:
-        starts: initializations by name; `RANDOM` takes `config.random_steps`.
+        starts: initializations by name. The one named `RANDOM` takes `config.random_steps` steps.
         contents: photographs.
         paintings: style images.
-        held_out: photographs that are set aside to take losses on.
-        styles: style images to take, chosen by the seed; 0 for all. Those that the folder holds
-            are not measured again.
+        held_out: number of photographs on which losses are taken; the others are adapted on.
+        styles: number of style images, chosen by the seed; 0 for all. Styles whose results are in
+            the folder are not measured again.
         config: settings of the evaluation.
-        folder: for what `results_folder.Record` writes.
+        folder: folder of the results, see `results_folder.ResultsFolder`.
         vgg_params: weights of the loss network.
 
     Returns:
-        What `results.json` holds.
+        The contents of `results.json`.
 
     Raises:
-        UserError: a picture or the folder is not usable, the folder holds results of another
-            evaluation, a θ lacks the inner loop that is asked for, or adaptation diverges.
+        UserError: an image or the folder is not usable, the folder holds results of another
+            evaluation, `inner_steps` asks for an inner loop that a θ does not have, or an
+            adaptation diverges.
     """
     for name, theta in starts.items():
         if config.adapt.inner_steps and name != RANDOM and theta.rates is None:
@@ -123,19 +125,19 @@ def evaluate(
                 'leave it out'
             )
     facts = _facts(starts, contents, paintings, held_out, config)
-    found = results_folder.Record(folder, {**facts, 'vgg': vgg.digest(vgg_params)})
+    results = results_folder.ResultsFolder(folder, {**facts, 'vgg': vgg.digest(vgg_params)})
     order = np.random.default_rng(config.adapt.seed).permutation(len(paintings))
     chosen = [int(i) for i in order[: styles or len(order)]]
-    missing = [i for i in chosen if paintings.name(i) not in found]
+    missing = [i for i in chosen if paintings.name(i) not in results]
     if not missing:
-        return found.results
-    means = _prepare(starts, contents, held_out, config, vgg_params)
+        return results.results
+    inputs = _prepare(starts, contents, held_out, config, vgg_params)
     for index in progress_bar.show(missing, description='evaluating', unit='style'):
         painting = batching.as_float(paintings.decode(index, config.adapt.style_size))
         painting = style_image.fit(painting, config.adapt.style_size)
-        entry, outputs = _measure(means, painting)
-        found.add({'name': paintings.name(index), **entry}, painting, outputs, means.squares)
-    return found.results
+        entry, outputs = _measure(inputs, painting)
+        results.add({'name': paintings.name(index), **entry}, painting, outputs, inputs.held_out)
+    return results.results
 
 
 def _facts(
@@ -145,7 +147,7 @@ def _facts(
     held_out: int,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """What tells an evaluation from others, as JSON has it."""
+    """Facts that identify an evaluation, in JSON types."""
     return {
         'settings': config.to_record(),
         'thetas': {name: theta.fingerprint for name, theta in starts.items()},
@@ -174,74 +176,78 @@ def _prepare(
     held_out: int,
     config: EvaluationConfig,
     vgg_params: Params,
-) -> _Means:
-    """Sets contents aside, and loads what the config ask for."""
-    aside = functools.partial(open_held_out, contents, count=held_out, seed=config.adapt.seed)
-    rest, squares = aside(size=config.adapt.size)
+) -> _Inputs:
+    """Splits the contents, and loads the networks that the settings ask for."""
+    split = functools.partial(open_held_out, contents, count=held_out, seed=config.adapt.seed)
+    others, squares = split(size=config.adapt.size)
     pool = matcher = None
     if config.pool:
         pool = adaptation_curve.read_pool(
-            rest, count=config.pool, size=config.adapt.size, seed=config.adapt.seed
+            others, count=config.pool, size=config.adapt.size, seed=config.adapt.seed
         )
     if config.matching:
-        matcher = feature_matching.load(), aside(size=feature_matching.SIDE)[1]
-    judge = lpips_ssim.load() if config.quality else None
-    return _Means(starts, config, vgg_params, rest, squares, pool, judge, matcher)
+        matcher = feature_matching.load(), split(size=feature_matching.SIDE)[1]
+    lpips_params = lpips_ssim.load() if config.quality else None
+    return _Inputs(starts, config, vgg_params, others, squares, pool, lpips_params, matcher)
 
 
 @contextlib.contextmanager
-def _batches(means: _Means) -> Iterator[adaptation_curve.Batches]:
-    """Contents to adapt on, the same for each initialization and style."""
-    if means.pool is not None:
-        yield means.pool
+def _batches(inputs: _Inputs) -> Iterator[adaptation_curve.ContentBatchesOrPool]:
+    """Opens the content batches, which are the same for each initialization and style."""
+    if inputs.pool is not None:
+        yield inputs.pool
         return
-    config = means.config
+    config = inputs.config
     with batching.content_batches(
-        means.rest, batch=config.adapt.batch, size=config.adapt.size, seed=config.adapt.seed
+        inputs.contents, batch=config.adapt.batch, size=config.adapt.size, seed=config.adapt.seed
     ) as batches:
         yield batches
 
 
 def _measure(
-    means: _Means, painting: np.ndarray
+    inputs: _Inputs, painting: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, dict[int, np.ndarray]]]:
-    """What `results.json` says of one style, and outputs of each initialization by step."""
-    config = means.config
-    grams = style_image.grams(means.vgg_params, painting)
+    """Measures one style.
+
+    Returns:
+        The entry of the style in `results.json`, and stylized contents by initialization and step.
+    """
+    config = inputs.config
+    grams = style_image.grams(inputs.vgg_params, painting)
     shown = {0, min(50, config.adapt.steps), config.adapt.steps}
     entry: dict[str, Any] = {'curves': {}}
-    made: dict[str, adaptation_curve.Outputs] = {}
-    for name, theta in means.starts.items():
-        own = _config_of(name, config)
-        with _batches(means) as batches:
-            curve, made[name] = adaptation_curve.adaptation_curve(
-                theta, grams, means.vgg_params, batches, means.squares,
-                config=own, keep=sorted({*shown, own.steps}),
+    outputs_of: dict[str, adaptation_curve.CurveOutputs] = {}
+    for name, theta in inputs.starts.items():
+        adapt_config = _config_of(name, config)
+        with _batches(inputs) as batches:
+            curve, outputs_of[name] = adaptation_curve.adaptation_curve(
+                theta, grams, inputs.vgg_params, batches, inputs.held_out,
+                config=adapt_config, keep=sorted({*shown, adapt_config.steps}),
             )  # fmt: skip
         entry['curves'][name] = curve._asdict()
-        if means.judge is not None:
+        if inputs.lpips_params is not None:
             entry.setdefault('quality', {})[name] = {
-                str(step): lpips_ssim.compare(
-                    means.judge, batching.as_float(means.squares), outputs
+                str(step): lpips_ssim.mean_similarity(
+                    inputs.lpips_params, batching.as_float(inputs.held_out), outputs
                 )
-                for step, outputs in made[name].by_step.items()
+                for step, outputs in outputs_of[name].by_step.items()
             }
-    if means.matcher is not None:
-        engine, large = means.matcher
+    if inputs.matcher is not None:
+        engine, large = inputs.matcher
         outputs = feature_matching.stylize(engine, large, painting, size=config.adapt.size)
-        loss = _picture_loss(outputs, means.vgg_params, batching.as_float(means.squares), grams)
+        loss = _picture_loss(outputs, inputs.vgg_params, batching.as_float(inputs.held_out), grams)
         entry['matching'] = {part: float(getattr(loss, part)) for part in perceptual_loss.PARTS}
     if config.gatys:
-        params = made[next(iter(means.starts))].params
-        entry['gatys'] = _gatys(means.squares[0], grams, means.vgg_params, params, config)
-    return entry, {name: outputs.by_step for name, outputs in made.items()}
+        params = outputs_of[next(iter(inputs.starts))].params
+        entry['gatys'] = _gatys(inputs.held_out[0], grams, inputs.vgg_params, params, config)
+    return entry, {name: outputs.by_step for name, outputs in outputs_of.items()}
 
 
 @jax.jit
 def _picture_loss(
     pictures: Array, vgg_params: Params, contents: Array, grams: tuple[Array, ...]
 ) -> perceptual_loss.Loss:
-    """Loss of pictures, whoever made them."""
+    """Perceptual loss of stylized contents `[N, H, W, 3]` that any method made."""
     targets = perceptual_loss.compute_targets(vgg_params, contents, grams)
     return perceptual_loss.of_images(vgg_params, pictures, targets)
 
@@ -253,26 +259,32 @@ def _gatys(
     params: Params,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Losses and seconds of L-BFGS on one content, from three starts."""
+    """Losses and seconds of L-BFGS on one content, from three starting images."""
     pixels = batching.as_float(content)
     adapted = np.asarray(adaptation_curve.apply(params, jnp.asarray(pixels)[None])[0])
     noise = np.random.default_rng(config.adapt.seed).uniform(size=pixels.shape).astype(np.float32)
-    found = {}
+    curves = {}
     for name, start in {'content': pixels, 'noise': noise, 'adapted': adapted}.items():
         result = gatys.optimize(pixels, grams, vgg_params, start=start, iterations=config.gatys)
-        found[name] = {'losses': result.losses.tolist(), 'seconds': result.seconds.tolist()}
-    return found
+        curves[name] = {'losses': result.losses.tolist(), 'seconds': result.seconds.tolist()}
+    return curves
 
 
 def parse_thetas(words: Sequence[str]) -> dict[str, theta_files.Theta]:
-    """Reads initializations from `[NAME=]PATH` words, by name.
+    """Reads initializations.
+
+    Args:
+        words: `PATH` or `NAME=PATH`; the name is otherwise the file's name without its suffix.
+
+    Returns:
+        Name -> initialization.
 
     Raises:
-        UserError: a name occurs twice or is taken, or a file is not usable.
+        UserError: a name occurs twice or is reserved, or a file is not usable.
     """
     thetas: dict[str, theta_files.Theta] = {}
     for word in words:
-        given = re.fullmatch(f'({_NAME})=(.+)', word)  # a path may hold '=' too
+        given = re.fullmatch(f'({_NAME})=(.+)', word)  # the path may contain '=' too
         name, path = given.groups() if given else (pathlib.PurePath(word).stem, word)
         if not re.fullmatch(_NAME, name):
             raise UserError(

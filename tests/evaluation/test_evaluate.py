@@ -19,7 +19,7 @@ from metastyle_jax.baselines import feature_matching, gatys, johnson
 from metastyle_jax.core import errors, files
 from metastyle_jax.data import batching, sources
 from metastyle_jax.evaluation import adaptation_curve, command, evaluate, report
-from metastyle_jax.evaluation.config import EvaluationConfig
+from metastyle_jax.evaluation.config import RANDOM, EvaluationConfig
 from metastyle_jax.models import gram, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import tensor_files, theta_files
 
@@ -66,7 +66,7 @@ def pictures(folder, count, seed):
 def evaluated(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp('evaluation')
     found = evaluate.evaluate(
-        {'ours': theta(0), evaluate.RANDOM: theta(1)},
+        {'ours': theta(0), RANDOM: theta(1)},
         pictures(folder / 'photos', 5, 0),
         pictures(folder / 'paintings', 3, 1),
         held_out=2,
@@ -95,7 +95,7 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
     assert curve.steps == [0, 1, 2, 3]
     assert curve.seconds[0] == 0
     assert curve.seconds == sorted(curve.seconds)
-    weights = adaptation_step.Weights(
+    weights = adaptation_step.StepScalars(
         1e-2, perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT
     )
     state, fixed, plan = adaptation_step.start(start, 'all')
@@ -120,7 +120,7 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
 
 def test_steps_in_one_program_are_those_taken_one_by_one(network):
     config = dataclasses.replace(ADAPT, steps=5)
-    pool = adaptation_curve.Pool(jnp.asarray(bytes_of(4, 7)), jax.random.key(2))
+    pool = adaptation_curve.ContentPool(jnp.asarray(bytes_of(4, 7)), jax.random.key(2))
     keep = (4, 9)  # none of them a milestone
     rolled, singly = (
         adaptation_curve.adaptation_curve(
@@ -176,7 +176,7 @@ def test_results_hold_a_curve_of_each_initialization_and_style(evaluated):
     assert len(found['styles']) == 2
     for entry in found['styles']:
         assert entry['curves']['ours']['steps'] == [0, 1, 2, 3]
-        assert entry['curves'][evaluate.RANDOM]['steps'] == [0, 1, 2]
+        assert entry['curves'][RANDOM]['steps'] == [0, 1, 2]
         assert set(entry['gatys']) == {'content', 'noise', 'adapted'}
 
 
@@ -184,7 +184,7 @@ def goes_on(folder, network, starts=None, styles=3, **changes):
     """The evaluation of the fixture, with more styles or other settings."""
     config = changed(**{'matching': True, **changes})
     return evaluate.evaluate(
-        starts or {'ours': theta(0), evaluate.RANDOM: theta(1)},
+        starts or {'ours': theta(0), RANDOM: theta(1)},
         sources.open_source(f'folder:{folder}/photos', kind='content'),
         sources.open_source(f'folder:{folder}/paintings', kind='style'),
         held_out=2,
@@ -245,13 +245,13 @@ def test_a_stop_between_files_loses_the_last_style_alone(evaluated, again, netwo
     ('change', 'message'),
     [
         ({'seed': 1}, 'its settings.seed is 0, and now 1'),
-        ({'starts': {'ours': theta(2), evaluate.RANDOM: theta(1)}}, 'its thetas.ours is'),
-        ({'starts': {evaluate.RANDOM: theta(1)}}, 'its rates.ours is 0.01, and now None'),
+        ({'starts': {'ours': theta(2), RANDOM: theta(1)}}, 'its thetas.ours is'),
+        ({'starts': {RANDOM: theta(1)}}, 'its rates.ours is 0.01, and now None'),
         (
             {
                 'starts': {
                     'ours': theta(0)._replace(rates={'out/bias': np.float32(1)}),
-                    evaluate.RANDOM: theta(1),
+                    RANDOM: theta(1),
                 }
             },
             'its with.ours is',
@@ -260,7 +260,7 @@ def test_a_stop_between_files_loses_the_last_style_alone(evaluated, again, netwo
 )
 def test_results_of_another_evaluation_are_refused_and_kept(again, network, change, message):
     before = {path.name: path.read_bytes() for path in again.iterdir() if path.is_file()}
-    with pytest.raises(errors.UserError, match=message + '.*choose another --workdir'):
+    with pytest.raises(errors.UserError, match=message + '.*choose another folder'):
         goes_on(again, network, **change)
     assert before == {path.name: path.read_bytes() for path in again.iterdir() if path.is_file()}
 
@@ -281,36 +281,36 @@ def test_results_of_another_evaluation_are_refused_and_kept(again, network, chan
 )
 def test_damaged_results_are_refused(again, network, name, content):
     (again / name).unlink() if content is None else (again / name).write_bytes(content)
-    with pytest.raises(errors.UserError, match='holds no results to go on from'):
+    with pytest.raises(errors.UserError, match='holds damaged results'):
         goes_on(again, network)
 
 
 def test_of_the_random_initialization_all_is_adapted(tmp_path, network):
     config = changed(steps=2, params='norm', gatys=0)
     found = evaluate.evaluate(
-        {'ours': theta(0), evaluate.RANDOM: theta(1)},
+        {'ours': theta(0), RANDOM: theta(1)},
         pictures(tmp_path / 'photos', 3, 0),
         pictures(tmp_path / 'paintings', 1, 1),
         held_out=1, styles=1, config=config, folder=tmp_path, vgg_params=network,
     )  # fmt: skip
     (entry,) = found['styles']
     # Norms alone do not come as far at Johnson's rate.
-    both = {'ours': theta(1), evaluate.RANDOM: theta(1)}
+    both = {'ours': theta(1), RANDOM: theta(1)}
     config = changed(steps=2, params='norm', gatys=0, rate=1e-3, schedule='constant')
     alone = evaluate.evaluate(
         both, sources.open_source(f'folder:{tmp_path}/photos', kind='content'),
         sources.open_source(f'folder:{tmp_path}/paintings', kind='style'),
         held_out=1, styles=1, config=config, folder=tmp_path / 'photos', vgg_params=network,
     )['styles'][0]['curves']  # fmt: skip
-    assert alone[evaluate.RANDOM]['total'][0] == alone['ours']['total'][0]
-    assert alone[evaluate.RANDOM]['total'][1:] != alone['ours']['total'][1:]
-    assert alone[evaluate.RANDOM]['total'] == entry['curves'][evaluate.RANDOM]['total']
+    assert alone[RANDOM]['total'][0] == alone['ours']['total'][0]
+    assert alone[RANDOM]['total'][1:] != alone['ours']['total'][1:]
+    assert alone[RANDOM]['total'] == entry['curves'][RANDOM]['total']
 
 
 def test_an_inner_loop_that_a_theta_lacks_is_refused(tmp_path, network):
     with pytest.raises(errors.UserError, match=r"the θ 'ours' has no learned rates"):
         evaluate.evaluate(
-            {'ours': theta(0), evaluate.RANDOM: theta(1)},
+            {'ours': theta(0), RANDOM: theta(1)},
             pictures(tmp_path / 'photos', 3, 0),
             pictures(tmp_path / 'paintings', 1, 1),
             held_out=1, styles=1, config=changed(inner_steps=2),
@@ -453,7 +453,7 @@ def test_senseless_flags_are_refused(words, message, monkeypatch, capsys, tmp_pa
 def test_missing_plotting_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(report.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(errors.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
-        report.require()
+        report.require_matplotlib()
 
 
 # --- a θ with a learned inner loop ---
@@ -468,7 +468,7 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
         plain._replace(rates=rates, settings={'inner': inner})
     )
     state, fixed, plan = adaptation_step.start(plain.params, 'all', learned, schedule='constant')
-    weights = adaptation_step.Weights(
+    weights = adaptation_step.StepScalars(
         1e-2, perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT
     )
     targets, contents = grams(network), jnp.asarray(bytes_of(4))
@@ -506,7 +506,7 @@ def test_inner_steps_of_theta_can_be_left_out():
     assert adaptation_start.learned_inner_loop(plain) is None
     rates = {'out/bias': np.float32(0.1)}
     with_rates = plain._replace(rates=rates, settings={'inner': {'steps': 3, 'unknown': 1}})
-    assert adaptation_start.learned_inner_loop(with_rates).loop == adaptation_step.InnerLoop(
+    assert adaptation_start.learned_inner_loop(with_rates).loop == adaptation_step.LearnedLoop(
         steps=3
     )
     assert adaptation_start.learned_inner_loop(with_rates, steps=0) is None
@@ -534,7 +534,7 @@ def test_momentum_builds_up_and_the_rate_warms_and_falls():
 def test_norms_take_longer_steps(network, params, factor):
     state, fixed, plan = adaptation_step.start(theta(0).params, params)
     begun = jax.tree.map(np.array, state.fast)
-    weights = adaptation_step.Weights(
+    weights = adaptation_step.StepScalars(
         1e-3, perceptual_loss.CONTENT_WEIGHT, perceptual_loss.STYLE_WEIGHT
     )
     contents = jnp.asarray(bytes_of(4))

@@ -44,7 +44,7 @@ def test_lpips_is_that_of_the_package_whose_weights_it_takes(judge, reference):
 
 def test_equal_images_have_no_distance_and_full_likeness(judge):
     a = images(0)
-    found = lpips_ssim.compare(judge, a, a)
+    found = lpips_ssim.mean_similarity(judge, a, a)
     assert found == {'lpips': pytest.approx(0, abs=1e-6), 'ssim': pytest.approx(1)}
 
 
@@ -56,6 +56,6 @@ def test_likeness_falls_with_noise(judge):
         np.clip(smooth + rng.normal(0, sigma, smooth.shape), 0, 1).astype(np.float32)
         for sigma in (0.02, 0.1, 0.3)
     ]
-    found = [lpips_ssim.compare(judge, smooth, image) for image in noisy]
+    found = [lpips_ssim.mean_similarity(judge, smooth, image) for image in noisy]
     assert [f['lpips'] for f in found] == sorted(f['lpips'] for f in found)
     assert [f['ssim'] for f in found] == sorted((f['ssim'] for f in found), reverse=True)
