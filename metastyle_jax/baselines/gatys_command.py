@@ -1,36 +1,30 @@
-"""The command `metastyle_jax.baselines.gatys`."""
+"""The command `metastyle gatys`: stylizes one photograph by optimizing its pixels."""
 
 from absl import flags, logging
 
-from metastyle_jax.baselines import gatys
+from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import allocator, command_line
-from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import image_files, image_writing
-from metastyle_jax.models import perceptual_loss
 
-USAGE = """Stylizes one photograph by optimizing its pixels (Gatys et al.), with L-BFGS.
+USAGE = """Stylizes one photograph by optimizing its pixels with L-BFGS (Gatys et al.).
 
   python -m metastyle_jax.baselines.gatys --style=painting.jpg --input=photo.jpg --output=out.png
 """
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.text('style', None, 'The style image.')
-    add.text('input', None, 'The photograph.')
-    add.text('output', None, 'The picture to write: .png, .jpg or .webp.')
-    add.text('start', 'content', "'content', 'noise', or a picture of the size of the result.")
-    add.number('iterations', 500, 'Of L-BFGS.')
-    add.number('max_size', 512, 'Reduce the longer side to this many pixels.')
-    add.number('style_size', 512, 'The style image gets the area of this, squared.')
-    add.number('seed', 0, 'Of the noise.')
-    for name, default in (
-        ('content', perceptual_loss.CONTENT_WEIGHT),
-        ('style', perceptual_loss.STYLE_WEIGHT),
-    ):
-        help_text = f'Weight of the {name} loss.'
-        add.real(f'{name}_weight', default, help_text)
+    add.text('style', None, 'Style image.')
+    add.text('input', None, 'Photograph to stylize.')
+    add.text('output', None, 'Image to write: .png, .jpg or .webp.')
+    add.text(
+        'start', 'content', "Starting image: 'content', 'noise', or an image of the result's size."
+    )
+    add.number('iterations', 500, 'Number of iterations of L-BFGS.')
+    add.number('max_size', 512, 'Largest longer side of the result in pixels.')
+    add.number('style_size', 512, 'Side of the square whose area the style image gets, in pixels.')
+    add.number('seed', 0, 'Seed of the noise.')
+    add.settings(AdaptConfig(), ('content_weight', 'style_weight'))
     add.vgg()
     add.switch('overwrite', False, 'Replace an existing file.')
 
@@ -38,15 +32,14 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     """Stylizes as the flags say."""
     command_line.require(values, 'style', 'input', 'output')
-    for name in ('max_size', 'style_size'):
-        if getattr(values, name) < image_files.MIN_SIDE:
-            raise UserError(
-                f'--{name}={getattr(values, name)}: it must be at least {image_files.MIN_SIDE}'
-            )
+    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
+    from metastyle_jax.baselines import gatys
+    from metastyle_jax.data.images import image_files, image_writing
+
     for source in (values.input, values.style):
         image_writing.check_output(values.output, overwrite=values.overwrite, source=source)
     start = values.start if values.start in gatys.STARTS else image_files.read(values.start).rgb
-    found = gatys.stylize(
+    result = gatys.stylize(
         values.style,
         values.input,
         start=start,
@@ -59,15 +52,15 @@ def main(values: flags.FlagValues) -> None:
         style_weight=values.style_weight,
         progress=True,
     )
-    image_writing.write(values.output, found.image, overwrite=values.overwrite)
+    image_writing.write(values.output, result.image, overwrite=values.overwrite)
     logging.info(
         'total loss %.5g -> %.5g in %.0f s; wrote %s',
-        found.losses[0], found.losses[-1], found.seconds[-1], values.output,
+        result.losses[0], result.losses[-1], result.seconds[-1], values.output,
     )  # fmt: skip
 
 
 def run() -> int:
-    """The command."""
+    """The console script."""
     allocator.keep_freed_memory()
     return command_line.run(
         main,

@@ -1,6 +1,7 @@
-"""One network for one style, trained from scratch: fast to use, slow to make.
+"""Johnson et al.: one network for one style, trained from random weights.
 
-It is adaptation from random weights; everything else is the same as from θ.
+The network is fast to use and slow to train. The training is an adaptation that starts from random
+weights instead of θ; everything else is the same.
 
 Source: Johnson, Alahi and Fei-Fei 2016, arXiv 1603.08155.
 """
@@ -22,12 +23,15 @@ from metastyle_jax.storage import style_files, tensor_files, theta_files
 def initial(
     seed: int = 0, *, width: int = transformer.WIDTH, blocks: int = transformer.BLOCKS
 ) -> theta_files.Theta:
-    """A random initialization, to be used wherever θ is.
+    """Makes a random initialization, which can take the place of θ.
 
     Args:
-        seed: of the weights.
-        width: channels of the first layer.
-        blocks: residual blocks.
+        seed: seed of the weights.
+        width: number of channels of the first layer.
+        blocks: number of residual blocks.
+
+    Returns:
+        Random parameters of the transformer, with their fingerprint.
     """
     params = transformer.init(jax.random.key(seed), width=width, blocks=blocks)
     return theta_files.Theta(params, tensor_files.fingerprint(params), {'random': seed})
@@ -58,7 +62,9 @@ def train(
     """
     config = checks.replace_settings(config or AdaptConfig.from_scratch(), settings)
     if config.params != 'all':
-        raise UserError('a network from scratch needs all its parameters: leave out params')
+        raise UserError(
+            f'params={config.params!r}: training from scratch needs all parameters: leave out params'
+        )
     config.validate()
     return adapt.adapt(style, initial(config.seed), config=config, progress=progress)
 

