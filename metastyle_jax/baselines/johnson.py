@@ -63,7 +63,7 @@ def train(
     config = checks.replace_settings(config or AdaptConfig.from_scratch(), settings)
     if config.params != 'all':
         raise UserError(
-            f'params={config.params!r}: training from scratch needs all parameters: leave out params'
+            f'params={config.params!r}: scratch training needs all parameters: leave params out'
         )
     config.validate()
     return adapt.adapt(style, initial(config.seed), config=config, progress=progress)

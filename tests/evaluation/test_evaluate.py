@@ -398,7 +398,7 @@ def test_johnson_starts_from_random_weights_of_the_standard_size():
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 1_679_235
     other = johnson.initial(4)
     assert other.fingerprint != johnson.initial(3).fingerprint
-    with pytest.raises(errors.UserError, match='leave out params'):
+    with pytest.raises(errors.UserError, match='leave params out'):
         johnson.train('painting.jpg', params='norm')
 
 
