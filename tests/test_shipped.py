@@ -17,7 +17,7 @@ from metastyle_jax.models import gram, transformer, vgg
 from metastyle_jax.storage import theta_files
 from metastyle_jax.stylization import styled_network
 
-CARD = theta_files.SHIPPED.parents[1] / 'docs' / 'MODEL_CARD.md'
+CARD = theta_files.SHIPPED.parents[1] / 'docs' / 'model_card.md'
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +40,7 @@ def test_it_never_saw_what_it_is_evaluated_on(theta):
 
 def test_its_card_is_about_this_file(theta):
     text = CARD.read_text('utf-8')
-    assert re.search(r'fingerprint `(\w+)', text).group(1) == theta.fingerprint[:12]
+    assert re.search(r'fingerprint begins with `(\w+)', text).group(1) == theta.fingerprint[:12]
 
 
 PAINTING = file_sources.sample_files('style')['Landscapes with poems, Gong Xian (36131)']
