@@ -248,7 +248,7 @@ def test_a_second_start_of_adapt_compiles_nothing(theta, painting, tmp_path, mon
 def test_a_style_file_is_no_theta_and_no_picture(theta, style_file, tmp_path, monkeypatch, capsys):
     out = f'--out={tmp_path}/out.safetensors'
     assert command('adapt', monkeypatch, f'--theta={style_file}', f'--style={style_file}', out) == 2
-    assert 'metastyle-stylize' in capsys.readouterr().err
+    assert '`metastyle stylize`' in capsys.readouterr().err
     assert command('adapt', monkeypatch, f'--theta={theta}', f'--style={style_file}', out) == 2
     assert 'style.safetensors' in capsys.readouterr().err
 
