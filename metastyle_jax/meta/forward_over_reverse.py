@@ -37,7 +37,8 @@ def trace(loss: Callable[..., Array], *example: PyTree) -> Any:
     """Traces a loss to a closed jaxpr.
 
     Args:
-        loss: `(fast, slow, batch) -> scalar`.
+        loss: `(fast, slow, batch) -> scalar`, where `fast` are the adapted parameters by name and
+            `slow` the frozen ones.
         *example: arguments for `loss`; only their shapes and types are used.
 
     Returns:
