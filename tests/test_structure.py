@@ -45,11 +45,8 @@ PRIVATE_ATTRIBUTES = {'_cache_size', 'manual_axis_type', 'get_abstract_mesh', 'd
 
 MAX_LINES = 300
 MAX_MODULES = 10
-# Modules that are longer still: they are being split.
-LONGER = {
-    'models/vgg_weights.py',
-    'storage/style_library.py',
-}
+# A module that is longer still: the reading of pickles is being split off.
+LONGER = {'models/vgg_weights.py'}
 
 
 def modules():
