@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in a grid, each with its caption beneath."""
+"""Contact sheets: images in a grid, each with a caption below it."""
 
 import math
 import unicodedata
@@ -17,19 +17,19 @@ _ASCII_MARKS = str.maketrans('–—‘’“”', '--\'\'""')
 def contact_sheet(
     rows: Sequence[Sequence[np.ndarray]], *, captions: Sequence[Sequence[str]], cell: int
 ) -> np.ndarray:
-    """Lays pictures out in a grid on white, each with its caption beneath.
+    """Arranges images in a grid on white, each with a caption below it.
 
     Args:
-        rows: pictures, `[H, W, 3]` float32 in 0..1 of any size, downscaled to fit their cell; a row
-            is as high as its tallest picture.
-        captions: one a picture, shortened to the cell's width; '' for none.
-        cell: side of the square that holds a picture, in pixels.
+        rows: images, `[H, W, 3]` float32 in 0..1 of any size; large ones are downscaled to fit
+            their cell. A row is as high as its tallest image.
+        captions: one for each image, shortened to the width of the cell; '' for no caption.
+        cell: largest width and height of an image in the sheet, in pixels.
 
     Returns:
         `[H, W, 3]` float32 in 0..1. Short rows are padded with white.
 
     Raises:
-        image_files.ImageError: there is no picture, or `captions` has another layout than `rows`.
+        ImageError: there is no image, or `captions` has another layout than `rows`.
     """
     layout = [len(row) for row in rows]
     if not any(layout) or cell < 1:
@@ -62,10 +62,11 @@ def contact_sheet(
 
 
 def _caption(text: str, font: _Font, width: int, height: int) -> np.ndarray:
-    """[height, width] float32: black text centred on white, shortened with dots."""
+    """Draws a caption, `[height, width]` float32: black, centred on white, cut off with dots."""
     strip = Image.new('L', (width, height), 255)
     draw = ImageDraw.Draw(strip)
-    # Pillow measures single lines only, and its font has little but ASCII: accents are dropped.
+    # Pillow measures single lines only, and its font has few letters beyond ASCII, so line breaks
+    # become spaces and accents are removed.
     plain = unicodedata.normalize('NFKD', ' '.join(text.split())).translate(_ASCII_MARKS)
     plain = ''.join(letter for letter in plain if not unicodedata.combining(letter))
     shown = plain.encode('ascii', 'replace').decode()
