@@ -328,12 +328,12 @@ def test_the_comparison_shows_where_adaptation_began(whole, network, tmp_path, m
     options = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 24, 'params': 'norm'}
     # So short a step that a style stays where it begins.
     style = metastyle_jax.adapt(painting, whole, rate=1e-9, **options)
-    before = before_after._before(str(painting), style, whole, None)
+    before = before_after._start_of_adaptation(str(painting), style, whole, None)
     assert before.params.keys() == style.params.keys()
     for name, leaf in style.params.items():
         np.testing.assert_allclose(before.params[name], leaf, atol=1e-5)
     plain = style._replace(settings={**style.settings, 'begin': 'theta'})
-    assert before_after._before(str(painting), plain, whole, None).params == {}
+    assert before_after._start_of_adaptation(str(painting), plain, whole, None).params == {}
 
 
 def test_the_shipped_loss_network_has_as_many_features_as_its_channels():
