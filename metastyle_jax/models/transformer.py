@@ -1,190 +1,84 @@
-"""The feed-forward style transformer as pure `init` and `apply`.
+"""The feed-forward style transformer M(·; w): pure functions of its parameters w.
 
-Nine-by-nine convolution, two strided ones, five residual blocks, two upsamplings, nine-by-nine
-convolution, sigmoid; reflection padding everywhere and instance norm after every convolution but
-the last. With the standard width of 32 it has 1,679,235 parameters, 3,200 of them instance-norm
-scales and biases.
+| layer | convolution | output, for an image of H × W pixels |
+|---|---|---|
+| down1 | 9×9 | H × W, 32 channels |
+| down2 | 3×3, stride 2 | H/2 × W/2, 64 |
+| down3 | 3×3, stride 2 | H/4 × W/4, 128 |
+| block1 … block5 | x + norm(3×3 of relu(norm(3×3 of x))) | H/4 × W/4, 128 |
+| up1 | nearest-neighbour ×2, 3×3 | H/2 × W/2, 64 |
+| up2 | nearest-neighbour ×2, 3×3 | H × W, 32 |
+| out | 9×9, sigmoid | H × W, 3 |
+
+Every convolution but the last is followed by an instance norm with scale and bias, and by a ReLU
+unless it is the second one of a block. Every convolution pads by reflection. At the standard width
+of 32 there are 1,679,235 parameters, of which 3,200 are scales and biases of instance norms.
 
 Source: Johnson et al. 2016 (arXiv 1603.08155) and its supplement, with Zhang, Zhu and Zhu 2019
 (arXiv 1812.05233) for upsampling and the sigmoid.
 """
 
-import functools
+import hashlib
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metastyle_jax.core import trees
+from metastyle_jax.core import checks, trees
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import layers
 
-MIN_SIDE = 16
+MIN_SIDE = 16  # pixels; reflection at a quarter of the size needs some to reflect
 MARGIN = 8  # pixels, see `apply_with_margin`
-WIDTH = 32
-BLOCKS = 5
-
-
-def _fan_in_uniform(rng: Array, shape: tuple[int, ...], fan_in: int) -> Array:
-    bound = fan_in**-0.5
-    return jax.random.uniform(rng, shape, minval=-bound, maxval=bound)
-
-
-class Conv(nn.Module):
-    """Reflection-padded convolution; weights start uniform in ±1/√fan-in."""
-
-    features: int
-    size: int
-    stride: int = 1
-    formulation: str | None = None
-    normalized: bool = False  # by an instance norm that follows
-
-    @nn.compact
-    def __call__(self, x: Array, like: Array | None = None) -> Array:
-        """`[N, H, W, C]` to `[N, ceil(H/stride), ceil(W/stride), features]`, or upsampled.
-
-        Args:
-            x: `[N, H, W, C]`.
-            like: `[N, 2H or 2H - 1, 2W or 2W - 1, …]`; upsamples to its size before.
-        """
-        fan_in = self.size * self.size * x.shape[-1]
-        shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param('kernel', _fan_in_uniform, shape, fan_in)
-        bias = self.param('bias', _fan_in_uniform, (self.features,), fan_in)
-        if self.normalized:
-            # The norm takes it out again. Its gradient is zero but for rounding, and Adam makes
-            # full steps of that, other ones on each machine.
-            bias = jax.lax.stop_gradient(bias)
-        if like is None:
-            return layers.reflect_conv(
-                x, kernel, bias, stride=self.stride, formulation=self.formulation
-            )
-        _, height, width, _ = like.shape
-        return layers.upsample_conv(
-            x, kernel, bias, height=height, width=width, formulation=self.formulation
-        )
-
-
-class Norm(nn.Module):
-    """Instance norm with scale and bias: the parameters that carry most of a style."""
-
-    shift: bool = True  # whether a shift of its output changes that of the network
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[N, H, W, C]` to the same; scale and bias are `[C]`, or `[N, C]` where so given."""
-        shape = x.shape[-1:]
-        given = self.get_variable('params', 'scale')
-        if given is not None and given.ndim == 2:
-            shape = (x.shape[0], *shape)
-        scale = self.param('scale', nn.initializers.ones, shape)
-        bias = self.param('bias', nn.initializers.zeros, shape)
-        if not self.shift:
-            bias = jax.lax.stop_gradient(bias)  # zero but for rounding, as in `Conv`
-        return layers.instance_norm(x, scale, bias)
-
-
-class ConvNorm(nn.Module):
-    """Convolution and instance norm."""
-
-    features: int
-    size: int = 3
-    stride: int = 1
-    formulation: str | None = None
-    shift: bool = True  # see `Norm`
-
-    @nn.compact
-    def __call__(self, x: Array, like: Array | None = None) -> Array:
-        """See `Conv`."""
-        options = (self.features, self.size, self.stride, self.formulation)
-        x = Conv(*options, normalized=True, name='conv')(x, like)
-        return Norm(self.shift, name='norm')(x)
-
-
-class Residual(nn.Module):
-    """Two 3×3 convolutions around which the input is added; no ReLU after the sum."""
-
-    features: int
-    formulation: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[N, H, W, features]` to the same."""
-        layer = functools.partial(ConvNorm, self.features, formulation=self.formulation)
-        # A channel's shift goes through the sums to convolutions that norms follow; padded by
-        # reflection they make shifts of it, which the norms take out.
-        return x + layer(name='second', shift=False)(nn.relu(layer(name='first')(x)))
-
-
-class Transformer(nn.Module):
-    """The whole network."""
-
-    width: int = WIDTH
-    blocks: int = BLOCKS
-    formulation: str | None = None
-
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        """`[N, H, W, 3]` in 0..1 to the same."""
-        layer = functools.partial(ConvNorm, formulation=self.formulation)
-        full = nn.relu(layer(self.width, 9, name='down1')(images))
-        half = nn.relu(layer(2 * self.width, stride=2, name='down2')(full))
-        x = nn.relu(layer(4 * self.width, stride=2, name='down3')(half))
-        for i in range(self.blocks):
-            x = Residual(4 * self.width, self.formulation, name=f'block{i + 1}')(x)
-        # Odd sizes lose a half pixel on the way down; cropping to the encoder's sizes on the way
-        # up returns the size of the input without padding that instance norm would see.
-        x = nn.relu(layer(2 * self.width, name='up1')(x, like=half))
-        x = nn.relu(layer(self.width, name='up2')(x, like=full))
-        return nn.sigmoid(Conv(3, 9, formulation=self.formulation, name='out')(x))
-
-
-def init(rng: Array, *, width: int = WIDTH, blocks: int = BLOCKS) -> Params:
-    """Random parameters.
-
-    Args:
-        rng: a key.
-        width: channels of the first convolution, 32 in the papers.
-        blocks: residual blocks, five in the papers.
-
-    Returns:
-        Nested dict of float32 arrays, e.g. `params['down1']['conv']['kernel']`.
-    """
-    image = jnp.zeros((1, MIN_SIDE, MIN_SIDE, 3))
-    return Transformer(width, blocks).init(rng, image)['params']
+WIDTH = 32  # channels of the first convolution in the papers
+BLOCKS = 5  # residual blocks in the papers
 
 
 def apply(params: Params, images: Array, *, formulation: str | None = None) -> Array:
     """Stylizes images.
 
+    The gradient with respect to some biases is exactly zero, because an instance norm subtracts
+    them again: the biases of all convolutions that a norm follows, and the bias of the second norm
+    in each residual block.
+
     Args:
-        params: as returned by `init`; width and number of blocks are read off them. Scales and
-            biases of instance norms may be `[N, C]`: each image then has a style of its own,
-            in one pass, while the convolutions stay whole.
-        images: `[N, H, W, 3]` in 0..1, H and W at least 16.
-        formulation: of the convolutions, see `layers`: 'plain' is the one for every backend and
-            for sizes that are symbols; None takes the fastest on the backend at hand.
+        params: parameters as `init` returns them, of any width and number of blocks. Scales and
+            biases of instance norms are `[C]`, or `[N, C]` to give each image its own style; the
+            convolutions are shared in either case.
+        images: `[N, H, W, 3]` floating in 0..1, H and W at least 16.
+        formulation: how convolutions are computed, see `layers.reflect_conv`. None takes the
+            fastest on the current backend. 'plain' works on every backend, and for symbolic H and W
+            when a program is exported.
 
     Returns:
-        `[N, H, W, 3]` in 0..1, of the same dtype. Its gradient in the biases that an instance norm
-        takes out again is exactly zero, as it is without rounding: those of convolutions before a
-        norm, and of the second norm in each residual block.
+        `[N, H, W, 3]` in 0..1, in the dtype of the images.
 
     Raises:
-        UserError: the images have another rank, number of channels, or are too small.
+        UserError: the images have another rank or number of channels, or are too small.
     """
     _check_images(images)
-    return Transformer(*size(params), formulation).apply({'params': params}, images)
+    full = jax.nn.relu(_conv_norm(params['down1'], images, formulation))
+    half = jax.nn.relu(_conv_norm(params['down2'], full, formulation, stride=2))
+    x = jax.nn.relu(_conv_norm(params['down3'], half, formulation, stride=2))
+    for i in range(width_and_blocks(params)[1]):
+        x = _residual(params[f'block{i + 1}'], x, formulation)
+    # A stride of 2 rounds odd sizes up, so upsampling by 2 may give one row or column too many. It
+    # is cropped to the size that the encoder had. The alternative, padding the image to a multiple
+    # of 4, would let the padding into the statistics of the instance norms.
+    x = jax.nn.relu(_conv_norm(params['up1'], x, formulation, upsample_to=half.shape[1:3]))
+    x = jax.nn.relu(_conv_norm(params['up2'], x, formulation, upsample_to=full.shape[1:3]))
+    kernel, bias = params['out']['kernel'], params['out']['bias']
+    return jax.nn.sigmoid(layers.reflect_conv(x, kernel, bias, formulation=formulation))
 
 
 def apply_with_margin(params: Params, images: Array, *, formulation: str | None = None) -> Array:
-    """Stylizes images for people to look at: `apply`, without lines along the borders.
+    """Stylizes images like `apply`, without lines along the borders.
 
-    A trained network draws dark and bright lines, up to three pixels wide, along the border of what
-    it sees, where the loss network, which pads with zeros, hardly looks. Here images go on by
-    reflection for `MARGIN` pixels, and what becomes of these is cut off.
+    A trained network draws dark and bright lines, up to three pixels wide, along the border of its
+    input. The loss hardly penalizes them, because the loss network pads with zeros and so sees
+    little of the border. Here each image is extended by reflection by `MARGIN` pixels on each side,
+    stylized, and cropped.
 
     Args:
         params: see `apply`.
@@ -198,15 +92,62 @@ def apply_with_margin(params: Params, images: Array, *, formulation: str | None 
         UserError: see `apply`.
     """
     _check_images(images)
-    made = apply(params, layers.reflect(images, MARGIN), formulation=formulation)
+    stylized = apply(params, layers.reflect(images, MARGIN), formulation=formulation)
     for axis in (1, 2):
-        made = jax.lax.slice_in_dim(made, MARGIN, MARGIN + images.shape[axis], axis=axis)
-    return made
+        stylized = jax.lax.slice_in_dim(stylized, MARGIN, MARGIN + images.shape[axis], axis=axis)
+    return stylized
+
+
+def _conv_norm(
+    params: Params,
+    x: Array,
+    formulation: str | None,
+    *,
+    stride: int = 1,
+    upsample_to: tuple[int, int] | None = None,
+    trains_bias: bool = True,
+) -> Array:
+    """Applies a convolution, after nearest-neighbour upsampling if asked for, and its norm.
+
+    Args:
+        params: `{'conv': {'kernel', 'bias'}, 'norm': {'scale', 'bias'}}`.
+        x: `[N, H, W, C]`.
+        formulation: see `layers.reflect_conv`.
+        stride: of the convolution.
+        upsample_to: height and width that x is upsampled to before the convolution.
+        trains_bias: whether the bias of the norm has a gradient.
+    """
+    kernel, conv_bias = params['conv']['kernel'], params['conv']['bias']
+    scale, norm_bias = params['norm']['scale'], params['norm']['bias']
+    # The norm subtracts each channel's mean, and with it this bias. The exact gradient is zero; the
+    # computed one would be rounding noise. Adam divides a gradient by its own magnitude, so it
+    # would make full steps along the noise, different ones on each machine.
+    conv_bias = jax.lax.stop_gradient(conv_bias)
+    if not trains_bias:
+        norm_bias = jax.lax.stop_gradient(norm_bias)
+    if upsample_to is None:
+        x = layers.reflect_conv(x, kernel, conv_bias, stride=stride, formulation=formulation)
+    else:
+        height, width = upsample_to
+        x = layers.upsample_conv(
+            x, kernel, conv_bias, height=height, width=width, formulation=formulation
+        )
+    return layers.instance_norm(x, scale, norm_bias)
+
+
+def _residual(params: Params, x: Array, formulation: str | None) -> Array:
+    """Adds two convolutions of x to x, without a ReLU after the sum."""
+    hidden = jax.nn.relu(_conv_norm(params['first'], x, formulation))
+    # The bias of the second norm adds a constant to each channel of x. Later blocks pass it on in
+    # their sums. Each convolution that reads it pads by reflection, so the constant remains one in
+    # its output, also at the border, and the norm behind it subtracts it.
+    return x + _conv_norm(params['second'], hidden, formulation, trains_bias=False)
 
 
 def _check_images(images: Array) -> None:
-    """Raises UserError for what the network does not take."""
-    small = any(side < MIN_SIDE for side in images.shape[1:3])  # symbols have no minimum
+    """Raises UserError unless images are a batch that the network accepts."""
+    # `any` of comparisons, since symbolic sizes of an exported program have no minimum.
+    small = any(side < MIN_SIDE for side in images.shape[1:3])
     if images.ndim != 4 or images.shape[-1] != 3 or small:
         raise UserError(
             f'images have shape {tuple(images.shape)}: [N, H, W, 3] is needed, '
@@ -214,66 +155,116 @@ def _check_images(images: Array) -> None:
         )
 
 
-def size(params: Params) -> tuple[int, int]:
-    """Width and number of residual blocks."""
-    blocks = sum(name.startswith('block') for name in params)
-    return params['down1']['conv']['kernel'].shape[-1], blocks
+# Parameters. --------------------------------------------------------------------------------------
 
 
-def adapted(which: str) -> Callable[[str], bool]:
-    """Predicate on parameter names that tells which ones an inner loop moves.
+def init(rng: Array, *, width: int = WIDTH, blocks: int = BLOCKS) -> Params:
+    """Draws random parameters.
+
+    Kernels and biases of convolutions are uniform within ±1/√fan-in, where the fan-in is the number
+    of inputs of one output. Scales of norms are 1 and their biases 0.
 
     Args:
-        which: 'all' (Algorithm 1 of the paper) or 'norm' (its experiments: instance-norm scales
-            and biases only).
+        rng: a key of `jax.random`.
+        width: channels of the first convolution.
+        blocks: number of residual blocks.
 
     Returns:
-        A function from a name such as 'down1/norm/scale' to bool.
-
-    Raises:
-        UserError: `which` is neither.
+        Nested dict of float32 arrays, such as `params['down1']['conv']['kernel']`.
     """
-    if which == 'all':
-        return lambda name: True
-    if which == 'norm':
-        return lambda name: 'norm' in name.split('/')
-    raise UserError(f"params={which!r}: it must be 'all' or 'norm'")
+    params: Params = {}
+    shapes = _parameter_shapes(width, blocks)
+    for name, shape in shapes.items():
+        *scopes, leaf = name.split('/')
+        module = params
+        for scope in scopes:
+            module = module.setdefault(scope, {})
+        if scopes[-1] == 'norm':
+            module[leaf] = jnp.ones(shape) if leaf == 'scale' else jnp.zeros(shape)
+        else:
+            size, _, channels, _ = shapes['/'.join([*scopes, 'kernel'])]
+            bound = (size * size * channels) ** -0.5
+            key = _key_of(rng, scopes, leaf)
+            module[leaf] = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+    return params
 
 
 def check(params: Params) -> None:
-    """Raises UserError unless parameters are those of a transformer of some width and depth."""
+    """Raises UserError unless params are those of a transformer of some width and depth."""
     try:
-        width, blocks = size(params)
+        width, blocks = width_and_blocks(params)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f'these parameters are not of a style transformer: {error}') from error
     if not width:
         raise UserError('these parameters are not of a style transformer: its width is 0')
-    expected = _expected(width, blocks)
-    found = _shapes(params)
-    for name in sorted({*expected, *found}):
-        if expected.get(name) != found.get(name):
+    expected = _parameter_shapes(width, blocks)
+    present = dict(
+        zip(trees.names(params), [leaf.shape for leaf in jax.tree.leaves(params)], strict=True)
+    )
+    for name in sorted({*expected, *present}):
+        if expected.get(name) != present.get(name):
             raise UserError(
-                f'parameter {name} has shape {found.get(name, "none")}, '
+                f'parameter {name} has shape {present.get(name, "none")}, '
                 f'expected {expected.get(name, "none")}: not a style transformer of width {width}'
             )
 
 
-def _expected(width: int, blocks: int) -> dict[str, tuple[int, ...]]:
-    """Shapes by name of a transformer; its blocks are alike, and so one is traced for all."""
-    shapes = dict(_of_one_block(width))
-    block = {name: shapes.pop(name) for name in list(shapes) if name.startswith('block1/')}
-    for i in range(1, blocks + 1):
-        shapes |= {f'block{i}/{name.removeprefix("block1/")}': x for name, x in block.items()}
-    return shapes
+def width_and_blocks(params: Params) -> tuple[int, int]:
+    """Returns the width of a transformer and its number of residual blocks."""
+    blocks = sum(name.startswith('block') for name in params)
+    return params['down1']['conv']['kernel'].shape[-1], blocks
 
 
-@functools.lru_cache
-def _of_one_block(width: int) -> dict[str, tuple[int, ...]]:
-    """Shapes by name of a transformer of one block."""
-    return _shapes(jax.eval_shape(lambda: init(jax.random.key(0), width=width, blocks=1)))
+def adapted(params: str) -> Callable[[str], bool]:
+    """Returns a predicate that tells which parameters an inner loop or an adaptation changes.
+
+    Args:
+        params: 'all' for every parameter, as in Algorithm 1 of MetaStyle; 'norm' for the scales and
+            biases of instance norms alone, as in its experiments.
+
+    Returns:
+        A function from the name of a parameter, such as 'down1/norm/scale', to bool.
+
+    Raises:
+        UserError: `params` is neither.
+    """
+    checks.one_of('params', params, ('all', 'norm'))
+    if params == 'all':
+        return lambda name: True
+    return lambda name: 'norm' in name.split('/')
 
 
-def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
-    """Shapes by name."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {trees.leaf_name(path): x.shape for path, x in leaves}
+def _parameter_shapes(width: int, blocks: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of all parameters by name, such as 'down1/norm/scale', in the order of the layers."""
+    deep = 4 * width  # channels of the residual blocks
+    convolutions = {  # name -> (kernel size, input channels, output channels)
+        'down1': (9, 3, width),
+        'down2': (3, width, 2 * width),
+        'down3': (3, 2 * width, deep),
+        **{
+            f'block{i + 1}/{place}': (3, deep, deep)
+            for i in range(blocks)
+            for place in ('first', 'second')
+        },
+        'up1': (3, deep, 2 * width),
+        'up2': (3, 2 * width, width),
+    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (size, inputs, outputs) in convolutions.items():
+        shapes[f'{name}/conv/kernel'] = (size, size, inputs, outputs)
+        shapes[f'{name}/conv/bias'] = (outputs,)
+        shapes[f'{name}/norm/scale'] = (outputs,)
+        shapes[f'{name}/norm/bias'] = (outputs,)
+    return shapes | {'out/kernel': (9, 9, width, 3), 'out/bias': (3,)}
+
+
+def _key_of(rng: Array, scopes: list[str], leaf: str) -> Array:
+    """Derives the key of one kernel or bias from its name.
+
+    A key by name does not depend on the other layers: the first blocks of two networks of different
+    depth begin alike. The digest is the one that flax.linen computes for a module of this name, so
+    that parameters can be compared with those of a Flax network.
+    """
+    number = {'kernel': b'\x01', 'bias': b'\x02'}[leaf]
+    digest = hashlib.sha1(''.join(scopes).encode() + number, usedforsecurity=False).digest()
+    return jax.random.fold_in(rng, jnp.uint32(int.from_bytes(digest[:4], 'big')))

@@ -153,7 +153,7 @@ def load_initialization(config: TrainConfig, folder: pathlib.Path) -> theta_file
         except UserError:  # `_restore` tries older checkpoints, and reports the damage
             return None
     transformer.check(theta.params)
-    width, blocks = transformer.size(theta.params)
+    width, blocks = transformer.width_and_blocks(theta.params)
     if (width, blocks) != (config.model.width, config.model.blocks):
         raise UserError(
             f'config.model.init={config.model.init}: its network has width {width} and {blocks} '

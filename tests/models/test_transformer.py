@@ -1,5 +1,7 @@
 """Layers, transformer, losses: shapes, invariants, and the numbers that the papers state."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,6 +138,32 @@ def test_parameter_counts_are_those_of_the_paper():
     every, none = trees.partition(params, transformer.adapted('all'))
     assert count(every) == 1_679_235
     assert not none
+
+
+def test_a_seed_gives_the_parameters_that_it_always_gave():
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    expected = {  # first and last value, drawn by `init` of a flax.linen module of the same names
+        'down1/conv/kernel': (-0.056634635, -0.053295098),
+        'down3/conv/bias': (0.0052514477, -0.063755952),
+        'block1/second/conv/kernel': (0.090564221, 0.079871625),
+        'up1/norm/scale': (1, 1),
+        'out/kernel': (-0.062194102, 0.030150509),
+        'out/bias': (-0.0099160857, -0.0763653),
+    }
+    for name, (first, last) in expected.items():
+        leaf = functools.reduce(lambda tree, scope: tree[scope], name.split('/'), params)
+        np.testing.assert_allclose(np.ravel(leaf)[[0, -1]], [first, last], rtol=1e-6)
+
+
+def test_init_and_check_agree_on_the_shapes_of_all_parameters():
+    for width, blocks in ((3, 0), (2, 3), (5, 12)):
+        params = jax.eval_shape(
+            functools.partial(transformer.init, width=width, blocks=blocks), jax.random.key(0)
+        )
+        transformer.check(params)
+        assert transformer.width_and_blocks(params) == (width, blocks)
+        images = jax.ShapeDtypeStruct((2, 21, 18, 3), np.float32)
+        assert jax.eval_shape(transformer.apply, params, images).shape == images.shape
 
 
 @pytest.mark.parametrize('shape', [(16, 16), (16, 17), (18, 31), (33, 22), (19, 64)])

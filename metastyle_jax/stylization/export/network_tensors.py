@@ -73,7 +73,7 @@ def architecture(params: Params) -> dict[str, Any]:
     Returns:
         JSON types: the conventions, and the layers in the order in which they are computed.
     """
-    _, blocks = transformer.size(params)
+    _, blocks = transformer.width_and_blocks(params)
     layer = lambda name, size=3, stride=1, **more: {
         'name': name, 'size': size, 'stride': stride, 'norm': True, 'relu': True, **more
     }  # fmt: skip
