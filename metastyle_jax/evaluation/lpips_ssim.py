@@ -20,7 +20,7 @@ class LpipsParams(NamedTuple):
     """Weights of LPIPS.
 
     Attributes:
-        vgg: thirteen convolutions of VGG-16: those of `vgg.LAYERS`, then conv5_1 to conv5_3.
+        vgg: thirteen convolutions of VGG-16: those of `vgg_weights.LAYERS`, then conv5_1 to conv5_3.
         heads: five arrays `[C]`, the weight of each channel of the five feature layers.
     """
 
@@ -34,7 +34,7 @@ def load() -> LpipsParams:
     Raises:
         UserError: the weights are missing.
     """
-    names = (*vgg.LAYERS, *_BLOCK5)
+    names = (*vgg_weights.LAYERS, *_BLOCK5)
     _, arrays = vgg_weights.read_lpips(names)
     params = {
         name: {part: jnp.asarray(arrays[f'{name}/{part}']) for part in ('kernel', 'bias')}

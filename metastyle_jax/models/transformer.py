@@ -19,7 +19,7 @@ Source: Johnson et al. 2016 (arXiv 1603.08155) and its supplement, with Zhang, Z
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ def _conv_norm(
     formulation: str | None,
     *,
     stride: int = 1,
-    upsample_to: tuple[int, int] | None = None,
+    upsample_to: Sequence[int] | None = None,
     trains_bias: bool = True,
 ) -> Array:
     """Applies a convolution, after nearest-neighbour upsampling if asked for, and its norm.

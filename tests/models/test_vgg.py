@@ -1,3 +1,5 @@
+"""The loss network: its features, their derivatives, and the checking of its weights."""
+
 import pathlib
 
 import helpers
@@ -6,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metastyle_jax.core import errors
 from metastyle_jax.models import vgg, vgg_weights
 
 DATA = pathlib.Path(__file__).parent
@@ -97,18 +100,18 @@ def test_second_derivatives_agree_with_finite_differences(x64, narrow):
 
 @pytest.mark.parametrize('shape', [(8, 8, 3), (1, 8, 8, 4), (1, 7, 8, 3)])
 def test_images_of_another_shape_are_refused(shape, narrow):
-    with pytest.raises(vgg_weights.VGGError, match='at least 8 by 8'):
+    with pytest.raises(errors.UserError, match='at least 8 by 8'):
         vgg.features(narrow, jnp.zeros(shape))
 
 
 def test_bytes_are_refused(narrow):
-    with pytest.raises(vgg_weights.VGGError, match='uint8: divide by 255'):
+    with pytest.raises(errors.UserError, match='uint8: divide by 255'):
         vgg.content_features(narrow, jnp.zeros((1, 8, 8, 3), jnp.uint8))
 
 
 def test_random_weights_have_he_variance_and_the_asked_width():
     params = vgg.random(jax.random.key(0), width=16)
-    assert list(params) == list(vgg.LAYERS)
+    assert list(params) == list(vgg_weights.LAYERS)
     assert params['conv1_1']['kernel'].shape == (3, 3, 3, 16)
     kernel = params['conv4_3']['kernel']
     assert kernel.shape == (3, 3, 128, 128)
@@ -153,7 +156,7 @@ def test_other_weights_are_refused_unless_any_are_welcome(full, tmp_path):
     helpers.save_arrays(file, arrays)
     found = vgg.digest(vgg.load(file, digest=None))
     with pytest.raises(
-        vgg_weights.VGGError, match=f'{found}, expected {vgg.VGG16_DIGEST}.*--vgg out.*digest=None'
+        errors.UserError, match=f'{found}, expected {vgg.VGG16_DIGEST}.*give no file.*digest=None'
     ):
         vgg.load(file)
 
@@ -177,7 +180,7 @@ def test_a_wrong_layer_is_named(tmp_path, suffix, changes, message):
     arrays = helpers.torch_arrays() | changes
     file = tmp_path / f'a{suffix}'
     helpers.save_arrays(file, {name: array for name, array in arrays.items() if array is not None})
-    with pytest.raises(vgg_weights.VGGError, match=message):
+    with pytest.raises(errors.UserError, match=message):
         vgg.load(file, digest=None)
 
 
@@ -185,12 +188,12 @@ def test_any_digest_can_be_asked_for():
     file = DATA / 'vgg_width2_zip.pth'
     digest = vgg.digest(vgg.load(file, digest=None))
     assert vgg.digest(vgg.load(file, digest=digest)) == digest
-    with pytest.raises(vgg_weights.VGGError, match=f'{digest}, expected abc'):
+    with pytest.raises(errors.UserError, match=f'{digest}, expected abc'):
         vgg.load(file, digest='abc')
 
 
 def test_a_narrow_vgg_is_told_from_vgg16_by_its_shape():
-    with pytest.raises(vgg_weights.VGGError, match=r'conv1_1/kernel .*expected \(3, 3, 3, 64\)'):
+    with pytest.raises(errors.UserError, match=r'conv1_1/kernel .*expected \(3, 3, 3, 64\)'):
         vgg.load(DATA / 'vgg_width2_zip.pth')
 
 
@@ -198,5 +201,5 @@ def test_a_scalar_for_a_kernel_is_refused(tmp_path):
     helpers.save_arrays(
         tmp_path / 'a.npz', helpers.torch_arrays() | {'features.0.weight': np.float32(1)}
     )
-    with pytest.raises(vgg_weights.VGGError, match='conv1_1/kernel'):
+    with pytest.raises(errors.UserError, match='conv1_1/kernel'):
         vgg.load(tmp_path / 'a.npz', digest=None)
