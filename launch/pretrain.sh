@@ -66,9 +66,10 @@ vgg_params, grams_of = vgg.load(), jax.jit(gram.of_images)
 offsets = []
 for i in np.linspace(0, len(source) - 1, min(256, len(source))).astype(int):
     picture = resizing.resize(batching.as_float(source.decode(int(i), 256)), 256, 256)
-    offsets.append(norm_predictor.offsets(theta.predictor, grams_of(vgg_params, picture[None])))
+    grams = grams_of(vgg_params, picture[None])
+    offsets.append(norm_predictor.predict_offsets(theta.predictor, grams))
 mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=(0, 1)), *offsets)
-params, predictor = norm_predictor.centered(theta.params, theta.predictor, mean)
+params, predictor = norm_predictor.center(theta.params, theta.predictor, mean)
 
 theta_files.save_theta(
     run / 'theta.safetensors', params,

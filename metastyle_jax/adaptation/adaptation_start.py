@@ -69,13 +69,13 @@ def start_params(theta: theta_files.Theta, grams: tuple[Array, ...], begin: str)
     """
     if begin == 'theta' or theta.predictor is None:
         return theta.params
-    given, expected = norm_predictor.describe(grams).shape[-1], len(theta.predictor.kernel)
+    given, expected = norm_predictor.style_features(grams).shape[-1], len(theta.predictor.kernel)
     if given != expected:
         raise UserError(
             f'the predictor of this θ takes {expected} style features, and this loss network gives '
             f"{given}: use the loss network that θ was trained with, or begin='theta'"
         )
-    return norm_predictor.begin(theta.params, theta.predictor, grams)
+    return norm_predictor.predicted_theta(theta.params, theta.predictor, grams)
 
 
 def learned_inner_loop(

@@ -1,13 +1,16 @@
-"""Where adaptation to a style begins: θ, with norms that a small network predicts from the style.
+"""A small network that predicts, from a style image, the instance norms to start adaptation with.
 
-The network reads how strong each channel of the loss network is in a painting, and gives offsets to
-θ's instance norms. It learns together with θ, on all styles at once, and costs nothing beside a
-step of adaptation:
+The predictor f reads the Gram matrices G_k of style k, reduced to style features, and returns
+offsets from θ's instance norms n. It is trained together with θ on all styles at once:
 
-    minimize over w, n, φ   mean_k E_c[ℓ(I_c, I_k, M(I_c; w, n + f(G_k; φ)))],   θ = (w, n, φ).
+    minimize over w, n, φ   mean_k E_c[ℓ(I_c, I_k, M(I_c; w, n + f(G_k; φ)))],   θ = (w, n),
 
-Source: a network that predicts norms is of Ghiasi et al. 2017, arXiv 1705.06830; that it is an
-initialization, and reads Gram matrices, which adaptation needs anyway, is this project's.
+where w are the convolutions, φ the parameters of the predictor, and I_c, I_k the content and the
+style images. One prediction is much cheaper than one step of adaptation, and the Gram matrices are
+needed for the loss in any case.
+
+Source: a network that predicts instance norms is due to Ghiasi et al. 2017, arXiv 1705.06830. Here
+its prediction is only an initialization, and it reads Gram matrices instead of an image.
 """
 
 from collections.abc import Callable
@@ -21,17 +24,19 @@ from metastyle_jax.core import trees
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.models import transformer, vgg
 
-WIDTH = 64  # of the hidden layer
-_FLOOR = 0.1  # of the mean strength in a layer: what is weaker tells little
+WIDTH = 64  # units of the hidden layer
+# Added to relative strengths before the logarithm. Channels much weaker than this say little about
+# a style, and their logarithms would otherwise vary the most.
+_FLOOR = 0.1
 
 
 class Predictor(NamedTuple):
-    """φ: an affine layer, a rectifier and a linear layer.
+    """Parameters φ: an affine layer, a ReLU and a linear layer.
 
     Attributes:
-        kernel: `[F, R]`.
-        bias: `[R]`.
-        out: `[R, C]` by name of the norms' tensors.
+        kernel: `[F, R]` float32, from F style features to R hidden units.
+        bias: `[R]` float32.
+        out: name of a scale or bias of θ's instance norms -> `[R, C]` float32.
     """
 
     kernel: Array
@@ -39,55 +44,61 @@ class Predictor(NamedTuple):
     out: dict[str, Array]
 
 
-class Training(NamedTuple):
-    """A predictor in training.
+class PredictorTraining(NamedTuple):
+    """A predictor and the state of its optimizer.
 
     Attributes:
         params: φ.
-        adam: state of its optimizer.
+        adam: state of Adam.
     """
 
     params: Predictor
     adam: PyTree
 
 
-def describe(grams: tuple[Array, ...]) -> Array:
-    """What is told of a style: logarithms of the strengths of channels, and of whole layers.
+def style_features(grams: tuple[Array, ...]) -> Array:
+    """Computes style features: log strengths of VGG channels, and of whole layers.
+
+    The strength of a channel is the root of its entry on the diagonal of the Gram matrix, that is
+    its root mean square up to a constant. Relative to the layer's mean strength it says which
+    channels are active; the mean strength itself is one more feature of the layer.
 
     Args:
         grams: L arrays `[..., C, C]`.
 
     Returns:
-        `[..., F]`; F is the sum of C + 1 over the layers.
+        `[..., F]`, where F is the sum of C + 1 over the layers.
     """
     parts = []
-    for gram in grams:
-        energy = jnp.maximum(jnp.diagonal(gram, axis1=-2, axis2=-1), 0.0)
+    for layer in grams:
+        energy = jnp.maximum(jnp.diagonal(layer, axis1=-2, axis2=-1), 0.0)
         strength = jnp.sqrt(energy)
-        mean = jnp.mean(strength, axis=-1, keepdims=True) + 1e-12
+        mean = jnp.mean(strength, axis=-1, keepdims=True) + 1e-12  # a black image has strength 0
         parts += [jnp.log(strength / mean + _FLOOR), jnp.log(mean)]
     return jnp.concatenate(parts, axis=-1)
 
 
-def features(vgg_params: Params) -> int:
-    """F of a loss network."""
+def feature_count(vgg_params: Params) -> int:
+    """Returns the number of style features, F, for a loss network."""
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     return sum(layer.shape[-1] + 1 for layer in jax.eval_shape(vgg.features, vgg_params, image))
 
 
-def hidden(predictor: Predictor | None) -> int:
-    """Width of the hidden layer, R; `WIDTH` for None."""
+def hidden_width(predictor: Predictor | None) -> int:
+    """Returns the number of hidden units of a predictor, or the default for None."""
     return WIDTH if predictor is None else predictor.bias.shape[0]
 
 
-def create(rng: Array, theta: Params, count: int, *, hidden: int = WIDTH) -> Predictor:
-    """A predictor that gives no offsets yet.
+def init(rng: Array, theta: Params, count: int, *, hidden: int = WIDTH) -> Predictor:
+    """Draws the parameters of a new predictor, whose offsets are zero for every style.
+
+    The last layer is zero, so training starts from θ as it is.
 
     Args:
-        rng: a key.
-        theta: of the transformer.
-        count: F.
-        hidden: R.
+        rng: a key of `jax.random`.
+        theta: parameters of the transformer.
+        count: number of style features, see `feature_count`.
+        hidden: number of hidden units.
     """
     norms, _ = trees.partition(theta, transformer.adapted('norm'))
     kernel = jax.random.normal(rng, (count, hidden)) / count**0.5
@@ -98,90 +109,94 @@ def create(rng: Array, theta: Params, count: int, *, hidden: int = WIDTH) -> Pre
     )
 
 
-def offsets(predictor: Predictor, grams: tuple[Array, ...]) -> dict[str, Array]:
-    """What is added to θ's norms for a style.
+def predict_offsets(predictor: Predictor, grams: tuple[Array, ...]) -> dict[str, Array]:
+    """Predicts the offsets from θ's instance norms for one style or several.
 
     Args:
         predictor: φ.
-        grams: L arrays `[..., C, C]`.
+        grams: L arrays `[..., C, C]`, Gram matrices of the styles.
 
     Returns:
-        By name, `[..., C]`.
+        Name of a scale or bias -> `[..., C]`.
     """
-    sums = describe(grams) @ predictor.kernel
+    sums = style_features(grams) @ predictor.kernel
     hidden = jax.nn.relu(sums + jnp.broadcast_to(predictor.bias, sums.shape))
     return {name: hidden @ leaf for name, leaf in predictor.out.items()}
 
 
 @jax.jit
-def begin(theta: Params, predictor: Predictor | None, grams: tuple[Array, ...]) -> Params:
-    """θ with the norms that are predicted for one style.
+def predicted_theta(theta: Params, predictor: Predictor | None, grams: tuple[Array, ...]) -> Params:
+    """Returns θ with the instance norms that are predicted for one style.
 
     Args:
-        theta: of the transformer.
-        predictor: φ; None for θ as it is.
-        grams: L arrays `[C, C]`.
+        theta: parameters of the transformer.
+        predictor: φ; None returns θ unchanged.
+        grams: L arrays `[C, C]`, Gram matrices of the style.
     """
     if predictor is None:
         return theta
     norms, rest = trees.partition(theta, transformer.adapted('norm'))
-    added = offsets(predictor, grams)
-    return trees.combine(theta, {name: norms[name] + added[name] for name in norms}, rest)
+    offsets = predict_offsets(predictor, grams)
+    return trees.combine(theta, {name: norms[name] + offsets[name] for name in norms}, rest)
 
 
-def centered(
-    theta: Params, predictor: Predictor, mean: dict[str, Array]
-) -> tuple[Params, Predictor]:
-    """θ with the mean norms of some styles, and a predictor of what each differs by.
+def center(theta: Params, predictor: Predictor, mean: dict[str, Array]) -> tuple[Params, Predictor]:
+    """Moves the mean of the offsets from the predictor into θ.
 
-    Together they are what they were for every style. But nothing in training holds θ's own norms
-    near those of any style, and what blends with θ, or begins there, then needs them to be. The
-    predictor gets one more hidden unit, which is 1 for all styles.
+    Predictions stay the same for every style. Training keeps only the sum of θ's norms and the
+    offsets near useful values, so θ's own norms may be far from those of any style. After centring
+    they are the mean over styles, and θ alone is a useful start and a useful partner for blending.
 
     Args:
-        theta: of the transformer.
+        theta: parameters of the transformer.
         predictor: φ.
-        mean: by name `[C]`, of `offsets` over the styles.
+        mean: mean of `predict_offsets` over some styles, name -> `[C]`.
+
+    Returns:
+        The new θ, and the new predictor with one more hidden unit.
     """
     norms, rest = trees.partition(theta, transformer.adapted('norm'))
     moved = {name: leaf + mean[name] for name, leaf in norms.items()}
-    added = Predictor(
+    # The last layer has no bias. The new unit has no inputs and the bias 1, so it is 1 for every
+    # style, and its outgoing weights subtract the mean.
+    centered = Predictor(
         jnp.pad(predictor.kernel, ((0, 0), (0, 1))),
         jnp.pad(predictor.bias, (0, 1), constant_values=1.0),
         {name: jnp.concatenate([leaf, -mean[name][None]]) for name, leaf in predictor.out.items()},
     )
-    return trees.combine(theta, moved, rest), added
+    return trees.combine(theta, moved, rest), centered
 
 
-def start(predictor: Predictor) -> Training:
-    """A predictor before its first step of training."""
-    return Training(predictor, optax.adam(1.0).init(predictor))
+def init_training(predictor: Predictor) -> PredictorTraining:
+    """Returns the training state of a predictor before its first step."""
+    return PredictorTraining(predictor, optax.adam(1.0).init(predictor))
 
 
-def pull_back(
+def offsets_and_pull_back(
     predictor: Predictor, grams: tuple[Array, ...]
 ) -> tuple[dict[str, Array], Callable[[dict[str, Array]], Predictor]]:
-    """Offsets of S styles, and what turns gradients in each one's offsets into the mean one in φ.
+    """Predicts the offsets of S styles, and returns the map from their gradients to that of φ.
 
     Args:
         predictor: φ.
-        grams: L arrays `[S, C, C]`.
+        grams: L arrays `[S, C, C]`, Gram matrices of the styles.
 
     Returns:
-        By name `[S, C]`; and a function of as much.
+        The offsets, name -> `[S, C]`; and a function that takes the gradient of each style's loss
+        in its own offsets, name -> `[S, C]`, and returns the gradient of the mean loss in φ.
     """
-    found, transpose = jax.vjp(lambda params: offsets(params, grams), predictor)
+    offsets, transpose = jax.vjp(lambda params: predict_offsets(params, grams), predictor)
     count = len(grams[0])
-    return found, lambda own: transpose(jax.tree.map(lambda leaf: leaf / count, own))[0]
+    return offsets, lambda own: transpose(jax.tree.map(lambda leaf: leaf / count, own))[0]
 
 
-def update(training: Training, gradient: Predictor, *, rate: Any) -> Training:
-    """One step of Adam.
+def update(training: PredictorTraining, gradient: Predictor, *, rate: Any) -> PredictorTraining:
+    """Takes one step of Adam.
 
     Args:
-        training: before it.
-        gradient: in φ.
-        rate: of Adam.
+        training: training state before the step.
+        gradient: gradient of the loss with respect to φ.
+        rate: learning rate, a number or a scalar array.
     """
     updates, state = optax.adam(rate).update(gradient, training.adam)
-    return Training(optax.apply_updates(training.params, updates), state)
+    return PredictorTraining(optax.apply_updates(training.params, updates), state)

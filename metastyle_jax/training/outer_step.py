@@ -38,7 +38,7 @@ class TrainingState(NamedTuple):
     opt_state: PyTree
     rng: Array
     table: per_style_norms.StyleNormTable | None = None
-    predictor: norm_predictor.Training | None = None
+    predictor: norm_predictor.PredictorTraining | None = None
 
 
 class StepMetrics(NamedTuple):
@@ -96,7 +96,7 @@ def create_state(
     opt_state = optimizers.outer_optimizer(config).init(meta.Meta(params, log_rates))
     table = per_style_norms.create_table(params, styles) if config.outer.norms_rate else None
     if config.model.predictor and predictor is None:
-        predictor = norm_predictor.create(predictor_rng, params, features, hidden=hidden)
+        predictor = norm_predictor.init(predictor_rng, params, features, hidden=hidden)
     return TrainingState(
         jnp.zeros((), jnp.int32),
         params,
@@ -104,7 +104,7 @@ def create_state(
         opt_state,
         rng,
         table,
-        norm_predictor.start(predictor) if config.model.predictor and predictor else None,
+        norm_predictor.init_training(predictor) if config.model.predictor and predictor else None,
     )
 
 
@@ -124,7 +124,7 @@ def style_start(state: TrainingState, grams: tuple[Array, ...]) -> meta.Meta:
     """
     predictor = state.predictor and state.predictor.params
     start = meta_parameters(state)
-    return start._replace(theta=norm_predictor.begin(start.theta, predictor, grams))
+    return start._replace(theta=norm_predictor.predicted_theta(start.theta, predictor, grams))
 
 
 def train_step(
@@ -197,7 +197,7 @@ def _per_style_norms_step(
     if table is not None:
         offsets.append(per_style_norms.offsets_of(table, index))
     if predictor is not None:
-        predicted, pull_back = norm_predictor.pull_back(predictor.params, grams)
+        predicted, pull_back = norm_predictor.offsets_and_pull_back(predictor.params, grams)
         offsets.append(predicted)
     gradients = per_style_norms.gradients(
         state.params,

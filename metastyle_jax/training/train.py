@@ -63,7 +63,9 @@ def train(
         contents, styles = open_sources(config)
         theta = load_initialization(config, folder) if is_first else None
         # All processes must build a state of the same shapes before they receive its values.
-        hidden = processes.from_first(lambda: norm_predictor.hidden(theta and theta.predictor))
+        hidden = processes.from_first(
+            lambda: norm_predictor.hidden_width(theta and theta.predictor)
+        )
         vgg_params = sharding.replicate(vgg.load(vgg_file), devices)
         batches = stack.enter_context(open_batches(config, contents, styles))
         _check_same_data(batches)
@@ -76,7 +78,7 @@ def train(
             theta=theta and theta.params,
             predictor=theta and theta.predictor,
             styles=len(styles),
-            features=norm_predictor.features(vgg_params),
+            features=norm_predictor.feature_count(vgg_params),
             hidden=hidden,
         )
         state, loss_mean = _resume(manager, state, batches, config)

@@ -79,8 +79,8 @@ def test_images_that_vanish_for_one_process_cost_no_finished_step(tmp_path, cach
 def test_a_starting_point_with_a_predictor_of_any_width_serves_all_processes(tmp_path, cache):
     params = transformer.init(jax.random.key(3), width=2, blocks=1)
     network = vgg.random(jax.random.key(1), width=2)
-    predictor = norm_predictor.create(
-        jax.random.key(4), params, norm_predictor.features(network), hidden=65
+    predictor = norm_predictor.init(
+        jax.random.key(4), params, norm_predictor.feature_count(network), hidden=65
     )
     theta = tmp_path / 'theta.safetensors'
     theta_files.save_theta(theta, params, settings={}, predictor=predictor)
@@ -94,7 +94,7 @@ def test_a_starting_point_with_a_predictor_of_any_width_serves_all_processes(tmp
         process_helpers.start(tmp_path / 'run', cache, *flags, '--config.steps=3', processes=2)
     )
     assert codes == [0, 0], logs
-    assert norm_predictor.hidden(theta_files.load_theta(tmp_path / 'run').predictor) == 65
+    assert norm_predictor.hidden_width(theta_files.load_theta(tmp_path / 'run').predictor) == 65
 
 
 def test_a_run_goes_on_with_other_devices_under_adam(tmp_path, cache):

@@ -39,7 +39,7 @@ def theta():
 @pytest.fixture(scope='module')
 def predictor(network, theta):
     """One that predicts something."""
-    empty = norm_predictor.create(jax.random.key(2), theta, norm_predictor.features(network))
+    empty = norm_predictor.init(jax.random.key(2), theta, norm_predictor.feature_count(network))
     keys = iter(jax.random.split(jax.random.key(3), len(empty.out)))
     return empty._replace(
         out={
@@ -59,7 +59,7 @@ def style_grams(network, seed=0):
     return gram.of_image(network, style[0])
 
 
-def begun(theta, predictor, grams):
+def predicted_by_hand(theta, predictor, grams):
     """θ with predicted norms, written out."""
     x = []
     for layer in grams:
@@ -74,33 +74,38 @@ def begun(theta, predictor, grams):
 
 def test_norms_are_those_of_theta_and_what_is_predicted(network, theta, predictor):
     found = style_grams(network)
-    expected = begun(theta, predictor, found)
-    for name, leaf in tensor_files.flatten(norm_predictor.begin(theta, predictor, found)).items():
+    expected = predicted_by_hand(theta, predictor, found)
+    for name, leaf in tensor_files.flatten(
+        norm_predictor.predicted_theta(theta, predictor, found)
+    ).items():
         np.testing.assert_allclose(leaf, expected[name], rtol=1e-5, atol=1e-5)
         assert (name in predictor.out) == (not np.allclose(leaf, tensor_files.flatten(theta)[name]))
 
 
 def test_a_new_predictor_changes_nothing(network, theta):
-    new = norm_predictor.create(jax.random.key(2), theta, norm_predictor.features(network))
-    begin = norm_predictor.begin(theta, new, style_grams(network))
-    helpers.assert_identical(begin, theta)
-    helpers.assert_identical(norm_predictor.begin(theta, None, style_grams(network)), theta)
+    new = norm_predictor.init(jax.random.key(2), theta, norm_predictor.feature_count(network))
+    start = norm_predictor.predicted_theta(theta, new, style_grams(network))
+    helpers.assert_identical(start, theta)
+    helpers.assert_identical(
+        norm_predictor.predicted_theta(theta, None, style_grams(network)), theta
+    )
 
 
 def test_centered_norms_are_the_mean_and_predictions_what_they_were(network, theta, predictor):
     found = [style_grams(network, seed) for seed in range(3)]
-    each = [norm_predictor.offsets(predictor, one) for one in found]
+    each = [norm_predictor.predict_offsets(predictor, one) for one in found]
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *each)
-    moved, centered = norm_predictor.centered(theta, predictor, mean)
+    moved, centered = norm_predictor.center(theta, predictor, mean)
     for one in found:
         before, after = (
-            tensor_files.flatten(norm_predictor.begin(*pair, one))
+            tensor_files.flatten(norm_predictor.predicted_theta(*pair, one))
             for pair in ((theta, predictor), (moved, centered))
         )
         for name, leaf in before.items():
             np.testing.assert_allclose(after[name], leaf, atol=1e-5)
     left = jax.tree.map(
-        lambda *leaves: sum(leaves), *(norm_predictor.offsets(centered, one) for one in found)
+        lambda *leaves: sum(leaves),
+        *(norm_predictor.predict_offsets(centered, one) for one in found),
     )
     for leaf in left.values():
         np.testing.assert_allclose(leaf, 0, atol=1e-5)
@@ -110,7 +115,7 @@ def test_a_black_painting_gives_finite_norms(network, theta, predictor):
     black = tuple(jnp.zeros_like(gram) for gram in style_grams(network))
     assert all(
         np.isfinite(leaf).all()
-        for leaf in jax.tree.leaves(norm_predictor.begin(theta, predictor, black))
+        for leaf in jax.tree.leaves(norm_predictor.predicted_theta(theta, predictor, black))
     )
 
 
@@ -152,7 +157,7 @@ def test_gradients_equal_those_of_each_style_alone(
         total = 0.0
         for i in range(2):
             targets = tuple(layer[i] for layer in each)
-            params = norm_predictor.begin(theta, predictor, targets)
+            params = norm_predictor.predicted_theta(theta, predictor, targets)
             task = objective.StyleTask(
                 outer[i], perceptual_loss.compute_targets(network, outer[i], targets)
             )
@@ -195,7 +200,7 @@ def test_training_a_predictor_alone_lowers_the_loss_of_each_style(network, theta
     config = make_config(outer_predictor_rate=0.02, outer_log_loss=True)
     # The check of a configuration refuses this rate.
     config = dataclasses.replace(config, outer=dataclasses.replace(config.outer, rate=0.0))
-    state = make_state(config, theta, None, features=norm_predictor.features(network))
+    state = make_state(config, theta, None, features=norm_predictor.feature_count(network))
     step = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=1
     )
@@ -227,7 +232,7 @@ def test_exact_meta_gradients_go_through_an_inner_loop_from_predicted_norms(
             )
             for j in range(2)
         )
-        start = norm_predictor.begin(theta, predictor, targets)
+        start = norm_predictor.predicted_theta(theta, predictor, targets)
         moved = jax.grad(lambda params: evaluate(params, inner).total)(start)
         return evaluate(jax.tree.map(lambda a, b: a - 0.005 * b, start, moved), outer).total
 
@@ -272,7 +277,9 @@ def test_a_predictor_of_another_theta_is_refused(theta, predictor, tmp_path, bro
 def test_adaptation_begins_where_it_is_told(network, theta, whole):
     found = style_grams(network)
     predicted = adaptation_start.start_params(whole, found, 'predicted')
-    helpers.assert_identical(predicted, norm_predictor.begin(theta, whole.predictor, found))
+    helpers.assert_identical(
+        predicted, norm_predictor.predicted_theta(theta, whole.predictor, found)
+    )
     helpers.assert_identical(adaptation_start.start_params(whole, found, 'theta'), theta)
     alone = whole._replace(predictor=None)
     helpers.assert_identical(adaptation_start.start_params(alone, found, 'predicted'), theta)
@@ -338,7 +345,7 @@ def test_the_comparison_shows_where_adaptation_began(whole, network, tmp_path, m
 
 def test_the_shipped_loss_network_has_as_many_features_as_its_channels():
     network = jax.eval_shape(lambda: vgg.random(jax.random.key(0)))
-    assert norm_predictor.features(network) == 64 + 128 + 256 + 512 + 4
+    assert norm_predictor.feature_count(network) == 64 + 128 + 256 + 512 + 4
     theta = transformer.init(jax.random.key(0))
     norms, _ = trees.partition(theta, IS_NORM)
-    assert norm_predictor.create(jax.random.key(0), theta, 964).out.keys() == norms.keys()
+    assert norm_predictor.init(jax.random.key(0), theta, 964).out.keys() == norms.keys()

@@ -166,14 +166,14 @@ def test_a_run_starts_from_the_given_initialization(tmp_path):
     with pytest.raises(errors.UserError, match='/nowhere'):
         train.load_initialization(config, tmp_path)
     # Once the run has a checkpoint, its own sizes count: here a predictor of another width.
-    predictor = norm_predictor.create(jax.random.key(1), params, 4, hidden=3)
+    predictor = norm_predictor.init(jax.random.key(1), params, 4, hidden=3)
     state = outer_step.create_state(config, jax.random.key(0))._replace(
-        predictor=norm_predictor.start(predictor)
+        predictor=norm_predictor.init_training(predictor)
     )
     with checkpoints.Manager(tmp_path / 'checkpoints') as manager:
         manager.save(3, state, data_state={})
     theta = train.load_initialization(config, tmp_path)
-    assert norm_predictor.hidden(theta.predictor) == 3
+    assert norm_predictor.hidden_width(theta.predictor) == 3
     (tmp_path / 'checkpoints' / '3' / 'state' / '_METADATA').unlink()
     # Restoring puts the damaged checkpoint aside later.
     assert train.load_initialization(config, tmp_path) is None
