@@ -1,14 +1,16 @@
-"""A convolution for XLA:CPU that is fast, and so are its derivatives of every order and mode.
+"""A convolution whose derivatives of every order and mode are fast on XLA:CPU.
 
-An image x, a kernel k and a gradient g enter one trilinear form,
+An image x, a kernel k and a cotangent g define a trilinear form,
 
     F(x, k, g) = Σ x[n, s·i + p, s·j + q, c] · k[p, q, c, d] · g[n, i, j, d],
 
-where x is zero beyond its borders. Its derivatives in g, x and k are the convolution, the image
-gradient and the kernel gradient.
-Each of the three is bilinear, and its transposes are the two others. As JAX primitives they stay
-among themselves under any differentiation, so it is enough to say for each how it is computed:
-XLA:CPU leaves the kernel gradient at a fifth of the rate of the others.
+where s is the stride and x is zero beyond its borders. The derivatives of F with respect to g, x
+and k are the convolution, the image gradient and the kernel gradient.
+
+Each of these three operations is bilinear, and the transposes of each are the two others. As JAX
+primitives they therefore turn into each other under any differentiation, and no other convolution
+ever appears. It is enough to write one fast computation for each of the three. XLA:CPU on its own
+computes the kernel gradient at a fifth of the speed of the others.
 """
 
 import jax
@@ -19,17 +21,17 @@ from metastyle_jax.core.types import Array
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 _ROWS = ('NWC', 'WIO', 'NWC')
-_FEW = 32  # channels that are too few to be the columns of a matrix product
+_FEW = 32  # with fewer channels than this, a matrix product with one column a channel is slow
 
 
 def convolve(x: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> Array:
-    """Convolution: the derivative of F in g.
+    """Convolves images: the derivative of F with respect to g.
 
     Args:
         x: `[N, H, W, C]`.
-        kernel: `[K, K, C, D]`, no larger than the extended image.
-        stride: s, of both axes.
-        padding: zeros that extend x on each side, at most K - 1.
+        kernel: `[K, K, C, D]`, no larger than the padded image.
+        stride: s, for both axes.
+        padding: number of zeros added on each side of x, at most K - 1.
 
     Returns:
         `[N, h, w, D]` with `h = (H + 2·padding - K) // s + 1` and `w` likewise.
@@ -40,18 +42,44 @@ def convolve(x: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> A
 def image_gradient(
     g: Array, kernel: Array, *, stride: int, padding: int, height: int, width: int
 ) -> Array:
-    """The derivative of F in x: `[N, height, width, C]` of `[N, h, w, D]` and `[K, K, C, D]`."""
+    """Computes the derivative of F with respect to x.
+
+    Args:
+        g: `[N, h, w, D]`.
+        kernel: `[K, K, C, D]`.
+        stride: see `convolve`.
+        padding: see `convolve`.
+        height: height of x.
+        width: width of x.
+
+    Returns:
+        `[N, height, width, C]`.
+    """
     options = {'stride': stride, 'padding': padding, 'height': height, 'width': width}
     return _image_gradient_p.bind(g, kernel, **options)
 
 
 def kernel_gradient(x: Array, g: Array, *, stride: int, padding: int, size: int) -> Array:
-    """The derivative of F in k: `[size, size, C, D]` of `[N, H, W, C]` and `[N, h, w, D]`."""
+    """Computes the derivative of F with respect to k.
+
+    Args:
+        x: `[N, H, W, C]`.
+        g: `[N, h, w, D]`.
+        stride: see `convolve`.
+        padding: see `convolve`.
+        size: height and width of the kernel.
+
+    Returns:
+        `[size, size, C, D]`.
+    """
     return _kernel_gradient_p.bind(x, g, stride=stride, padding=padding, size=size)
 
 
 def _convolve(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
-    """Adds a row of zeros where there is no padding: XLA:CPU is up to 25 times slower without."""
+    """Computes `convolve` by XLA."""
+    # XLA:CPU has a fast routine that it takes only if there is some padding. A convolution without
+    # any ('VALID') may be 25 times slower. One row of zeros is added, and the row of results that
+    # comes from it is dropped.
     rows = (padding, padding or 1)
     y = jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), (rows, (padding, padding)), dimension_numbers=_LAYOUT
@@ -62,18 +90,22 @@ def _convolve(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
 def _image_gradient(
     g: Array, kernel: Array, *, stride: int, padding: int, height: int, width: int
 ) -> Array:
-    """Convolves with the kernel turned around, for each of the stride² phases of the image at once.
+    """Computes `image_gradient` as a convolution of g with the flipped kernel.
 
-    JAX's own transpose swaps the kernel's channels by naming its axes otherwise, which makes
-    XLA:CPU nine times slower inside of a compiled loop, and it multiplies by zeros.
+    At a stride s, pixels of the image whose rows and columns have the same remainders modulo s form
+    a phase. Each phase sees other taps of the kernel, and one convolution computes all s² phases.
     """
+    # JAX's own transpose of a convolution inserts zeros into g and multiplies by them. It also
+    # swaps channels of the kernel by relabelling its axes, which XLA:CPU computes nine times slower
+    # inside of a loop. Here the kernel is transposed as an array.
     size, _, channels, _ = kernel.shape
     taps = -(-size // stride)  # tap p of the kernel is tap p // stride of phase p % stride
     end = (0, stride * taps - size)
     phases = jnp.pad(kernel, (end, end, (0, 0), (0, 0)))
     phases = phases.reshape(taps, stride, taps, stride, channels, -1)[::-1, :, ::-1]
     turned = phases.transpose(0, 2, 5, 1, 3, 4).reshape(taps, taps, -1, stride**2 * channels)
-    # Squares of stride² pixels that the image needs, but for those wholly in the padding.
+    # The result consists of squares of s × s pixels. Squares that lie wholly in the padding of the
+    # image are skipped; what else lies in the padding is cut off at the end.
     skipped, cut = divmod(padding, stride)
     rows, columns = (-(-(cut + side) // stride) for side in (height, width))
     low = taps - 1 - skipped
@@ -88,7 +120,7 @@ def _image_gradient(
 
 
 def _kernel_gradient(x: Array, g: Array, *, stride: int, padding: int, size: int) -> Array:
-    """Slides the rows of one array over those of the other, all else a matrix product."""
+    """Computes `kernel_gradient` by a convolution along rows, with matrix products for the rest."""
     if padding:
         x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     if stride == 1 and g.shape[3] < min(_FEW, x.shape[3]):
@@ -97,10 +129,11 @@ def _kernel_gradient(x: Array, g: Array, *, stride: int, padding: int, size: int
 
 
 def _slide_image(x: Array, g: Array, stride: int, size: int) -> Array:
-    """Kernel gradient as a convolution along the rows of x, with g for its kernel.
+    """Computes the kernel gradient by moving g over the rows of x.
 
-    Its batch are the channels of x, once for each column of the kernel; a row's pixels in all
-    images are its channels.
+    It is a one-dimensional convolution along the height: its batch are the channels of x, repeated
+    for each column of the kernel; its channels are the pixels of one row in all images; its kernel
+    is g.
     """
     n, h, w, d = g.shape
     rows = _channels_first(x)
@@ -113,7 +146,11 @@ def _slide_image(x: Array, g: Array, stride: int, size: int) -> Array:
 
 
 def _slide_gradient(x: Array, g: Array, size: int) -> Array:
-    """The same with the roles exchanged, for a g of few channels."""
+    """Computes the kernel gradient by moving the rows of x over g, if g has few channels.
+
+    The kernel of the one-dimensional convolution is x, whose many channels make a matrix product
+    with enough columns.
+    """
     n, h, w, d = g.shape
     _, height, width, channels = x.shape
     rows = _channels_first(g)
@@ -127,17 +164,15 @@ def _slide_gradient(x: Array, g: Array, size: int) -> Array:
 
 
 def _channels_first(x: Array) -> Array:
-    """`[N, H, W, C]` to `[C, H, N, W]`.
-
-    By a product with the identity: of a transposition XLA:CPU makes a part of the loop that reads
-    the result, which then takes twice as long as the convolution itself.
-    """
+    """Transposes `[N, H, W, C]` to `[C, H, N, W]`."""
+    # XLA:CPU fuses a plain transposition into the loop that reads the result, and that loop then
+    # takes longer than the convolution itself. A product with the identity is not fused.
     identity = jnp.eye(x.shape[3], dtype=x.dtype)
     return jnp.einsum('dc,hnwc->dhnw', identity, x.transpose(1, 0, 2, 3), precision='highest')
 
 
 def _as_kernel(x: Array) -> Array:
-    """`[N, H, W, C]` to `[H, N·W, C]`, the kernel of a convolution along rows."""
+    """Transposes `[N, H, W, C]` to `[H, N·W, C]`, the kernel of a convolution along the height."""
     n, h, w, channels = x.shape
     return x.transpose(1, 0, 2, 3).reshape(h, n * w, channels)
 
@@ -148,23 +183,23 @@ _kernel_gradient_p = jax_compat.bilinear_primitive(_kernel_gradient)
 
 
 def _image(g, k, x, stride, padding, **_):
-    """Image gradient for an image that is known by its shape alone."""
+    """Computes the image gradient; x is a placeholder that has only a shape."""
     height, width = x.aval.shape[1:3]
     return image_gradient(g, k, stride=stride, padding=padding, height=height, width=width)
 
 
 def _kernel(x, g, k, stride, padding, **_):
-    """Kernel gradient for a kernel that is known by its shape alone."""
+    """Computes the kernel gradient; k is a placeholder that has only a shape."""
     return kernel_gradient(x, g, stride=stride, padding=padding, size=k.aval.shape[0])
 
 
 def _forward(x, k, stride, padding, **_):
-    """Convolution with the options of a gradient."""
+    """Convolves; a gradient has further options, which the convolution does not need."""
     return convolve(x, k, stride=stride, padding=padding)
 
 
-# Each rule gets the cotangent of the result and both arguments; the one that it transposes in is a
-# placeholder with a shape.
+# Rules for the derivatives. Each receives the cotangent of the result and both arguments. The
+# argument whose cotangent it returns is a placeholder that has only a shape.
 jax_compat.define_transposes(
     _convolve_p,
     lambda g, x, k, **options: _image(g, k, x, **options),

@@ -1,6 +1,6 @@
-"""Gram matrices: which channels of the loss network are active together in an image.
+"""Gram matrices: how strongly channels of the loss network are active together in an image.
 
-They describe a style without saying where anything lies, so the style loss compares them.
+They are sums over all positions, so they describe colours and textures but not where these lie.
 
 Source: Gatys, Ecker and Bethge 2016; Johnson et al. 2016, arXiv 1603.08155, section 3.2.
 """
@@ -12,9 +12,9 @@ from metastyle_jax.models import vgg
 
 
 def gram(features: Array) -> Array:
-    """Gram matrices of feature maps, `ψψᵀ / (C·H·W)`.
+    """Computes the Gram matrices of feature maps.
 
-    The division makes images of all sizes comparable: the result is a mean over positions.
+        G = ψ ψᵀ / (C·H·W),    ψ: the C channels of an image as rows of H·W values
 
     Args:
         features: `[N, H, W, C]`.
@@ -22,13 +22,15 @@ def gram(features: Array) -> Array:
     Returns:
         `[N, C, C]`.
     """
+    # Division by H·W makes a mean over positions, so images of different sizes are comparable.
+    # Division by C keeps the entries of layers with many channels from growing with them.
     n, h, w, c = features.shape
     flat = features.reshape(n, h * w, c)
     return jnp.einsum('npc,npd->ncd', flat, flat) / (c * h * w)
 
 
 def of_images(vgg_params: Params, images: Array) -> tuple[Array, ...]:
-    """Gram matrices of several images in every style layer.
+    """Computes the Gram matrices of several images in every style layer.
 
     Args:
         vgg_params: weights of the loss network.
@@ -41,7 +43,7 @@ def of_images(vgg_params: Params, images: Array) -> tuple[Array, ...]:
 
 
 def of_image(vgg_params: Params, image: Array) -> tuple[Array, ...]:
-    """Gram matrices of one image in every style layer.
+    """Computes the Gram matrices of one image in every style layer.
 
     Args:
         vgg_params: weights of the loss network.
@@ -54,13 +56,14 @@ def of_image(vgg_params: Params, image: Array) -> tuple[Array, ...]:
 
 
 def of_padded_images(vgg_params: Params, canvases: Array, sizes: Array) -> tuple[Array, ...]:
-    """Gram matrices of images of several sizes that lie on canvases of one size.
+    """Computes the Gram matrices of images of several sizes that lie on canvases of one size.
 
-    The result is that of each image alone, so images of many sizes share one compiled program.
+    The results equal those of `of_image` for each image without its canvas. Images of many sizes
+    can so share one compiled program.
 
     Args:
         vgg_params: weights of the loss network.
-        canvases: `[S, H, W, 3]` in 0..1, with each image at the top left.
+        canvases: `[S, H, W, 3]` in 0..1, with each image at the top left of its canvas.
         sizes: `[S, 2]` integers, height and width of each image, at least 8.
 
     Returns:
@@ -68,8 +71,8 @@ def of_padded_images(vgg_params: Params, canvases: Array, sizes: Array) -> tuple
     """
     grams = []
     for depth, layer in enumerate(vgg.masked_features(vgg_params, canvases, sizes)):
-        # The features outside an image are zero and add nothing, but `gram` divides by the area of
-        # the canvas.
+        # Features outside of an image are zero, so the sum is right. But `gram` divides by the area
+        # of the canvas instead of that of the image.
         pixels = jnp.prod(sizes // 2**depth, axis=1).astype(layer.dtype)
         area = layer.shape[1] * layer.shape[2]
         grams.append(gram(layer) * (area / pixels)[:, None, None])

@@ -1,9 +1,9 @@
-"""Building blocks of the two networks: convolution, normalization, upsampling.
+"""Layers of the two networks: convolutions, instance norm, upsampling.
 
-Every function is pure, takes channels-last arrays and follows the dtype of its input. Where one
-backend needs another formulation of the same mathematics, it is chosen here, behind one name.
-The larger ones are compiled as one program where they are called outside of `jax.jit`, and become
-part of the caller's inside of it.
+Every function is pure, takes arrays `[N, H, W, C]` and keeps their dtype. A formulation is one of
+several ways to compute the same mathematics; which one is fastest depends on the backend. Layers
+that are called outside of `jax.jit` are compiled as one program each; inside of it they become part
+of the caller's program.
 """
 
 import functools
@@ -18,8 +18,9 @@ from metastyle_jax.models import cpu_convolution
 
 EPSILON = 1e-5  # of instance norm
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
-# Rows of kernel weights that each of the two phases of an upsampled image sees of the original:
-# `_PHASES[phase, tap of two, tap of three]`.
+# In an image upsampled by two, even and odd rows are two phases. Three rows of the upsampled image
+# repeat two rows of the original, so three taps of a kernel add up to two.
+# `_PHASES[phase, tap of two, tap of three]` is 1 where a tap of three belongs to a tap of two.
 _PHASES = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
 
 
@@ -27,17 +28,19 @@ _PHASES = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
 def reflect_conv(
     x: Array, kernel: Array, bias: Array, *, stride: int = 1, formulation: str | None = None
 ) -> Array:
-    """Convolution of an image extended by reflection, so that borders show no zeros.
+    """Convolves images that are extended by reflection.
+
+    With zero padding a stylized image would show a frame, since zeros are black.
 
     Args:
-        x: `[N, H, W, C]`; both H and W larger than half the kernel.
+        x: `[N, H, W, C]`; both H and W larger than K / 2.
         kernel: `[K, K, C, C']` with K odd.
         bias: `[C']`.
         stride: 1 or 2.
-        formulation: one of three that are equal term by term. 'plain' convolves the extended image;
-            'cropped' computes one more row and drops it; 'blocked' folds squares of 2×2 pixels
-            into channels, at stride 1 and for even H and W only. None takes the fastest on the
-            backend at hand.
+        formulation: one of three that add up the same products. 'plain' convolves the extended
+            image; 'cropped' computes one row too many and drops it; 'blocked' folds squares of
+            2 × 2 pixels into channels, for stride 1 and even H and W only. None takes the fastest
+            on the current backend.
 
     Returns:
         `[N, ceil(H / stride), ceil(W / stride), C']`.
@@ -50,7 +53,8 @@ def reflect_conv(
     if formulation is None:
         formulation = 'plain'
         if jax.default_backend() == 'cpu':
-            # Few channels and many taps are what XLA:CPU is slow at.
+            # XLA:CPU is slow where a kernel has many taps and few channels. Folding turns it into a
+            # kernel of fewer taps and four times the channels.
             formulation = 'blocked' if even and size > 3 else 'cropped'
     if formulation == 'blocked' and not even:
         raise UserError(
@@ -71,7 +75,7 @@ def reflect_conv(
 
 @functools.partial(jax.jit, inline=True)
 def zero_conv(x: Array, kernel: Array, bias: Array) -> Array:
-    """Convolution of an image extended by zeros to keep its size.
+    """Convolves images that are extended by zeros, so that they keep their size.
 
     Args:
         x: `[N, H, W, C]`.
@@ -98,18 +102,18 @@ def upsample_conv(
     width: int,
     formulation: str | None = None,
 ) -> Array:
-    """Nearest-neighbour upsampling by two, and a 3×3 convolution extended by reflection.
+    """Upsamples by two (nearest neighbour), then convolves with reflection padding.
 
     Args:
         x: `[N, H, W, C]`.
         kernel: `[3, 3, C, C']`.
         bias: `[C']`.
-        height: of the result: `2H` or `2H - 1`.
-        width: of the result: `2W` or `2W - 1`.
-        formulation: 'phases', for even sizes only, computes the four pixels that come of each one
-            by four 2×2 convolutions of the small image, with 4/9 of the arithmetic, and is equal
-            but for rounding; those of `reflect_conv` do the one and then the other. None takes
-            the fastest on the backend at hand.
+        height: height of the result, `2H` or `2H - 1`.
+        width: width of the result, `2W` or `2W - 1`.
+        formulation: 'phases', for even sizes only, computes the four pixels that replace each pixel
+            by four 2×2 convolutions of the small image. It needs 4/9 of the arithmetic, and agrees
+            up to rounding. The formulations of `reflect_conv` upsample first and convolve then.
+            None takes the fastest on the current backend.
 
     Returns:
         `[N, height, width, C']`.
@@ -117,7 +121,7 @@ def upsample_conv(
     Raises:
         UserError: formulation 'phases' at an odd size.
 
-    Source: for 'phases', Shi et al. 2016, arXiv 1609.05158, whose sub-pixel convolution it is.
+    Source: 'phases' is the sub-pixel convolution of Shi et al. 2016, arXiv 1609.05158.
     """
     n, h, w, channels = x.shape
     even = (height, width) == (2 * h, 2 * w)
@@ -133,7 +137,8 @@ def upsample_conv(
         )
     phases = _PHASES.astype(kernel.dtype)
     kernels = jnp.einsum('pai,qbj,ijcd->abcpqd', phases, phases, kernel)
-    # Upsampled and then reflected, the border repeats its own pixels.
+    # Beyond the border, reflection of the upsampled image repeats its second row. That row equals
+    # the first one, so in the small image the border pixels repeat themselves.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='edge')
     y = cpu_convolution.convolve(x, kernels.reshape(2, 2, channels, -1))
     y = y.reshape(n, h + 1, w + 1, 2, 2, -1)
@@ -142,15 +147,16 @@ def upsample_conv(
 
 
 def reflect(x: Array, pad: int) -> Array:
-    """Extends images by reflection; the gradient is faster than that of `jnp.pad`.
+    """Extends images by reflection, without repeating the border pixels.
 
     Args:
         x: `[N, H, W, C]`.
-        pad: pixels on each side, fewer than H and W.
+        pad: number of pixels to add on each side, less than H and W.
 
     Returns:
         `[N, H + 2·pad, W + 2·pad, C]`.
     """
+    # Slices and a concatenation, since their gradient is faster than the gradient of `jnp.pad`.
     for axis in (1, 2):
         size = x.shape[axis]
         before = jax.lax.slice_in_dim(x, 1, pad + 1, axis=axis)
@@ -161,21 +167,23 @@ def reflect(x: Array, pad: int) -> Array:
 
 
 def _fold(x: Array) -> Array:
-    """`[N, 2H, 2W, C]` to `[N, H, W, 4C]`: squares of 2×2 pixels into channels."""
+    """Moves squares of 2 × 2 pixels into channels: `[N, 2H, 2W, C]` to `[N, H, W, 4C]`."""
     n, h, w, c = x.shape
     x = x.reshape(n, h // 2, 2, w // 2, 2, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
 
 
 def _unfold(x: Array) -> Array:
-    """Inverse of `_fold`."""
+    """Moves channels back into squares of 2 × 2 pixels: the inverse of `_fold`."""
     n, h, w, c = x.shape
     x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(n, 2 * h, 2 * w, c // 4)
 
 
 def _fold_kernel(kernel: Array) -> Array:
-    """`[K, K, C, C']` to `[(K+1)/2, (K+1)/2, 4C, 4C']`: the same convolution of folded images."""
+    """Returns the kernel `[(K+1)/2, (K+1)/2, 4C, 4C']` that does the same to folded images."""
+    # The four output pixels (p, q) of a square see the kernel shifted by p rows and q columns.
+    # Padded to an even size, each shifted kernel folds like an image.
     size, _, c, d = kernel.shape
     none = (0, 0)
     shifted = [
@@ -190,13 +198,13 @@ def _fold_kernel(kernel: Array) -> Array:
 def instance_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = EPSILON) -> Array:
     """Normalizes each channel of each image over its pixels, then scales and shifts it.
 
-    `x·rsqrt(var + ε)` keeps the gradient finite on constant channels, which `x/(std + ε)` does not.
+        y = scale · (x − mean) / √(var + ε) + bias
 
     Args:
         x: `[N, H, W, C]`.
-        scale: `[C]`, or `[N, C]` for each image its own.
-        bias: likewise.
-        epsilon: added to the variance.
+        scale: `[C]`, or `[N, C]` to give each image its own.
+        bias: `[C]`, or `[N, C]` to give each image its own.
+        epsilon: ε, added to the variance.
 
     Returns:
         `[N, H, W, C]`.
@@ -205,18 +213,20 @@ def instance_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = EPSIL
     """
     centered = x - jnp.mean(x, axis=(1, 2), keepdims=True)
     variance = jnp.mean(jnp.square(centered), axis=(1, 2), keepdims=True)
+    # ε stands under the root. In `x / (std + ε)` the gradient of the root would be infinite on a
+    # constant channel.
     normal = centered * jax.lax.rsqrt(variance + epsilon)
     scale, bias = (jnp.atleast_2d(leaf)[:, None, None] for leaf in (scale, bias))
     return normal * scale + bias
 
 
 def upsample(x: Array, *, height: int, width: int) -> Array:
-    """Nearest-neighbour upsampling by two, cropped to the size asked for.
+    """Repeats each pixel twice along both axes, and crops the result to a size.
 
     Args:
         x: `[N, H, W, C]`.
-        height: `2H` or `2H - 1`.
-        width: `2W` or `2W - 1`.
+        height: height of the result, `2H` or `2H - 1`.
+        width: width of the result, `2W` or `2W - 1`.
 
     Returns:
         `[N, height, width, C]`.

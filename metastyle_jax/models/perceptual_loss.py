@@ -1,10 +1,10 @@
-"""The perceptual loss: what a stylized image keeps of its content and takes from a style.
+"""The perceptual loss of a stylized image y, given its content image c and the style image s.
 
     ℓ(c, s, y) = a · mean (φ(y) − φ(c))²  +  b · Σ_l mean (G_l(y) − G_l(s))²
 
-φ is relu2_2 of VGG-16, G_l are the Gram matrices of relu1_2, relu2_2, relu3_3 and relu4_3. Nothing
-is differentiated in the content c and the style s, so their side of the loss, `Targets`, is
-computed once.
+φ is the layer relu2_2 of VGG-16. G_l are the Gram matrices of the style layers relu1_2, relu2_2,
+relu3_3 and relu4_3. The first term is the content loss, the second the style loss. φ(c) and G_l(s)
+do not depend on the stylized image, so they are computed once, as `Targets`.
 
 Source: Johnson et al. 2016, arXiv 1603.08155, section 3; Zhang et al. 2019, arXiv 1812.05233.
 """
@@ -20,7 +20,7 @@ from metastyle_jax.models import gram, transformer, vgg
 
 CONTENT_WEIGHT = 1.0
 STYLE_WEIGHT = 1e5
-PARTS = ('total', 'content', 'style')  # the fields of a `Loss` that are one number
+PARTS = ('total', 'content', 'style')  # the scalar fields of a `Loss`
 CONTENT_LAYER = 1  # index of relu2_2 among the style layers
 
 
@@ -40,7 +40,7 @@ DEFAULT_WEIGHTS = LossWeights()
 
 
 class Targets(NamedTuple):
-    """What the loss compares a stylized image with.
+    """Features that the loss compares the features of a stylized image with.
 
     Attributes:
         content: `[N, h, w, C]`, relu2_2 of the content images.
@@ -52,13 +52,13 @@ class Targets(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """Loss of a batch. Every part is weighted already, and total = content + style.
+    """Loss of a batch, and its parts. The parts include their weights.
 
     Attributes:
-        total: scalar.
-        content: scalar.
-        style: scalar, the sum of `style_layers`.
-        style_layers: `[L]`.
+        total: scalar, the sum of content and style.
+        content: scalar, the weighted content loss.
+        style: scalar, the weighted style loss.
+        style_layers: `[L]`, the style loss of each style layer.
     """
 
     total: Array
@@ -68,7 +68,7 @@ class Loss(NamedTuple):
 
 
 def compute_targets(vgg_params: Params, contents: Array, grams: Sequence[Array]) -> Targets:
-    """Targets of a content batch and a style.
+    """Computes the targets of a content batch and a style.
 
     Args:
         vgg_params: weights of the loss network.
@@ -79,12 +79,12 @@ def compute_targets(vgg_params: Params, contents: Array, grams: Sequence[Array])
 
 
 def of_features(feature_maps: Sequence[Array], targets: Targets, weights: LossWeights) -> Loss:
-    """Loss of images whose features are known.
+    """Computes the loss of stylized images from their features.
 
     Args:
         feature_maps: L arrays `[N, h, w, C]`, the style layers of the stylized images.
-        targets: of the content batch and the style.
-        weights: of the two parts.
+        targets: targets of the content batch and the style.
+        weights: weights of content and style.
     """
     content = jnp.mean(jnp.square(feature_maps[CONTENT_LAYER] - targets.content))
     style_layers = jnp.stack(
@@ -101,13 +101,13 @@ def of_features(feature_maps: Sequence[Array], targets: Targets, weights: LossWe
 def of_images(
     vgg_params: Params, images: Array, targets: Targets, weights: LossWeights = DEFAULT_WEIGHTS
 ) -> Loss:
-    """Loss of stylized images.
+    """Computes the loss of stylized images.
 
     Args:
         vgg_params: weights of the loss network.
-        images: `[N, H, W, 3]` in 0..1, y above.
-        targets: of the content batch and the style.
-        weights: of the two parts.
+        images: `[N, H, W, 3]` in 0..1, stylized images in the order of their contents.
+        targets: targets of the content batch and the style.
+        weights: weights of content and style.
     """
     return of_features(vgg.features(vgg_params, images), targets, weights)
 
@@ -119,14 +119,14 @@ def of_network(
     targets: Targets,
     weights: LossWeights = DEFAULT_WEIGHTS,
 ) -> Loss:
-    """Loss of what the transformer makes of a content batch.
+    """Stylizes a content batch and computes the loss of the result.
 
     Args:
-        params: of the transformer.
+        params: parameters of the transformer.
         vgg_params: weights of the loss network.
-        contents: `[N, H, W, 3]` in 0..1, those of the targets.
-        targets: of the content batch and the style.
-        weights: of the two parts.
+        contents: `[N, H, W, 3]` in 0..1, the content batch of the targets.
+        targets: targets of the content batch and the style.
+        weights: weights of content and style.
     """
     return of_images(vgg_params, transformer.apply(params, contents), targets, weights)
 
@@ -138,19 +138,19 @@ def of_styles(
     targets: Targets,
     weights: LossWeights = DEFAULT_WEIGHTS,
 ) -> Loss:
-    """Loss of each of S styles, whose images go through the transformer in one batch.
+    """Stylizes contents in S styles that differ in instance norms only, and computes their losses.
 
-    The styles differ in their instance norms alone, so the convolutions stay whole. `jax.vmap` over
-    parameters would turn them into grouped convolutions, which are slow on CPU.
+    All images pass through the transformer in one batch, with one set of convolutions. `jax.vmap`
+    over parameters would make grouped convolutions of them, which are slow on CPU.
 
     Args:
-        params: of the transformer; scales and biases of its norms are `[S·N, C]`, those of one
-            style N times in a row.
+        params: parameters of the transformer. Scales and biases of its norms are `[S·N, C]`: the
+            values of each style, repeated for its N images.
         vgg_params: weights of the loss network.
         contents: `[S, N, H, W, 3]` in 0..1, or `[N, H, W, 3]` if all styles share them.
-        targets: content features `[S, N, h, w, C]`, or `[N, h, w, C]` if they are shared; L Gram
-            matrices `[S, C, C]`.
-        weights: of the two parts.
+        targets: content features `[S, N, h, w, C]`, or `[N, h, w, C]` if contents are shared; and L
+            arrays of Gram matrices `[S, C, C]`.
+        weights: weights of content and style.
 
     Returns:
         A `Loss` of leaves `[S, ...]`.

@@ -1,9 +1,15 @@
-"""The transformer on pictures of any size: layer by layer, strip by strip, with exact statistics.
+"""The transformer for pictures that are too large for one pass: layer by layer, strip by strip.
 
-Tiles that are stylized each by itself differ in tone, since instance norm takes its statistics from
-what it sees. Here every layer is computed on strips of its whole input, with the neighbouring
-rows that its kernel reaches, and kept in main memory; the statistics of all strips are merged, and
-applied when the next layer reads. The result is that of one pass, at half of its memory.
+Tiles that are stylized separately differ in tone, because each instance norm would take the mean
+and variance of its own tile. Here each layer is computed for the whole picture before the next one
+begins:
+
+1. The input of the layer, in main memory, is divided into strips of rows. Each strip is convolved
+   together with the neighbouring rows that the kernel reaches, so borders of strips do not show.
+2. Mean and variance of all strips are merged into those of the whole picture.
+3. The normalization is applied when the next layer reads its input.
+
+The result equals that of `transformer.apply` up to rounding, in half of the memory.
 """
 
 import functools
@@ -17,13 +23,24 @@ import numpy as np
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import cpu_convolution, layers
 
-STRIP = 2**18  # pixels of the largest layer that a strip has
-BYTES_PER_PIXEL = 400  # of temporaries of one pass over a whole picture, by XLA's count on CPU
-ONE_PASS = 2 * 2**30  # bytes that one pass may take
+STRIP = 2**18  # pixels in a strip of a layer of full size
+BYTES_PER_PIXEL = (
+    400  # memory of one pass, divided by the pixels of the picture; XLA's count on CPU
+)
+ONE_PASS = 2 * 2**30  # bytes that one pass may take on a device that does not tell its memory
 
 
-class _Map(NamedTuple):
-    """A layer's output before its norm: `[H, W, C]`, to be read as `relu(raw·scale + shift)`."""
+class _LayerOutput(NamedTuple):
+    """Output of a layer whose norm is not applied yet.
+
+    The value is `raw·scale + shift`, then a ReLU if `relu` is true.
+
+    Attributes:
+        raw: `[H, W, C]` float32, output of the convolution.
+        scale: `[C]` float32.
+        shift: `[C]` float32.
+        relu: whether a ReLU follows.
+    """
 
     raw: np.ndarray
     scale: np.ndarray
@@ -32,7 +49,16 @@ class _Map(NamedTuple):
 
 
 def fits(height: int, width: int) -> bool:
-    """Whether one pass over a picture is within `ONE_PASS`, or within most of a GPU's memory."""
+    """Whether one pass over a picture fits into memory.
+
+    Args:
+        height: height of the picture in pixels.
+        width: width of the picture in pixels.
+
+    Returns:
+        True if the pass takes at most 60 % of the device's memory, or at most `ONE_PASS` bytes on a
+        device that does not tell its memory, such as a CPU.
+    """
     stats = jax.devices()[0].memory_stats() or {}
     limit = int(0.6 * stats['bytes_limit']) if 'bytes_limit' in stats else ONE_PASS
     return height * width * BYTES_PER_PIXEL <= limit
@@ -45,16 +71,17 @@ def apply(
     strip: int = STRIP,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """Stylizes one picture with bounded memory: about 190 bytes a pixel.
+    """Stylizes one picture strip by strip.
 
     Args:
-        params: of the transformer.
+        params: parameters of the transformer.
         pixels: `[H, W, 3]` float32 in 0..1.
-        strip: pixels that are computed at once, in whole rows.
-        progress: is told after each strip how many are done, and how many there are.
+        strip: number of pixels that are computed at once; rounded to whole rows.
+        progress: function that is called after each strip, with the number of strips that are done
+            and the number of all strips.
 
     Returns:
-        `[H, W, 3]` float32 in 0..1, what `transformer.apply` returns but for rounding.
+        `[H, W, 3]` float32 in 0..1, equal to the result of `transformer.apply` up to rounding.
     """
     height, width = pixels.shape[:2]
     half, quarter = ((-(-height // n), -(-width // n)) for n in (2, 4))
@@ -70,7 +97,9 @@ def apply(
 
     layer = functools.partial(_layer, strip=strip, tick=tick)
     channels = pixels.shape[-1]
-    x = _Map(pixels, np.ones(channels, np.float32), np.zeros(channels, np.float32), relu=False)
+    x = _LayerOutput(
+        pixels, np.ones(channels, np.float32), np.zeros(channels, np.float32), relu=False
+    )
     x = layer(x, params['down1'], size=(height, width))
     x = layer(x, params['down2'], size=half, stride=2)
     x = layer(x, params['down3'], size=quarter, stride=2)
@@ -84,12 +113,12 @@ def apply(
 
 
 def _rows(columns: int, strip: int) -> int:
-    """Rows of a strip."""
+    """Number of rows in a strip of a layer of some width."""
     return max(1, strip // columns)
 
 
 def _layer(
-    x: _Map,
+    x: _LayerOutput,
     params: Params,
     *,
     size: tuple[int, int],
@@ -97,46 +126,58 @@ def _layer(
     up: bool = False,
     strip: int,
     tick: Callable[[], None],
-) -> _Map:
-    """Reflection-padded convolution, after upsampling by two if asked for, and instance norm.
+) -> _LayerOutput:
+    """Computes one layer for the whole picture.
 
-    Without parameters of a norm, the sigmoid of the convolution instead.
+    Args:
+        x: input of the layer.
+        params: `{'conv': …, 'norm': …}`; without 'norm' the layer is the last one, and a sigmoid
+            follows its convolution.
+        size: height and width of the output.
+        stride: stride of the convolution.
+        up: whether the input is upsampled by two before.
+        strip: number of pixels in a strip.
+        tick: function that is called after each strip.
     """
     kernel, bias = params['conv']['kernel'], params['conv']['bias']
     last = 'norm' not in params
     pad = kernel.shape[0] // 2
     height, width = size
-    seen = size if up else x.raw.shape[:2]  # of the image that is reflected
+    convolved = size if up else x.raw.shape[:2]  # size of the image that is padded and convolved
 
-    def source(begin: int, end: int, length: int) -> np.ndarray:
-        """Where outputs from begin to end find their inputs along an axis."""
-        places = np.abs(np.arange(begin * stride - pad, (end - 1) * stride + pad + 1))
-        places = np.where(places >= length, 2 * (length - 1) - places, places)
-        return places // 2 if up else places
+    def input_indices(begin: int, end: int, length: int) -> np.ndarray:
+        """Indices of the inputs, along one axis, of the outputs from begin to end."""
+        indices = np.abs(np.arange(begin * stride - pad, (end - 1) * stride + pad + 1))
+        # Reflection: an index beyond a border becomes its mirror image inside.
+        indices = np.where(indices >= length, 2 * (length - 1) - indices, indices)
+        return indices // 2 if up else indices
 
-    columns = source(0, width, seen[1])
+    columns = input_indices(0, width, convolved[1])
     out = np.empty((height, width, kernel.shape[-1]), np.float32)
-    count, mean, spread = 0, np.zeros(kernel.shape[-1]), np.zeros(kernel.shape[-1])
+    # Number, mean and squared deviations of the pixels so far, for each channel.
+    count, mean, deviations = 0, np.zeros(kernel.shape[-1]), np.zeros(kernel.shape[-1])
     step = _rows(width, strip)
     for begin in range(0, height, step):
         end = min(height, begin + step)
-        part = x.raw[np.ix_(source(begin, end, seen[0]), columns)]
+        part = x.raw[np.ix_(input_indices(begin, end, convolved[0]), columns)]
         y, *moments = _convolve(
             part, x.scale, x.shift, kernel, bias, relu=x.relu, stride=stride, last=last
         )
         out[begin:end] = y
-        # Chan et al.: the moments of strips make those of the whole, without cancellation.
-        here, (middle, around) = (end - begin) * width, map(np.float64, moments)
-        apart = middle - mean
-        spread += around + apart**2 * (count * here / (count + here))
-        mean += apart * (here / (count + here))
+        # The formulas of Chan et al. 1983 merge the moments of two sets of pixels. The difference
+        # E[y²] − E[y]² would lose its digits where the mean is much larger than the deviation.
+        here, (strip_mean, strip_deviations) = (end - begin) * width, map(np.float64, moments)
+        difference = strip_mean - mean
+        deviations += strip_deviations + difference**2 * (count * here / (count + here))
+        mean += difference * (here / (count + here))
         count += here
         tick()
     if last:
-        return _Map(out, x.scale, x.shift, relu=False)
-    scale = np.asarray(params['norm']['scale']) / np.sqrt(spread / count + layers.EPSILON)
+        return _LayerOutput(out, x.scale, x.shift, relu=False)
+    # Normalization, scale and bias are one affine map of each channel.
+    scale = np.asarray(params['norm']['scale']) / np.sqrt(deviations / count + layers.EPSILON)
     shift = np.asarray(params['norm']['bias']) - mean * scale
-    return _Map(out, scale.astype(np.float32), shift.astype(np.float32), relu=True)
+    return _LayerOutput(out, scale.astype(np.float32), shift.astype(np.float32), relu=True)
 
 
 @functools.partial(jax.jit, static_argnames=('relu', 'stride', 'last'))
@@ -151,7 +192,11 @@ def _convolve(
     stride: int,
     last: bool,
 ) -> tuple[Array, Array, Array]:
-    """One strip with its surroundings; also the mean and the squared deviations of its outputs."""
+    """Convolves one strip, given with the rows and columns that the kernel reaches beyond it.
+
+    Returns:
+        The outputs `[h, w, C]`, their mean `[C]`, and the sum of their squared deviations from it.
+    """
     x = x * scale[None, None] + shift[None, None]
     x = jax.nn.relu(x) if relu else x
     if jax.default_backend() == 'cpu':
@@ -166,11 +211,11 @@ def _convolve(
     return y, mean, jnp.sum(jnp.square(y - mean[None, None]), (0, 1))
 
 
-def _add(x: _Map, y: _Map) -> _Map:
-    """The residual sum, in the memory of x."""
+def _add(x: _LayerOutput, y: _LayerOutput) -> _LayerOutput:
+    """Adds y to x in the memory of x, a few rows at a time."""
     for begin in range(0, len(x.raw), 256):
         rows = slice(begin, begin + 256)
         left = x.raw[rows] * x.scale + x.shift
         left = np.maximum(left, 0) if x.relu else left
         x.raw[rows] = left + (y.raw[rows] * y.scale + y.shift)
-    return _Map(x.raw, np.ones_like(x.scale), np.zeros_like(x.shift), relu=False)
+    return _LayerOutput(x.raw, np.ones_like(x.scale), np.zeros_like(x.shift), relu=False)

@@ -1,4 +1,4 @@
-"""The convolution of XLA:CPU and its derivatives, against `jax.lax` and what JAX makes of that."""
+"""The convolution for XLA:CPU and its derivatives equal those of `jax.lax`."""
 
 import functools
 
@@ -12,9 +12,9 @@ from metastyle_jax.models import cpu_convolution, layers
 # Channels in and out, size of the kernel, stride, height of the image, padding.
 CASES = [
     (4, 6, 3, 1, 9, 0),
-    (40, 3, 3, 1, 10, 0),  # few channels out: the gradient slides over the image
+    (40, 3, 3, 1, 10, 0),  # few output channels, for `_slide_gradient`
     (4, 5, 3, 2, 9, 0),
-    (4, 5, 3, 2, 10, 0),  # a last row that no stride reaches
+    (4, 5, 3, 2, 10, 0),  # the last row is not reached by the stride
     (3, 7, 2, 1, 8, 0),
     (3, 7, 3, 1, 8, 1),
     (40, 7, 3, 1, 8, 1),
@@ -45,7 +45,7 @@ def energy(convolve, options):
 
 @pytest.mark.usefixtures('x64')
 @pytest.mark.parametrize('case', CASES, ids=str)
-def test_value_and_gradients_are_those_of_lax(case, disagreement):
+def test_value_and_gradients_equal_those_of_lax(case, disagreement):
     x, kernel, options = example(case)
     found, expected = (
         jax.value_and_grad(energy(f, options), (0, 1))(x, kernel)
@@ -65,7 +65,7 @@ MODES = {
 @pytest.mark.usefixtures('x64')
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('case', CASES[::2], ids=str)
-def test_second_derivatives_in_every_mode_are_those_of_lax(case, mode, disagreement):
+def test_second_derivatives_in_every_mode_equal_those_of_lax(case, mode, disagreement):
     x, kernel, options = example(case)
     direction = jnp.cos(x), jnp.sin(kernel)
     found, expected = (
@@ -76,7 +76,7 @@ def test_second_derivatives_in_every_mode_are_those_of_lax(case, mode, disagreem
 
 
 @pytest.mark.usefixtures('x64')
-def test_third_derivative_is_that_of_lax(disagreement):
+def test_the_third_derivative_equals_that_of_lax(disagreement):
     x, kernel, options = example(CASES[2])
     along = lambda f: lambda k: jax.jvp(f, (k,), (jnp.sin(k),))[1]
     found, expected = (
@@ -87,7 +87,7 @@ def test_third_derivative_is_that_of_lax(disagreement):
 
 
 @pytest.mark.usefixtures('x64')
-def test_gradients_under_vmap_over_kernels(disagreement):
+def test_gradients_under_vmap_over_kernels_equal_those_of_lax(disagreement):
     x, kernel, options = example(CASES[2])
     kernels = jnp.stack([kernel, 2 * kernel])
     found, expected = (
@@ -98,7 +98,7 @@ def test_gradients_under_vmap_over_kernels(disagreement):
 
 
 def test_no_convolution_of_a_gradient_swaps_the_axes_of_its_kernel():
-    # In a compiled loop XLA:CPU is nine times slower at one that does.
+    # XLA:CPU computes such a convolution nine times slower inside of a loop.
     x, kernel, options = example(CASES[5])
     gradient = jax.grad(energy(cpu_convolution.convolve, options), (0, 1))
     text = jax.jit(gradient).lower(x, kernel).as_text()

@@ -22,7 +22,10 @@ def test_gram_equals_its_definition():
 
 
 def test_gram_matrices_of_images_are_those_of_each_image_alone():
-    network, images = vgg.random(jax.random.key(0), width=2), uniform(0, 3, 16, 24, 3).astype(np.float32)
+    network, images = (
+        vgg.random(jax.random.key(0), width=2),
+        uniform(0, 3, 16, 24, 3).astype(np.float32),
+    )
     together = gram.of_images(network, images)
     for i, image in enumerate(images):
         for several, alone in zip(together, gram.of_image(network, image), strict=True):

@@ -1,4 +1,4 @@
-"""Norms that a style begins with, predicted from it."""
+"""The norm predictor: predictions, training, files, and adaptation that starts from them."""
 
 import dataclasses
 import functools
@@ -38,7 +38,7 @@ def theta():
 
 @pytest.fixture(scope='module')
 def predictor(network, theta):
-    """One that predicts something."""
+    """A predictor whose offsets are not zero."""
     empty = norm_predictor.init(jax.random.key(2), theta, norm_predictor.feature_count(network))
     keys = iter(jax.random.split(jax.random.key(3), len(empty.out)))
     return empty._replace(
@@ -60,7 +60,7 @@ def style_grams(network, seed=0):
 
 
 def predicted_by_hand(theta, predictor, grams):
-    """θ with predicted norms, written out."""
+    """θ with predicted norms by name, computed with NumPy."""
     x = []
     for layer in grams:
         strength = np.sqrt(np.diagonal(layer).astype(np.float64))
@@ -72,7 +72,7 @@ def predicted_by_hand(theta, predictor, grams):
     }
 
 
-def test_norms_are_those_of_theta_and_what_is_predicted(network, theta, predictor):
+def test_predicted_norms_are_those_of_theta_plus_the_offsets(network, theta, predictor):
     found = style_grams(network)
     expected = predicted_by_hand(theta, predictor, found)
     for name, leaf in tensor_files.flatten(
@@ -82,7 +82,7 @@ def test_norms_are_those_of_theta_and_what_is_predicted(network, theta, predicto
         assert (name in predictor.out) == (not np.allclose(leaf, tensor_files.flatten(theta)[name]))
 
 
-def test_a_new_predictor_changes_nothing(network, theta):
+def test_a_new_predictor_leaves_theta_unchanged(network, theta):
     new = norm_predictor.init(jax.random.key(2), theta, norm_predictor.feature_count(network))
     start = norm_predictor.predicted_theta(theta, new, style_grams(network))
     helpers.assert_identical(start, theta)
@@ -91,7 +91,7 @@ def test_a_new_predictor_changes_nothing(network, theta):
     )
 
 
-def test_centered_norms_are_the_mean_and_predictions_what_they_were(network, theta, predictor):
+def test_centring_moves_the_mean_offset_into_theta_and_keeps_predictions(network, theta, predictor):
     found = [style_grams(network, seed) for seed in range(3)]
     each = [norm_predictor.predict_offsets(predictor, one) for one in found]
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *each)
@@ -111,7 +111,7 @@ def test_centered_norms_are_the_mean_and_predictions_what_they_were(network, the
         np.testing.assert_allclose(leaf, 0, atol=1e-5)
 
 
-def test_a_black_painting_gives_finite_norms(network, theta, predictor):
+def test_norms_predicted_for_a_black_image_are_finite(network, theta, predictor):
     black = tuple(jnp.zeros_like(gram) for gram in style_grams(network))
     assert all(
         np.isfinite(leaf).all()
@@ -143,7 +143,7 @@ def one_step(state, vgg_params, batch, *, config):
 
 
 @pytest.mark.parametrize('norms_rate', [0.0, 0.1])
-def test_gradients_equal_those_of_each_style_alone(
+def test_gradients_of_a_batch_equal_the_mean_over_single_styles(
     network, theta, predictor, norms_rate, disagreement
 ):
     config = make_config(outer_norms_rate=norms_rate, outer_log_loss=True, outer_clip=0.0)
@@ -219,7 +219,7 @@ def test_exact_meta_gradients_go_through_an_inner_loop_from_predicted_norms(
     config = training_helpers.make_config(model_predictor=True, outer_clip=0.0, inner_rate=0.005)
     batch = training_helpers.make_batch(1)
     after, _ = one_step(make_state(config, theta, predictor), network, batch, config=config)
-    helpers.assert_identical(after.predictor.params, predictor)  # stays as it is
+    helpers.assert_identical(after.predictor.params, predictor)  # an inner loop does not train it
     evaluate = objective.loss(network, config)
     each = gram.of_images(network, batching.as_float(batch.style))
 
@@ -245,7 +245,7 @@ def test_exact_meta_gradients_go_through_an_inner_loop_from_predicted_norms(
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'float16'])
-def test_a_predictor_is_kept_with_theta_and_leaves_its_fingerprint(
+def test_a_predictor_is_saved_with_theta_and_does_not_change_its_fingerprint(
     whole, predictor, tmp_path, dtype
 ):
     path = tmp_path / 'theta.safetensors'
@@ -274,7 +274,7 @@ def test_a_predictor_of_another_theta_is_refused(theta, predictor, tmp_path, bro
 # Adaptation. --------------------------------------------------------------------------------------
 
 
-def test_adaptation_begins_where_it_is_told(network, theta, whole):
+def test_adaptation_starts_from_theta_or_from_predicted_norms(network, theta, whole):
     found = style_grams(network)
     predicted = adaptation_start.start_params(whole, found, 'predicted')
     helpers.assert_identical(
@@ -303,7 +303,7 @@ def test_a_predictor_of_another_loss_network_is_refused(whole, network):
         adaptation_start.start_params(whole, found[:3], 'predicted')
 
 
-def test_alone_and_in_a_library_a_style_begins_alike(whole, tmp_path, monkeypatch, disagreement):
+def test_a_style_starts_alike_alone_and_in_a_library(whole, tmp_path, monkeypatch, disagreement):
     monkeypatch.setattr(vgg, 'load', lambda path: vgg.random(jax.random.key(1), width=2))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
     folder = tmp_path / 'paintings'
@@ -327,7 +327,7 @@ def test_alone_and_in_a_library_a_style_begins_alike(whole, tmp_path, monkeypatc
     assert all(a != pytest.approx(b, rel=1e-3) for a, b in zip(*first.values(), strict=True))
 
 
-def test_the_comparison_shows_where_adaptation_began(whole, network, tmp_path, monkeypatch):
+def test_the_comparison_shows_the_start_of_adaptation(whole, network, tmp_path, monkeypatch):
     monkeypatch.setattr(vgg, 'load', lambda path: network)
     painting = tmp_path / 'a.png'
     pixels = np.random.default_rng(0).uniform(size=(24, 24, 3)).astype(np.float32)
@@ -343,7 +343,7 @@ def test_the_comparison_shows_where_adaptation_began(whole, network, tmp_path, m
     assert before_after._start_of_adaptation(str(painting), plain, whole, None).params == {}
 
 
-def test_the_shipped_loss_network_has_as_many_features_as_its_channels():
+def test_style_features_of_vgg16_are_its_channels_and_one_more_for_each_layer():
     network = jax.eval_shape(lambda: vgg.random(jax.random.key(0)))
     assert norm_predictor.feature_count(network) == 64 + 128 + 256 + 512 + 4
     theta = transformer.init(jax.random.key(0))

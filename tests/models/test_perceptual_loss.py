@@ -41,14 +41,14 @@ def test_perceptual_loss_equals_its_definition():
     np.testing.assert_allclose(found.total, content + sum(style_layers), rtol=1e-12)
 
 
-def test_a_picture_has_no_loss_against_itself():
+def test_an_image_has_zero_loss_against_itself():
     maps = features(uniform(0, 1, 8, 8, 3))
     targets = perceptual_loss.Targets(maps[1], tuple(gram.gram(layer)[0] for layer in maps))
     assert perceptual_loss.of_features(maps, targets, perceptual_loss.DEFAULT_WEIGHTS).total == 0
 
 
 @pytest.mark.usefixtures('x64')
-def test_styles_in_one_batch_have_the_losses_that_each_has_alone(disagreement):
+def test_losses_of_styles_in_one_batch_equal_those_of_each_style_alone(disagreement):
     network = vgg.random(jax.random.key(0), width=2)
     theta = transformer.init(jax.random.key(1), width=2, blocks=1)
     norms, rest = trees.partition(theta, transformer.adapted('norm'))

@@ -19,7 +19,7 @@ from metastyle_jax.models import torch_files, vgg, vgg_weights
 DATA = pathlib.Path(__file__).parent
 
 
-def test_a_hash_in_the_name_is_checked(tmp_path):
+def test_a_hash_in_the_name_of_a_file_is_checked(tmp_path):
     data = (DATA / 'vgg_width2_zip.pth').read_bytes()
     digits = hashlib.sha256(data).hexdigest()[:8]
     (tmp_path / f'vgg-{digits}.pth').write_bytes(data)
@@ -30,7 +30,7 @@ def test_a_hash_in_the_name_is_checked(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['vgg_width2_zip.pth', 'vgg_width2_legacy.pth'])
-def test_files_that_torch_wrote_are_read_to_the_last_bit(name):
+def test_files_written_by_torch_are_read_exactly(name):
     params = vgg.load(DATA / name, digest=None)
     for layer, (index, _) in vgg_weights.LAYERS.items():
         kernel = helpers.torch_arrays()[f'features.{index}.weight'].transpose(2, 3, 1, 0)
@@ -77,7 +77,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, container):
 @pytest.mark.parametrize(
     'name', ['builtins.eval', 'torch.load', 'torch._utils._rebuild_wrapper_subclass', 'os.system']
 )
-def test_names_beside_the_admitted_ones_are_refused(tmp_path, name):
+def test_objects_that_are_not_admitted_are_refused(tmp_path, name):
     module, _, attribute = name.rpartition('.')
     write_zip(tmp_path / 'a.pth', b'\x80\x02c%s\n%s\n.' % (module.encode(), attribute.encode()))
     with pytest.raises(errors.UserError, match=f'asks for {name}'):
@@ -200,7 +200,7 @@ def test_parameters_are_read_as_tensors(tmp_path):
     np.testing.assert_array_equal(arrays['features.0.bias'], [1, 2])
 
 
-def test_a_state_dict_with_attributes_is_read(tmp_path):
+def test_a_state_dict_with_attributes_is_accepted(tmp_path):
     state = collections.OrderedDict()
     state._metadata = {'': {'version': 1}}
     write_zip(tmp_path / 'a.pth', pickle.dumps(state, protocol=2))

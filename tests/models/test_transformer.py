@@ -28,7 +28,7 @@ def test_parameter_counts_are_those_of_the_paper():
 
 def test_a_seed_gives_the_parameters_that_it_always_gave():
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
-    expected = {  # first and last value, drawn by `init` of a flax.linen module of the same names
+    expected = {  # first and last value, as a flax.linen module of the same names draws them
         'down1/conv/kernel': (-0.056634635, -0.053295098),
         'down3/conv/bias': (0.0052514477, -0.063755952),
         'block1/second/conv/kernel': (0.090564221, 0.079871625),
@@ -81,7 +81,7 @@ def test_images_of_a_wrong_shape_are_refused(shape):
 
 
 @pytest.mark.parametrize('shape', [(16, 19), (20, 24)])
-def test_a_margin_is_what_reflection_shows_and_is_cut_off(shape):
+def test_the_margin_is_a_reflection_and_is_cut_off(shape):
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
     images = uniform(0, 2, *shape, 3).astype(np.float32)
     sides = (transformer.MARGIN,) * 2
@@ -115,7 +115,7 @@ def test_parameters_of_thousands_of_blocks_or_of_no_width_are_refused_at_once():
 
 
 @pytest.mark.usefixtures('x64')
-def test_what_no_output_depends_on_has_no_gradient(monkeypatch):
+def test_biases_that_a_norm_subtracts_again_have_no_gradient(monkeypatch):
     params = transformer.init(jax.random.key(0), width=2, blocks=2)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
     rng = np.random.default_rng(0)

