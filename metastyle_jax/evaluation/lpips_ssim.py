@@ -20,7 +20,8 @@ class LpipsParams(NamedTuple):
     """Weights of LPIPS.
 
     Attributes:
-        vgg: thirteen convolutions of VGG-16: those of `vgg_weights.LAYERS`, then conv5_1 to conv5_3.
+        vgg: thirteen convolutions of VGG-16: those of `vgg_weights.LAYERS`, then conv5_1 to
+            conv5_3.
         heads: five arrays `[C]`, the weight of each channel of the five feature layers.
     """
 
