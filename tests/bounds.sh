@@ -23,6 +23,6 @@ uv pip compile setup.cfg "${extras[@]}" --resolution "$resolution" --python-vers
 python -m pip install --quiet --requirement "$venv/versions.txt"
 python -m pip install --quiet --no-deps --editable .
 python -m pip check
-grep -E '^(jax|jaxlib|optax|orbax-checkpoint|grain|numpy)==' "$venv/versions.txt"
+grep -E '^(jax|jaxlib|flax|optax|orbax-checkpoint|grain|numpy)==' "$venv/versions.txt"
 unset JAX_COMPILATION_CACHE_DIR
 python -m pytest -n "${TEST_PROCESSES:-2}" --dist worksteal "$@"

@@ -173,7 +173,7 @@ def init(rng: Array, *, width: int = WIDTH, blocks: int = BLOCKS) -> Params:
         Nested dict of float32 arrays, such as `params['down1']['conv']['kernel']`.
     """
     params: Params = {}
-    shapes = _parameter_shapes(width, blocks)
+    shapes = parameter_shapes(width, blocks)
     for name, shape in shapes.items():
         *scopes, leaf = name.split('/')
         module = params
@@ -182,11 +182,21 @@ def init(rng: Array, *, width: int = WIDTH, blocks: int = BLOCKS) -> Params:
         if scopes[-1] == 'norm':
             module[leaf] = jnp.ones(shape) if leaf == 'scale' else jnp.zeros(shape)
         else:
-            size, _, channels, _ = shapes['/'.join([*scopes, 'kernel'])]
-            bound = (size * size * channels) ** -0.5
-            key = _key_of(rng, scopes, leaf)
-            module[leaf] = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+            kernel = shapes['/'.join([*scopes, 'kernel'])]
+            module[leaf] = uniform_by_fan_in(_key_of(rng, scopes, leaf), shape, kernel)
     return params
+
+
+def uniform_by_fan_in(rng: Array, shape: tuple[int, ...], kernel: tuple[int, ...]) -> Array:
+    """Draws numbers that are uniform within ±1/√fan-in.
+
+    Args:
+        rng: a key.
+        shape: of the array.
+        kernel: shape `[K, K, C, C']` of the kernel of the layer, whose fan-in is K·K·C.
+    """
+    bound = (kernel[0] * kernel[1] * kernel[2]) ** -0.5
+    return jax.random.uniform(rng, shape, minval=-bound, maxval=bound)
 
 
 def check(params: Params) -> None:
@@ -197,7 +207,7 @@ def check(params: Params) -> None:
         raise UserError(f'these parameters are not of a style transformer: {error}') from error
     if not width:
         raise UserError('these parameters are not of a style transformer: its width is 0')
-    expected = _parameter_shapes(width, blocks)
+    expected = parameter_shapes(width, blocks)
     present = dict(
         zip(trees.names(params), [leaf.shape for leaf in jax.tree.leaves(params)], strict=True)
     )
@@ -234,8 +244,16 @@ def adapted(params: str) -> Callable[[str], bool]:
     return lambda name: 'norm' in name.split('/')
 
 
-def _parameter_shapes(width: int, blocks: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of all parameters by name, such as 'down1/norm/scale', in the order of the layers."""
+def parameter_shapes(width: int, blocks: int) -> dict[str, tuple[int, ...]]:
+    """Computes the shapes of all parameters by name, in the order of the layers.
+
+    Args:
+        width: channels of the first convolution.
+        blocks: number of residual blocks.
+
+    Returns:
+        A dict from names such as 'down1/norm/scale' to shapes.
+    """
     deep = 4 * width  # channels of the residual blocks
     convolutions = {  # name -> (kernel size, input channels, output channels)
         'down1': (9, 3, width),

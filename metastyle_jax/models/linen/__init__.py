@@ -1,0 +1,1 @@
+"""The networks as Flax modules, for programs that are written with Flax."""
