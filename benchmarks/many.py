@@ -21,7 +21,7 @@ from PIL import Image
 import metastyle_jax
 from metastyle_jax.adaptation import style_image
 from metastyle_jax.adaptation.config import STYLES_AT_ONCE
-from metastyle_jax.core import allocator
+from metastyle_jax.core.devices import allocator
 from metastyle_jax.data import image_source, sources
 from metastyle_jax.data.images import image_files, resizing
 from metastyle_jax.models import gram, perceptual_loss, vgg

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from benchmarks import inputs, tasks
-from metastyle_jax.core import allocator
+from metastyle_jax.core.devices import allocator
 
 
 class Runner(Protocol):

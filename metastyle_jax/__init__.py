@@ -29,7 +29,7 @@ _MODULES = {
     'export_style': 'stylization.export.export_style',
     'initial_rates': 'meta',
     'inner_loop': 'meta',
-    'load_onnx': 'stylization.export.onnx_program',
+    'load_onnx': 'stylization.export.onnx_loading',
     'load_stablehlo': 'stylization.export.stablehlo_program',
     'load_style': 'storage.style_files',
     'load_theta': 'storage.theta_files',

@@ -21,7 +21,7 @@ import metastyle_jax
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files
 from metastyle_jax.stylization import styled_network
-from metastyle_jax.stylization.export import onnx_program
+from metastyle_jax.stylization.export import onnx_writing
 
 SIZES = [(16, 16), (37, 23), (24, 40)]  # height, width
 BROWSERS = ('chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome')
@@ -154,7 +154,7 @@ def test_a_style_in_the_browser_gives_the_pixels_of_jax(browser, tmp_path, disag
         'test.html': PAGE.replace('SIZES', repr(list(map(list, SIZES)))).encode(),
         'index.html': web / 'index.html',
         'stylize.js': web / 'stylize.js',
-        'model.onnx': onnx_program.to_onnx(styled_network.load(style), {}),
+        'model.onnx': onnx_writing.to_onnx(styled_network.load(style), {}),
         'photo.png': tmp_path / 'photo.png',
         **{f'onnxruntime-web/{path.name}': path for path in RUNTIME.iterdir()},
         **{f'noise-{h}x{w}': pixels.tobytes() for (h, w), pixels in noise.items()},

@@ -14,7 +14,7 @@ from metastyle_jax.storage import theta_files
 def resolve(
     config: AdaptConfig, theta: str | os.PathLike | theta_files.Theta | None
 ) -> tuple[AdaptConfig, theta_files.Theta]:
-    """Checks the settings, reads θ, and fills in the learning rate if it is None.
+    """Returns checked settings, with the default learning rate where none is given, and θ.
 
     Args:
         config: settings of the adaptation.

@@ -3,7 +3,8 @@
 from absl import flags, logging
 
 from metastyle_jax.adaptation.config import STYLES_AT_ONCE, AdaptConfig
-from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core import command_line
+from metastyle_jax.core.devices import allocator
 from metastyle_jax.core.errors import UserError
 
 USAGE = """Adapts a meta-trained network to one style image.

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from metastyle_jax.core import checks
+from metastyle_jax.core import checks, defaults
 from metastyle_jax.core.errors import UserError
 
 PARAMS = ('all', 'norm')
@@ -116,10 +116,14 @@ class AdaptConfig:
     )
     """'all', or 'norm' for the scales and biases of instance norms only."""
 
-    content_weight: float = checks.setting(1.0, 'Weight of the content loss.', least=0)
+    content_weight: float = checks.setting(
+        defaults.CONTENT_WEIGHT, 'Weight of the content loss.', least=0
+    )
     """Weight of the content loss, at least 0."""
 
-    style_weight: float = checks.setting(1e5, 'Weight of the style loss.', least=0)
+    style_weight: float = checks.setting(
+        defaults.STYLE_WEIGHT, 'Weight of the style loss.', least=0
+    )
     """Weight of the style loss, at least 0."""
 
     seed: int = checks.setting(

@@ -3,7 +3,8 @@
 from absl import flags, logging
 
 from metastyle_jax.adaptation.config import AdaptConfig
-from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core import command_line
+from metastyle_jax.core.devices import allocator
 
 USAGE = """Trains a network for one style from random weights (Johnson et al.).
 

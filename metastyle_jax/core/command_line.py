@@ -114,7 +114,7 @@ def _message_of(
 
 
 def in_flags(message: str, names: Collection[str], renamed: Mapping[str, str]) -> str:
-    """Translates the names of arguments in a message of the library to flags of the command.
+    """Rewrites an error message of the library: names of Python arguments become flags.
 
     ``steps=0: it must be …`` becomes ``--steps=0: it must be …``, and ``overwrite=True`` becomes
     ``--overwrite``. Other names stay as they are.

@@ -70,7 +70,7 @@ def write_whole(path: pathlib.Path, data: bytes, error: type[Exception]) -> None
 
 
 def reason(error: BaseException) -> str:
-    """Reason of an error: the system's text without number and path, if any, or `first_line`."""
+    """Shortens an error for a message: the text of the system's error, or the first line."""
     return getattr(error, 'strerror', None) or first_line(error)
 
 

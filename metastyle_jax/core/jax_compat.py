@@ -155,7 +155,7 @@ def bilinear_primitive(compute: Callable[..., Array]) -> Any:
 def define_transposes(
     primitive: Any, of_first: Callable[..., Array], of_second: Callable[..., Array]
 ) -> None:
-    """Defines both derivatives of a bilinear primitive.
+    """Defines the derivatives of a bilinear primitive with respect to each of its two operands.
 
     The forward derivatives need no definition: they are the primitive itself, applied to tangents.
 

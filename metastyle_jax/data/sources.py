@@ -96,7 +96,7 @@ def without(source: image_source.ImageSource, words: Collection[str]) -> image_s
 
 
 def subset(source: image_source.ImageSource, indices: Sequence[int]) -> image_source.ImageSource:
-    """Returns a source of the images with the given numbers, in this order, numbered from 0."""
+    """Returns a source of some images of another source, selected by their indices."""
     return _Subset(source, tuple(indices))
 
 

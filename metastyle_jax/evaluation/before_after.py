@@ -4,12 +4,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from absl import flags, logging
 
 from metastyle_jax.core import checks, command_line
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from metastyle_jax.storage import style_files, theta_files
 
 USAGE = """Shows a style image, photographs, and the outputs of the network before and after the
@@ -28,7 +29,7 @@ def compare(
     theta: 'str | os.PathLike | theta_files.Theta | None' = None,
     cell: int = 384,
     vgg_file: str | os.PathLike | None = None,
-) -> np.ndarray:
+) -> 'np.ndarray':
     """Draws one row for each photograph: style image, content, output before and after adaptation.
 
     The output before adaptation is left out for a style that was made with `match_colours`, because

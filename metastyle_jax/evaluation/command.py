@@ -5,7 +5,8 @@ import pathlib
 from absl import flags, logging
 
 from metastyle_jax.adaptation.config import AdaptConfig
-from metastyle_jax.core import allocator, command_line
+from metastyle_jax.core import command_line
+from metastyle_jax.core.devices import allocator
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.evaluation.config import ADAPT_SETTINGS, RANDOM, EvaluationConfig
 

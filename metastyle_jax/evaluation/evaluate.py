@@ -166,7 +166,7 @@ def _facts(
 
 
 def _config_of(name: str, config: EvaluationConfig) -> AdaptConfig:
-    """The settings of the adaptation of one initialization."""
+    """Returns the settings with which an evaluation adapts one of the compared initializations."""
     return config.for_random() if name == RANDOM else config.adapt
 
 

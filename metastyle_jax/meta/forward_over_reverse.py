@@ -55,7 +55,7 @@ def trace(loss: Callable[..., Array], *example: PyTree) -> Any:
 
 
 def value_and_grad(closed: Any, *, remat: bool) -> Callable[..., tuple[Array, dict[str, Array]]]:
-    """Works as `jax.value_and_grad`, but its own derivative is forward over reverse.
+    """Returns a `jax.value_and_grad` whose own derivative is taken forward over reverse.
 
     Args:
         closed: the loss, traced by `trace`.

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from metastyle_jax.core import trees
 from metastyle_jax.core.types import Array, Params, PyTree
@@ -110,7 +109,7 @@ def init(rng: Array, theta: Params, count: int, *, hidden: int = WIDTH) -> Predi
 
 
 def predict_offsets(predictor: Predictor, grams: tuple[Array, ...]) -> dict[str, Array]:
-    """Predicts the offsets from θ's instance norms for one style or several.
+    """Predicts what to add to the instance norms of θ, for one style or several.
 
     Args:
         predictor: φ.
@@ -169,6 +168,8 @@ def center(theta: Params, predictor: Predictor, mean: dict[str, Array]) -> tuple
 
 def init_training(predictor: Predictor) -> PredictorTraining:
     """Returns the training state of a predictor before its first step."""
+    import optax  # training alone needs it, and stylizing a picture should not wait for it
+
     return PredictorTraining(predictor, optax.adam(1.0).init(predictor))
 
 
@@ -198,5 +199,7 @@ def update(training: PredictorTraining, gradient: Predictor, *, rate: Any) -> Pr
         gradient: gradient of the loss with respect to φ.
         rate: learning rate, a number or a scalar array.
     """
+    import optax
+
     updates, state = optax.adam(rate).update(gradient, training.adam)
     return PredictorTraining(optax.apply_updates(training.params, updates), state)

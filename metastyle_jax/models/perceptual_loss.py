@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metastyle_jax.core import defaults
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import gram, transformer, vgg
 
-CONTENT_WEIGHT = 1.0
-STYLE_WEIGHT = 1e5
 PARTS = ('total', 'content', 'style')  # the scalar fields of a `Loss`
 CONTENT_LAYER = 1  # index of relu2_2 among the style layers
 
@@ -32,8 +31,8 @@ class LossWeights(NamedTuple):
         style: b, a number or a scalar array.
     """
 
-    content: Any = CONTENT_WEIGHT
-    style: Any = STYLE_WEIGHT
+    content: Any = defaults.CONTENT_WEIGHT
+    style: Any = defaults.STYLE_WEIGHT
 
 
 DEFAULT_WEIGHTS = LossWeights()

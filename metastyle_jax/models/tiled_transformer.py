@@ -127,7 +127,7 @@ def _layer(
     strip: int,
     tick: Callable[[], None],
 ) -> _LayerOutput:
-    """Computes one layer for the whole picture.
+    """Computes one layer of the transformer for the whole picture, strip by strip.
 
     Args:
         x: input of the layer.

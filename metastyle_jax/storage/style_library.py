@@ -266,7 +266,7 @@ def open_style(word: str | os.PathLike[str]) -> style_files.Style:
 
 
 def stem_of(name: str) -> str:
-    """Removes the suffix of an image file from a name.
+    """Removes '.jpg' and other suffixes of image files from the name of a style.
 
     Other dots stay, since titles of paintings may hold some.
 

@@ -164,7 +164,7 @@ def _stylize_pictures(values: flags.FlagValues) -> None:
 
 def _stylize_video(values: flags.FlagValues) -> int:
     """Stylizes a video; returns the exit code."""
-    from metastyle_jax.core import allocator
+    from metastyle_jax.core.devices import allocator
     from metastyle_jax.stylization import stylize_video
 
     allocator.keep_freed_memory()

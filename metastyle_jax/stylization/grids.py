@@ -68,7 +68,7 @@ def grid_picture(
     tile: str = 'auto',
     **look: Any,
 ) -> pixel_values.Picture:
-    """Draws the grid of `draw_grid` for a decoded picture, and keeps its transparency."""
+    """Draws a grid of blended styles for a decoded picture, and keeps its transparency."""
     styles = styled_network.open_styles(styles)
     rows = []
     for row in blending.grid_weights(len(styles), across):

@@ -31,7 +31,7 @@ class PictureJob(NamedTuple):
 
 
 class StylizedFolder(NamedTuple):
-    """What became of the pictures of a folder.
+    """Which pictures of a folder were stylized, and which were left out for what reason.
 
     Attributes:
         written: the files that were written.

@@ -8,8 +8,8 @@ from typing import Any
 
 from absl import flags
 
-from metastyle_jax.core import allocator, checks, command_line
-from metastyle_jax.core.devices import watchdog
+from metastyle_jax.core import checks, command_line
+from metastyle_jax.core.devices import allocator, watchdog
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.training.configuration import files, schema, values
 

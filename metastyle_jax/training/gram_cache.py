@@ -65,7 +65,7 @@ class GramCache:
         return len(self._cached)
 
     def _grams_of(self, index: int, style: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Returns the Gram matrices of one style, `[Hs, Ws, 3] uint8`."""
+        """Returns the Gram matrices of one style image, which is `[Hs, Ws, 3] uint8`."""
         if index in self._cached:
             return self._cached[index]
         layers = jax.device_get(self._compute(self._vgg, jnp.asarray(style[None])))

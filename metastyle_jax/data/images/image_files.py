@@ -19,7 +19,7 @@ from absl import logging
 from PIL import Image, UnidentifiedImageError
 
 from metastyle_jax.core import errors, files
-from metastyle_jax.data.images import colour_spaces, file_formats, pillow_modes, pixel_values
+from metastyle_jax.data.images import colour_spaces, format_detection, pillow_modes, pixel_values
 
 SUFFIXES_IN = (
     *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff'),
@@ -181,7 +181,7 @@ def _opened(
         as_image_errors(label),
         pillow_modes.quiet(),
         _open_stream(source, label) as whole,
-        file_formats.without_large_text(whole) as stream,
+        format_detection.without_large_text(whole) as stream,
         _identified(stream, label) as image,
     ):
         if image.format == 'PNG':
@@ -195,8 +195,8 @@ def _opened(
 
 
 def _identified(stream: BinaryIO, label: str) -> Image.Image:
-    """Opens a picture with Pillow; names the format of what Pillow cannot decode."""
-    kind, formats = file_formats.kind_of(stream), _DECODERS
+    """Opens a picture with Pillow; the error for an unknown format names that format."""
+    kind, formats = format_detection.kind_of(stream), _DECODERS
     if kind == 'HEIC' and importlib.util.find_spec('pillow_heif') is not None:
         import pillow_heif
 
@@ -205,11 +205,11 @@ def _identified(stream: BinaryIO, label: str) -> Image.Image:
     try:
         image = Image.open(stream, formats=formats)
     except Exception as error:
-        if remedy := file_formats.remedy_of(kind):
+        if remedy := format_detection.remedy_of(kind):
             raise ImageError(f'{label}: is {remedy}') from error
         raise
     if image.format == 'TIFF' and pillow_modes.is_raw(image):
-        raise ImageError(f'{label}: is {file_formats.remedy_of("RAW")}')
+        raise ImageError(f'{label}: is {format_detection.remedy_of("RAW")}')
     return image
 
 
@@ -259,7 +259,7 @@ def _decode(
         return _decode_file(source, label, min_side)
     except ImageError:
         with _open_stream(source, label) as stream:
-            repaired = file_formats.with_end_marker(stream)
+            repaired = format_detection.with_end_marker(stream)
         if repaired is None:
             raise
     decoded = _decode_file(repaired.getvalue(), label, min_side)

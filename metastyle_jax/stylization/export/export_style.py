@@ -16,8 +16,8 @@ from metastyle_jax.storage import style_files, style_library
 from metastyle_jax.stylization import styled_network
 from metastyle_jax.stylization.export import (
     network_tensors,
-    onnx_graph,
-    onnx_program,
+    onnx_loading,
+    onnx_writing,
     program,
     stablehlo_program,
 )
@@ -103,7 +103,7 @@ def export_style(
         return ExportedStyle(out, format, out.stat().st_size, None)
     if format == 'onnx':
         fixed = None if size is None else (int(size[0]), int(size[1]))
-        data = onnx_program.to_onnx(
+        data = onnx_writing.to_onnx(
             network, {**_interface(pixels), **metadata}, pixels=pixels, size=fixed,
             precision=precision,
         )  # fmt: skip
@@ -145,7 +145,7 @@ def largest_difference(
     Returns:
         The largest difference, in units of 0..1.
     """
-    load = onnx_program.load_onnx if format == 'onnx' else stablehlo_program.load_stablehlo
+    load = onnx_loading.load_onnx if format == 'onnx' else stablehlo_program.load_stablehlo
     run = load(data)
     stylized = jax.jit(program.pixel_function(network, pixels=pixels))
     rng = np.random.default_rng(0)
@@ -159,7 +159,7 @@ def largest_difference(
 
 
 def _check_arguments(out: pathlib.Path, format: str | None, pixels: str, *, overwrite: bool) -> str:
-    """Refuses what cannot be written, before any work is done; returns the format."""
+    """Checks the arguments of an export before any work is done; returns the file format."""
     suffix = out.suffix.lower().removeprefix('.')
     if format is None:
         if suffix not in FORMATS:
@@ -171,13 +171,13 @@ def _check_arguments(out: pathlib.Path, format: str | None, pixels: str, *, over
     checks.one_of('pixels', pixels, program.PIXELS, ExportError)
     files.check_target(out, ExportError, overwrite=overwrite)
     if format == 'onnx':
-        onnx_program.require_onnx()
+        onnx_writing.require_onnx()
     return format
 
 
 def _check_onnx_options(format: str, size: Sequence[int] | None, precision: str) -> None:
     """Refuses options of ONNX programs that are invalid, or given for another format."""
-    checks.one_of('precision', precision, onnx_graph.PRECISIONS, ExportError)
+    checks.one_of('precision', precision, onnx_writing.PRECISIONS, ExportError)
     if size is not None:
         if len(size) != 2:
             raise ExportError(f'size={size}: it must be a height and a width')
@@ -200,7 +200,7 @@ def _check_not_the_style(out: pathlib.Path, style: Any) -> None:
 
 
 def _interface(pixels: str) -> dict[str, str]:
-    """Metadata of a program: what its input and output look like."""
+    """Metadata of an exported program: layout, colour channels and value range of its images."""
     return {
         'format': 'metastyle_jax.program',
         'layout': 'NHWC',

@@ -1,7 +1,7 @@
 """What all exported programs share: the function from pixels to pixels, and checks of images.
 
 JAX traces the function with symbols in place of the batch size, the height and the width, so one
-file takes images of any size. `stablehlo_program` writes the traced function; `onnx_graph` writes
+file takes images of any size. `stablehlo_program` writes the traced function; `onnx_writing` writes
 the same function operator by operator, and is compared with it.
 """
 

@@ -40,7 +40,7 @@ def load_stablehlo(file: str | os.PathLike | bytes) -> program.Program:
         file: its path, or its contents.
 
     Returns:
-        A function of images, see `onnx_program.load_onnx`.
+        A function of images, see `onnx_loading.load_onnx`.
 
     Raises:
         UserError: the file is missing, or is no such program.

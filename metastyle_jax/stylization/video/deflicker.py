@@ -81,7 +81,7 @@ class Deflicker:
         return {} if self._last is None else self._last._asdict()
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Continues after the frame at which `state` was called."""
+        """Restores a state that the method `state` returned, to continue after its frame."""
         self._last = LastFrame(**state) if state else None
 
 

@@ -93,7 +93,7 @@ def _sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def enlarge_motion(motion: Motion, height: int, width: int) -> tuple[Array, Array]:
-    """Resizes a motion to the size of a frame.
+    """Resizes an optical flow to the size of a frame, and scales its vectors with it.
 
     Args:
         motion: of any size.
@@ -139,7 +139,7 @@ def warp(image: Array, flow: Array) -> Array:
 
 
 def _cubic_weights(t: Array) -> tuple[Array, Array, Array, Array]:
-    """Weights of four neighbours in a row, for a point at `t` in 0..1 between the middle two."""
+    """Weights of cubic interpolation: four samples, and a point between the middle two."""
     return (
         ((2 - t) * t - 1) * t / 2,
         ((3 * t - 5) * t * t + 2) / 2,

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from metastyle_jax.core import checks
+from metastyle_jax.core import checks, defaults
 
 
 class ConfigEntry(NamedTuple):
@@ -106,8 +106,12 @@ class DataConfig:
 class LossConfig:
     """Weights of the perceptual loss."""
 
-    content_weight: float = checks.setting(1.0, 'Weight of the content loss.', least=0)
-    style_weight: float = checks.setting(1e5, 'Weight of the style loss.', least=0)
+    content_weight: float = checks.setting(
+        defaults.CONTENT_WEIGHT, 'Weight of the content loss.', least=0
+    )
+    style_weight: float = checks.setting(
+        defaults.STYLE_WEIGHT, 'Weight of the style loss.', least=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +129,9 @@ class InnerConfig:
         'similar size for all styles.',
     )
     eps_root: float = checks.setting(
-        1e-8, 'eps_root of an inner Adam; its second derivatives are finite only above 0.', least=0
+        defaults.EPS_ROOT,
+        'eps_root of an inner Adam; its second derivatives are finite only above 0.',
+        least=0,
     )
     params: Literal['all', 'norm'] = checks.setting(
         'all',

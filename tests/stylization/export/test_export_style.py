@@ -16,7 +16,7 @@ import metastyle_jax
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 from metastyle_jax.stylization import styled_network
-from metastyle_jax.stylization.export import onnx_program
+from metastyle_jax.stylization.export import onnx_writing
 
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
 torch = pytest.importorskip('torch', reason='needs the extra bench')
@@ -193,11 +193,11 @@ def test_invalid_exports_are_refused_and_nothing_is_written(
 
 
 def test_a_program_that_differs_from_jax_is_not_written(style, tmp_path, monkeypatch):
-    real = onnx_program.to_onnx
+    real = onnx_writing.to_onnx
     other = lambda look, *arguments, **options: real(
         look._replace(params=jax.tree.map(lambda x: 1.01 * x, look.params)), *arguments, **options
     )
-    monkeypatch.setattr(onnx_program, 'to_onnx', other)
+    monkeypatch.setattr(onnx_writing, 'to_onnx', other)
     with pytest.raises(metastyle_jax.UserError, match='differs from JAX by .* is not written'):
         metastyle_jax.export_style(style, tmp_path / 'a.onnx')
     assert not list(tmp_path.iterdir())

@@ -11,14 +11,14 @@ import metastyle_jax
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files
-from metastyle_jax.stylization.export import onnx_graph, onnx_program
+from metastyle_jax.stylization.export import onnx_loading, onnx_writing
 
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
 PARAMS = transformer.init(jax.random.key(0), width=4, blocks=5)
 
 
 def model(**options):
-    return onnx.load_from_string(onnx_graph.build(PARAMS, {'licence': 'CC0'}, **options))
+    return onnx.load_from_string(onnx_writing.build(PARAMS, {'licence': 'CC0'}, **options))
 
 
 def test_a_network_of_five_blocks_has_73_nodes_of_ten_operators():
@@ -55,7 +55,7 @@ def test_kernels_are_stored_as_onnx_wants_them_and_named_after_the_layers():
 @pytest.mark.parametrize('shape', [(1, 16, 17), (2, 33, 40), (1, 47, 18)])
 def test_the_graph_computes_what_jax_computes(options, tolerance, shape):
     images = np.random.default_rng(0).random((*shape, 3), np.float32)
-    run = onnx_program.load_onnx(onnx_graph.build(PARAMS, {}, **options))
+    run = onnx_loading.load_onnx(onnx_writing.build(PARAMS, {}, **options))
     expected = np.asarray(transformer.apply_with_margin(PARAMS, images))
     if 'strength' in options:
         expected = images + 0.3 * (expected - images)
@@ -69,8 +69,8 @@ def test_the_graph_computes_what_jax_computes(options, tolerance, shape):
 def test_smaller_precisions_make_smaller_files():
     params = transformer.init(jax.random.key(0), width=16, blocks=2)
     sizes = {
-        precision: len(onnx_graph.build(params, {}, precision=precision))
-        for precision in onnx_graph.PRECISIONS
+        precision: len(onnx_writing.build(params, {}, precision=precision))
+        for precision in onnx_writing.PRECISIONS
     }
     assert sizes['float16'] < 0.55 * sizes['float32']
     assert sizes['int8'] < 0.3 * sizes['float32']
@@ -100,7 +100,7 @@ def test_the_difference_of_rounded_kernels_is_told(style, tmp_path):
         metastyle_jax.export_style(
             style, tmp_path / f'{precision}.onnx', precision=precision
         ).difference
-        for precision in onnx_graph.PRECISIONS
+        for precision in onnx_writing.PRECISIONS
     ]
     assert differences[0] < 1e-5 < differences[1] < differences[2] < 0.2
     stored = {prop.key: prop.value for prop in onnx.load(tmp_path / 'int8.onnx').metadata_props}

@@ -8,6 +8,7 @@ order `[C', C, K, K]`. Tools that quantize or convert a model rely on both.
 Source: https://onnx.ai/onnx/operators, version 18 of the operator set.
 """
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,13 +16,53 @@ import numpy as np
 
 from metastyle_jax._version import __version__
 from metastyle_jax.core import checks
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
 from metastyle_jax.models import layers, transformer
+from metastyle_jax.stylization import styled_network
+from metastyle_jax.stylization.export import program
 
 OPSET = 18  # the oldest version whose operators have today's meaning
 IR_VERSION = 8  # the version of the file format that belongs to it
 PRECISIONS = ('float32', 'float16', 'int8')
 _LUMA = (0.299, 0.587, 0.114)  # Y of YIQ
+
+
+def require_onnx() -> None:
+    """Raises UserError, which names the extra to install, if ONNX cannot be written."""
+    if importlib.util.find_spec('onnx') is None:
+        raise UserError("ONNX needs the package onnx: pip install 'metastyle_jax[onnx]'")
+
+
+def to_onnx(
+    network: styled_network.StyledNetwork,
+    metadata: Mapping[str, str],
+    *,
+    pixels: str = 'float32',
+    size: tuple[int, int] | None = None,
+    precision: str = 'float32',
+) -> bytes:
+    """Converts a network to an ONNX model with the input `images` and the output `stylized`.
+
+    Args:
+        network: from `styled_network.load`.
+        metadata: texts to store in the model.
+        pixels: type of input and output, see `program.pixel_function`.
+        size: height and width of all images, for programs that need fixed ones; None for any.
+        precision: how the kernels are stored, one of `PRECISIONS`.
+
+    Returns:
+        The contents of the file.
+
+    Raises:
+        UserError: the extra is missing, or `pixels` or `precision` is unknown.
+    """
+    require_onnx()
+    checks.one_of('pixels', pixels, program.PIXELS)
+    return build(
+        network.forward_params(), metadata, pixels=pixels, strength=network.strength,
+        keep_colours=network.keep_colours, size=size, precision=precision,
+    )  # fmt: skip
 
 
 class Graph:

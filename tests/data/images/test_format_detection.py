@@ -8,7 +8,7 @@ import pytest
 from pictures import chunk
 from PIL import Image
 
-from metastyle_jax.data.images import file_formats, image_files
+from metastyle_jax.data.images import format_detection, image_files
 
 
 def encode(image, encoder, **options):
@@ -155,5 +155,5 @@ def test_heic_is_read_whatever_its_suffix(tmp_path):
 @pytest.mark.parametrize('encoder', ['JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'AVIF'])
 def test_formats_that_pillow_writes_are_named(encoder):
     stream = io.BytesIO(encode(Image.fromarray(noise()), encoder))
-    assert file_formats.kind_of(stream).upper() == encoder
+    assert format_detection.kind_of(stream).upper() == encoder
     assert stream.tell() == 0

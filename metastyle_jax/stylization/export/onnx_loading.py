@@ -1,0 +1,37 @@
+"""Opens exported ONNX models, to run them with onnxruntime (extra `onnx`)."""
+
+import importlib.util
+import os
+
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.stylization.export import program
+
+
+def load_onnx(file: str | os.PathLike | bytes) -> program.Program:
+    """Opens an exported ONNX model, to run on the CPU with onnxruntime.
+
+    Args:
+        file: its path, or its contents.
+
+    Returns:
+        A function of images `[N, H, W, 3]` to stylized images of the same shape and type: float32
+        in 0..1 or uint8, as exported. It raises UserError for another type or shape, and for sides
+        below 16 pixels.
+
+    Raises:
+        UserError: the file is missing or is no such model, or onnxruntime is missing.
+    """
+    if importlib.util.find_spec('onnxruntime') is None:
+        raise UserError("ONNX needs onnxruntime: pip install 'metastyle_jax[onnx]'")
+    import onnxruntime
+
+    data = program.read_bytes(file)
+    try:
+        session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
+        (images,) = session.get_inputs()
+    except Exception as error:  # the exceptions of onnxruntime have no class in common
+        raise UserError(
+            f'{program.name_of(file)} is no ONNX model of a style: export it again'
+        ) from error
+    dtype = 'uint8' if images.type == 'tensor(uint8)' else 'float32'
+    return program.checked(lambda array: session.run(None, {images.name: array})[0], dtype)
