@@ -1,5 +1,6 @@
-"""A small training state, and a run's folder with its checkpoints."""
+"""A small training state, a run's folder with its checkpoints, and damage to them."""
 
+import os
 from typing import Any, NamedTuple
 
 import helpers
@@ -27,3 +28,16 @@ def save_steps(folder, *steps, metric=None, keep=3):
     with checkpoints.Manager(folder, keep=keep) as manager:
         for step in steps:
             manager.save(step, make_state(step), data_state={'at': step}, metric=metric)
+
+
+def largest_file(folder):
+    return max((x for x in folder.rglob('*') if x.is_file()), key=lambda x: x.stat().st_size)
+
+
+def truncate(folder):
+    file = largest_file(folder / 'state')
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def cut_the_metric(folder):
+    os.truncate(folder / 'metrics' / 'metrics', 9)

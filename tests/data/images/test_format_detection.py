@@ -5,16 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
-from pictures import chunk
+from pictures import chunk, encode
 from PIL import Image
 
 from metastyle_jax.data.images import format_detection, image_files
-
-
-def encode(image, encoder, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, encoder, **options)
-    return buffer.getvalue()
 
 
 def noise(height=40, width=48):

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+from pictures import HEIGHT, WIDTH, encode, gradient, png, unlike_srgb
 from PIL import Image, ImageCms
 
 from metastyle_jax.data.images import image_files
@@ -113,3 +114,33 @@ def test_a_broken_profile_is_ignored(cut):
     broken = profile(b'GRAY', {'desc': text('x'), 'wtpt': WHITE, 'kTRC': LINEAR})[:cut]
     found = image_files.read(saved(Image.fromarray(grey), 'PNG', broken)).rgb
     np.testing.assert_allclose(found, 20_000 / 65535, atol=0.3)
+
+
+def test_colours_of_another_profile_are_converted_to_srgb():
+    image = Image.new('RGB', (WIDTH, HEIGHT), (255, 0, 0))
+    rgb = image_files.read(encode(image, 'PNG', icc_profile=unlike_srgb())).rgb
+    np.testing.assert_allclose(rgb[0, 0], [0, 1, 0], atol=0.02)
+    image.putalpha(128)
+    picture = image_files.read(encode(image, 'PNG', icc_profile=unlike_srgb()))
+    np.testing.assert_allclose(picture.rgb[0, 0], [0.5, 1, 0.5], atol=0.02)
+
+
+def test_a_profile_of_linear_srgb_is_converted():
+    words = (text.encode('utf-16-be') for text in ('swap built-in', 'sRGB linear  '))
+    linear = unlike_srgb().replace(*words)
+    assert b's\0R\0G\0B' in linear
+    image = Image.fromarray(gradient())
+    found = image_files.read_uint8(encode(image, 'PNG', icc_profile=linear))
+    wanted = image_files.read_uint8(encode(image, 'PNG', icc_profile=unlike_srgb()))
+    np.testing.assert_array_equal(found, wanted)
+    assert (found != gradient()).any()
+
+
+@pytest.mark.parametrize('profile', [b'nonsense', unlike_srgb()[:300], b'\0' * 200])
+def test_what_is_no_profile_is_ignored(profile):
+    np.testing.assert_array_equal(image_files.read_uint8(png(icc_profile=profile)), gradient())
+
+
+def test_an_srgb_profile_changes_nothing():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    np.testing.assert_array_equal(image_files.read_uint8(png(icc_profile=profile)), gradient())
