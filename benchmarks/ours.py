@@ -16,7 +16,7 @@ import optax
 from benchmarks import inputs, tasks
 from metastyle_jax import meta
 from metastyle_jax.adaptation.adaptation_step import StepScalars, adapt_step, start
-from metastyle_jax.core import defaults, trees
+from metastyle_jax.core import loss_weights, trees
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Params, PyTree
 from metastyle_jax.data import batching
@@ -97,7 +97,7 @@ class Adapt:
         grams = jax.jit(gram.of_image)(loss_network, style[0])
         self._state, fixed, self._plan = start(theta, 'all', schedule='constant')
         self._pixels = inputs.images(task.batch, task.size, seed=0)
-        weights = StepScalars(1e-3, defaults.CONTENT_WEIGHT, defaults.STYLE_WEIGHT)
+        weights = StepScalars(1e-3, loss_weights.CONTENT_WEIGHT, loss_weights.STYLE_WEIGHT)
         self._rest = fixed, loss_network, grams, weights
 
     def _args(self) -> tuple:

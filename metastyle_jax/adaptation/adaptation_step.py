@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from metastyle_jax.adaptation import adam_schedule
-from metastyle_jax.core import defaults, trees
+from metastyle_jax.core import trees
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
@@ -40,7 +40,7 @@ class LearnedLoop(NamedTuple):
     steps: int = 1
     optimizer: str = 'sgd'
     log_loss: bool = False
-    eps_root: float = defaults.EPS_ROOT
+    eps_root: float = inner_optimizers.EPS_ROOT
 
 
 class LearnedRates(NamedTuple):

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from metastyle_jax.core import checks, defaults
+from metastyle_jax.core import checks, loss_weights
 from metastyle_jax.core.errors import UserError
 
 PARAMS = ('all', 'norm')
@@ -117,12 +117,12 @@ class AdaptConfig:
     """'all', or 'norm' for the scales and biases of instance norms only."""
 
     content_weight: float = checks.setting(
-        defaults.CONTENT_WEIGHT, 'Weight of the content loss.', least=0
+        loss_weights.CONTENT_WEIGHT, 'Weight of the content loss.', least=0
     )
     """Weight of the content loss, at least 0."""
 
     style_weight: float = checks.setting(
-        defaults.STYLE_WEIGHT, 'Weight of the style loss.', least=0
+        loss_weights.STYLE_WEIGHT, 'Weight of the style loss.', least=0
     )
     """Weight of the style loss, at least 0."""
 

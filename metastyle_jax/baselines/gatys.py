@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from metastyle_jax.adaptation import style_image
-from metastyle_jax.core import checks, defaults, progress_bar
+from metastyle_jax.core import checks, loss_weights, progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
@@ -48,8 +48,8 @@ def optimize(
     *,
     start: np.ndarray | None = None,
     iterations: int = 500,
-    content_weight: float = defaults.CONTENT_WEIGHT,
-    style_weight: float = defaults.STYLE_WEIGHT,
+    content_weight: float = loss_weights.CONTENT_WEIGHT,
+    style_weight: float = loss_weights.STYLE_WEIGHT,
     progress: bool = False,
 ) -> PixelOptimization:
     """Minimizes the perceptual loss over the pixels of an image.

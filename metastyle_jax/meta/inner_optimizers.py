@@ -7,9 +7,11 @@ import optax
 from metastyle_jax.core import checks
 
 NAMES = ('sgd', 'momentum', 'adam')
+# Default eps_root of Adam. The configuration of training has the same one, as a test holds.
+EPS_ROOT = 1e-8
 
 
-def by_name(name: str, rate: Any, eps_root: float) -> optax.GradientTransformation:
+def by_name(name: str, rate: Any, eps_root: float = EPS_ROOT) -> optax.GradientTransformation:
     """Makes the inner optimizer of the given name.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metastyle_jax.core import defaults
+from metastyle_jax.core import loss_weights
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import gram, transformer, vgg
 
@@ -31,8 +31,8 @@ class LossWeights(NamedTuple):
         style: b, a number or a scalar array.
     """
 
-    content: Any = defaults.CONTENT_WEIGHT
-    style: Any = defaults.STYLE_WEIGHT
+    content: Any = loss_weights.CONTENT_WEIGHT
+    style: Any = loss_weights.STYLE_WEIGHT
 
 
 DEFAULT_WEIGHTS = LossWeights()

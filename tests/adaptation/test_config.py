@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from metastyle_jax.adaptation.config import AdaptConfig
-from metastyle_jax.core import checks, command_line, defaults
+from metastyle_jax.core import checks, command_line, loss_weights
 from metastyle_jax.core.errors import UserError
 
 
@@ -26,8 +26,8 @@ def test_all_variants_of_the_defaults_are_valid(variant):
 
 def test_the_default_weights_are_those_of_the_loss():
     config = AdaptConfig()
-    assert config.content_weight == defaults.CONTENT_WEIGHT
-    assert config.style_weight == defaults.STYLE_WEIGHT
+    assert config.content_weight == loss_weights.CONTENT_WEIGHT
+    assert config.style_weight == loss_weights.STYLE_WEIGHT
 
 
 @pytest.mark.parametrize(

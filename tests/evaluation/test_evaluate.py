@@ -16,7 +16,7 @@ from PIL import Image
 from metastyle_jax.adaptation import adam_schedule, adaptation_start, adaptation_step
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.baselines import feature_matching, gatys, johnson
-from metastyle_jax.core import defaults, errors, files
+from metastyle_jax.core import errors, files, loss_weights
 from metastyle_jax.data import batching, sources
 from metastyle_jax.evaluation import adaptation_curve, command, evaluate, report
 from metastyle_jax.evaluation.config import RANDOM, EvaluationConfig
@@ -95,7 +95,9 @@ def test_losses_on_the_way_are_those_of_plain_steps(network):
     assert curve.steps == [0, 1, 2, 3]
     assert curve.seconds[0] == 0
     assert curve.seconds == sorted(curve.seconds)
-    weights = adaptation_step.StepScalars(1e-2, defaults.CONTENT_WEIGHT, defaults.STYLE_WEIGHT)
+    weights = adaptation_step.StepScalars(
+        1e-2, loss_weights.CONTENT_WEIGHT, loss_weights.STYLE_WEIGHT
+    )
     state, fixed, plan = adaptation_step.start(start, 'all')
     for batch in batches:
         state, _ = adaptation_step.adapt_step(
@@ -466,7 +468,9 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
         plain._replace(rates=rates, settings={'inner': inner})
     )
     state, fixed, plan = adaptation_step.start(plain.params, 'all', learned, schedule='constant')
-    weights = adaptation_step.StepScalars(1e-2, defaults.CONTENT_WEIGHT, defaults.STYLE_WEIGHT)
+    weights = adaptation_step.StepScalars(
+        1e-2, loss_weights.CONTENT_WEIGHT, loss_weights.STYLE_WEIGHT
+    )
     targets, contents = grams(network), jnp.asarray(bytes_of(4))
 
     def gradient(fast, log):
@@ -530,7 +534,9 @@ def test_momentum_builds_up_and_the_rate_warms_and_falls():
 def test_norms_take_longer_steps(network, params, factor):
     state, fixed, plan = adaptation_step.start(theta(0).params, params)
     begun = jax.tree.map(np.array, state.fast)
-    weights = adaptation_step.StepScalars(1e-3, defaults.CONTENT_WEIGHT, defaults.STYLE_WEIGHT)
+    weights = adaptation_step.StepScalars(
+        1e-3, loss_weights.CONTENT_WEIGHT, loss_weights.STYLE_WEIGHT
+    )
     contents = jnp.asarray(bytes_of(4))
     state, _ = adaptation_step.adapt_step(
         state, fixed, network, contents, grams(network), weights, plan=plan

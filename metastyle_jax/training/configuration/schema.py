@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from metastyle_jax.core import checks, defaults
+from metastyle_jax.core import checks, loss_weights
 
 
 class ConfigEntry(NamedTuple):
@@ -107,10 +107,10 @@ class LossConfig:
     """Weights of the perceptual loss."""
 
     content_weight: float = checks.setting(
-        defaults.CONTENT_WEIGHT, 'Weight of the content loss.', least=0
+        loss_weights.CONTENT_WEIGHT, 'Weight of the content loss.', least=0
     )
     style_weight: float = checks.setting(
-        defaults.STYLE_WEIGHT, 'Weight of the style loss.', least=0
+        loss_weights.STYLE_WEIGHT, 'Weight of the style loss.', least=0
     )
 
 
@@ -129,7 +129,7 @@ class InnerConfig:
         'similar size for all styles.',
     )
     eps_root: float = checks.setting(
-        defaults.EPS_ROOT,
+        1e-8,
         'eps_root of an inner Adam; its second derivatives are finite only above 0.',
         least=0,
     )
