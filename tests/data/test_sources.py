@@ -2,6 +2,7 @@
 
 import pickle
 
+import adaptation_helpers
 import helpers
 import numpy as np
 import pytest
@@ -66,3 +67,13 @@ class TestWithout:
         kept = sources.without(source, ('sea',))
         with batching.content_batches(kept, batch=4, size=16, seed=0, workers=1) as batches:
             assert next(batches).shape == (4, 16, 16, 3)
+
+
+def test_each_image_of_a_source_is_either_held_out_or_not(tmp_path):
+    photos = adaptation_helpers.open_pictures(tmp_path / 'photos', 40, 0)
+    inside, outside = (sources.held_out(photos, inside=flag) for flag in (True, False))
+    names = [{part.name(i) for i in range(len(part))} for part in (inside, outside)]
+    assert len(names[0]) + len(names[1]) == 40
+    assert not names[0] & names[1]
+    assert all(map(sources.is_held_out, names[0]))
+    assert sources.is_held_out('deep/in/folders/' + min(names[0]))

@@ -39,3 +39,17 @@ def test_the_rest_of_a_canvas_does_not_change_gram_matrices(size):
     on_canvas = gram.of_padded_images(network, canvas, jnp.array([size]))
     for padded, alone in zip(on_canvas, gram.of_image(network, jnp.asarray(image)), strict=True):
         np.testing.assert_allclose(padded[0], alone, rtol=1e-4)
+
+
+def test_gram_matrices_of_padded_images_are_those_of_the_images(disagreement):
+    network = vgg.random(jax.random.key(1), width=2)
+    rng = np.random.default_rng(0)
+    sizes = np.array([[19, 40], [40, 27]])
+    canvas = np.zeros((2, 40, 40, 3), np.float32)
+    pictures = [rng.uniform(size=(*size, 3)).astype(np.float32) for size in sizes]
+    for whole, picture in zip(canvas, pictures, strict=True):
+        whole[: picture.shape[0], : picture.shape[1]] = picture
+    found = jax.jit(gram.of_padded_images)(network, canvas, sizes)
+    for i, picture in enumerate(pictures):
+        expected = jax.jit(gram.of_image)(network, picture)
+        disagreement([layer[i] for layer in found], expected, 1e-6)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from library_helpers import make_library
 from PIL import Image
 from stylization_helpers import THETA, make_style
 
-from metastyle_jax.storage import style_files, tensor_files, theta_files
+from metastyle_jax.storage import style_files, style_library, tensor_files, theta_files
 
 
 @pytest.fixture(scope='module')
@@ -31,4 +32,18 @@ def files(tmp_path):
 def photo(tmp_path, pixels):
     path = tmp_path / 'photo.png'
     Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def theta_file(tmp_path):
+    path = tmp_path / 'theta.safetensors'
+    theta_files.save_theta(path, THETA, settings={})
+    return path
+
+
+@pytest.fixture
+def library_file(tmp_path):
+    path = tmp_path / 'library.safetensors'
+    style_library.save(path, make_library(['a.jpg', 'deep/b.jpg', 'c.jpg']))
     return path

@@ -8,7 +8,9 @@ from PIL import Image
 from stylization_helpers import run_command
 
 import metastyle_jax
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import tiled_transformer
+from metastyle_jax.storage import style_library
 from metastyle_jax.stylization import mask_regions, render
 
 
@@ -162,3 +164,55 @@ def test_help_names_the_default_softness_of_masks():
     values = flags.FlagValues()
     helpers.command_module('stylize').define_flags(values)
     assert f'(default: {mask_regions.FEATHER:g})' in values['feather'].help
+
+
+def test_the_command_picks_and_blends_styles_of_a_library(
+    library_file, theta, theta_file, photo, tmp_path, monkeypatch, capsys
+):
+    found, out = style_library.load(library_file), tmp_path / 'out.png'
+    words = [f'--input={photo}', f'--output={out}', '--overwrite', f'--theta={theta_file}']
+    two = [f'--style={library_file}:{name}' for name in ('a', 'b')]
+    picked = [style_library.pick(found, name) for name in ('a.jpg', 'deep/b.jpg')]
+    for given, expected in (
+        (two[:1], metastyle_jax.stylize(picked[0], photo, theta=theta)),
+        (
+            [*two, '--weights=0.3,0.7'],
+            metastyle_jax.stylize(picked, photo, weights=[0.3, 0.7], theta=theta),
+        ),
+    ):
+        assert run_command(monkeypatch, *words, *given) == 0
+        with Image.open(out) as made:
+            np.testing.assert_allclose(np.asarray(made) / 255, expected, atol=1 / 255)
+    for style, message in (
+        (f'{library_file}:d', 'There is no style'),
+        (f'{library_file}', "a library of 3 styles.*'a.jpg', 'deep/b.jpg'.*all=True"),
+    ):
+        with pytest.raises(UserError, match=message):
+            metastyle_jax.stylize(style, photo, theta=theta)
+
+
+def test_the_command_renders_all_styles_of_a_library_to_a_folder_or_a_sheet(
+    library_file, theta, theta_file, photo, tmp_path, monkeypatch, capsys
+):
+    words = [f'--style={library_file}', '--all', f'--input={photo}', f'--theta={theta_file}']
+    assert run_command(monkeypatch, *words, f'--output={tmp_path}/out', '--batch=2') == 0
+    for name in ('a', 'deep/b', 'c'):
+        expected = metastyle_jax.stylize(f'{library_file}:{name}', photo, theta=theta)
+        with Image.open(tmp_path / 'out' / f'{name}.png') as made:
+            np.testing.assert_allclose(np.asarray(made) / 255, expected, atol=1 / 255)
+    assert run_command(monkeypatch, *words, f'--output={tmp_path}/sheet.png') == 0
+    with Image.open(tmp_path / 'sheet.png') as made:
+        assert made.width > 2 * 256
+    for change, message in (
+        (f'--style={library_file}', 'one library'),
+        (f'--input={tmp_path}', 'one picture'),
+        (f'--output={tmp_path}/out', 'exists'),
+    ):
+        output = [] if change.startswith('--output') else [f'--output={tmp_path}/new']
+        assert run_command(monkeypatch, *words, *output, change) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / 'new').exists()
+    before = photo.read_bytes()
+    assert run_command(monkeypatch, *words, f'--output={photo}', '--overwrite') == 2
+    assert 'is the input itself' in capsys.readouterr().err
+    assert photo.read_bytes() == before

@@ -80,3 +80,20 @@ def test_rendering_in_strips_gives_the_same_image(theta, pixels, monkeypatch):
         np.testing.assert_allclose(strips, whole, atol=1e-4)
     with pytest.raises(UserError, match="tile='sometimes'"):
         metastyle_jax.stylize(one, pixels, tile='sometimes')
+
+
+def test_each_image_of_a_batch_is_stylized_as_it_is_alone(library_file, theta, photo):
+    pixels = np.random.default_rng(0).uniform(size=(2, 18, 21, 3)).astype(np.float32)
+    for options in ({}, {'strength': 0.7}, {'strength': 0.2}, {'keep_colours': True}):
+        found = metastyle_jax.stylize_batch(
+            library_file, pixels, ['c', 'a'], theta=theta, **options
+        )
+        for image, alone, name in zip(found, pixels, 'ca', strict=True):
+            expected = metastyle_jax.stylize(
+                f'{library_file}:{name}', alone, theta=theta, **options
+            )
+            np.testing.assert_allclose(image, expected, atol=1e-5)
+    with pytest.raises(UserError, match='1 images of 24 x 20 pixels for 2 names'):
+        metastyle_jax.stylize_batch(library_file, [photo], ['c', 'a'], theta=theta)
+    with pytest.raises(UserError, match='but the θ in the package is'):
+        metastyle_jax.stylize_batch(library_file, pixels, ['c', 'a'])

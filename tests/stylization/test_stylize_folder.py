@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from library_helpers import make_library
 from PIL import Image
 from stylization_helpers import make_style
 
 import metastyle_jax
 from metastyle_jax.core.errors import UserError
+from metastyle_jax.stylization import stylize_folder
 
 STYLE = make_style(1)
 
@@ -45,3 +47,26 @@ def test_a_folder_is_not_written_into_itself_or_to_a_picture(tmp_path):
         metastyle_jax.stylize_folder(STYLE, tmp_path, tmp_path / 'out')
     with pytest.raises(UserError, match='must be a folder too'):
         metastyle_jax.stylize_folder(STYLE, tmp_path, tmp_path / 'out.png')
+
+
+def test_files_named_after_styles_stay_in_their_folder():
+    names = ['../../etc/x', '/abs.jpg', 'a:b?.png', 'a.jpg', 'a.png', 'Mt. Fuji', '..']
+    files = stylize_folder.file_names_of_styles(make_library(names))
+    assert files == [
+        'etc/x.png', 'abs.png', 'a_b_.png', 'a.jpg.png', 'a.png.png', 'Mt. Fuji.png', '_.png',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['What?.jpg', 'What:.jpg', 'What*.jpg'],
+        ['a.jpg', 'a.png', 'a.jpg.png'],
+        ['A.jpg', 'a.jpg'],
+        ['x.jpg', 'X.png', 'x_2.jpg', 'x.jpg_2.png'],
+        ['deep/?.jpg', 'deep/_.jpg', '..', '.'],
+    ],
+)
+def test_no_two_styles_share_a_file_even_if_case_is_ignored(names):
+    files = stylize_folder.file_names_of_styles(make_library(names))
+    assert len({name.casefold() for name in files}) == len(names)

@@ -1,0 +1,73 @@
+"""One step of adaptation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from adaptation_helpers import make_theta, random_images, style_grams
+
+from metastyle_jax.adaptation import adam_schedule, adaptation_start, adaptation_step
+from metastyle_jax.core import loss_weights
+from metastyle_jax.data import batching
+from metastyle_jax.models import perceptual_loss
+from metastyle_jax.storage import tensor_files
+
+
+def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(network):
+    plain = make_theta(0)
+    names = [name for name in tensor_files.flatten(plain.params) if 'norm' in name]
+    rates = {name: np.float32(0.01 * (i + 1)) for i, name in enumerate(names)}
+    inner = {'steps': 1, 'optimizer': 'sgd', 'log_loss': True}
+    learned = adaptation_start.learned_inner_loop(
+        plain._replace(rates=rates, settings={'inner': inner})
+    )
+    state, fixed, plan = adaptation_step.start(plain.params, 'all', learned, schedule='constant')
+    weights = adaptation_step.StepScalars(
+        1e-2, loss_weights.CONTENT_WEIGHT, loss_weights.STYLE_WEIGHT
+    )
+    targets, contents = style_grams(network), jnp.asarray(random_images(4))
+
+    def gradient(fast, log):
+        def total(fast):
+            params = tensor_files.unflatten(fast)
+            pixels = batching.as_float(contents)
+            found = perceptual_loss.of_network(
+                params, network, pixels, perceptual_loss.compute_targets(network, pixels, targets)
+            ).total
+            return jnp.log(found) if log else found
+
+        return jax.jit(jax.grad(total))(fast)
+
+    begin = {name: jnp.asarray(leaf) for name, leaf in tensor_files.flatten(plain.params).items()}
+    moved = gradient(begin, log=True)
+    first = {name: leaf - rates.get(name, 0.0) * moved[name] for name, leaf in begin.items()}
+    adam = adam_schedule.adam(1e-2, 'constant')
+    _, opt_state = adam.update(gradient(begin, log=False), adam.init(begin))
+    updates, _ = adam.update(gradient(first, log=False), opt_state)
+    second = optax.apply_updates(first, updates)
+    for expected in (first, second):
+        state, _ = adaptation_step.adapt_step(
+            state, fixed, network, contents, targets, weights, plan=plan
+        )
+        for name, leaf in expected.items():
+            if float(jnp.abs(moved[name]).max()) < 1e-5:
+                continue  # an instance norm undoes it, and Adam turns rounding into steps
+            np.testing.assert_allclose(state.fast[name], leaf, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(('params', 'factor'), [('all', 10), ('norm', 60)])
+def test_instance_norms_take_longer_steps_than_kernels(network, params, factor):
+    state, fixed, plan = adaptation_step.start(make_theta(0).params, params)
+    begun = jax.tree.map(np.array, state.fast)
+    weights = adaptation_step.StepScalars(
+        1e-3, loss_weights.CONTENT_WEIGHT, loss_weights.STYLE_WEIGHT
+    )
+    contents = jnp.asarray(random_images(4))
+    state, _ = adaptation_step.adapt_step(
+        state, fixed, network, contents, style_grams(network), weights, plan=plan
+    )
+    for name, longest in {'out/kernel': 1, 'up2/norm/scale': factor}.items():
+        if name in begun:
+            moved = float(np.abs(begun[name] - state.fast[name]).max())
+            assert moved == pytest.approx(longest * 1e-3 / 3, rel=0.01), name

@@ -1,0 +1,43 @@
+"""The command `metastyle adapt` for a folder."""
+
+import functools
+import os
+import signal
+
+import pytest
+from library_helpers import FAST, run_adapt
+
+from metastyle_jax.adaptation import adapt_folder
+
+pytestmark = pytest.mark.usefixtures('small_vgg')
+
+
+def test_a_signal_ends_the_command_with_the_exit_code_of_the_signal(
+    theta_file, paintings, tmp_path, monkeypatch
+):
+    adapt_many = adapt_folder.adapt_many
+
+    def signalled(*args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return adapt_many(*args, **options)
+
+    monkeypatch.setattr(adapt_folder, 'adapt_many', functools.wraps(adapt_many)(signalled))
+    out = tmp_path / 'library.safetensors'
+    words = [f'--style={paintings}', f'--out={out}', f'--theta={theta_file}']
+    options = [f'--{name}={value}' for name, value in FAST.items()]
+    assert run_adapt(monkeypatch, *words, *options) == 128 + signal.SIGTERM
+    assert not out.exists()  # the first group was not finished
+
+
+def test_a_folder_without_a_usable_picture_and_params_all_are_refused(
+    theta_file, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / 'bad').mkdir()
+    (tmp_path / 'bad' / 'x.png').write_bytes(b'no picture')
+    out = tmp_path / 'library.safetensors'
+    words = [f'--style={tmp_path}/bad', f'--out={out}', f'--theta={theta_file}']
+    assert run_adapt(monkeypatch, *words) == 2
+    assert 'none of 1 pictures became a style; x.png' in capsys.readouterr().err
+    assert run_adapt(monkeypatch, *words, '--params=all') == 2
+    assert "--params='all': a library holds instance norms" in capsys.readouterr().err
+    assert not out.exists()

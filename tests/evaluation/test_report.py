@@ -1,0 +1,24 @@
+"""Tables and plots of results."""
+
+import re
+
+import numpy as np
+import pytest
+
+from metastyle_jax.core import errors
+from metastyle_jax.evaluation import report
+
+
+def test_tables_hold_median_losses_those_of_each_layer_and_those_of_gatys(evaluated):
+    folder, found = evaluated
+    text = (folder / 'results.md').read_text('utf-8')
+    middle = np.median([entry['curves']['ours']['total'][-1] for entry in found['styles']])
+    assert re.search(rf'^\| 3 \| {middle:.0f} \(.*\) \|  \|$', text, re.M)
+    assert '| adapted |' in text
+    assert re.search(r'^\| ours, 3 \| [\d.]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \|$', text, re.M)
+
+
+def test_a_missing_matplotlib_is_named_with_the_extra_that_installs_it(monkeypatch):
+    monkeypatch.setattr(report.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(errors.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
+        report.require_matplotlib()
