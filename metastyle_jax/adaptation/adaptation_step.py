@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastyle_jax.adaptation import adam_schedule
+from metastyle_jax.adaptation import warmup_and_decay
 from metastyle_jax.core import trees
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
@@ -103,7 +103,7 @@ class StepPlan(NamedTuple):
     Attributes:
         like: tree structure of θ.
         loop: inner loop of the first steps; None if Adam takes all steps.
-        schedule: schedule of Adam, see `adam_schedule.adam`.
+        schedule: schedule of Adam, see `warmup_and_decay.adam`.
         norm_factor: factor on Adam's updates of instance norms; 1 with schedule 'constant'.
     """
 
@@ -123,7 +123,7 @@ def start(
             the memory of its state.
         params: 'all', or 'norm' to adapt instance norms only.
         inner: learned inner loop of the first steps; None if Adam takes all steps.
-        schedule: schedule of Adam, see `adam_schedule.adam`.
+        schedule: schedule of Adam, see `warmup_and_decay.adam`.
 
     Returns:
         The state, the fixed tensors and the plan.
@@ -133,7 +133,7 @@ def start(
     """
     fast, slow = trees.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
-    adam_state = adam_schedule.adam(1.0, schedule).init(fast)
+    adam_state = warmup_and_decay.adam(1.0, schedule).init(fast)
     zero = jnp.zeros((), jnp.int32)
     factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
     plan = StepPlan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
@@ -216,7 +216,9 @@ def update(
         scalars: learning rate of Adam.
         plan: plan, see `start`.
     """
-    updates, adam_state = adam_schedule.adam(scalars.rate, plan.schedule).update(grads, state.adam)
+    updates, adam_state = warmup_and_decay.adam(scalars.rate, plan.schedule).update(
+        grads, state.adam
+    )
     is_norm = transformer.adapted('norm')
     updates = {
         name: update * (plan.norm_factor if is_norm(name) else 1.0)

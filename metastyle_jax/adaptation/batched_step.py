@@ -58,7 +58,7 @@ def start(
         theta: the initialization.
         count: S, the number of styles.
         inner: learned inner loop of the first steps; None if Adam takes all steps.
-        schedule: schedule of Adam, see `adam_schedule.adam`.
+        schedule: schedule of Adam, see `warmup_and_decay.adam`.
 
     Returns:
         The state, whose tensors are stacked to `[S, C]`; the fixed tensors; the plan.

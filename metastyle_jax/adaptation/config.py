@@ -85,7 +85,7 @@ class AdaptConfig:
         'plain Adam.',
         known=SCHEDULES,
     )
-    """'falling' or 'constant', see `adam_schedule.adam`."""
+    """'falling' or 'constant', see `warmup_and_decay.adam`."""
 
     batch: int = checks.setting(
         2, 'Number of photographs in one step.', least=1, most=MOST_PHOTOGRAPHS

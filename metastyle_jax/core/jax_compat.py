@@ -8,7 +8,7 @@ belongs here. Supported are the releases 0.10.2 to 0.12.
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,9 +19,9 @@ from jax.interpreters import ad, batching, mlir
 
 from metastyle_jax.core.types import Array
 
-_JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
+JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 # `jax.custom_gradient` wraps the user's function in a rule that is defined in this file of JAX.
-_CUSTOM_GRADIENT_FILE = os.path.join(_JAX_FOLDER, '_src', 'custom_derivatives.py')
+_CUSTOM_GRADIENT_FILE = os.path.join(JAX_FOLDER, '_src', 'custom_derivatives.py')
 
 
 def coordinator_client() -> Any:
@@ -55,13 +55,14 @@ def evaluate_jaxpr(closed: Any, constants: Sequence[Any], *leaves: Any) -> list[
     return jax.core.eval_jaxpr(closed.jaxpr, constants, *leaves)
 
 
-def custom_derivative_rules(jaxpr: Any) -> Iterator[str]:
-    """Finds functions in a jaxpr whose derivative rules were written by users, not by JAX.
+def custom_derivative_rules(jaxpr: Any, trusted_folders: Collection[str]) -> Iterator[str]:
+    """Finds functions in a jaxpr whose derivative rules come from code that is not trusted.
 
     These are functions under `jax.custom_vjp`, `jax.custom_jvp` or `jax.custom_gradient`.
 
     Args:
         jaxpr: a jaxpr or closed jaxpr of a function that was not differentiated yet.
+        trusted_folders: folders of source files whose rules are true derivatives.
 
     Yields:
         Name and place of each function, as in 'clip at model.py:12'.
@@ -71,11 +72,11 @@ def custom_derivative_rules(jaxpr: Any) -> Iterator[str]:
             info = getattr(equation.params.get('call_jaxpr'), 'debug_info', None)
             place = getattr(info, 'func_src_info', None) or 'a function'
             file = place.rpartition(' at ')[2].rpartition(':')[0]
-            if not file.startswith(_JAX_FOLDER) or file == _CUSTOM_GRADIENT_FILE:
+            if not file.startswith(tuple(trusted_folders)) or file == _CUSTOM_GRADIENT_FILE:
                 yield place
                 continue
         for sub_jaxpr in _sub_jaxprs(equation.params.values()):
-            yield from custom_derivative_rules(sub_jaxpr)
+            yield from custom_derivative_rules(sub_jaxpr, trusted_folders)
 
 
 def _sub_jaxprs(values: Iterable[Any]) -> Iterator[Any]:

@@ -21,7 +21,7 @@ import numpy as np
 from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.images import resizing
-from metastyle_jax.stylization.video import optical_flow
+from metastyle_jax.stylization.video import deflicker, optical_flow
 
 MOTION_SIDE = 320  # longer side of the frames on which motion is estimated, in pixels
 
@@ -71,7 +71,9 @@ def measure_flicker(frames_in: Iterable[np.ndarray], frames_out: Iterable[np.nda
         gradients += float(np.hypot(*np.gradient(pair[1] @ optical_flow.LUMA)).mean())
         frames += 1
         if last is not None:
-            motion = optical_flow.estimate_motion(last[0], grey, fine=True)
+            motion = optical_flow.estimate_motion(
+                last[0], grey, max_change=deflicker.MAX_CHANGE, fine=True
+            )
             flow, trust = _enlarge(motion, *map(int, pair[0].shape[:2]))
             mask = np.asarray(trust > 0.5)
             for i, (before, now) in enumerate(zip(last[1], pair, strict=True)):

@@ -32,6 +32,21 @@ from metastyle_jax.core import jax_compat
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, PyTree
 
+# Folders of source files whose custom derivative rules are known to be true derivatives.
+TRUSTED_FOLDERS = (jax_compat.JAX_FOLDER,)
+
+
+def untrusted_rules(closed: Any) -> list[str]:
+    """Lists custom derivative rules that may not be the true derivatives of their functions.
+
+    Args:
+        closed: the loss, traced by `trace`.
+
+    Returns:
+        Name and place of each function with such a rule, as in 'clip at model.py:12'.
+    """
+    return list(jax_compat.custom_derivative_rules(closed, TRUSTED_FOLDERS))
+
 
 def trace(loss: Callable[..., Array], *example: PyTree) -> Any:
     """Traces a loss to a closed jaxpr.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax.core import checks, jax_compat, trees
+from metastyle_jax.core import checks, trees
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.meta import arguments, forward_over_reverse, shard_map
@@ -231,7 +231,7 @@ def _own_copy(
 
 def _has_custom_rules(closed: Any) -> bool:
     """Whether a traced loss contains derivative rules of users; warns if so."""
-    rules = list(jax_compat.custom_derivative_rules(closed))
+    rules = forward_over_reverse.untrusted_rules(closed)
     if rules:
         warnings.warn(
             "mode='reverse' is used instead of mode='mixed', which needs true derivatives: the "

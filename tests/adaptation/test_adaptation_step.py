@@ -7,7 +7,7 @@ import optax
 import pytest
 from adaptation_helpers import make_theta, random_images, style_grams
 
-from metastyle_jax.adaptation import adam_schedule, adaptation_start, adaptation_step
+from metastyle_jax.adaptation import adaptation_start, adaptation_step, warmup_and_decay
 from metastyle_jax.core import loss_weights
 from metastyle_jax.data import batching
 from metastyle_jax.models import perceptual_loss
@@ -42,7 +42,7 @@ def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(net
     begin = {name: jnp.asarray(leaf) for name, leaf in tensor_files.flatten(plain.params).items()}
     moved = gradient(begin, log=True)
     first = {name: leaf - rates.get(name, 0.0) * moved[name] for name, leaf in begin.items()}
-    adam = adam_schedule.adam(1e-2, 'constant')
+    adam = warmup_and_decay.adam(1e-2, 'constant')
     _, opt_state = adam.update(gradient(begin, log=False), adam.init(begin))
     updates, _ = adam.update(gradient(first, log=False), opt_state)
     second = optax.apply_updates(first, updates)

@@ -14,7 +14,9 @@ reversed_gradient.defvjp(lambda x: (x, None), lambda _, g: (-g,))
 
 
 def rules_of(function, x):
-    return jax_compat.custom_derivative_rules(jax.make_jaxpr(function)(x).jaxpr)
+    return jax_compat.custom_derivative_rules(
+        jax.make_jaxpr(function)(x).jaxpr, [jax_compat.JAX_FOLDER]
+    )
 
 
 def test_custom_rules_are_found_inside_functions_of_jax_and_in_packages_named_like_jax():

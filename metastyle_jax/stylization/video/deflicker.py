@@ -23,6 +23,9 @@ from metastyle_jax.stylization.video import optical_flow, pipeline
 MOTION_SIDE = 240  # pixels of the longer side of the frames on which motion is estimated
 BANDS = (1.0, 2.0)  # standard deviations, in pixels, of the Gaussians that separate the bands
 MAX_GAIN = 2.5  # limit of the amplification of a band
+# Where the brightness around a pixel differs by more than this after warping, the two frames show
+# different things there, and the motion is not trusted.
+MAX_CHANGE = 0.06
 _POOL = 4  # contrast is averaged over squares of this side before it is smoothed
 
 
@@ -62,7 +65,7 @@ class Deflicker:
         # The motion needs the input alone, so it is estimated while the network runs.
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             futures = [
-                pool.submit(optical_flow.estimate_motion, *pair)
+                pool.submit(optical_flow.estimate_motion, *pair, max_change=MAX_CHANGE)
                 for pair in zip(greys, greys[1:], strict=False)
             ]
             outputs = list(np.asarray(self._render(pixels), np.float32))

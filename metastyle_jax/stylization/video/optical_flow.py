@@ -15,9 +15,6 @@ import skimage.transform
 from metastyle_jax.core.types import Array
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G and B in brightness (BT.601)
-# Where the brightness around a pixel differs by more than this after warping, the two frames show
-# different things there.
-CHANGE = 0.06
 
 
 class Motion(NamedTuple):
@@ -52,7 +49,9 @@ def reduce_to_grey(frame: np.ndarray, side: int) -> np.ndarray:
     return skimage.transform.resize(grey, size, anti_aliasing=True).astype(np.float32)
 
 
-def estimate_motion(before: np.ndarray, now: np.ndarray, *, fine: bool = False) -> Motion:
+def estimate_motion(
+    before: np.ndarray, now: np.ndarray, *, max_change: float, fine: bool = False
+) -> Motion:
     """Estimates the motion between two grey frames.
 
     The flow is estimated in both directions. A pixel is trusted if following the flow back and then
@@ -61,6 +60,8 @@ def estimate_motion(before: np.ndarray, now: np.ndarray, *, fine: bool = False) 
     Args:
         before: `[h, w]` float32 in 0..1.
         now: the next frame, of the same shape.
+        max_change: largest difference in brightness, after warping, of a pixel that is trusted
+            fully; at twice as much it is not trusted at all.
         fine: whether to take more iterations, which is slower and more accurate.
 
     Returns:
@@ -82,7 +83,7 @@ def estimate_motion(before: np.ndarray, now: np.ndarray, *, fine: bool = False) 
     limit = np.reshape(now.shape, (2, 1, 1)) - 1
     outside = ((origin < 0) | (origin > limit)).any(0)
     change = scipy.ndimage.gaussian_filter(np.abs(_sample(before, origin) - now), 2.0)
-    trust = np.clip(2 - change / CHANGE, 0, 1)
+    trust = np.clip(2 - change / max_change, 0, 1)
     trust[occluded | outside] = 0
     return Motion(back, trust.astype(np.float32))
 
