@@ -53,7 +53,7 @@ def test_a_user_error_in_one_process_ends_all_with_its_message(tmp_path, cache):
     folder.write_text('')
     codes, logs = finish(start(folder, cache, processes=2))
     assert codes == [2, 2], logs
-    assert all('Cannot use' in log for log in logs)
+    assert all('it cannot be used' in log for log in logs)
     assert 'process 0 ended' in logs[1]
 
 
