@@ -108,4 +108,4 @@ def main(values: flags.FlagValues) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(command_line.run(main, define_flags, command='benchmarks', usage=USAGE))
+    sys.exit(command_line.run_command(main, define_flags, command='benchmarks', usage=USAGE))

@@ -10,7 +10,7 @@ import sys
 
 from metastyle_jax._version import __version__
 
-# Sub-command: module with its `run`, and the line that `metastyle --help` gives it.
+# Sub-command: module with its `run_COMMAND`, and the line that `metastyle --help` gives it.
 COMMANDS = {
     'stylize': (
         'stylization.command',
@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f'metastyle: there is no command {name!r}: {meant}', file=sys.stderr)
         return 2
     sys.argv = [f'metastyle {name}', *argv[2:]]
-    return importlib.import_module(f'metastyle_jax.{COMMANDS[name][0]}').run()
+    module = importlib.import_module(f'metastyle_jax.{COMMANDS[name][0]}')
+    return getattr(module, f'run_{name}')()
 
 
 def usage() -> str:

@@ -1,6 +1,6 @@
 """`python -m metastyle_jax.stylize`."""
 
-from metastyle_jax.stylization.command import run
+from metastyle_jax.stylization.command import run_stylize
 
 if __name__ == '__main__':
-    raise SystemExit(run())
+    raise SystemExit(run_stylize())

@@ -451,7 +451,7 @@ class World:
         sys.argv = ['x', *(f'--{name}={value}' for name, value in chosen.items())]
         messages = io.StringIO()
         with contextlib.redirect_stderr(messages):
-            code = command.run()
+            code = command.run_adapt() if command is adapt else command.run_stylize()
         if code:
             assert code == 2, (code, messages.getvalue())
             assert 'Traceback' not in messages.getvalue()

@@ -100,6 +100,11 @@ def save_arrays(file, arrays):
         safetensors.numpy.save_file(arrays, file)
 
 
+def run_command(name):
+    """Runs a command with the words of `sys.argv`: 'adapt', 'gatys'. Returns its exit code."""
+    return getattr(command_module(name), f'run_{name}')()
+
+
 def command_module(name):
     """The module behind a command: 'adapt', 'gatys'."""
     return importlib.import_module(f'metastyle_jax.{__main__.COMMANDS[name][0]}')

@@ -27,7 +27,7 @@ NORMS = [name for name in tensor_files.flatten(THETA) if transformer.adapted('no
 def run_adapt(monkeypatch, *words):
     """Runs `metastyle adapt` with these words in this process; returns its exit code."""
     monkeypatch.setattr(sys, 'argv', ['adapt', *map(str, words)])
-    return helpers.command_module('adapt').run()
+    return helpers.run_command('adapt')
 
 
 def make_library(names, theta=THETA, seed=0):

@@ -18,7 +18,7 @@ import jax, sys
 from metastyle_jax.models import vgg
 from metastyle_jax.training import command
 vgg.load = lambda file: vgg.random(jax.random.key(1), width=2)
-sys.exit(command.run())
+sys.exit(command.run_train())
 """
 
 

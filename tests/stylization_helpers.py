@@ -34,4 +34,4 @@ def make_style(seed, theta=THETA):
 def run_command(monkeypatch, *words):
     """Runs `metastyle stylize` with these words in this process; returns its exit code."""
     monkeypatch.setattr(sys, 'argv', ['stylize', *map(str, words)])
-    return helpers.command_module('stylize').run()
+    return helpers.run_command('stylize')

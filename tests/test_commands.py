@@ -24,7 +24,7 @@ FAST_FLAGS = [f'--{name}={value}' for name, value in FAST.items()]
 def command(name, monkeypatch, *arguments):
     """Runs a command in this process; returns its exit code."""
     monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-    return helpers.command_module(name).run()
+    return helpers.run_command(name)
 
 
 @pytest.fixture(scope='module')
@@ -229,7 +229,7 @@ def test_a_second_start_of_adapt_compiles_nothing(theta, painting, tmp_path, mon
         from metastyle_jax.adaptation import command
         seen = collections.Counter()
         jax.monitoring.register_event_listener(lambda event, **_: seen.update([event]))
-        assert command.run() == 0
+        assert command.run_adapt() == 0
         print(*(seen[f'/jax/compilation_cache/cache_{kind}'] for kind in ('hits', 'misses')))
     """
     found = []
@@ -489,11 +489,10 @@ def test_modules_run_without_a_warning():
     ],
 )
 def test_names_too_long_for_a_file_are_refused(monkeypatch, capsys, name, flags):
-    command = helpers.command_module(name)
     monkeypatch.chdir(helpers.ROOT)
     given = [flag.format('long' * 1000) for flag in flags]
     monkeypatch.setattr(sys, 'argv', [name, *given])
-    assert command.run() == 2
+    assert helpers.run_command(name) == 2
     error = capsys.readouterr().err
     assert 'too long' in error or 'no such file' in error
     assert 'Traceback' not in error

@@ -119,7 +119,7 @@ def test_commands_in_examples_are_parsed(page, words, monkeypatch, capsys):
     monkeypatch.chdir(helpers.ROOT)
     monkeypatch.setattr(module, 'main', lambda values: None)
     monkeypatch.setattr(sys, 'argv', [f'metastyle {name}', *arguments])
-    assert module.run() == 0, f'{page}: {capsys.readouterr().err}'
+    assert helpers.run_command(name) == 0, f'{page}: {capsys.readouterr().err}'
 
 
 def test_every_command_has_an_example():

@@ -89,10 +89,10 @@ def _adapt_many(values: flags.FlagValues) -> int:
     return 128 + stop.signal if result.stopped and stop.signal else 0
 
 
-def run() -> int:
+def run_adapt() -> int:
     """The console script."""
     allocator.keep_freed_memory()
-    return command_line.run(
+    return command_line.run_command(
         main,
         define_flags,
         command='metastyle-adapt',

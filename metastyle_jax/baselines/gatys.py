@@ -170,4 +170,4 @@ def stylize(
 if __name__ == '__main__':
     from metastyle_jax.baselines import gatys_command
 
-    sys.exit(gatys_command.run())
+    sys.exit(gatys_command.run_gatys())

@@ -60,10 +60,10 @@ def main(values: flags.FlagValues) -> None:
     )  # fmt: skip
 
 
-def run() -> int:
+def run_gatys() -> int:
     """The console script."""
     allocator.keep_freed_memory()
-    return command_line.run(
+    return command_line.run_command(
         main,
         define_flags,
         command='metastyle_jax.baselines.gatys',

@@ -72,4 +72,4 @@ def train(
 if __name__ == '__main__':
     from metastyle_jax.baselines import johnson_command
 
-    sys.exit(johnson_command.run())
+    sys.exit(johnson_command.run_johnson())

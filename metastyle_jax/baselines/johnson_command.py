@@ -37,10 +37,10 @@ def main(values: flags.FlagValues) -> None:
     logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], values.out)
 
 
-def run() -> int:
+def run_johnson() -> int:
     """The console script."""
     allocator.keep_freed_memory()
-    return command_line.run(
+    return command_line.run_command(
         main,
         define_flags,
         command='metastyle_jax.baselines.johnson',

@@ -31,7 +31,7 @@ EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE has en
 _MEMORY_FLAGS = ('max_size', 'batch', 'size', 'styles_at_once', 'config.data.size')
 
 
-def run(
+def run_command(
     main: Callable[[flags.FlagValues], int | None],
     define: Callable[[flags.FlagValues], None],
     *,

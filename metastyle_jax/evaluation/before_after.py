@@ -128,9 +128,9 @@ def main(values: flags.FlagValues) -> None:
     logging.info('wrote %s', values.output)
 
 
-def run() -> int:
+def run_compare() -> int:
     """The console script."""
-    return command_line.run(
+    return command_line.run_command(
         main,
         define_flags,
         command='metastyle_jax.compare',

@@ -88,9 +88,9 @@ def main(values: flags.FlagValues) -> None:
     logging.info('results.json, results.md, curves.png and contact sheets are in %s', folder)
 
 
-def run() -> int:
+def run_evaluate() -> int:
     """The console script."""
     allocator.keep_freed_memory()
-    return command_line.run(
+    return command_line.run_command(
         main, define_flags, command='metastyle_jax.evaluate', usage=USAGE, output='workdir'
     )

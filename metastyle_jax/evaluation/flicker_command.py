@@ -33,9 +33,9 @@ def main(values: flags.FlagValues) -> int:
     return 0
 
 
-def run() -> int:
+def run_flicker() -> int:
     """The console script."""
-    return command_line.run(
+    return command_line.run_command(
         main,
         define_flags,
         command='metastyle_jax.flicker',

@@ -243,9 +243,9 @@ def _stylize_all_styles(values: flags.FlagValues) -> None:
     logging.info('wrote %d styles to %s', len(library.names), target)
 
 
-def run() -> int:
+def run_stylize() -> int:
     """Runs the command."""
-    return command_line.run(
+    return command_line.run_command(
         main,
         define_flags,
         command='metastyle-stylize',

@@ -82,10 +82,10 @@ def main(flag_values: flags.FlagValues) -> int:
         return train.train(config, flag_values.workdir, vgg_file=flag_values.vgg)
 
 
-def run() -> int:
+def run_train() -> int:
     """Runs the console script `metastyle-train`; returns the exit code."""
     allocator.keep_freed_memory()
-    code = command_line.run(
+    code = command_line.run_command(
         main,
         define_flags,
         command='metastyle-train',

@@ -27,6 +27,6 @@ def test_invalid_flags_are_refused_and_nothing_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['evaluate', *words])
-    assert command.run() == 2
+    assert command.run_evaluate() == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

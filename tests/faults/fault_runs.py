@@ -236,7 +236,7 @@ def _child(
     if hook is not None:
         hook(folder)
     sys.argv = ['metastyle-train', *CONFIG, f'--workdir={folder}', *changes]
-    sys.exit(command.run())
+    sys.exit(command.run_train())
 
 
 def narrow_loss_network() -> None:

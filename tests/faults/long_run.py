@@ -64,7 +64,7 @@ def measure(folder: pathlib.Path, steps: int, *changes: str) -> dict[str, Any]:
         f'--config.log.every={EVERY}', f'--config.log.pictures={max(EVERY, steps // 20)}',
         '--config.checkpoint.every=10', *changes,
     ]  # fmt: skip
-    assert not fault_runs.command.run()
+    assert not fault_runs.command.run_train()
     time.sleep(0.1)
     return _summary(samples, folder)
 

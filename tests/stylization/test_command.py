@@ -152,7 +152,7 @@ def test_the_commands_list_their_flags_without_jax():
         from metastyle_jax.stylization.export import command as export_command
 
         sys.argv = ['stylize', '--help']
-        assert command.run() == export_command.run() == 0
+        assert command.run_stylize() == export_command.run_export() == 0
         heavy = {'jax', 'numpy', 'PIL', 'av', 'skimage', 'scipy'} & set(sys.modules)
         assert not heavy, heavy
         """

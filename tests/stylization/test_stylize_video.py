@@ -52,7 +52,7 @@ def command(monkeypatch, style, capfd):
     """Runs the command in this process; returns its code and its error output."""
 
     def call(*words):
-        run = helpers.command_module('stylize').run
+        run = helpers.command_module('stylize').run_stylize
         monkeypatch.setattr(sys, 'argv', ['stylize', f'--style={style}', *map(str, words)])
         code = run()
         return code, capfd.readouterr().err
@@ -199,7 +199,7 @@ def test_the_command_stylizes_a_video(tmp_path, monkeypatch, capsys):
     style_files.save_style(tmp_path / 'style.safetensors', style)
     clip, out = make_clip(tmp_path / 'clip.mp4'), tmp_path / 'out.mp4'
     words = [f'--style={tmp_path}/style.safetensors', f'--input={clip}', f'--output={out}']
-    run = helpers.command_module('stylize').run
+    run = helpers.command_module('stylize').run_stylize
     monkeypatch.setattr(sys, 'argv', ['stylize', *words])
     assert run() == 0
     frames, _, sound = read(out)

@@ -14,7 +14,7 @@ TINY = f'--config={helpers.ROOT}/configs/quickstart.py:tiny'
 def test_numbers_of_processes_in_the_environment_are_checked(monkeypatch, capsys, word, code):
     monkeypatch.setenv('METASTYLE_PROCESSES', word)
     monkeypatch.setattr(sys, 'argv', ['train', '--help'])
-    assert command.run() == code
+    assert command.run_train() == code
     error = capsys.readouterr().err
     assert 'Traceback' not in error
     assert ('METASTYLE_PROCESSES=x in the environment' in error) == bool(code)
@@ -68,7 +68,7 @@ def test_numbers_of_processes_in_the_environment_are_checked(monkeypatch, capsys
 def test_bad_settings_are_refused_before_any_work(tmp_path, monkeypatch, capsys, changes, message):
     folder = tmp_path / 'run'
     monkeypatch.setattr(sys, 'argv', ['train', TINY, f'--workdir={folder}', *changes])
-    assert command.run() == 2
+    assert command.run_train() == 2
     error = capsys.readouterr().err
     assert message in error
     assert 'Traceback' not in error
@@ -87,7 +87,7 @@ def test_bad_settings_are_refused_before_any_work(tmp_path, monkeypatch, capsys,
 )
 def test_missing_flags_and_files_are_named(monkeypatch, capsys, arguments, message):
     monkeypatch.setattr(sys, 'argv', ['train', *arguments])
-    assert command.run() == 2
+    assert command.run_train() == 2
     assert message in capsys.readouterr().err
 
 
@@ -106,7 +106,7 @@ def test_bad_configuration_files_are_named(tmp_path, monkeypatch, capsys, text, 
     file.write_text(text)
     arguments = [f'--config={file}', f'--workdir={tmp_path}/run']
     monkeypatch.setattr(sys, 'argv', ['train', *arguments])
-    assert command.run() == 2
+    assert command.run_train() == 2
     error = capsys.readouterr().err
     assert message in error
     assert 'Traceback' not in error

@@ -95,9 +95,9 @@ def _height_and_width(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def run() -> int:
+def run_export() -> int:
     """Runs the command."""
-    return command_line.run(
+    return command_line.run_command(
         main,
         define_flags,
         command='metastyle-export',

@@ -8,7 +8,7 @@ import helpers
 def run_export(monkeypatch, *words):
     """Runs `metastyle export` with these words in this process; returns its exit code."""
     monkeypatch.setattr(sys, 'argv', ['export', *map(str, words)])
-    return helpers.command_module('export').run()
+    return helpers.run_command('export')
 
 
 def test_an_export_of_a_style_replaces_an_older_export_and_never_the_library(

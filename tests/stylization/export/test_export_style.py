@@ -237,7 +237,7 @@ def test_the_command_checks_writes_and_logs(style, tmp_path, monkeypatch, capsys
     def command(*arguments):
         monkeypatch.setattr(sys, 'argv', ['export', f'--style={tmp_path}/style.safetensors'])
         sys.argv.extend(arguments)
-        return helpers.command_module('export').run()
+        return helpers.run_command('export')
 
     out = f'--out={tmp_path}/a.onnx'
     assert command(out) == 0
