@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from metastyle_jax.stylization.video import ffmpeg, pipeline, reader, segments, writer
+from metastyle_jax.stylization.video import ffmpeg, pipeline, reader
+from metastyle_jax.stylization.video.encoding import segments, sound
 
 SUFFIXES_OUT = ('.mp4', '.mov', '.mkv', '.m4v')
 _HASHED_BYTES = 2**20  # of the beginning and of the end of a file, see `fingerprint`
@@ -118,7 +119,7 @@ def record(
     import av
 
     if source is not None:
-        writer.check_audio(target, frame_source.audio_streams)
+        sound.check_audio(target, frame_source.audio_streams)
         settings = dict(settings, max_size=frame_source.max_size, source=fingerprint(source))
     video_format = ffmpeg.VideoFormat(
         *frame_source.size, frame_source.rate, frame_source.time_base, frame_source.aspect
@@ -153,7 +154,11 @@ def record(
         if dropped:
             logging.info('%d frames arrived too fast and were left out', dropped)
         # A live input that is stopped cannot be resumed, so its video is complete.
-        work.finish(source, complete=not stopped() or not frame_source.reopenable)
+        work.finish(
+            source,
+            start=frame_source.start,
+            complete=not stopped() or not frame_source.reopenable,
+        )
     return len(work.times)
 
 

@@ -36,6 +36,8 @@ class FrameSource(Protocol):
         size: height and width of the frames.
         rate: frames per second, on average.
         time_base: seconds per unit of `Frame.pts`.
+        start: the second of the file's own clock at which the clock of `Frame.pts` begins. Sound
+            of the same file is moved by as much.
         aspect: width of a pixel divided by its height.
         max_size: limit of the frames' longer side in pixels; None for no limit.
         reopenable: whether it can be read a second time; a camera and a pipe cannot.
@@ -48,6 +50,7 @@ class FrameSource(Protocol):
     size: tuple[int, int]
     rate: fractions.Fraction
     time_base: fractions.Fraction
+    start: fractions.Fraction
     aspect: fractions.Fraction
     max_size: int | None
     reopenable: bool

@@ -80,6 +80,7 @@ class RawFrameReader:
     reopenable = False
     audio_streams: Sequence[Any] = ()
     aspect = fractions.Fraction(1)
+    start = fractions.Fraction(0)
     frame_count = 0
 
     def __init__(

@@ -67,6 +67,7 @@ class VideoReader:
         rate: frames per second, on average.
         time_base: seconds per unit of a frame's time.
         aspect: width of a pixel divided by its height, after rotation.
+        start: always 0, see `pipeline.FrameSource`.
         max_size: as given.
         bytes_left_over: always 0, see `pipeline.FrameSource`.
 
@@ -75,6 +76,7 @@ class VideoReader:
     """
 
     bytes_left_over = 0
+    start = fractions.Fraction(0)
 
     def __init__(
         self,

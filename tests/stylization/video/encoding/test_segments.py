@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 from helpers import run_python
 
-from metastyle_jax.stylization.video import (
-    conversion,
-    ffmpeg,
-    segments,
-)
+from metastyle_jax.stylization.video import conversion, ffmpeg
+from metastyle_jax.stylization.video.encoding import segments
 
 av = pytest.importorskip('av')
 import clips  # noqa: E402
@@ -20,7 +17,8 @@ LONG_TIMES = [40 * i + 7 * (i % 3) for i in range(43)]  # ms
 
 CONVERT = """
 import os, pathlib, signal, sys
-from metastyle_jax.stylization.video import conversion, segments
+from metastyle_jax.stylization.video import conversion
+from metastyle_jax.stylization.video.encoding import segments
 from clips import LENGTH, Echo
 
 clip, folder = map(pathlib.Path, sys.argv[1:3])
@@ -29,7 +27,7 @@ for dies in sys.argv[3:]:
     if not child:
         kill = lambda *args, **options: os.kill(os.getpid(), signal.SIGKILL)
         if dies == 'joining':
-            segments.writer.join = kill
+            segments.joining.join = kill
         render = Echo(int(dies) if dies != 'joining' else None, kill)
         conversion.convert_video(clip, folder / f'{dies}.mp4', render, length=LENGTH)
         os._exit(0)

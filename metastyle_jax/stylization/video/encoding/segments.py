@@ -7,6 +7,7 @@ so a resumed run writes the same file as a run that was never stopped.
 """
 
 import contextlib
+import fractions
 import hashlib
 import json
 import os
@@ -20,7 +21,8 @@ import numpy as np
 
 from metastyle_jax.core import files
 from metastyle_jax.storage import run_folder, tensor_files
-from metastyle_jax.stylization.video import ffmpeg, pipeline, writer
+from metastyle_jax.stylization.video import ffmpeg, pipeline
+from metastyle_jax.stylization.video.encoding import joining, segment_encoder
 
 ENCODING_VERSION = 2  # raised whenever frames are encoded in another way
 SEGMENT_FRAMES = 48  # the work that is lost when a run is stopped
@@ -79,7 +81,7 @@ def frames_of_finished(target: pathlib.Path, settings: dict[str, Any]) -> int | 
             f'{target} exists already, made with other settings or by another program: pass '
             'overwrite=True instead of resume=True, or choose another output'
         )
-    return writer.count_frames(target)
+    return segment_encoder.count_frames(target)
 
 
 class SegmentWriter:
@@ -115,7 +117,7 @@ class SegmentWriter:
         self._comment = settings_comment(settings)
         self.folder = segment_folder(target)
         self.times: list[int] = []
-        self._encoder: writer.SegmentEncoder | None = None
+        self._encoder: segment_encoder.SegmentEncoder | None = None
         self._joined = False
         self._lock = contextlib.ExitStack()
         try:
@@ -159,7 +161,7 @@ class SegmentWriter:
     def _keep_complete_segments(self) -> int:
         """Counts the complete segments, and deletes all other video files of the folder."""
         complete = 0
-        while writer.count_frames(self._segment(complete)) == self._length:
+        while segment_encoder.count_frames(self._segment(complete)) == self._length:
             complete += 1
         for file in self.folder.glob('*.mkv'):
             if file.name >= self._segment(complete).name:
@@ -205,7 +207,7 @@ class SegmentWriter:
         with self._errors_named():
             for frame in frames:
                 if self._encoder is None:
-                    self._encoder = writer.SegmentEncoder(self._open_segment, self._format)
+                    self._encoder = segment_encoder.SegmentEncoder(self._open_segment, self._format)
                 self._encoder.write(frame.pixels)
                 self.times.append(frame.pts)
             if self._encoder is not None and self._encoder.count == self._length:
@@ -230,11 +232,14 @@ class SegmentWriter:
             self._state_file(self._complete - 1).unlink(missing_ok=True)
         self._complete += 1
 
-    def finish(self, audio_file: pathlib.Path | None, *, complete: bool) -> None:
+    def finish(
+        self, audio_file: pathlib.Path | None, *, start: fractions.Fraction, complete: bool
+    ) -> None:
         """Joins all frames written so far, with the sound of a file.
 
         Args:
             audio_file: the file with the sound; None for a silent video.
+            start: the second of that file's clock that becomes time 0.
             complete: whether these are all frames of the video. If not, the sound ends with the
                 frames, and the segments are kept so that a later run can resume.
 
@@ -247,9 +252,9 @@ class SegmentWriter:
             if self._open_segment.exists():
                 parts.append(self._open_segment)
             if self.times:
-                writer.join(
+                joining.join(
                     parts, self._target, self.times, self._format, audio_file,
-                    all_audio=complete, comment=self._comment,
+                    start=start, all_audio=complete, comment=self._comment,
                 )  # fmt: skip
                 self._joined = True
         if complete:
