@@ -111,7 +111,7 @@ def measure_videos(
     Raises:
         UserError: a file is not usable, or the videos differ in length.
     """
-    from metastyle_jax.stylization.video import reader  # needs PyAV
+    from metastyle_jax.stylization.video.decoding import reader  # needs PyAV
 
     checks.whole_number('frames', frames, 2)
     with (

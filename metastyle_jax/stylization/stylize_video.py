@@ -16,14 +16,8 @@ from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import tensor_files
 from metastyle_jax.stylization import render, styled_network
-from metastyle_jax.stylization.video import (
-    camera,
-    conversion,
-    ffmpeg,
-    pipeline,
-    raw_frames,
-    reader,
-)
+from metastyle_jax.stylization.video import conversion, ffmpeg, pipeline, raw_frames
+from metastyle_jax.stylization.video.decoding import camera, reader
 from metastyle_jax.stylization.video_settings import BATCH, VideoSettings
 
 _DEFAULT_RATE = 25  # frames per second, of raw frames

@@ -18,11 +18,8 @@ import metastyle_jax
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files
-from metastyle_jax.stylization.video import (
-    camera,
-    pipeline,
-    raw_frames,
-)
+from metastyle_jax.stylization.video import pipeline, raw_frames
+from metastyle_jax.stylization.video.decoding import camera
 
 av = pytest.importorskip('av')
 import clips  # noqa: E402

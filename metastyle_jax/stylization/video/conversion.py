@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from metastyle_jax.stylization.video import ffmpeg, pipeline, reader
+from metastyle_jax.stylization.video import ffmpeg, pipeline
+from metastyle_jax.stylization.video.decoding import reader
 from metastyle_jax.stylization.video.encoding import segments, sound
 
 SUFFIXES_OUT = ('.mp4', '.mov', '.mkv', '.m4v')

@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from metastyle_jax.stylization.video import (
-    conversion,
-    ffmpeg,
-    reader,
-)
+from metastyle_jax.stylization.video import conversion, ffmpeg
+from metastyle_jax.stylization.video.decoding import reader
 
 av = pytest.importorskip('av')
 from clips import TIMES, make_clip, read  # noqa: E402

@@ -4,9 +4,7 @@ import threading
 
 import numpy as np
 
-from metastyle_jax.stylization.video import (
-    pipeline,
-)
+from metastyle_jax.stylization.video import pipeline
 
 
 def test_a_camera_faster_than_the_network_gives_its_newest_frames():

@@ -5,7 +5,8 @@ import fractions
 import sys
 from collections.abc import Iterator
 
-from metastyle_jax.stylization.video import ffmpeg, reader
+from metastyle_jax.stylization.video import ffmpeg
+from metastyle_jax.stylization.video.decoding import reader
 
 
 def ffmpeg_device(camera: str) -> tuple[str, str]:

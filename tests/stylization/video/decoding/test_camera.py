@@ -2,10 +2,8 @@
 
 import pytest
 
-from metastyle_jax.stylization.video import (
-    camera,
-    ffmpeg,
-)
+from metastyle_jax.stylization.video import ffmpeg
+from metastyle_jax.stylization.video.decoding import camera
 
 
 @pytest.mark.parametrize(

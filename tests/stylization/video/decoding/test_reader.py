@@ -6,11 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from metastyle_jax.stylization.video import (
-    conversion,
-    ffmpeg,
-    reader,
-)
+from metastyle_jax.stylization.video import conversion, ffmpeg
+from metastyle_jax.stylization.video.decoding import reader
 
 av = pytest.importorskip('av')
 import clips  # noqa: E402

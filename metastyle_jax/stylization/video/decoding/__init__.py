@@ -1,0 +1,1 @@
+"""Reading frames of films and cameras: streams, times, colours, interlacing."""
