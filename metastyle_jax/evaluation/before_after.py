@@ -98,12 +98,17 @@ def _start_of_adaptation(
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.text('painting', None, 'Style image.')
-    add.text('style', None, 'Style file that `metastyle adapt` made of the style image.')
-    add.text('theta', None, 'Initialization of the adaptation (default: the θ of the package).')
-    add.text('output', None, 'Image to write: .png, .jpg or .webp.')
+    add.path('painting', None, 'Style image.')
+    add.path('style', None, 'Style file that `metastyle adapt` made of the style image.')
+    add.path(
+        'theta',
+        None,
+        'Initialization of the adaptation (default: the θ of the package).',
+        schemes=('gs', 's3'),
+    )
+    add.path('output', None, 'Image to write: .png, .jpg or .webp.', writes=True)
     add.vgg()
-    add.words('input', None, 'Photographs, with commas between them.')
+    add.path_list('input', None, 'Photographs, with commas between them.')
     add.number('cell', 384, 'Longer side of each image in pixels.')
     add.switch('overwrite', False, 'Replace an existing file.')
 

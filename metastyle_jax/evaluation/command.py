@@ -25,10 +25,11 @@ scratch, is always measured too. The same command continues after a stop, and wi
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.words(
+    add.path_list(
         'theta',
         [],
         'Initializations, [NAME=]PATH, separated by commas (default: the θ of the package).',
+        schemes=('gs', 's3'),
     )
     add.text(
         'content', 'sample:', 'Data source of the photographs: sample:, folder:PATH or tfds:NAME.'
@@ -36,7 +37,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add.text(
         'style', 'sample:', 'Data source of the style images: sample:, folder:PATH or tfds:NAME.'
     )
-    add.text('workdir', None, 'Folder for the results.')
+    add.path('workdir', None, 'Folder for the results.', writes=True, schemes=('gs', 's3'))
     add.number('contents', 4, 'Number of held-out photographs, on which the losses are taken.')
     add.number('styles', 8, 'Number of style images; 0 for all.')
     config = EvaluationConfig()

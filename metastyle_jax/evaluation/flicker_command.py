@@ -13,8 +13,8 @@ USAGE = """Measures how much a stylized video flickers, and how much its origina
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.text('input', None, 'Original video.')
-    add.text('output', None, 'Stylized video.')
+    add.path('input', None, 'Original video.')
+    add.path('output', None, 'Stylized video.')
     add.number('frames', 100, 'Largest number of frames to read.')
 
 

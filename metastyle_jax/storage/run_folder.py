@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from metastyle_jax.core import files
+from metastyle_jax.core.commands import paths
 from metastyle_jax.storage import tensor_files
 
 try:
@@ -33,9 +34,12 @@ def to_path(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
         CheckpointError: the scheme is another one, or its package is not installed.
     """
-    scheme, colon, name = os.fspath(path).partition('://')
+    path = paths.expand(os.fspath(path))
+    scheme, colon, name = path.partition('://')
     if not colon:
         return pathlib.Path(path)
+    if remedy := scheme not in _BUCKETS and paths.address_remedy(path):
+        raise tensor_files.CheckpointError(f'{path}: {remedy}')
     if scheme not in _BUCKETS or not name:
         raise tensor_files.CheckpointError(
             f'{path} is no place that can be written to: give a folder, or a bucket as '

@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from metastyle_jax.core import errors, files, trees, types
+from metastyle_jax.core.commands import paths
 
 Flat: TypeAlias = dict[str, np.ndarray]  # name -> array
 
@@ -205,7 +206,9 @@ def read(path: pathlib.Path, fmt: FileFormat) -> tuple[Flat, dict[str, str]]:
         fmt.error: the file is missing, damaged, of another format or version, or lacks metadata.
     """
     if not path.is_file():
-        raise fmt.error(f'There is no file {path}: check the name.')
+        raise fmt.error(
+            f'There is no file {path}: {paths.address_remedy(path) or "check the name"}.'
+        )
     if not path.stat().st_size:
         raise fmt.error(f'{path} is empty: make it again.')
     try:

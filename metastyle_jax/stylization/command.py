@@ -29,25 +29,25 @@ RENAMED = {'across': 'grid', 'frames': 'animate', 'masks': 'mask'}
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
     add = command_line.Flags(values)
-    add.several('style', None, 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
-    add.text(
+    add.several_paths('style', 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
+    add.path(
         'input',
         None,
         'Picture, folder of pictures (with its sub-folders), video, camera:NUMBER, or - for frames '
         'on the standard input.',
     )
-    add.text(
+    add.path(
         'output',
         None,
         'Picture (.png, .jpg, .webp), folder or video (.mp4, .mov, .mkv) to write, or - for frames '
         'on the standard output.',
+        writes=True,
     )
     add.words(
         'weights', None, 'Weights of the styles in a blend, for example 0.3,0.7 (default: equal).'
     )
-    add.several(
+    add.several_paths(
         'mask',
-        None,
         'Grey picture, white where a style goes: one for each --style; the first may have none.',
     )
     add.real('feather', None, "Softness of the masks' edges, 0 to below 1 (default: 0.01).")
@@ -70,10 +70,11 @@ def define_flags(values: flags.FlagValues) -> None:
         'Stylize one picture in every style of a library: to a folder, or to a contact sheet if '
         '--output is a picture.',
     )
-    add.text(
+    add.path(
         'theta',
         None,
         'θ from which the style was adapted (default: the one in the package).',
+        schemes=('gs', 's3'),
     )
     add.text('tile', 'auto', "Render in strips: 'auto' (large pictures), 'always', 'never'.")
     add.switch('overwrite', False, 'Replace existing files.')

@@ -40,15 +40,17 @@ entry of the configuration has a flag --config.NAME=VALUE, which replaces the va
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Adds the flags of the command to an empty set."""
     add = command_line.Flags(flag_values)
-    add.text(
+    add.path(
         'config',
         None,
         'Configuration file; an argument of the file follows a colon, as in configs/coco.py:tiny.',
     )
-    add.text(
+    add.path(
         'workdir',
         None,
         'Folder of the run, for checkpoints, logs and config.json; or a bucket, gs://BUCKET/RUN.',
+        writes=True,
+        schemes=('gs', 's3'),
     )
     add.vgg()
     _define_process_flags(flag_values)

@@ -19,6 +19,7 @@ from absl import logging
 from PIL import Image, UnidentifiedImageError
 
 from metastyle_jax.core import errors, files
+from metastyle_jax.core.commands import paths
 from metastyle_jax.data.images import colour_spaces, format_detection, pillow_modes, pixel_values
 
 SUFFIXES_IN = (
@@ -224,7 +225,8 @@ def _open_stream(source: EncodedImage, label: str) -> BinaryIO:
         if stat.S_ISREG(status.st_mode) and status.st_size:
             return Path(source).open('rb')
     except FileNotFoundError as error:
-        raise ImageError(f'{label}: no such file; check the path') from error
+        remedy = paths.address_remedy(source) or 'check the path'
+        raise ImageError(f'{label}: no such file; {remedy}') from error
     except PermissionError as error:
         raise ImageError(f'{label}: may not be read; change its permissions') from error
     except (OSError, ValueError) as error:

@@ -21,8 +21,8 @@ USAGE = """Exports a style to a file for other programs: pixels in, pixels out, 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
     add = command_line.Flags(values)
-    add.several('style', None, 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
-    add.text('out', None, 'File to write: .onnx, .stablehlo or .safetensors.')
+    add.several_paths('style', 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
+    add.path('out', None, 'File to write: .onnx, .stablehlo or .safetensors.', writes=True)
     add.text(
         'format',
         None,
@@ -51,10 +51,11 @@ def define_flags(values: flags.FlagValues) -> None:
     add.switch(
         'keep_colours', False, "Keep the photograph's colours; take only brightness from the style."
     )
-    add.text(
+    add.path(
         'theta',
         None,
         'θ from which the style was adapted (default: the one in the package).',
+        schemes=('gs', 's3'),
     )
     add.switch('check', True, 'Compare the program with JAX before it is written.')
     add.switch('overwrite', False, 'Replace an existing file.')

@@ -1,0 +1,46 @@
+"""What a command sets up when it starts: its log, and the cache of compiled programs."""
+
+import logging as std_logging
+import os
+import pathlib
+import sys
+
+from absl import flags, logging
+
+
+def set_up_log() -> None:
+    """Logs warnings and the commands' own lines to the standard error stream."""
+    # absl writes a complete log, and Grain finds its defaults, only after absl's global flags are
+    # marked as parsed.
+    flags.FLAGS.mark_as_parsed()
+    std_logging.getLogger('jax').setLevel(std_logging.WARNING)
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(_Formatter())
+
+
+class _Formatter(logging.PythonFormatter):
+    """Writes the time and the message; the level only for warnings and errors."""
+
+    def format(self, record):
+        level = '' if record.levelno <= 20 else f'{record.levelname.lower()}: '
+        return f'{self.formatTime(record, "%H:%M:%S")} {level}{record.getMessage()}'
+
+
+def set_up_cache() -> None:
+    """Makes JAX keep compiled programs for later runs, unless the user has set a cache."""
+    root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    wanted = {
+        # JAX by default keeps only programs that take a second or more to compile. Commands compile
+        # many smaller ones, which together take several seconds.
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': 0.0,
+        'JAX_COMPILATION_CACHE_DIR': str(pathlib.Path(root, 'metastyle_jax', 'xla')),
+    }
+    jax = sys.modules.get('jax')
+    for name, value in wanted.items():
+        if name in os.environ:
+            continue
+        if jax is None:  # JAX reads these variables when it is imported
+            os.environ[name] = str(value)
+        else:
+            jax.config.update(name.lower(), value)
