@@ -39,8 +39,8 @@ def define_flags(values: flags.FlagValues) -> None:
     add.path(
         'output',
         None,
-        'Picture (.png, .jpg, .webp), folder or video (.mp4, .mov, .mkv) to write, or - for frames '
-        'on the standard output.',
+        'Picture (.png, .jpg, .webp), folder or video (.mp4, .mov, .mkv, .webm, .avi, .gif) to '
+        'write, or - for frames on the standard output.',
         writes=True,
     )
     add.words(
@@ -121,7 +121,7 @@ def _check_flags(values: flags.FlagValues, is_video: bool) -> None:
         'batch': ('video and --all', is_video or values.all),
         **{
             name: ('video', is_video)
-            for name in ('resume', 'steady', 'frame_size', 'frame_rate', 'pixel_format')
+            for name in ('resume', 'steady', 'sound', 'frame_size', 'frame_rate', 'pixel_format')
         },
     }
     for name, (user, used) in users.items():

@@ -46,8 +46,8 @@ def stylize_video(
     Args:
         style: see `stylize`.
         input: a video file, 'camera:NUMBER' or 'camera:NAME', or '-' for the standard input.
-        output: the video to write, .mp4, .mov, .m4v or .mkv (H.264), or '-' for raw frames on the
-            standard output.
+        output: the video to write, .mp4, .m4v, .mov, .mkv or .avi (H.264), .webm (VP9) or .gif; or
+            '-' for raw frames on the standard output.
         weights: see `stylize`.
         strength: see `stylize`.
         keep_colours: see `stylize`.
@@ -94,7 +94,8 @@ def stylize_video(
                 source = None if ffmpeg.is_live(input) else pathlib.Path(input)
                 frames = conversion.record(
                     frame_source, pathlib.Path(output), renderer,
-                    source=source, resume=resume, settings=recorded, **options,
+                    source=source, resume=resume, settings=recorded, sound=settings.sound,
+                    keep_location=settings.keep_location, **options,
                 )  # fmt: skip
             else:
                 pipe = raw_frames.Pipe(descriptor, ended)

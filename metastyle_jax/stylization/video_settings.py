@@ -8,6 +8,7 @@ import dataclasses
 from metastyle_jax.core import checks
 
 BATCH = 4  # frames in one forward pass on an accelerator
+SOUNDS = ('copy', 'aac', 'opus', 'mp3', 'none')
 PIXEL_FORMATS = ('rgb24', 'y4m')
 
 
@@ -57,6 +58,21 @@ class VideoSettings:
         known=PIXEL_FORMATS,
     )
     """'rgb24' (None) or 'y4m': the format of frames on the standard input and output."""
+
+    sound: str = checks.setting(
+        'copy',
+        "Sound of a video: 'copy' (what the output cannot hold is encoded), 'aac', 'opus' or 'mp3' "
+        "to encode all of it, 'none' for a silent video.",
+        known=SOUNDS,
+    )
+    """'copy' copies the sound, and encodes only what the output cannot hold; 'aac', 'opus' and
+    'mp3' encode all of it; 'none' makes a silent video."""
+
+    keep_location: bool = checks.setting(
+        False, 'Keep where a picture or video was made (its GPS position).'
+    )
+    """Whether the output tells where the video was made. Title, date and other tags are always
+    kept."""
 
     def validate(self) -> None:
         """Raises UserError, which names the setting, if a value is out of its range."""

@@ -170,7 +170,7 @@ def test_video_flags_that_contradict_each_other_are_refused(tmp_path, clip, comm
         ): '--pixel_format=y4m is for --input=-',
         (f'--input={clip}', f'--output={out}', '--tile=always'): '--tile=always is for pictures',
         (f'--input={clip}', f'--output={out}', '--resume', '--overwrite'): 'give one of them',
-        (f'--input={clip}', f'--output={tmp_path}/out.avi'): 'must end in one of',
+        (f'--input={clip}', f'--output={tmp_path}/out.wmv'): 'must end in one of',
     }.items():
         code, errors = command(*words)
         assert code == 2
@@ -209,7 +209,7 @@ def test_the_command_stylizes_a_video(tmp_path, monkeypatch, capsys):
         '--batch=0': '--batch=0',
         '--grid=3': '--grid is for a picture',
         '--max_size=8': 'max_size=8',
-        f'--output={tmp_path}/out.avi': 'must end in',
+        f'--output={tmp_path}/out.wmv': 'must end in',
         f'--output={out}': '--overwrite',
     }.items():
         monkeypatch.setattr(sys, 'argv', ['stylize', *words, change])

@@ -13,9 +13,14 @@ from absl import logging
 
 from metastyle_jax.stylization.video import ffmpeg, pipeline
 from metastyle_jax.stylization.video.decoding import reader
-from metastyle_jax.stylization.video.encoding import segments, sound
+from metastyle_jax.stylization.video.encoding import (
+    containers,
+    segment_encoder,
+    segments,
+    tags,
+    track_plan,
+)
 
-SUFFIXES_OUT = ('.mp4', '.mov', '.mkv', '.m4v')
 _HASHED_BYTES = 2**20  # of the beginning and of the end of a file, see `fingerprint`
 
 
@@ -30,9 +35,8 @@ def check_video_output(
         overwrite: whether an existing video may be replaced.
         resume: whether a stopped run shall be resumed.
     """
+    containers.container_of(path)
     folder = segments.segment_folder(path)
-    if path.suffix.lower() not in SUFFIXES_OUT:
-        raise ffmpeg.VideoError(f'{path} must end in one of {", ".join(SUFFIXES_OUT)}')
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise ffmpeg.VideoError(f'{path} is the input itself: choose another output')
     if not path.parent.is_dir():
@@ -63,8 +67,8 @@ def convert_video(
 
     Args:
         source: the video.
-        target: the video to write, H.264 in .mp4, .mov, .m4v or .mkv. It appears at the end; if the
-            work is stopped early, it holds the frames rendered so far.
+        target: the video to write; its suffix is a key of `containers.CONTAINERS`. It appears at
+            the end; if the work is stopped early, it holds the frames rendered so far.
         render: renders a batch of frames.
         max_size: limit of the longer side of the frames; None for no limit.
         settings: what `render` depends on, JSON types. A run is resumed only if they are the same.
@@ -91,6 +95,8 @@ def record(
     resume: bool = False,
     newest_only: bool = False,
     length: int = segments.SEGMENT_FRAMES,
+    sound: str = 'copy',
+    keep_location: bool = False,
     progress: Callable[[int], None] = lambda frames: None,
     stopped: Callable[[], bool] = lambda: False,
     ended: threading.Event | None = None,
@@ -107,6 +113,9 @@ def record(
         resume: whether to continue a stopped run; a finished video is left as it is.
         newest_only: whether to drop frames that arrive faster than they are rendered.
         length: frames per segment, rounded up to whole batches.
+        sound: 'copy' to encode only what cannot be copied, a key of `sound.ENCODERS` to encode all
+            of it, or 'none'.
+        keep_location: whether to keep where it was filmed.
         progress: called with the number of frames that were written since its last call.
         stopped: returns True to end early.
         ended: see `pipeline.render_frames`.
@@ -119,9 +128,12 @@ def record(
     """
     import av
 
+    plan = None
     if source is not None:
-        sound.check_audio(target, frame_source.audio_streams)
-        settings = dict(settings, max_size=frame_source.max_size, source=fingerprint(source))
+        settings = dict(
+            settings, max_size=frame_source.max_size, source=fingerprint(source),
+            sound=sound, keep_location=keep_location,
+        )  # fmt: skip
     video_format = ffmpeg.VideoFormat(
         *frame_source.size, frame_source.rate, frame_source.time_base, frame_source.aspect
     )
@@ -130,9 +142,14 @@ def record(
     settings = segments.recorded_settings(
         video_format, length, **settings, batch=batch, pyav=av.__version__
     )
-    if resume and (finished := segments.frames_of_finished(target, settings)) is not None:
+    if resume and (finished := _frames_of_finished(target, settings)) is not None:
         logging.info('%s is complete already: there is nothing to resume', target)
         return finished
+    if source is not None:
+        plan = track_plan.make_plan(
+            source, target,
+            start=frame_source.start, sound_choice=sound, keep_location=keep_location,
+        )  # fmt: skip
     work = segments.SegmentWriter(
         target, video_format, length=length, settings=settings, resume=resume
     )
@@ -155,12 +172,38 @@ def record(
         if dropped:
             logging.info('%d frames arrived too fast and were left out', dropped)
         # A live input that is stopped cannot be resumed, so its video is complete.
-        work.finish(
-            source,
-            start=frame_source.start,
-            complete=not stopped() or not frame_source.reopenable,
-        )
+        work.finish(plan, complete=not stopped() or not frame_source.reopenable)
     return len(work.times)
+
+
+def _frames_of_finished(target: pathlib.Path, settings: dict[str, Any]) -> int | None:
+    """Counts the frames of a finished video.
+
+    Args:
+        target: the video.
+        settings: of `recorded_settings`.
+
+    Returns:
+        The number of frames; None if there is no video yet, or a stopped run can be resumed.
+
+    Raises:
+        VideoError: the video was made with other settings, or by another program.
+    """
+    import av
+
+    if not target.exists() or segments.segment_folder(target).exists():
+        return None
+    try:
+        with av.open(str(target)) as opened:  # Matroska writes the names of metadata in capitals
+            comment = opened.metadata.get('comment', opened.metadata.get('COMMENT', ''))
+    except (av.error.FFmpegError, OSError):
+        comment = ''
+    if tags.settings_comment(settings) not in comment:
+        raise ffmpeg.VideoError(
+            f'{target} exists already, made with other settings or by another program: pass '
+            'overwrite=True instead of resume=True, or choose another output'
+        )
+    return segment_encoder.count_frames(target)
 
 
 def _skip_done_frames(

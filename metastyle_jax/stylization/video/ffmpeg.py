@@ -90,8 +90,3 @@ def default_matrix(height: int, width: int) -> str | None:
     Players take large frames for BT.709 and small ones for BT.601, which is PyAV's default (None).
     """
     return 'ITU709' if width >= 1280 or height > 576 else None
-
-
-def container_name(path: pathlib.Path) -> str:
-    """FFmpeg's name of the container that a file's suffix stands for."""
-    return {'.mkv': 'matroska', '.mov': 'mov'}.get(path.suffix.lower(), 'mp4')

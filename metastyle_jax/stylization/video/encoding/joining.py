@@ -1,19 +1,33 @@
-"""Joins encoded segments into one file, with the original's sound.
+"""Joins encoded segments into one file, with the original's sound, subtitles, tags and chapters.
 
-Joining encodes nothing again: packets are copied, and only their times are set anew. The times come
-from the original video, frame by frame, so uneven frame rates are kept.
+Joining encodes no frame again, except for a GIF: packets are copied, and only their times are set
+anew. The times come from the original video, frame by frame, so uneven frame rates are kept.
 """
 
 import contextlib
 import fractions
 import heapq
+import math
 import os
 import pathlib
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from absl import logging
+
 from metastyle_jax.stylization.video import ffmpeg
-from metastyle_jax.stylization.video.encoding import sound
+from metastyle_jax.stylization.video.encoding import (
+    containers,
+    gif,
+    packets,
+    sound,
+    subtitles,
+    tags,
+    track_plan,
+)
+
+_MOST_TICKS = 240  # per second, of a container without times
 
 
 def join(
@@ -21,49 +35,31 @@ def join(
     target: pathlib.Path,
     times: list[int],
     video_format: ffmpeg.VideoFormat,
-    audio_file: pathlib.Path | None,
+    plan: track_plan.Plan | None,
     *,
-    start: fractions.Fraction,
-    all_audio: bool,
+    complete: bool,
     comment: str,
 ) -> None:
     """Joins segments into one file, which appears complete or not at all.
 
     Args:
         segments: the files of the segments, in order.
-        target: the file to write.
+        target: the file to write; its suffix names the container.
         times: time of each frame, in units of the format's time base.
         video_format: of the frames.
-        audio_file: the file whose sound is copied; None for a silent video.
-        start: the second of the clock of the sound that becomes time 0.
-        all_audio: whether to copy all sound, or only up to the end of the last frame.
-        comment: written to the file's metadata.
+        plan: what is written beside the picture; None for nothing.
+        complete: whether these are all frames. If not, everything ends with the last of them.
+        comment: added to the file's comment.
     """
-    import av
-
-    part = target.with_name(f'.{target.name}.{os.getpid()}.part')
-    container_name = ffmpeg.container_name(target)
-    # MP4 and MOV have their index at the end by default. At the front, a browser can begin to play
-    # before it has received the whole file.
-    options = {} if container_name == 'matroska' else {'movflags': 'faststart'}
+    # The name is short, because the target's may have the greatest length that a disk allows.
+    part = target.with_name(f'.{secrets.token_hex(8)}.part')
     try:
-        with (
-            contextlib.ExitStack() as stack,
-            av.open(str(part), 'w', format=container_name, options=options) as output,
-        ):
-            output.metadata['comment'] = comment
-            first = stack.enter_context(av.open(str(segments[0])))
-            stream = output.add_stream_from_template(first.streams.video[0])
-            stream.time_base = video_format.time_base
-            sources = [_video_packets(segments, times, video_format, stream)]
-            if audio_file is not None:
-                audio = stack.enter_context(av.open(str(audio_file)))
-                last = times[-1] * video_format.time_base
-                end = None if all_audio else float(last + 1 / video_format.rate)
-                sources.append(sound.audio_packets(audio, output, start, end))
-            # Containers want the packets of all streams in the order of their times.
-            for _, packet in heapq.merge(*sources, key=lambda item: item[0]):
-                output.mux(packet)
+        if containers.container_of(target).muxer == 'gif':
+            written = tags.add_comment(plan.tags if plan else {}, comment)
+            gif.write(part, segments, times, video_format, written.pop('comment'))
+            _tell_missing(target, sorted(written))
+        else:
+            _mux(part, segments, target, times, video_format, plan, complete, comment)
         with part.open('rb+') as opened:
             os.fsync(opened.fileno())
         os.replace(part, target)
@@ -71,11 +67,102 @@ def join(
         part.unlink(missing_ok=True)
 
 
+def _mux(
+    part: pathlib.Path,
+    segments: list[pathlib.Path],
+    target: pathlib.Path,
+    times: list[int],
+    video_format: ffmpeg.VideoFormat,
+    plan: track_plan.Plan | None,
+    complete: bool,
+    comment: str,
+) -> None:
+    """Writes the packets of all tracks to a file."""
+    import av
+
+    kind = containers.container_of(target)
+    written = tags.add_comment(plan.tags if plan else {}, comment)
+    last = times[-1] * video_format.time_base
+    end = None if complete else float(last + 1 / video_format.rate)
+    with (
+        contextlib.ExitStack() as stack,
+        av.open(str(part), 'w', format=kind.muxer, options=dict(kind.options)) as output,
+    ):
+        output.metadata.update(written)
+        first = stack.enter_context(av.open(str(segments[0])))
+        template = first.streams.video[0]
+        stream = output.add_stream_from_template(template)
+        if not kind.holds_times:
+            times, time_base = even_times(times, video_format)
+            video_format = video_format._replace(time_base=time_base, rate=1 / time_base)
+        stream.time_base = video_format.time_base
+        filtered = _bitstream_filter(kind, template, stream)
+        sources = [_video_packets(segments, times, video_format, stream, filtered)]
+        if plan is not None:
+            sources.append(_track_packets(plan, output, stack, end))
+        # Containers want the packets of all streams in the order of their times.
+        for _, packet in heapq.merge(*sources, key=lambda item: item[0]):
+            output.mux(packet)
+        tracks = [track for track in output.streams if track.type in ('audio', 'subtitle')]
+    with av.open(str(part)) as finished:
+        _tell_missing(target, tags.missing_tags(written, finished.metadata))
+        found = [track for track in finished.streams if track.type in ('audio', 'subtitle')]
+        lost = [tags.missing_track_tags(*pair) for pair in zip(tracks, found, strict=False)]
+        _tell_missing(target, [f'{name} of a track' for name in sorted(set().union(*lost))])
+
+
+def _tell_missing(target: pathlib.Path, missing: list[str]) -> None:
+    """Tells in one line which tags of the original are not in the finished file."""
+    if missing:
+        logging.warning(
+            '%s: a %s file has no place for: %s',
+            target.name, target.suffix.lower(), ', '.join(missing),
+        )  # fmt: skip
+
+
+def even_times(
+    times: Sequence[int], video_format: ffmpeg.VideoFormat
+) -> tuple[list[int], fractions.Fraction]:
+    """Times for a container whose frames are evenly spaced; it shows a frame again in a gap.
+
+    Args:
+        times: in units of the format's time base.
+        video_format: of the frames.
+
+    Returns:
+        The times in units of a new time base, and that time base in seconds. If the smallest unit
+        that all times share is too short, frames move by up to half a unit.
+    """
+    base = video_format.time_base
+    unit = math.gcd(*(time - times[0] for time in times)) * base
+    rate = 1 / unit if unit else video_format.rate
+    if rate > _MOST_TICKS:
+        rate = fractions.Fraction(min(2 * round(video_format.rate), _MOST_TICKS))
+    # Containers count from 0, so the time before the first frame is a whole number of units too.
+    even: list[int] = []
+    for time in times:
+        even.append(max(even[-1] + 1 if even else 0, round(time * base * rate)))
+    return even, 1 / rate
+
+
+def _bitstream_filter(
+    kind: containers.Container, template: Any, stream: Any
+) -> Callable[[Any], list[Any]]:
+    """What turns a packet of a segment into packets that the container takes."""
+    from av.bitstream import BitStreamFilterContext
+
+    if kind.muxer != 'avi':
+        return lambda packet: [packet]
+    # AVI has no place for the header of H.264, so it is repeated in the packets.
+    return BitStreamFilterContext('h264_mp4toannexb', template, stream).filter
+
+
 def _video_packets(
     segments: list[pathlib.Path],
     times: list[int],
     video_format: ffmpeg.VideoFormat,
     stream: Any,
+    filtered: Callable[[Any], list[Any]],
 ) -> Iterator[tuple[float, Any]]:
     """Yields the time in seconds and the packet of each frame."""
     import av
@@ -85,9 +172,91 @@ def _video_packets(
     for segment in segments:
         with av.open(str(segment)) as opened:
             for packet in opened.demux(video=0):
-                if packet.size:  # the last packet of a file is empty
-                    begin, end = next(intervals, (times[-1], times[-1] + usual))
-                    packet.stream, packet.time_base = stream, video_format.time_base
-                    packet.pts = packet.dts = begin
-                    packet.duration = end - begin
-                    yield float(begin * video_format.time_base), packet
+                if not packet.size:  # the last packet of a file is empty
+                    continue
+                begin, end = next(intervals, (times[-1], times[-1] + usual))
+                for ready in filtered(packet):
+                    ready.stream, ready.time_base = stream, video_format.time_base
+                    ready.pts = ready.dts = begin
+                    ready.duration = end - begin
+                    yield float(begin * video_format.time_base), ready
+
+
+def _track_packets(
+    plan: track_plan.Plan, output: Any, stack: contextlib.ExitStack, end: float | None
+) -> Iterator[tuple[float, Any]]:
+    """Adds the tracks of a plan to a container; yields the time and the packet of each piece."""
+    import av
+
+    opened = stack.enter_context(av.open(str(plan.source)))
+    if plan.chapters:
+        output.set_chapters(tags.moved_chapters(opened.chapters(), plan.start, end))
+    converters = {
+        index: _converter(plan, opened.streams[index], output, end) for index in plan.tracks
+    }
+    covers = [packet for index in plan.covers for packet in _add_cover(plan, index, output)]
+    for index in plan.attachments:
+        output.add_stream_from_template(opened.streams[index])
+    # All streams must be added now, before the first packet is written: hence the other function.
+    return _converted(plan, opened, converters, covers)
+
+
+def _converter(
+    plan: track_plan.Plan, stream: Any, output: Any, end: float | None
+) -> packets.TrackConverter:
+    """Adds one track to a container; returns what makes its packets."""
+    how = plan.tracks[stream.index]
+    kind = 'sound' if stream.type == 'audio' else 'subtitles'
+    damage = packets.Damage(f'{plan.source.name}: {kind} ({track_plan.describe(stream)})')
+    made: Any
+    if how is None:
+        made = packets.PacketCopier(stream, output, plan.start, end, damage)
+    elif isinstance(how, str):
+        made = subtitles.SubtitleConverter(stream, how, output, plan.start, end, damage)
+    else:
+        made = sound.SoundEncoder(how, output, plan.start, end, damage)
+    tags.copy_track_tags(stream, made.stream)
+    return made
+
+
+def _add_cover(plan: track_plan.Plan, index: int, output: Any) -> list[Any]:
+    """Adds a cover picture to a container; returns its packet if it is a stream there."""
+    import av
+
+    with av.open(str(plan.source)) as opened:
+        stream = opened.streams[index]
+        packet = next(packet for packet in opened.demux(stream) if packet.size)
+        if output.format.name == 'matroska':
+            kind = 'png' if track_plan.codec_name(stream) == 'png' else 'jpeg'
+            name = stream.metadata.get('filename', f'cover.{kind.replace("e", "")}')
+            output.add_attachment(name, f'image/{kind}', bytes(packet))
+            return []
+        made = output.add_stream_from_template(stream, opaque=True)
+        made.disposition = av.stream.Disposition.attached_pic
+        packet.stream, packet.pts, packet.dts = made, 0, 0
+        return [packet]
+
+
+def _converted(
+    plan: track_plan.Plan,
+    opened: Any,
+    converters: dict[int, packets.TrackConverter],
+    covers: list[Any],
+) -> Iterator[tuple[float, Any]]:
+    """Yields the time in seconds and the packet of each piece of sound and text, and of covers."""
+    # Packets of several streams need not be in order, but merging requires it.
+    latest = -math.inf
+    for packet in covers:
+        yield latest, packet
+    damage = packets.Damage(f'{plan.source.name}')
+    streams = [opened.streams[index] for index in converters]
+    for packet in packets.demux(opened, streams, damage) if streams else ():
+        for made in converters[packet.stream.index].convert(packet):
+            latest = max(latest, float(made.dts * made.time_base))
+            yield latest, made
+    for converter in converters.values():
+        for made in converter.convert(None):
+            latest = max(latest, float(made.dts * made.time_base))
+            yield latest, made
+        converter.report()
+    damage.report('what cannot be read of its sound and subtitles is left out')

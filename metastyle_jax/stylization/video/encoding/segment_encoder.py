@@ -1,4 +1,4 @@
-"""Encodes segments of a video as H.264."""
+"""Encodes segments of a video: as H.264, as VP9 for WebM, or without loss for a GIF."""
 
 import os
 import pathlib
@@ -7,40 +7,58 @@ import numpy as np
 
 from metastyle_jax.stylization.video import ffmpeg
 
-# Options of libx264. Without B-frames (`bf`), packets have the order of frames, and there is one
-# packet per frame: `joining.join` relies on both.
-_X264_OPTIONS = {'crf': '18', 'preset': 'medium', 'bf': '0'}
+# Pixel format and options of each encoder. Without B-frames (`bf`) and frames that are not shown
+# (`auto-alt-ref`), packets have the order of frames, and there is one packet per frame:
+# `joining.join` relies on both.
+_ENCODERS = {
+    'libx264': ('yuv420p', {'crf': '18', 'preset': 'medium', 'bf': '0'}),
+    'libx264rgb': ('rgb24', {'qp': '0', 'preset': 'veryfast', 'bf': '0'}),
+    'libvpx-vp9': (
+        'yuv420p',
+        {'crf': '24', 'deadline': 'good', 'cpu-used': '4', 'row-mt': '1'}
+        | {'auto-alt-ref': '0', 'lag-in-frames': '0'},
+    ),
+}
 _LIMITED_RANGE = 1  # FFmpeg's number of luma in 16..235, the usual range of video
 
 
 class SegmentEncoder:
-    """Encodes the frames of one segment as H.264.
+    """Encodes the frames of one segment.
+
+    Many players show H.264 only if colours have half the resolution of brightness, which needs
+    even sides. So the last column or row of an odd frame is repeated.
 
     Args:
         path: the file to write.
         video_format: of the frames.
+        encoder: FFmpeg's name, a key of `_ENCODERS`.
 
     Attributes:
         count: number of frames encoded so far.
     """
 
-    def __init__(self, path: pathlib.Path, video_format: ffmpeg.VideoFormat) -> None:
+    def __init__(self, path: pathlib.Path, video_format: ffmpeg.VideoFormat, encoder: str) -> None:
         import av
 
         self._path, self.count = path, 0
         self._container = av.open(str(path), 'w')
-        rate = video_format.rate
-        self._stream = self._container.add_stream('libx264', rate=rate, options=_X264_OPTIONS)
-        self._stream.height, self._stream.width = video_format.height, video_format.width
-        # Halved colour resolution needs even sides.
-        odd = video_format.height % 2 or video_format.width % 2
-        self._stream.pix_fmt = 'yuv444p' if odd else 'yuv420p'
+        rate, size = video_format.rate, (video_format.height, video_format.width)
+        pixel_format, options = _ENCODERS[encoder]
+        self._stream = self._container.add_stream(encoder, rate=rate, options=options)
+        self._added = [side % 2 if encoder == 'libx264' else 0 for side in size]
+        self._stream.height = size[0] + self._added[0]
+        self._stream.width = size[1] + self._added[1]
+        self._stream.pix_fmt = pixel_format
         context = self._stream.codec_context
         # The true times are set when the segments are joined. Here the time base must be 1/rate,
         # because x264 writes the rate that it implies into the stream.
         self._time_base = context.time_base = 1 / rate
         context.sample_aspect_ratio = video_format.aspect
+        self._matrix = None
+        if encoder == 'libx264rgb':
+            return
         # Of untagged video, players guess the colour matrix from the size of the frames.
+        self._matrix = 'ITU709'
         context.color_primaries = context.color_trc = context.colorspace = ffmpeg.BT709
         context.color_range = _LIMITED_RANGE
 
@@ -48,8 +66,11 @@ class SegmentEncoder:
         """Encodes one frame, `[H, W, 3]` uint8."""
         import av
 
+        rows, columns = self._added
+        if rows or columns:
+            pixels = np.pad(pixels, ((0, rows), (0, columns), (0, 0)), 'edge')
         picture = av.VideoFrame.from_ndarray(pixels, format='rgb24')
-        picture = picture.reformat(format=self._stream.pix_fmt, dst_colorspace='ITU709')
+        picture = picture.reformat(format=self._stream.pix_fmt, dst_colorspace=self._matrix)
         picture.pts, picture.time_base = self.count, self._time_base
         self._container.mux(self._stream.encode(picture))
         self.count += 1

@@ -7,7 +7,6 @@ so a resumed run writes the same file as a run that was never stopped.
 """
 
 import contextlib
-import fractions
 import hashlib
 import json
 import os
@@ -22,15 +21,32 @@ import numpy as np
 from metastyle_jax.core import files
 from metastyle_jax.storage import run_folder, tensor_files
 from metastyle_jax.stylization.video import ffmpeg, pipeline
-from metastyle_jax.stylization.video.encoding import joining, segment_encoder
+from metastyle_jax.stylization.video.encoding import (
+    containers,
+    joining,
+    segment_encoder,
+    tags,
+    track_plan,
+)
 
-ENCODING_VERSION = 2  # raised whenever frames are encoded in another way
+ENCODING_VERSION = 3  # raised whenever frames are encoded in another way
+_MOST_NAME = 143  # bytes of a file name that eCryptfs can store; other disks take 255
 SEGMENT_FRAMES = 48  # the work that is lost when a run is stopped
 
 
 def segment_folder(target: pathlib.Path) -> pathlib.Path:
-    """The folder that holds the segments of a video."""
-    return target.with_name(f'{target.name}.parts')
+    """The folder that holds the segments of a video.
+
+    Its name is that of the video and `.parts`. A name that would be too long for an encrypted disk
+    is cut, and a hash of the video's name tells it from others.
+    """
+    name = f'{target.name}.parts'
+    if len(os.fsencode(name)) > _MOST_NAME:
+        digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+        stem = os.fsencode(target.name)[: _MOST_NAME - len(f'~{digest}.parts')]
+        # A cut within a character would leave bytes that are no text.
+        name = f'{stem.decode(errors="ignore")}~{digest}.parts'
+    return target.with_name(name)
 
 
 def recorded_settings(
@@ -46,42 +62,6 @@ def recorded_settings(
     # The keys are those of the files: a stopped run is resumed only if they are equal.
     described = [str(value) for value in video_format]
     return dict(others, length=length, form=described, encoding=ENCODING_VERSION)
-
-
-def settings_comment(settings: dict[str, Any]) -> str:
-    """A comment for the finished video, from which its settings can be recognized."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    return f'metastyle_jax {digest[:16]}'
-
-
-def frames_of_finished(target: pathlib.Path, settings: dict[str, Any]) -> int | None:
-    """Counts the frames of a finished video.
-
-    Args:
-        target: the video.
-        settings: of `recorded_settings`.
-
-    Returns:
-        The number of frames; None if there is no video yet, or a stopped run can be resumed.
-
-    Raises:
-        VideoError: the video was made with other settings, or by another program.
-    """
-    import av
-
-    if not target.exists() or segment_folder(target).exists():
-        return None
-    try:
-        with av.open(str(target)) as opened:  # Matroska writes the names of metadata in capitals
-            comment = opened.metadata.get('comment', opened.metadata.get('COMMENT'))
-    except (av.error.FFmpegError, OSError):
-        comment = None
-    if comment != settings_comment(settings):
-        raise ffmpeg.VideoError(
-            f'{target} exists already, made with other settings or by another program: pass '
-            'overwrite=True instead of resume=True, or choose another output'
-        )
-    return segment_encoder.count_frames(target)
 
 
 class SegmentWriter:
@@ -114,7 +94,8 @@ class SegmentWriter:
         resume: bool,
     ) -> None:
         self._target, self._format, self._length = target, video_format, length
-        self._comment = settings_comment(settings)
+        self._encoder_name = containers.container_of(target).encoder
+        self._comment = tags.settings_comment(settings)
         self.folder = segment_folder(target)
         self.times: list[int] = []
         self._encoder: segment_encoder.SegmentEncoder | None = None
@@ -207,7 +188,9 @@ class SegmentWriter:
         with self._errors_named():
             for frame in frames:
                 if self._encoder is None:
-                    self._encoder = segment_encoder.SegmentEncoder(self._open_segment, self._format)
+                    self._encoder = segment_encoder.SegmentEncoder(
+                        self._open_segment, self._format, self._encoder_name
+                    )
                 self._encoder.write(frame.pixels)
                 self.times.append(frame.pts)
             if self._encoder is not None and self._encoder.count == self._length:
@@ -232,14 +215,11 @@ class SegmentWriter:
             self._state_file(self._complete - 1).unlink(missing_ok=True)
         self._complete += 1
 
-    def finish(
-        self, audio_file: pathlib.Path | None, *, start: fractions.Fraction, complete: bool
-    ) -> None:
-        """Joins all frames written so far, with the sound of a file.
+    def finish(self, plan: track_plan.Plan | None, *, complete: bool) -> None:
+        """Joins all frames written so far, with what is written beside the picture.
 
         Args:
-            audio_file: the file with the sound; None for a silent video.
-            start: the second of that file's clock that becomes time 0.
+            plan: of the sound and all else; None for a silent video.
             complete: whether these are all frames of the video. If not, the sound ends with the
                 frames, and the segments are kept so that a later run can resume.
 
@@ -253,8 +233,8 @@ class SegmentWriter:
                 parts.append(self._open_segment)
             if self.times:
                 joining.join(
-                    parts, self._target, self.times, self._format, audio_file,
-                    start=start, all_audio=complete, comment=self._comment,
+                    parts, self._target, self.times, self._format, plan,
+                    complete=complete, comment=self._comment,
                 )  # fmt: skip
                 self._joined = True
         if complete:

@@ -1,79 +1,195 @@
-"""The sound of a video, which is copied from the original."""
+"""Encodes sound that a container cannot hold as it is, in step with the picture."""
 
 import contextlib
 import fractions
-import os
-import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from metastyle_jax.stylization.video import ffmpeg
+from metastyle_jax.stylization.video.encoding import packets
+
+ENCODERS = {'aac': 'aac', 'opus': 'libopus', 'mp3': 'libmp3lame'}  # FFmpeg's, of each codec
+# Bits per second and channel at which the encoder is hardly told from the original.
+_CHANNEL_BIT_RATES = {'aac': 64_000, 'libopus': 64_000, 'libmp3lame': 96_000, 'ac3': 96_000}
+# Fills gaps with silence and cuts overlaps, so that each sound comes at its time.
+_RESAMPLING = 'async=1'
 
 
-def check_audio(target: pathlib.Path, audio_streams: Sequence[Any]) -> None:
-    """Raises VideoError if the container of a file cannot hold some sound.
+class SoundFormat(NamedTuple):
+    """What an encoder is given.
+
+    Attributes:
+        encoder: FFmpeg's name.
+        rate: samples per second.
+        layout: FFmpeg's name of the channels, such as 'stereo'.
+        bit_rate: bits per second.
+    """
+
+    encoder: str
+    rate: int
+    layout: str
+    bit_rate: int
+
+
+def choose_format(stream: Any, encoders: Sequence[str], muxer: str) -> SoundFormat | None:
+    """Chooses the first encoder that takes a sound; tries it.
+
+    The rate of samples and the channels stay as they are where the encoder takes them.
 
     Args:
-        target: the file to be written later; its suffix names the container.
-        audio_streams: PyAV's streams of the sound.
+        stream: PyAV's stream of the sound.
+        encoders: FFmpeg's names, in the order of preference.
+        muxer: FFmpeg's name of the container.
+
+    Returns:
+        None if no encoder takes it, or the sound cannot be decoded.
     """
     import av
 
-    container_name = ffmpeg.container_name(target)
-    for stream in audio_streams:
-        with av.open(os.devnull, 'w', format=container_name) as container:
-            try:
-                container.add_stream_from_template(stream)
-                container.start_encoding()
-            except (av.error.FFmpegError, ValueError) as error:
-                raise ffmpeg.VideoError(
-                    f'{target}: a {target.suffix} file cannot hold sound of the kind '
-                    f'{stream.codec_context.name}: choose .mkv'
-                ) from error
+    context = stream.codec_context
+    if context is None or not context.sample_rate or not context.layout.nb_channels:
+        return None
+    for encoder in encoders:
+        with contextlib.suppress(ValueError):  # this build has no such encoder
+            rates = sorted(av.codec.Codec(encoder, 'w').audio_rates or [context.sample_rate])
+            rate = next((rate for rate in rates if rate >= context.sample_rate), rates[-1])
+            layouts = [context.layout.name, _usual_layout(context.layout.nb_channels), 'stereo']
+            for layout in dict.fromkeys(layouts):
+                channels = av.AudioLayout(layout).nb_channels
+                # Low rates of samples need fewer bits, and encoders refuse more.
+                bit_rate = channels * min(_CHANNEL_BIT_RATES[encoder], 4 * rate)
+                found = SoundFormat(encoder, rate, layout, bit_rate)
+                if can_encode(found, muxer):
+                    return found
+    return None
 
 
-def audio_packets(
-    audio: Any, output: Any, start: fractions.Fraction, end: float | None
-) -> Iterator[tuple[float, Any]]:
-    """Yields the time in seconds and the packet of each piece of sound before `end`.
+def _usual_layout(channels: int) -> str:
+    """The most common layout of a number of channels."""
+    usual = {1: 'mono', 2: 'stereo', 3: '3.0', 4: 'quad', 5: '5.0', 6: '5.1', 7: '6.1', 8: '7.1'}
+    return usual.get(channels, 'stereo')
+
+
+def can_encode(sound_format: SoundFormat, muxer: str) -> bool:
+    """Whether a container takes sound of an encoder; it is tried."""
+    import io
+
+    import av
+
+    try:
+        with av.open(io.BytesIO(), 'w', format=muxer) as trial:
+            _add_stream(trial, sound_format)
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _add_stream(output: Any, sound_format: SoundFormat) -> Any:
+    """Adds a stream for encoded sound to a container."""
+    return output.add_stream(
+        sound_format.encoder, rate=sound_format.rate, layout=sound_format.layout,
+        bit_rate=sound_format.bit_rate,
+    )  # fmt: skip
+
+
+class SoundEncoder:
+    """Decodes a track of sound and encodes it anew.
 
     Args:
-        audio: the container of the sound, opened by PyAV.
+        sound_format: of `choose_format`.
         output: the container to write.
-        start: the second of the clock of the sound that becomes time 0.
-        end: time in seconds after `start`; None for the end of the sound.
+        start: the second of the source's clock that becomes time 0.
+        end: seconds after `start` at which the track ends; None for its own end.
+        damage: receives the times of packets that cannot be decoded.
+
+    Attributes:
+        stream: of the output.
     """
-    import av
 
-    # The streams must be added now, before the first packet is written: hence the second function.
-    copies = {
-        stream.index: output.add_stream_from_template(stream) for stream in audio.streams.audio
-    }
-    if not copies:
-        return iter(())
-    return _copied_packets(audio, copies, start, end, av.error.FFmpegError)
+    def __init__(
+        self,
+        sound_format: SoundFormat,
+        output: Any,
+        start: fractions.Fraction,
+        end: float | None,
+        damage: packets.Damage,
+    ) -> None:
+        self.stream = _add_stream(output, sound_format)
+        self._wanted, self._start, self._end = sound_format, start, end
+        self._damage = damage
+        self._graph: Any = None
+        self._form: tuple[Any, ...] = ()
+        self._sent = 0  # samples that the encoder was given
+        self._next = 0.0  # where a frame without a time of its own belongs
 
+    def convert(self, packet: Any) -> Iterable[Any]:
+        """Encodes the sound of a packet; None ends the track."""
+        import av
 
-def _copied_packets(
-    audio: Any,
-    copies: dict[int, Any],
-    start: fractions.Fraction,
-    end: float | None,
-    damage: type[Exception],
-) -> Iterator[tuple[float, Any]]:
-    """Yields packets of sound up to the first damage."""
-    latest = 0.0
-    with contextlib.suppress(damage):
-        for packet in audio.demux(*audio.streams.audio):
-            if packet.dts is None:
-                continue
-            moved = round(start / packet.time_base)
-            packet.dts -= moved
-            packet.pts = packet.dts if packet.pts is None else packet.pts - moved
-            time = float(packet.dts * packet.time_base)
-            if end is not None and time >= end:
-                continue
-            packet.stream = copies[packet.stream.index]
-            # Packets of several streams need not be in order, but merging requires it.
-            latest = max(latest, time)
-            yield latest, packet
+        if packet is None:
+            if self._graph is not None:
+                self._graph.push(None)
+                yield from self._encoded()
+                yield from self.stream.encode(None)
+            return
+        try:
+            frames = packet.decode()
+        except (av.error.FFmpegError, ValueError):
+            self._damage.add(float(packet.dts * packet.time_base - self._start))
+            return
+        for frame in frames:
+            yield from self._frame(frame)
+
+    def _frame(self, frame: Any) -> Iterator[Any]:
+        """Encodes one frame."""
+        time = self._next if frame.pts is None else float(frame.time - self._start)
+        self._next = time + frame.samples / frame.sample_rate
+        if not frame.samples or (self._end is not None and time >= self._end):
+            return
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self._form:
+            if self._graph is not None:
+                self._graph.push(None)
+                yield from self._encoded()
+            self._form, self._graph = form, self._new_graph(frame)
+        frame.time_base = fractions.Fraction(1, frame.sample_rate)
+        frame.pts = round(time * frame.sample_rate)
+        self._graph.push(frame)
+        yield from self._encoded()
+
+    def _new_graph(self, frame: Any) -> Any:
+        """FFmpeg's filters from the form of a frame to that of the encoder."""
+        import av
+
+        graph = av.filter.Graph()
+        wanted = self._wanted
+        nodes = [
+            graph.add_abuffer(
+                format=frame.format.name, layout=frame.layout.name, sample_rate=frame.sample_rate,
+                time_base=fractions.Fraction(1, frame.sample_rate),
+            ),
+            graph.add('aresample', f'{wanted.rate}:{_RESAMPLING}:first_pts={self._sent}'),
+            graph.add(
+                'aformat', f'sample_fmts={self.stream.format.name}:sample_rates={wanted.rate}:'
+                f'channel_layouts={wanted.layout}'
+            ),
+            graph.add('abuffersink'),
+        ]  # fmt: skip
+        graph.link_nodes(*nodes).configure()
+        return graph
+
+    def _encoded(self) -> Iterator[Any]:
+        """Encodes what the filters have ready."""
+        import av
+
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            self._sent += frame.samples
+            yield from self.stream.encode(frame)
+
+    def report(self) -> None:
+        """Tells how many packets could not be decoded."""
+        self._damage.report('there is silence in its place')

@@ -1,0 +1,149 @@
+"""The kinds of video files that can be written, and what each of them holds.
+
+A codec that a container may hold is not always one that players expect there. So the table below
+names the sound that players of a container play, and everything else is tried with FFmpeg.
+"""
+
+import functools
+import io
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from metastyle_jax.stylization.video import ffmpeg
+
+
+class Container(NamedTuple):
+    """One kind of video file.
+
+    Attributes:
+        muxer: FFmpeg's name of the container.
+        encoder: FFmpeg's encoder of the segments of the picture.
+        sound_encoders: encoders for sound that is not copied; the first that works is used. Without
+            any, the file is silent.
+        played_sound: codecs that players of this container play; None for all that it can hold.
+        text_encoder: encoder of subtitles that are text and cannot be copied; None if the container
+            has no text.
+        copied_subtitles: codecs of subtitles that players of this container show.
+        options: of the muxer.
+        holds_times: whether each frame has a time of its own. Otherwise frames are evenly spaced.
+        holds_chapters: whether there is a place for chapters.
+        covers: how a cover picture is kept: as a 'stream', as an 'attachment', or not (None).
+        holds_attachments: whether there is a place for attached files, such as fonts.
+    """
+
+    muxer: str
+    encoder: str = 'libx264'
+    sound_encoders: tuple[str, ...] = ('aac',)
+    played_sound: frozenset[str] | None = None
+    text_encoder: str | None = None
+    copied_subtitles: frozenset[str] = frozenset()
+    options: Mapping[str, str] = {}
+    holds_times: bool = True
+    holds_chapters: bool = True
+    covers: str | None = None
+    holds_attachments: bool = False
+
+
+_MP4_SOUND = frozenset({'aac', 'mp3', 'ac3', 'eac3', 'alac', 'opus', 'flac'})
+_MOV_SOUND = frozenset(
+    {'aac', 'mp3', 'ac3', 'eac3', 'alac'}
+    | {f'pcm_{kind}' for kind in ('s16le', 's16be', 's24le', 's24be', 's32le', 's32be', 'f32le')}
+)
+_AVI_SOUND = frozenset(
+    {'mp3', 'mp2', 'ac3', 'pcm_s16le', 'pcm_u8', 'pcm_alaw', 'pcm_mulaw', 'adpcm_ms'}
+    | {'adpcm_ima_wav', 'wmav1', 'wmav2'}
+)
+_BITMAPS = frozenset({'dvd_subtitle', 'dvb_subtitle', 'hdmv_pgs_subtitle'})
+# MP4 and MOV have their index at the end by default. At the front, a browser can begin to play
+# before it has received the whole file.
+_INDEX_FIRST = {'movflags': 'faststart'}
+# The tags of Apple's cameras. (An MP4 would lose the usual tags by this option.)
+_ALL_TAGS = {'movflags': 'faststart+use_metadata_tags'}
+# FFmpeg gives each Matroska file random numbers, unless it is told to write the same bytes again.
+_NO_RANDOM = {'fflags': 'bitexact'}
+_MP4 = Container(
+    'mp4',
+    played_sound=_MP4_SOUND,
+    text_encoder='mov_text',
+    copied_subtitles=frozenset({'mov_text', 'dvd_subtitle'}),
+    options=_INDEX_FIRST,
+    covers='stream',
+)
+CONTAINERS = {
+    '.mp4': _MP4,
+    '.m4v': _MP4,
+    '.mov': Container(
+        'mov',
+        played_sound=_MOV_SOUND,
+        text_encoder='mov_text',
+        copied_subtitles=frozenset({'mov_text'}),
+        options=_ALL_TAGS,
+    ),
+    '.mkv': Container(
+        'matroska',
+        text_encoder='srt',
+        copied_subtitles=_BITMAPS | {'subrip', 'ass', 'webvtt'},
+        options=_NO_RANDOM,
+        covers='attachment',
+        holds_attachments=True,
+    ),
+    '.webm': Container(
+        'webm',
+        'libvpx-vp9',
+        sound_encoders=('libopus',),
+        played_sound=frozenset({'opus', 'vorbis'}),
+        text_encoder='webvtt',
+        copied_subtitles=frozenset({'webvtt'}),
+        options=_NO_RANDOM,
+    ),
+    '.avi': Container(
+        'avi',
+        sound_encoders=('libmp3lame', 'ac3'),
+        played_sound=_AVI_SOUND,
+        holds_times=False,
+        holds_chapters=False,
+    ),
+    '.gif': Container('gif', 'libx264rgb', sound_encoders=(), holds_chapters=False),
+}
+
+
+def container_of(path: pathlib.Path) -> Container:
+    """The kind of file that a suffix stands for.
+
+    Raises:
+        VideoError: the suffix is unknown, or this build of PyAV cannot write that kind of file. The
+            message lists the suffixes that it can write.
+    """
+    suffix = path.suffix.lower()
+    if suffix in CONTAINERS and can_write(suffix):
+        return CONTAINERS[suffix]
+    ffmpeg.require_pyav()
+    written = ', '.join(known for known in CONTAINERS if can_write(known))
+    end = f'no {suffix} files' if suffix in CONTAINERS else f'nothing that ends in "{suffix}"'
+    raise ffmpeg.VideoError(
+        f'{path} must end in one of {written}: this version of PyAV writes {end}'
+    )
+
+
+@functools.cache
+def can_write(suffix: str) -> bool:
+    """Whether this build of PyAV has the container and the encoder of a suffix; it is tried."""
+    import av
+
+    kind = CONTAINERS[suffix]
+    encoder = 'gif' if kind.muxer == 'gif' else kind.encoder
+    try:
+        with av.open(io.BytesIO(), 'w', format=kind.muxer) as output:
+            stream = output.add_stream(encoder, rate=25)
+            stream.width = stream.height = 32
+            stream.pix_fmt = 'rgb8' if encoder == 'gif' else 'yuv420p'
+            frame = av.VideoFrame(32, 32, stream.pix_fmt)
+            frame.pts = 0
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode())
+            if kind.encoder != encoder:
+                av.codec.Codec(kind.encoder, 'w')
+    except (av.error.FFmpegError, ValueError):  # av.UnknownCodecError is a ValueError
+        return False
+    return True

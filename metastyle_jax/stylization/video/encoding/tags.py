@@ -1,0 +1,145 @@
+"""Tags of a video (title, date, artist, …) and its chapters."""
+
+import fractions
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from metastyle_jax.stylization.video.encoding import containers
+
+# Tags that describe the old file itself, not the film: they would be wrong in the new one.
+_TECHNICAL = re.compile(
+    r'major_brand|minor_version|compatible_brands|encoder|encoding_tool|software|timecode|duration'
+    r'|_statistics.*|bps|number_of_(frames|bytes)|wmfsdk.*|isvbr|deviceconformance.*|vendor_id'
+    r'|metadatacreator|has(audio|video|metadata|keyframes|cuepoints)|canseek.*|variant_bitrate'
+    r'|.*\.(version|creator)\.?app.*|rotate',
+    re.IGNORECASE,
+)
+_PLACE = re.compile(r'location|gps|iso6709|latitude|longitude|\bgeo', re.IGNORECASE)
+# Names that programs give to tracks by default.
+_USUAL_TRACK_NAME = re.compile(
+    r'.*handler|(core )?media (audio|video|time ?code)|gpac.*|(core )?media.*|stereo|mono|\W*',
+    re.IGNORECASE,
+)
+_OWN_COMMENT = re.compile(r' ?\[?metastyle_jax [0-9a-f]{16}\]?$')
+_CREATION_DATE = 'com.apple.quicktime.creationdate'
+
+
+def kept_tags(
+    metadata: Mapping[str, str], kind: containers.Container, *, keep_location: bool
+) -> dict[str, str]:
+    """The tags of a file that belong into a stylized copy.
+
+    Args:
+        metadata: of the source.
+        kind: of the file to write.
+        keep_location: whether to keep where it was filmed.
+    """
+    tags = {}
+    for name, value in metadata.items():
+        if _TECHNICAL.fullmatch(name) or (_PLACE.search(name) and not keep_location):
+            continue
+        # Matroska has names in capitals; all other containers have small letters.
+        tags[name.lower() if name.isupper() else name] = value
+    if kind.muxer in ('mp4', 'avi') and _CREATION_DATE in tags:
+        tags.setdefault('date', tags.pop(_CREATION_DATE))
+    if kind.muxer == 'avi' and 'creation_time' in tags:
+        tags.setdefault('date', tags.pop('creation_time'))
+    return tags
+
+
+def has_location(metadata: Mapping[str, str]) -> bool:
+    """Whether tags say where a film was made."""
+    return any(_PLACE.search(name) for name in metadata)
+
+
+def missing_track_tags(wanted: Any, found: Any) -> list[str]:
+    """Names of what a track of a finished file lacks.
+
+    Args:
+        wanted: the track as it was written.
+        found: the track as it is read.
+    """
+    import av
+
+    forced = av.stream.Disposition.forced
+    language = wanted.metadata.get('language', 'und')
+    title = found.metadata.get('title') or found.metadata.get('name')
+    missing = {
+        'language': language not in ('und', found.metadata.get('language')),
+        'title': 'title' in wanted.metadata and not title,
+        'forced flag': wanted.disposition & forced and not found.disposition & forced,
+    }
+    return [name for name, lost in missing.items() if lost]
+
+
+def missing_tags(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Names of tags that a finished file lacks."""
+    there = {name.lower() for name in found}
+    synonyms = {'album': 'product'}  # in AVI
+    return sorted(
+        name
+        for name in wanted
+        if not there & {name.lower(), synonyms.get(name.lower(), name.lower())}
+    )
+
+
+def copy_track_tags(stream: Any, made: Any) -> None:
+    """Gives a track of the output the language, title and flags of a track of the source.
+
+    Args:
+        stream: of the source.
+        made: of the output.
+    """
+    metadata = {name.lower(): value for name, value in stream.metadata.items()}
+    handler = metadata.get('handler_name', '')
+    usual = '' if _USUAL_TRACK_NAME.fullmatch(handler) else handler
+    title = metadata.get('title') or metadata.get('name') or usual
+    tags = {'language': metadata.get('language', ''), 'title': title}
+    made.metadata.update({name: value for name, value in tags.items() if value})
+    made.disposition = stream.disposition
+
+
+def settings_comment(settings: dict[str, Any]) -> str:
+    """A comment for the finished video, from which its settings can be recognized."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return f'metastyle_jax {digest[:16]}'
+
+
+def add_comment(tags: Mapping[str, str], comment: str) -> dict[str, str]:
+    """Adds a comment of `settings_comment` to the tags of a file."""
+    # The input may be an earlier output.
+    own = _OWN_COMMENT.sub('', tags.get('comment', ''))
+    return {**tags, 'comment': f'{own} [{comment}]' if own else comment}
+
+
+def moved_chapters(
+    chapters: list[dict[str, Any]], start: fractions.Fraction, end: float | None
+) -> list[dict[str, Any]]:
+    """Chapters in the time of the output.
+
+    Args:
+        chapters: as PyAV gives them.
+        start: the second of the source's clock that becomes time 0.
+        end: seconds after `start` at which the output ends; None for the end of the source.
+
+    Returns:
+        The chapters that begin before `end`, cut off there, in milliseconds.
+    """
+    unit = fractions.Fraction(1, 1000)
+    last = None if end is None else round(end / unit)
+    moved: list[dict[str, Any]] = []
+    for chapter in chapters:
+        begin, until = (
+            max(0, round((chapter[name] * chapter['time_base'] - start) / unit))
+            for name in ('start', 'end')
+        )
+        until = until if last is None else min(until, last)
+        if begin < until:
+            moved.append({
+                'id': len(moved) + 1, 'start': begin, 'end': until, 'time_base': unit,
+                'metadata': dict(chapter.get('metadata', {})),
+            })  # fmt: skip
+    return moved
