@@ -9,14 +9,14 @@ from typing import Literal, TypeAlias
 
 from absl import logging
 
-from metastyle_jax.core import checks, files
+from metastyle_jax.core import checks
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import image_source
+from metastyle_jax.data.folders import picture_listing
 from metastyle_jax.data.images import image_files
 
 SourceKind: TypeAlias = Literal['content', 'style']
 
-# Image formats that are common in folders of photographs, but cannot be decoded here.
-_NOT_READ = ('.heic', '.heif', '.jxl', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.psd', '.svg')
 _SKIMAGE_PHOTOGRAPHS = (
     'astronaut.png', 'chelsea.png', 'coffee.png', 'motorcycle_left.png', 'motorcycle_right.png',
     'rocket.jpg',
@@ -131,8 +131,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         folder: where to look. Links to folders are followed; each folder is visited once.
 
     Returns:
-        Files whose suffix, in lower or upper case, is one of `image_files.SUFFIXES_IN`, sorted by
-        their path below the folder.
+        Files whose suffix or content is that of an image, sorted by their path below the folder.
 
     Raises:
         ImageError: the folder is missing, not a folder, unreadable, or has no image.
@@ -142,9 +141,15 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     if not top.is_dir():
         problem = 'is not a folder' if top.exists() else 'no such folder'
         raise image_files.ImageError(f'{top}: {problem}; name one that holds pictures ({known})')
-    paths = _visible_files(top)
-    images = [path for path in paths if path.suffix.lower() in image_files.SUFFIXES_IN]
-    others = [path for path in paths if path.suffix.lower() in _NOT_READ]
+    try:
+        found = picture_listing.list_folder(top, strict=True)
+    except UserError as error:
+        raise image_files.ImageError(str(error)) from error
+    # A link that leads nowhere is counted with the images whose headers cannot be read.
+    broken = [path for path in found.unreadable if path.suffix.lower() in image_files.SUFFIXES_IN]
+    paths = [*(picture.path for picture in found.pictures), *broken]
+    others = [path for path in paths if not _can_be_decoded(path)]
+    images = [path for path in paths if path not in {*others}]
     suffixes = ', '.join(sorted({path.suffix.lower() for path in others}))
     if others:
         logging.warning(
@@ -162,25 +167,12 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(images, key=lambda path: path.relative_to(top).as_posix())
 
 
-def _visible_files(top: Path) -> list[Path]:
-    """Lists all files below a folder that are not hidden, visiting each folder once."""
-
-    def fail(error: OSError) -> None:
-        raise image_files.ImageError(
-            f'{error.filename}: cannot be listed: {files.reason(error)}'
-        ) from error
-
-    paths: list[Path] = []
-    visited: set[str] = set()
-    for root, folders, names in os.walk(top, onerror=fail, followlinks=True):
-        real = os.path.realpath(root)
-        if real in visited:  # a link back to a folder above
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(entry for entry in folders if not entry.startswith('.'))
-        paths += [Path(root, entry) for entry in names if not entry.startswith('.')]
-    return paths
+def _can_be_decoded(path: Path) -> bool:
+    """Whether the suffix of an image allows that Pillow, or an extra, decodes it."""
+    suffix = path.suffix.lower()
+    if suffix in ('.heic', '.heif'):
+        return importlib.util.find_spec('pillow_heif') is not None
+    return suffix not in picture_listing.SUFFIXES_NOT_READ
 
 
 def _header_problem(path: Path) -> str | None:

@@ -9,6 +9,10 @@ import os
 import struct
 from typing import BinaryIO
 
+SUFFIXES = (  # of the formats that can be decoded
+    *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff'),
+    *('.ppm', '.pgm', '.pbm', '.pnm', '.pfm', '.avif', '.jp2'),
+)
 _TEXT_CHUNKS = (b'tEXt', b'zTXt', b'iTXt')
 _LARGE_TEXT = 512  # bytes of compressed text that may unfold to more than Pillow allows, 1 MiB
 _BRANDS = {  # of files in the ISO base media format, at byte 8

@@ -22,10 +22,7 @@ from metastyle_jax.core import errors, files
 from metastyle_jax.core.commands import paths
 from metastyle_jax.data.images import colour_spaces, format_detection, pillow_modes, pixel_values
 
-SUFFIXES_IN = (
-    *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff'),
-    *('.ppm', '.pgm', '.pbm', '.pnm', '.pfm', '.avif', '.jp2'),
-)
+SUFFIXES_IN = format_detection.SUFFIXES
 MIN_SIDE = 16
 MAX_PIXELS = 200_000_000
 _STRIP = 256  # rows that are converted at a time

@@ -1,0 +1,103 @@
+"""Names of results: two pictures never get the same one.
+
+The rule depends on the names alone, not on their order. A picture whose name nobody else wants
+keeps it. Pictures that want the same name get their own suffix in it: ``a.png`` and ``a.tif``
+become ``a_png.png`` and ``a_tif.png``. Where that is not enough, they get the name of their folder,
+and at last a number.
+"""
+
+import collections
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+MOST_BYTES = 255  # of one file name, on all common file systems
+
+
+class WantedName(NamedTuple):
+    """The name that a picture would get if it were alone.
+
+    Attributes:
+        name: a POSIX path below the output folder, as ``holiday/a.png``.
+        suffix: suffix of the picture itself without its dot, as ``tif``; '' if it has none.
+        folder: name of the folder in which the picture was found.
+        source: path of the picture, which decides who gets the lower number.
+    """
+
+    name: str
+    suffix: str
+    folder: str
+    source: str
+
+
+def distinct(wanted: Sequence[WantedName], *, ignore_case: bool = True) -> list[str]:
+    """Gives each picture a name of its own.
+
+    Args:
+        wanted: the wished names.
+        ignore_case: whether names that differ in upper and lower case only are the same, as they
+            are on macOS and Windows.
+
+    Returns:
+        A name for each picture, in the order of `wanted`.
+    """
+    fold = _fold if ignore_case else str
+    groups: dict[str, list[int]] = collections.defaultdict(list)
+    for i, each in enumerate(wanted):
+        groups[fold(_fitted(each.name))].append(i)
+    names = [_fitted(each.name) for each in wanted]
+    taken = {key for key, group in groups.items() if len(group) == 1}
+    for _, group in sorted(item for item in groups.items() if len(item[1]) > 1):
+        group = sorted(group, key=lambda i: (wanted[i].source, wanted[i].name))
+        for i, name in zip(group, _told_apart([wanted[i] for i in group], fold), strict=True):
+            names[i] = next(free for free in _numbered(name) if fold(free) not in taken)
+            taken.add(fold(names[i]))
+    return names
+
+
+def _told_apart(group: Sequence[WantedName], fold: Callable[[str], str]) -> list[str]:
+    """Names with as few words added as tell apart as many of a group as possible."""
+    kinds = [
+        [
+            _with_words(each.name, each.folder if before else '', each.suffix if behind else '')
+            for each in group
+        ]
+        for before, behind in ((False, False), (False, True), (True, False), (True, True))
+    ]
+    return max(kinds, key=lambda names: len({*map(fold, names)}))  # the first of the best
+
+
+def _with_words(name: str, before: str, behind: str) -> str:
+    """Adds words to a name, before its stem and behind it: ``before_stem_behind.png``."""
+    path = PurePosixPath(name)
+    before, behind = (before and f'{before}_'), (behind and f'_{behind}')
+    most = MOST_BYTES - len(os.fsencode(before + behind + path.suffix))
+    return path.with_name(f'{before}{_cut(path.stem, most)}{behind}{path.suffix}').as_posix()
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """Yields the name, and then the name with the numbers 2, 3, ..."""
+    yield name
+    number = 2
+    while True:
+        yield _with_words(name, '', str(number))
+        number += 1
+
+
+def _fitted(name: str) -> str:
+    """Shortens the stem of a name that is too long for a file system."""
+    return _with_words(name, '', '')
+
+
+def _cut(text: str, most: int) -> str:
+    """The beginning of a text that has at most so many bytes, and at least one letter."""
+    while len(os.fsencode(text)) > most and len(text) > 1:
+        text = text[:-1]
+    return text
+
+
+def _fold(name: str) -> str:
+    """A text that is the same for names that some file systems take for one."""
+    return unicodedata.normalize('NFC', name.casefold())

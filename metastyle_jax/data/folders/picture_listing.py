@@ -1,0 +1,220 @@
+"""Finds the pictures that a user names by files, folders and patterns such as ``*.jpg``.
+
+A file is taken for a picture if its suffix or its first bytes say so. A file of which neither does
+is no picture, which is no error. This module decodes nothing and loads neither NumPy nor Pillow.
+"""
+
+import errno
+import glob
+import mimetypes
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from metastyle_jax.core import files
+from metastyle_jax.core.commands import paths
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.data.images import format_detection
+
+# Formats that are common in folders of photographs, but that Pillow alone does not decode.
+SUFFIXES_NOT_READ = (
+    *('.heic', '.heif', '.jxl', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.psd', '.svg'),
+)
+_PICTURE_KINDS = (
+    *('JPEG', 'PNG', 'GIF', 'WebP', 'TIFF', 'AVIF', 'HEIC', 'RAW'),
+    *('Photoshop', 'OpenEXR', 'Radiance HDR'),
+)
+_PORTABLE = re.compile(rb'P[1-6Ff]\s+(#[^\n]*\n\s*)*\d+\s+(#[^\n]*\n\s*)*\d+\s')
+_OTHER_STARTS = (
+    *(b'\x00\x00\x00\x0cjP  ', b'\xff\x4f\xff\x51'),  # JPEG 2000
+    b'\x00\x00\x00\x0cJXL ',
+)
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the header behind the first 14 bytes
+
+
+class PictureFile(NamedTuple):
+    """A file that is a picture by its suffix or its content.
+
+    Attributes:
+        path: the file.
+        name: its path below the folder that the user named, with '/'; the file name alone if the
+            user named the file.
+        folder: name of that folder, or of the folder of the file.
+    """
+
+    path: Path
+    name: str
+    folder: str
+
+
+class PictureListing(NamedTuple):
+    """What was found.
+
+    Attributes:
+        pictures: the pictures, those of a folder sorted by name.
+        unreadable: files and folders that cannot be opened, and the reason.
+        others: files that are no pictures, hidden files included.
+    """
+
+    pictures: list[PictureFile]
+    unreadable: dict[Path, str]
+    others: list[Path]
+
+
+def find(words: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> PictureListing:
+    """Finds the pictures that some words name.
+
+    Args:
+        words: a file, a folder (searched with its sub-folders), a pattern such as ``*.jpg``, or
+            several of them. ``~`` is expanded. A picture that is named twice is found once.
+
+    Raises:
+        UserError: a word names nothing, or a folder cannot be listed.
+    """
+    found = PictureListing([], {}, [])
+    by_path: dict[str, PictureFile] = {}
+    for path in expand(words):
+        part = list_folder(path) if path.is_dir() else _named_file(path)
+        for picture in part.pictures:
+            key = os.path.abspath(picture.path)
+            known = by_path.get(key)
+            # A folder and a file in it: the name below the folder counts, whatever the order.
+            if known is None or len(picture.name) > len(known.name):
+                by_path[key] = picture
+        found.unreadable.update(part.unreadable)
+        found.others.extend(part.others)
+    return PictureListing([*by_path.values()], found.unreadable, [*dict.fromkeys(found.others)])
+
+
+def expand(words: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Expands ``~`` and patterns; what exists under the name of a pattern is taken as it is.
+
+    Args:
+        words: see `find`.
+
+    Raises:
+        UserError: a word names nothing.
+    """
+    if isinstance(words, str | os.PathLike):
+        words = [words]
+    found: list[str] = []
+    for word in words:
+        name = paths.expand(os.fspath(word))
+        if os.path.lexists(name):
+            found.append(name)
+        elif glob.has_magic(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            if not matches:
+                raise UserError(f'{name}: no file fits this pattern; check the path')
+            found += matches
+        else:
+            remedy = paths.address_remedy(name) or 'check the path'
+            raise UserError(f'{name}: no such file or folder; {remedy}')
+    return [Path(name) for name in found]
+
+
+def list_folder(top: Path, *, strict: bool = False) -> PictureListing:
+    """Lists a folder and its sub-folders. Hidden sub-folders are skipped.
+
+    Args:
+        top: the folder. Links to folders are followed; each folder is visited once.
+        strict: whether a sub-folder that cannot be listed is an error.
+
+    Raises:
+        UserError: the folder cannot be listed.
+    """
+    found = PictureListing([], {}, [])
+    label = top.name or top.resolve().name
+
+    def fail(error: OSError) -> None:
+        if strict or Path(error.filename) == top:
+            raise UserError(f'{error.filename}: cannot be listed: {files.reason(error)}') from error
+        found.unreadable[Path(error.filename)] = f'cannot be listed: {files.reason(error)}'
+
+    visited: set[str] = set()
+    for root, folders, names in os.walk(top, onerror=fail, followlinks=True):
+        real = os.path.realpath(root)
+        if real in visited:  # a link back to a folder above
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        for name in names:
+            path = Path(root, name)
+            _sort_in(path, PictureFile(path, path.relative_to(top).as_posix(), label), found)
+    found.pictures.sort(key=lambda picture: picture.name)
+    found.others.sort()
+    return found
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether the content of a file, or the suffix of a file that cannot be read, is a picture's.
+
+    Args:
+        path: the file; it need not exist.
+    """
+    try:
+        return _has_content_of_picture(Path(path))
+    except (OSError, ValueError):
+        return _has_suffix_of_picture(Path(path))
+
+
+def _named_file(path: Path) -> PictureListing:
+    """Lists one file that the user named; a hidden file counts too."""
+    found = PictureListing([], {}, [])
+    label = path.parent.name or path.parent.resolve().name
+    _sort_in(path, PictureFile(path, path.name, label), found, named=True)
+    return found
+
+
+def _sort_in(
+    path: Path, picture: PictureFile, found: PictureListing, *, named: bool = False
+) -> None:
+    """Adds a file to the pictures, to the unreadable files, or to the others."""
+    if path.name.startswith('.') and not named:
+        found.others.append(path)
+        return
+    has_suffix = _has_suffix_of_picture(path)
+    try:
+        if (has_suffix and not path.is_symlink()) or _has_content_of_picture(path) or has_suffix:
+            found.pictures.append(picture)
+        else:
+            found.others.append(path)
+    except OSError as error:
+        kind = mimetypes.guess_type(path.name)[0]
+        if kind and not kind.startswith('image/'):
+            found.others.append(path)
+        else:
+            found.unreadable[path] = _reason(path, error)
+
+
+def _has_suffix_of_picture(path: Path) -> bool:
+    return path.suffix.lower() in (*format_detection.SUFFIXES, *SUFFIXES_NOT_READ)
+
+
+def _has_content_of_picture(path: Path) -> bool:
+    """Whether the first bytes are those of a picture; raises OSError if it cannot be opened."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
+        return False
+    with path.open('rb') as stream:
+        head = stream.read(1024)
+        kind = format_detection.kind_of(stream)
+    if kind == 'BMP':  # 'BM' is the beginning of many texts
+        return head[6:10] == bytes(4) and int.from_bytes(head[14:18], 'little') in _BMP_HEADERS
+    if kind in _PICTURE_KINDS or head.startswith(_OTHER_STARTS):
+        return True
+    return _PORTABLE.match(head) is not None
+
+
+def _reason(path: Path, error: OSError) -> str:
+    """Why a file cannot be opened, and what to do."""
+    if error.errno == errno.ELOOP:
+        return 'is a link that leads back to itself; remove it'
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return f'is a link to {os.readlink(path)}, which does not exist; remove it'
+    if isinstance(error, PermissionError):
+        return 'may not be read; change its permissions'
+    return f'cannot be opened: {files.reason(error)}'
