@@ -8,8 +8,8 @@ import numpy as np
 TIMES = [0, 40, 80, 160, 200, 240, 400, 440, 480, 520]  # ms; uneven
 
 
-def make_clip(path, *, height=36, width=48, times=TIMES, sound=True):
-    """Writes frames of rising brightness, and a tone."""
+def make_clip(path, *, height=36, width=48, times=TIMES, sound=True, sound_at=0):
+    """Writes frames of rising brightness, and a tone that begins at a time in ms."""
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=25, options={'crf': '1'})
         stream.height, stream.width = height, width
@@ -28,7 +28,7 @@ def make_clip(path, *, height=36, width=48, times=TIMES, sound=True):
                 part = av.AudioFrame.from_ndarray(
                     np.ascontiguousarray(wave[:, begin : begin + 1024]), 'fltp', 'mono'
                 )
-                part.sample_rate, part.pts = 16000, begin
+                part.sample_rate, part.pts = 16000, 16 * sound_at + begin
                 container.mux(tone.encode(part))
             container.mux(tone.encode())
     return path

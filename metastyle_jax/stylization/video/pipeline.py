@@ -41,6 +41,7 @@ class FrameSource(Protocol):
         aspect: width of a pixel divided by its height.
         max_size: limit of the frames' longer side in pixels; None for no limit.
         reopenable: whether it can be read a second time; a camera and a pipe cannot.
+        last_duration: how long the last frame that was read is shown, in units of `time_base`.
         audio_streams: PyAV's streams of sound.
         frame_count: about how many frames there are; 0 if that is unknown.
         bytes_left_over: bytes after the last whole frame; above 0 if raw frames were cut off.
@@ -55,6 +56,10 @@ class FrameSource(Protocol):
     max_size: int | None
     reopenable: bool
     bytes_left_over: int
+
+    @property
+    def last_duration(self) -> int:
+        """How long the last frame that was read is shown, in units of `time_base`."""
 
     @property
     def audio_streams(self) -> Sequence[Any]:

@@ -82,6 +82,7 @@ class RawFrameReader:
     aspect = fractions.Fraction(1)
     start = fractions.Fraction(0)
     frame_count = 0
+    last_duration = 1
 
     def __init__(
         self,

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from metastyle_jax.stylization.video import ffmpeg, pipeline, raw_frames
+from metastyle_jax.stylization.video.decoding import packets, streams, timing
 
-# A video whose last frame comes this many seconds before the end that its header names is reported
-# as cut off. Headers count the last frame's duration in different ways, so some slack is needed.
-_END_SLACK = 0.25
+# Decoded before the size and the rate are known; a file may not name its rate.
+_FIRST_FRAMES = 4
 
 
 @contextlib.contextmanager
@@ -67,7 +66,7 @@ class VideoReader:
         rate: frames per second, on average.
         time_base: seconds per unit of a frame's time.
         aspect: width of a pixel divided by its height, after rotation.
-        start: always 0, see `pipeline.FrameSource`.
+        start: second by the clock of the file that becomes 0, see `pipeline.FrameSource`.
         max_size: as given.
         bytes_left_over: always 0, see `pipeline.FrameSource`.
 
@@ -76,7 +75,6 @@ class VideoReader:
     """
 
     bytes_left_over = 0
-    start = fractions.Fraction(0)
 
     def __init__(
         self,
@@ -89,38 +87,36 @@ class VideoReader:
     ) -> None:
         self.name, self.max_size, self.reopenable = name, max_size, reopenable
         self._container, self._matrix = container, matrix
-        self._damage_times: list[float] = []  # seconds
-        self._packets_read = 0
-        # Times of a file stay as they are. A camera's clock does not begin at 0, so the first
-        # frame's time is subtracted.
-        self._start: int | None = 0 if reopenable else None
-        self._last_pts: int | None = None
-        if not container.streams.video:
-            raise ffmpeg.VideoError(f'{name} has no picture, only sound')
-        self._stream = container.streams.video[0]
+        self._stream = streams.choose_picture(container, name)
         # Decoding several frames at a time is faster, but delays a live picture.
         self._stream.thread_type = 'AUTO' if reopenable else 'SLICE'
-        self.rate = fractions.Fraction(self._stream.average_rate or 25)
-        self.time_base = fractions.Fraction(self._stream.time_base)
-        self._usual_duration = max(1, round(1 / self.rate / self.time_base))
-        self._decoded_frames = self._decode()
+        decoded = packets.FrameDecoder(container, self._stream, name).frames()
         with ffmpeg.errors_as_video_errors(name, 'frames'):
-            first = next(self._decoded_frames, None)
-        if first is None:
+            first = list(itertools.islice(decoded, _FIRST_FRAMES if reopenable else 1))
+        if not first:
             raise ffmpeg.VideoError(f'{name} has no frame that can be read: is the file complete?')
-        self._decoded_frames = itertools.chain([first], self._decoded_frames)
-        height, width, _ = self._pixels(first).shape
+        self._decoded_frames = itertools.chain(first, decoded)
+        sound_start = timing.sound_start(container) if reopenable else None
+        self._clock = timing.FrameClock(self._stream, first, sound_start, name)
+        self.rate, self.time_base = self._clock.rate, self._clock.time_base
+        self.start = self._clock.start
+        height, width, _ = self._pixels(first[0]).shape
         self.size = height, width
         aspect = fractions.Fraction(self._stream.sample_aspect_ratio or 1)
-        self.aspect = 1 / aspect if _quarter_turns(first) % 2 else aspect
+        self.aspect = 1 / aspect if _quarter_turns(first[0]) % 2 else aspect
 
     @property
     def frame_count(self) -> int:
         """About how many frames there are; 0 if that is unknown."""
         frames = self._stream.frames
-        if not frames and self._container.duration and self._stream.average_rate:
-            frames = round(self._container.duration / 1e6 * self._stream.average_rate)
+        if not frames and self._container.duration:
+            frames = round(self._container.duration / 1e6 * self.rate)
         return frames
+
+    @property
+    def last_duration(self) -> int:
+        """How long the last frame that was read is shown, in units of `time_base`."""
+        return self._clock.last_duration
 
     @property
     def audio_streams(self) -> Sequence[Any]:
@@ -130,7 +126,7 @@ class VideoReader:
     def skipped_times(self) -> Iterator[int]:
         """Skips one frame after another without converting it, and yields its time."""
         for frame in self._decoded_frames:
-            yield self._pts(frame)
+            yield self._clock.time_of(frame)
 
     def frames(self) -> Iterator[pipeline.Frame]:
         """Yields all frames that `skipped_times` has not skipped.
@@ -146,18 +142,7 @@ class VideoReader:
                     f'{self.name}: the size of the frames changes at {time}, from '
                     f'{self.size[1]} x {self.size[0]} pixels: convert the video to one size first'
                 )
-            yield pipeline.Frame(pixels, self._pts(frame))
-
-    def _pts(self, frame: Any) -> int:
-        """Time of a frame, always later than that of the frame before, as players require."""
-        pts = frame.pts
-        if pts is not None:
-            self._start = pts if self._start is None else self._start
-            pts -= self._start
-        if self._last_pts is not None and (pts is None or pts <= self._last_pts):
-            pts = self._last_pts + (self._usual_duration if pts is None else 1)
-        self._last_pts = 0 if pts is None else pts
-        return self._last_pts
+            yield pipeline.Frame(pixels, self._clock.time_of(frame))
 
     def _pixels(self, frame: Any) -> np.ndarray:
         """`[H, W, 3]` uint8, rotated as the file says, and reduced."""
@@ -167,88 +152,7 @@ class VideoReader:
         upright = np.ascontiguousarray(np.rot90(pixels, _quarter_turns(frame)))
         return raw_frames.reduce_frame(upright, self.max_size)
 
-    def _decode(self) -> Iterator[Any]:
-        """PyAV's frames; packets that cannot be decoded are reported and skipped."""
-        import av
-
-        time, duration = 0.0, 0.0
-        usual = float(1 / self.rate)
-        for packet in self._packets():
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:
-                self._report_damage(time if packet.pts is None else _seconds(packet))
-                continue
-            for frame in frames:
-                time = time if frame.time is None else frame.time
-                duration = max(usual, float((frame.duration or 0) * self._stream.time_base))
-                if frame.is_corrupt:
-                    self._report_damage(time)
-                yield frame
-        self._report_at_end(time + duration)
-
-    def _packets(self) -> Iterator[Any]:
-        """Packets of the picture; continues after damage as long as more packets follow."""
-        import av
-
-        time, progressed = 0.0, True
-        while progressed:
-            progressed = False
-            try:
-                for packet in self._container.demux(self._stream):
-                    progressed = progressed or packet.size > 0
-                    self._packets_read += packet.size > 0
-                    time = time if packet.pts is None else _seconds(packet)
-                    yield packet
-                return
-            except av.error.InvalidDataError:
-                self._report_damage(time)
-
-    def _report_damage(self, time: float) -> None:
-        """Records damage, and warns the first time."""
-        if not self._damage_times:
-            logging.warning(
-                '%s is damaged at about %.2f s: the damaged parts are left out', self.name, time
-            )
-        self._damage_times.append(time)
-
-    def _report_at_end(self, time: float) -> None:
-        """Warns if there was damage in several places, or if the video ends too early."""
-        if len(self._damage_times) > 1:
-            logging.warning(
-                '%s is damaged in %d places, from %.2f s to %.2f s',
-                self.name, len(self._damage_times),
-                min(self._damage_times), max(self._damage_times),
-            )  # fmt: skip
-        end = _end_in_header(self._container, self._stream)
-        complete = not self._stream.frames or self._packets_read >= self._stream.frames
-        if not complete or (end is not None and time < end - _END_SLACK):
-            promised = f'{self._stream.frames} frames' if end is None else f'{end:.2f} s'
-            logging.warning(
-                '%s ends at %.2f s, though its header says %s: the rest cannot be read',
-                self.name, time, promised,
-            )  # fmt: skip
-
-
-def _seconds(packet: Any) -> float:
-    """Presentation time of a packet."""
-    return float(packet.pts * packet.time_base)
-
 
 def _quarter_turns(frame: Any) -> int:
     """Number of counter-clockwise quarter turns that make a frame upright."""
     return round(getattr(frame, 'rotation', 0) / 90)
-
-
-def _end_in_header(container: Any, stream: Any) -> float | None:
-    """Second at which the picture ends according to the file's header; None if it does not say."""
-    start = float((stream.start_time or 0) * stream.time_base)
-    if stream.duration:
-        return start + float(stream.duration * stream.time_base)
-    with contextlib.suppress(ValueError):  # Matroska keeps the duration as a text
-        hours, minutes, seconds = map(float, stream.metadata.get('DURATION', '').split(':'))
-        return 3600 * hours + 60 * minutes + seconds
-    # The container's duration may be that of the sound.
-    if container.duration and not container.streams.audio:
-        return start + container.duration / 1e6
-    return None

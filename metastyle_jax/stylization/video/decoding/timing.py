@@ -1,0 +1,193 @@
+"""Times of frames: the clock of a file starts at any second, and may jump or be missing."""
+
+import fractions
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import logging
+
+_TS_DISCONT = 0x200  # FFmpeg's flag of containers whose clock may jump, such as MPEG-TS
+_LONGEST_GAP = 10.0  # seconds; a longer gap is a jump of the clock, as in the program `ffmpeg`
+_BACKWARDS = 0.1  # seconds; decoding times that go back by more are a jump of the clock
+_JOINING = 2.0  # seconds between two streams after the same jump of the clock, at most
+_DEFAULT_RATE = fractions.Fraction(25)
+_SLOWEST, _FASTEST = fractions.Fraction(1, 100), 960  # frames per second that are believed
+
+
+class Timeline:
+    """Corrects the times of packets where the clock of a file jumps.
+
+    Broadcasts, and files that were appended to each other, set their clock anew in mid-film. Each
+    stream goes on where it was; streams that jump together stay in step.
+
+    Args:
+        container: opened by PyAV. All packets of `clock_streams` must be corrected, in the order
+            of the file.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._may_skip = bool(container.format.flags & _TS_DISCONT)
+        self._offsets = [0.0]  # seconds added to the clock: after each jump another
+        self._offset_of: dict[int, float] = {}
+        self._last: dict[int, float] = {}  # corrected decoding time, by stream
+        self._next: dict[int, float] = {}
+
+    @property
+    def jumps(self) -> int:
+        """Number of jumps so far."""
+        return len(self._offsets) - 1
+
+    def correct(self, packet: Any) -> None:
+        """Changes the times of a packet, if the clock of its stream has jumped."""
+        index, base = packet.stream_index, packet.time_base
+        if packet.dts is not None:
+            raw = float(packet.dts * base)
+            offset = self._offset_of.get(index, self._offsets[0])
+            if self._is_jump(index, raw + offset):
+                offset = self._offset_after_jump(index, raw)
+            self._offset_of[index] = offset
+            self._note(index, raw + offset, float((packet.duration or 0) * base))
+        moved = round(self._offset_of.get(index, 0.0) / base)
+        if moved:
+            packet.pts = None if packet.pts is None else packet.pts + moved
+            packet.dts = None if packet.dts is None else packet.dts + moved
+
+    def _is_jump(self, index: int, time: float) -> bool:
+        expected = self._next.get(index, self._end())
+        if self._may_skip and abs(time - expected) > _LONGEST_GAP and self._next:
+            return True
+        return index in self._last and time + _BACKWARDS < self._last[index]
+
+    def _offset_after_jump(self, index: int, raw: float) -> float:
+        """The offset that another stream got at the same jump, or else a new one."""
+        for offset in reversed(self._offsets):
+            near = abs(raw + offset - self._end()) <= _JOINING
+            if near and not self._is_jump(index, raw + offset):
+                return offset
+        # No stream may begin before its last packet ends, so all begin when the last has ended.
+        self._offsets.append(self._end() - raw)
+        return self._offsets[-1]
+
+    def _note(self, index: int, time: float, duration: float) -> None:
+        """Remembers the last packet of a stream; where it has no duration, its distance counts."""
+        if not duration and index in self._last:
+            duration = min(max(0.0, time - self._last[index]), 1.0)
+        self._last[index], self._next[index] = time, time + duration
+
+    def _end(self) -> float:
+        """When all packets so far have ended."""
+        return max(self._next.values(), default=0.0)
+
+
+def continuous_packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
+    """Yields the packets of some streams, with their times corrected by a `Timeline`.
+
+    Args:
+        container: opened by PyAV.
+        streams: of the container.
+    """
+    timeline = Timeline(container)
+    wanted = {stream.index for stream in streams}
+    clocks = clock_streams(container)
+    for packet in container.demux(*clocks, *(s for s in streams if s not in clocks)):
+        timeline.correct(packet)
+        if packet.stream_index in wanted:
+            yield packet
+
+
+def clock_streams(container: Any) -> list[Any]:
+    """The streams of a container whose packets a `Timeline` must see."""
+    return [*container.streams.video, *container.streams.audio]
+
+
+class FrameClock:
+    """Times of the frames of a stream, which begin near 0 and always rise.
+
+    Args:
+        stream: PyAV's stream of pictures.
+        first: the first frames.
+        sound_start: second at which the sound begins by the clock of the file; None without sound.
+        name: what messages call the file.
+
+    Attributes:
+        rate: frames per second, on average.
+        time_base: seconds per unit.
+        start: second by the clock of the file that becomes 0: where picture or sound begins.
+        usual_duration: of a frame, in units.
+    """
+
+    def __init__(
+        self, stream: Any, first: Sequence[Any], sound_start: float | None, name: str
+    ) -> None:
+        self.time_base = fractions.Fraction(stream.time_base)
+        self.rate = choose_rate(stream, [frame.pts for frame in first], name)
+        self.usual_duration = max(1, round(1 / self.rate / self.time_base))
+        begin = self._first_time(first)
+        if begin is not None and sound_start is not None:
+            seconds = float(begin * self.time_base)
+            # Sound before 0 is what its decoder drops: the film begins at 0.
+            sound_start = max(sound_start, min(seconds, 0.0))
+            if abs(sound_start - seconds) < _LONGEST_GAP or not _clock_may_skip(stream):
+                begin = min(begin, round(sound_start / self.time_base))
+        self._start = begin or 0
+        self.start = self._start * self.time_base
+        self._last: int | None = None
+        self.last_duration = self.usual_duration
+
+    def _first_time(self, first: Sequence[Any]) -> int | None:
+        """Time of the first frame; None if no frame has a time."""
+        for i, frame in enumerate(first):
+            if frame.pts is not None:
+                return int(frame.pts) - i * self.usual_duration
+        return None
+
+    def time_of(self, frame: Any) -> int:
+        """Time of a frame, always later than that of the frame before, as players require."""
+        pts, last = frame.pts, self._last
+        if pts is not None:
+            pts -= self._start
+        if last is not None and (pts is None or pts <= last):
+            pts = last + (self.usual_duration if pts is None else 1)
+        self._last = max(0, pts or 0)
+        known = frame.pts is not None and frame.duration
+        self.last_duration = int(frame.duration) if known else self.usual_duration
+        return self._last
+
+
+def sound_start(container: Any) -> float | None:
+    """Second at which the sound begins by the clock of a file; None if there is none."""
+    starts = [
+        float(stream.start_time * stream.time_base)
+        for stream in container.streams.audio
+        if stream.start_time is not None
+    ]
+    return min(starts, default=None)
+
+
+def choose_rate(stream: Any, times: Sequence[int | None], name: str) -> fractions.Fraction:
+    """Chooses the frames per second of a stream; containers may name a wrong rate or none.
+
+    Args:
+        stream: PyAV's stream of pictures.
+        times: of the first frames, in units of the stream; None where a frame has none.
+        name: what messages call the file.
+    """
+    known = [time for time in times if time is not None]
+    # Without times, the container's rate is a guess, and the codec's own rate is better.
+    named = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    if not known:
+        named = [stream.guessed_rate, stream.codec_context.framerate, stream.average_rate]
+    for rate in named:
+        if rate and _SLOWEST <= rate <= _FASTEST:
+            return fractions.Fraction(rate)
+    steps = sorted(b - a for a, b in zip(known, known[1:], strict=False) if b > a)
+    if steps:
+        measured = 1 / (steps[len(steps) // 2] * fractions.Fraction(stream.time_base))
+        if _SLOWEST <= measured <= _FASTEST:
+            return measured.limit_denominator(1001)
+    logging.warning('%s does not say its frames per second: %s are taken', name, _DEFAULT_RATE)
+    return _DEFAULT_RATE
+
+
+def _clock_may_skip(stream: Any) -> bool:
+    return bool(stream.container.format.flags & _TS_DISCONT)
