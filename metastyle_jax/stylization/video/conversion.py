@@ -172,7 +172,13 @@ def record(
         if dropped:
             logging.info('%d frames arrived too fast and were left out', dropped)
         # A live input that is stopped cannot be resumed, so its video is complete.
-        work.finish(plan, complete=not stopped() or not frame_source.reopenable)
+        # Frames that were read but not written any more have durations of their own.
+        last_duration = None if stopped() else frame_source.last_duration
+        work.finish(
+            plan,
+            last_duration=last_duration,
+            complete=not stopped() or not frame_source.reopenable,
+        )
     return len(work.times)
 
 

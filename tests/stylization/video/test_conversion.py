@@ -102,3 +102,19 @@ def test_a_missing_pyav_is_reported_with_its_extra(monkeypatch):
     monkeypatch.setattr(ffmpeg.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ffmpeg.VideoError, match=r"pip install 'metastyle_jax\[video\]'"):
         ffmpeg.require_pyav()
+
+
+def test_the_last_frame_is_shown_as_long_as_in_the_original(tmp_path):
+    with av.open(str(tmp_path / 'still.mp4'), 'w') as container:
+        stream = container.add_stream('libx264', rate=25)
+        stream.height, stream.width, stream.pix_fmt = 36, 48, 'yuv420p'
+        frame = av.VideoFrame.from_ndarray(np.full((36, 48, 3), 99, np.uint8))
+        frame.pts, frame.duration = 0, 75  # three seconds
+        container.mux(stream.encode(frame))
+        for packet in stream.encode():
+            packet.duration = 75 * round(1 / 25 / packet.time_base)
+            container.mux(packet)
+    for suffix in ('.mp4', '.mkv'):
+        conversion.convert_video(tmp_path / 'still.mp4', tmp_path / f'out{suffix}', invert)
+        with av.open(str(tmp_path / f'out{suffix}')) as opened:
+            assert opened.duration / 1e6 == pytest.approx(3, abs=0.05)

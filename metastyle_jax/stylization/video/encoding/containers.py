@@ -61,7 +61,8 @@ _INDEX_FIRST = {'movflags': 'faststart'}
 # The tags of Apple's cameras. (An MP4 would lose the usual tags by this option.)
 _ALL_TAGS = {'movflags': 'faststart+use_metadata_tags'}
 # FFmpeg gives each Matroska file random numbers, unless it is told to write the same bytes again.
-_NO_RANDOM = {'fflags': 'bitexact'}
+# The plus keeps the other flags: one of them packs sound of MPEG-TS as Matroska wants it.
+_NO_RANDOM = {'fflags': '+bitexact'}
 _MP4 = Container(
     'mp4',
     played_sound=_MP4_SOUND,

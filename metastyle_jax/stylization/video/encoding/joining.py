@@ -37,6 +37,7 @@ def join(
     video_format: ffmpeg.VideoFormat,
     plan: track_plan.Plan | None,
     *,
+    last_duration: int | None = None,
     complete: bool,
     comment: str,
 ) -> None:
@@ -48,6 +49,8 @@ def join(
         times: time of each frame, in units of the format's time base.
         video_format: of the frames.
         plan: what is written beside the picture; None for nothing.
+        last_duration: how long the last frame is shown, in units of the format's time base; None
+            for the usual time.
         complete: whether these are all frames. If not, everything ends with the last of them.
         comment: added to the file's comment.
     """
@@ -59,7 +62,9 @@ def join(
             gif.write(part, segments, times, video_format, written.pop('comment'))
             _tell_missing(target, sorted(written))
         else:
-            _mux(part, segments, target, times, video_format, plan, complete, comment)
+            _mux(
+                part, segments, target, times, video_format, plan, last_duration, complete, comment
+            )  # fmt: skip
         with part.open('rb+') as opened:
             os.fsync(opened.fileno())
         os.replace(part, target)
@@ -74,6 +79,7 @@ def _mux(
     times: list[int],
     video_format: ffmpeg.VideoFormat,
     plan: track_plan.Plan | None,
+    last_duration: int | None,
     complete: bool,
     comment: str,
 ) -> None:
@@ -95,9 +101,13 @@ def _mux(
         if not kind.holds_times:
             times, time_base = even_times(times, video_format)
             video_format = video_format._replace(time_base=time_base, rate=1 / time_base)
+            last_duration = None
         stream.time_base = video_format.time_base
         filtered = _bitstream_filter(kind, template, stream)
-        sources = [_video_packets(segments, times, video_format, stream, filtered)]
+        usual = max(1, round(1 / video_format.rate / video_format.time_base))
+        ends = [*times[1:], times[-1] + (last_duration or usual)]
+        intervals = list(zip(times, ends, strict=True))
+        sources = [_video_packets(segments, intervals, video_format.time_base, stream, filtered)]
         if plan is not None:
             sources.append(_track_packets(plan, output, stack, end))
         # Containers want the packets of all streams in the order of their times.
@@ -159,27 +169,26 @@ def _bitstream_filter(
 
 def _video_packets(
     segments: list[pathlib.Path],
-    times: list[int],
-    video_format: ffmpeg.VideoFormat,
+    intervals: Sequence[tuple[int, int]],
+    time_base: fractions.Fraction,
     stream: Any,
     filtered: Callable[[Any], list[Any]],
 ) -> Iterator[tuple[float, Any]]:
-    """Yields the time in seconds and the packet of each frame."""
+    """Yields the time in seconds and the packet of each frame, which is shown in an interval."""
     import av
 
-    intervals = iter(zip(times, times[1:], strict=False))
-    usual = max(1, round(1 / video_format.rate / video_format.time_base))
+    following = iter(intervals)
     for segment in segments:
         with av.open(str(segment)) as opened:
             for packet in opened.demux(video=0):
                 if not packet.size:  # the last packet of a file is empty
                     continue
-                begin, end = next(intervals, (times[-1], times[-1] + usual))
+                begin, end = next(following)
                 for ready in filtered(packet):
-                    ready.stream, ready.time_base = stream, video_format.time_base
+                    ready.stream, ready.time_base = stream, time_base
                     ready.pts = ready.dts = begin
                     ready.duration = end - begin
-                    yield float(begin * video_format.time_base), ready
+                    yield float(begin * time_base), ready
 
 
 def _track_packets(

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from absl import logging
 
+from metastyle_jax.stylization.video.decoding import timing
+
 
 class Damage:
     """Collects the places where a track is damaged, and reports them in one line.
@@ -44,7 +46,7 @@ class TrackConverter(Protocol):
 
 
 def demux(container: Any, streams: list[Any], damage: Damage) -> Iterator[Any]:
-    """Yields the packets of some streams, with time stamps; continues after damage.
+    """Yields the packets of some streams, with continuous times; continues after damage.
 
     Args:
         container: opened by PyAV.
@@ -54,11 +56,17 @@ def demux(container: Any, streams: list[Any], damage: Damage) -> Iterator[Any]:
     import av
 
     time, progressed = 0.0, True
+    timeline = timing.Timeline(container)
+    wanted = {stream.index for stream in streams}
+    clocks = timing.clock_streams(container)
     while progressed:
         progressed = False
         try:
-            for packet in container.demux(*streams):
+            for packet in container.demux(*clocks, *(s for s in streams if s not in clocks)):
                 progressed = progressed or packet.size > 0
+                timeline.correct(packet)
+                if packet.stream_index not in wanted:
+                    continue
                 if packet.dts is None and packet.pts is None:
                     continue  # the last packet of a stream is empty
                 packet.dts = packet.pts if packet.dts is None else packet.dts

@@ -215,11 +215,19 @@ class SegmentWriter:
             self._state_file(self._complete - 1).unlink(missing_ok=True)
         self._complete += 1
 
-    def finish(self, plan: track_plan.Plan | None, *, complete: bool) -> None:
+    def finish(
+        self,
+        plan: track_plan.Plan | None,
+        *,
+        last_duration: int | None = None,
+        complete: bool,
+    ) -> None:
         """Joins all frames written so far, with what is written beside the picture.
 
         Args:
             plan: of the sound and all else; None for a silent video.
+            last_duration: how long the last frame is shown, in units of the format's time base;
+                None for the usual time.
             complete: whether these are all frames of the video. If not, the sound ends with the
                 frames, and the segments are kept so that a later run can resume.
 
@@ -234,7 +242,7 @@ class SegmentWriter:
             if self.times:
                 joining.join(
                     parts, self._target, self.times, self._format, plan,
-                    complete=complete, comment=self._comment,
+                    last_duration=last_duration, complete=complete, comment=self._comment,
                 )  # fmt: skip
                 self._joined = True
         if complete:
