@@ -5,6 +5,7 @@ that its documentation does not promise. When a new release of JAX breaks someth
 belongs here. Supported are the releases 0.10.2 to 0.12.
 """
 
+import contextlib
 import functools
 import inspect
 import os
@@ -36,6 +37,18 @@ def coordinator_client() -> Any:
 def compilations(jitted: Any) -> int:
     """Number of programs that a function returned by `jax.jit` has compiled so far."""
     return jitted._cache_size()
+
+
+@contextlib.contextmanager
+def no_source_locations() -> Iterator[None]:
+    """Keeps file names of this machine out of the programs that are exported inside of it."""
+    name = 'jax_traceback_in_locations_limit'
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 # Jaxprs: the traced form of a function. -----------------------------------------------------------

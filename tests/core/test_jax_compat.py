@@ -1,6 +1,9 @@
 """Private parts of JAX still behave as the package relies on."""
 
+import contextlib
+
 import jax
+import jax.export
 
 from metastyle_jax.core import jax_compat
 
@@ -34,3 +37,12 @@ def test_custom_rules_are_found_inside_functions_of_jax_and_in_packages_named_li
     space: dict = {}
     exec(compile(text, jax.__file__.replace('/jax/', '/jaxopt/'), 'exec'), space)  # noqa: S102
     assert [rule.split()[0] for rule in rules_of(space['f'], 1.0)] == ['f']
+
+
+def test_exported_programs_can_be_made_without_names_of_source_files():
+    programs = []
+    for context in (contextlib.nullcontext, jax_compat.no_source_locations, contextlib.nullcontext):
+        with context():
+            exported = jax.export.export(jax.jit(lambda x: x + 1))(1.0)
+        programs.append('test_jax_compat' in exported.mlir_module())
+    assert programs == [True, False, True]

@@ -37,12 +37,13 @@ def define_flags(values: flags.FlagValues) -> None:
     add.text(
         'size',
         None,
-        'Fixed height and width of the images of an ONNX program, as 512x512 (default: any).',
+        "Fixed height and width of a program's images, as 512x512, or number, height and width, as "
+        '1x512x512 (default: any).',
     )
     add.text(
         'precision',
         'float32',
-        "How an ONNX program stores its kernels: 'float32', 'float16' or 'int8'.",
+        "How an ONNX program stores its kernels of 3 × 3: 'float32', 'float16' or 'int8'.",
     )
     add.words(
         'weights', None, 'Weights of the styles in a blend, for example 0.3,0.7 (default: equal).'
@@ -65,7 +66,7 @@ def main(values: flags.FlagValues) -> int:
     """Exports as the flags say; returns the exit code."""
     command_line.require(values, 'style', 'out')
     weights = command_line.numbers('weights', values.weights)
-    size = None if values.size is None else _height_and_width(values.size)
+    size = None if values.size is None else _sizes(values.size)
     from metastyle_jax.stylization.export import export_style
 
     names = (
@@ -88,12 +89,14 @@ def main(values: flags.FlagValues) -> int:
     return 0
 
 
-def _height_and_width(text: str) -> tuple[int, int]:
-    """Parses HxW; UserError for any other text."""
-    match = re.fullmatch(r'([0-9]{1,6})[x×]([0-9]{1,6})', text)
-    if match is None:
-        raise UserError(f'size={text}: write a height and a width, as 512x512')
-    return int(match[1]), int(match[2])
+def _sizes(text: str) -> tuple[int, ...]:
+    """Parses HxW or NxHxW; UserError for any other text."""
+    if re.fullmatch(r'[0-9]{1,6}([x×][0-9]{1,6}){1,2}', text) is None:
+        raise UserError(
+            f'size={text}: write a height and a width, as 512x512, or a number, a height and a '
+            'width, as 1x512x512'
+        )
+    return tuple(int(number) for number in re.split('[x×]', text))
 
 
 def run_export() -> int:

@@ -1,6 +1,7 @@
 """Exports a style to one file that runs without this package: ONNX, StableHLO or tensors."""
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ import numpy as np
 from metastyle_jax._version import __version__
 from metastyle_jax.core import checks, files
 from metastyle_jax.models import transformer
-from metastyle_jax.storage import style_files, style_library
+from metastyle_jax.storage import style_files, style_library, theta_files
 from metastyle_jax.stylization import styled_network
 from metastyle_jax.stylization.export import (
     network_tensors,
+    onnx_graph,
     onnx_loading,
     onnx_writing,
     program,
@@ -25,6 +27,8 @@ from metastyle_jax.stylization.export.network_tensors import ExportError
 
 FORMATS = ('onnx', 'stablehlo', 'safetensors')
 TOLERANCE = 1e-4  # largest allowed difference from JAX, for pixels in 0..1
+_LICENCE = 'Apache-2.0'  # of the θ in the package
+CHECKED_PIXELS = 2**24  # largest number of pixels of the images of the check
 CHECKED_SIZES = ((1, 48, 64), (2, 33, 41))  # batch, height and width of the images of the check
 
 
@@ -69,10 +73,10 @@ def export_style(
             any N and for H and W of at least 16; 'safetensors' for the network's tensors and a
             description of its layers. None for the format that the suffix names.
         pixels: type of the program's input and output: 'float32' in 0..1, or 'uint8'.
-        size: height and width that an ONNX program takes, at least 16, for runtimes that need fixed
-            ones; None for any size.
-        precision: how an ONNX program stores its kernels: 'float32', 'float16' for half the file,
-            or 'int8' for a quarter. It computes in float32 with all three.
+        size: height and width of a program's images, at least 16, or their number, height and
+            width, for runtimes that need fixed ones; None for any.
+        precision: how an ONNX program stores its kernels of 3 × 3: 'float32', 'float16' for half
+            the file, or 'int8' for a quarter. It computes in float32 with all three.
         weights: see `stylize`.
         strength: see `stylize`; it must be 1 for tensors.
         keep_colours: see `stylize`; it must be False for tensors.
@@ -91,7 +95,7 @@ def export_style(
     """
     out = pathlib.Path(out)
     format = _check_arguments(out, format, pixels, overwrite=overwrite)
-    _check_onnx_options(format, size, precision)
+    fixed = _check_program_options(format, size, precision, check)
     _check_not_the_style(out, style)
     styles = styled_network.open_styles(style)
     network = styled_network.load(
@@ -102,14 +106,13 @@ def export_style(
         network_tensors.write_tensors(out, network, metadata, pixels=pixels, overwrite=overwrite)
         return ExportedStyle(out, format, out.stat().st_size, None)
     if format == 'onnx':
-        fixed = None if size is None else (int(size[0]), int(size[1]))
         data = onnx_writing.to_onnx(
             network, {**_interface(pixels), **metadata}, pixels=pixels, size=fixed,
             precision=precision,
         )  # fmt: skip
     else:
-        data = stablehlo_program.to_stablehlo(network, pixels=pixels)
-    sizes = CHECKED_SIZES if size is None else ((1, *size),)
+        data = stablehlo_program.to_stablehlo(network, pixels=pixels, size=fixed)
+    sizes = CHECKED_SIZES if fixed is None else ((1, *fixed)[-3:],)
     difference = largest_difference(data, format, network, pixels, sizes) if check else None
     # Values near the middle between two levels may be rounded up by one and down by the other.
     allowed = TOLERANCE + (pixels == 'uint8') / 255
@@ -175,17 +178,33 @@ def _check_arguments(out: pathlib.Path, format: str | None, pixels: str, *, over
     return format
 
 
-def _check_onnx_options(format: str, size: Sequence[int] | None, precision: str) -> None:
-    """Refuses options of ONNX programs that are invalid, or given for another format."""
-    checks.one_of('precision', precision, onnx_writing.PRECISIONS, ExportError)
-    if size is not None:
-        if len(size) != 2:
-            raise ExportError(f'size={size}: it must be a height and a width')
-        for side in size:
-            checks.whole_number('size', side, transformer.MIN_SIDE, error=ExportError)
-    for name, is_given in (('size', size is not None), ('precision', precision != 'float32')):
-        if is_given and format != 'onnx':
-            raise ExportError(f'{name}= is for ONNX programs only: leave it out')
+def _check_program_options(
+    format: str, size: Sequence[int] | None, precision: str, check: bool
+) -> tuple[int, ...] | None:
+    """Refuses options of programs that are invalid, or given for another format.
+
+    Returns:
+        The size as integers of Python.
+    """
+    checks.one_of('precision', precision, onnx_graph.PRECISIONS, ExportError)
+    if precision != 'float32' and format != 'onnx':
+        raise ExportError('precision= is for ONNX programs only: leave it out')
+    if size is None:
+        return None
+    if format == 'safetensors':
+        raise ExportError('size= is for programs only: leave it out')
+    if isinstance(size, str) or not isinstance(size, Sequence) or len(size) not in (2, 3):
+        raise ExportError(
+            f'size={size!r}: it must be a height and a width, or a number, a height and a width'
+        )
+    for i, side in enumerate(reversed(size)):
+        checks.whole_number('size', side, transformer.MIN_SIDE if i < 2 else 1, error=ExportError)
+    if check and math.prod(size) > CHECKED_PIXELS:
+        raise ExportError(
+            f'size={"x".join(map(str, size))}: comparing the program with JAX at this size needs '
+            'more memory than most machines have: give a smaller one, or check=False'
+        )
+    return tuple(int(side) for side in size)
 
 
 def _check_not_the_style(out: pathlib.Path, style: Any) -> None:
@@ -225,7 +244,15 @@ def _origin(
     return {
         'styles': json.dumps(parts),
         'theta_sha256': styles[0].theta_sha256,
+        'licence': _licence(styles[0].theta_sha256),
         'strength': f'{strength:g}',
         'keep_colours': str(keep_colours).lower(),
         'metastyle_jax': __version__,
     }
+
+
+def _licence(theta_sha256: str) -> str:
+    """Tells under which licence the network is, for other programs and their users."""
+    if theta_sha256 == theta_files.load_theta().fingerprint:
+        return f'θ of the package metastyle_jax: {_LICENCE}. The style image has its own.'
+    return 'Unknown: θ did not come with the package metastyle_jax.'

@@ -15,8 +15,8 @@ def load_onnx(file: str | os.PathLike | bytes) -> program.Program:
 
     Returns:
         A function of images `[N, H, W, 3]` to stylized images of the same shape and type: float32
-        in 0..1 or uint8, as exported. It raises UserError for another type or shape, and for sides
-        below 16 pixels.
+        in 0..1 or uint8, as exported. It raises UserError for another type or shape, for sides
+        below 16 pixels, and, if the program has a fixed size, for images of another size.
 
     Raises:
         UserError: the file is missing or is no such model, or onnxruntime is missing.
@@ -34,4 +34,5 @@ def load_onnx(file: str | os.PathLike | bytes) -> program.Program:
             f'{program.name_of(file)} is no ONNX model of a style: export it again'
         ) from error
     dtype = 'uint8' if images.type == 'tensor(uint8)' else 'float32'
-    return program.checked(lambda array: session.run(None, {images.name: array})[0], dtype)
+    run = lambda array: session.run(None, {images.name: array})[0]
+    return program.checked(run, dtype, images.shape)

@@ -7,8 +7,8 @@ the same function operator by operator, and is compared with it.
 
 import os
 import pathlib
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.export
@@ -68,14 +68,23 @@ def pixel_function(
     return stylized
 
 
-def any_images(pixels: str) -> jax.ShapeDtypeStruct:
-    """Stands for images of any number and of any size that the network takes, when tracing."""
+def any_images(pixels: str, size: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
+    """Stands for images when tracing.
+
+    Args:
+        pixels: their type.
+        size: their height and width, or their number, height and width. What is not given may be
+            any that the network takes.
+    """
+    if size is not None:
+        batch = size[0] if len(size) == 3 else jax.export.symbolic_shape('batch')[0]
+        return jax.ShapeDtypeStruct((batch, *size[-2:], 3), pixels)
     constraints = [f'{side} >= {transformer.MIN_SIDE}' for side in ('height', 'width')]
     sizes = jax.export.symbolic_shape(_SIZES, constraints=constraints)
     return jax.ShapeDtypeStruct((*sizes, 3), pixels)
 
 
-def checked(run: Program, dtype: str) -> Program:
+def checked(run: Program, dtype: str, shape: Sequence[Any] = ()) -> Program:
     """Adds a check of the images to a program.
 
     Without it, a program may fail with a message of its runtime, or take images of another type
@@ -84,20 +93,26 @@ def checked(run: Program, dtype: str) -> Program:
     Args:
         run: the program.
         dtype: type of its images.
+        shape: of its images: a whole number where the program fixes it, anything else where it does
+            not. Empty if it fixes nothing.
 
     Returns:
         A program that raises UserError for images of another type or shape, or below 16 pixels.
     """
+    least = transformer.MIN_SIDE
+    fixed = {axis: side for axis, side in enumerate(shape) if isinstance(side, int)}
+    names = [str(fixed.get(axis, 'NHW3'[axis])) for axis in range(4)]
+    free = [name for name in names[1:3] if name in 'HW']
+    wanted = f'{dtype} of shape [{", ".join(names)}] is needed'
+    if free:
+        wanted += f', with {" and ".join(free)} at least {least}'
 
     def run_checked(images: np.ndarray) -> np.ndarray:
         images = np.asarray(images)
-        least = transformer.MIN_SIDE
         right = images.ndim == 4 and images.shape[3] == 3 and min(images.shape[1:3]) >= least
+        right = right and all(images.shape[axis] == side for axis, side in fixed.items())
         if not right or not len(images) or images.dtype != dtype:
-            raise UserError(
-                f'images are {images.dtype} of shape {images.shape}: {dtype} of shape '
-                f'[N, H, W, 3] is needed, with H and W at least {least}'
-            )
+            raise UserError(f'images are {images.dtype} of shape {images.shape}: {wanted}')
         return run(images)
 
     return run_checked

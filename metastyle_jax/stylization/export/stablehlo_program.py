@@ -6,6 +6,7 @@ import jax
 import jax.export
 import numpy as np
 
+from metastyle_jax.core import jax_compat
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.stylization import styled_network
 from metastyle_jax.stylization.export import program
@@ -13,12 +14,18 @@ from metastyle_jax.stylization.export import program
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
-def to_stablehlo(network: styled_network.StyledNetwork, *, pixels: str = 'float32') -> bytes:
+def to_stablehlo(
+    network: styled_network.StyledNetwork,
+    *,
+    pixels: str = 'float32',
+    size: tuple[int, ...] | None = None,
+) -> bytes:
     """Converts a network to one StableHLO program for CPU, CUDA and TPU.
 
     Args:
         network: from `styled_network.load`.
         pixels: type of input and output, see `program.pixel_function`.
+        size: height and width of all images, or their number, height and width; None for any.
 
     Returns:
         The contents of the file, which `jax.export.deserialize` reads.
@@ -29,7 +36,9 @@ def to_stablehlo(network: styled_network.StyledNetwork, *, pixels: str = 'float3
     # One program serves all platforms. Of the formulations that take any size, this is the fastest
     # one on CPUs; on the others it computes a few rows too many.
     stylized = program.pixel_function(network, pixels=pixels, formulation='cropped')
-    exported = jax.export.export(jax.jit(stylized), platforms=PLATFORMS)(program.any_images(pixels))
+    images = program.any_images(pixels, size)
+    with jax_compat.no_source_locations():
+        exported = jax.export.export(jax.jit(stylized), platforms=PLATFORMS)(images)
     return bytes(exported.serialize())
 
 
@@ -54,4 +63,5 @@ def load_stablehlo(file: str | os.PathLike | bytes) -> program.Program:
             f'{program.name_of(file)} is no StableHLO program of a style: export it again'
         ) from error
     call = jax.jit(exported.call)
-    return program.checked(lambda array: np.asarray(call(array)), images.dtype.name)
+    run = lambda array: np.asarray(call(array))
+    return program.checked(run, images.dtype.name, images.shape)

@@ -94,6 +94,11 @@ def test_an_onnx_file_describes_its_input_and_its_origin(style, tmp_path):
     assert (metadata['layout'], metadata['channels']) == ('NHWC', 'RGB')
     assert (metadata['range'], metadata['min_side']) == ('0..1', '16')
     assert metadata['theta_sha256'] == style.theta_sha256
+    assert metadata['licence'].startswith('Unknown: θ did not come with the package')
+    shipped = style._replace(theta_sha256=theta_files.load_theta().fingerprint)
+    exported = metastyle_jax.export_style(shipped, tmp_path / 'b.onnx', check=False)
+    metadata = {entry.key: entry.value for entry in onnx.load(exported.path).metadata_props}
+    assert metadata['licence'].startswith('θ of the package metastyle_jax: Apache-2.0.')
     assert json.loads(metadata['styles']) == [{'name': '1.jpg', 'sha256': 'ab' * 32, 'weight': 1.0}]
 
 

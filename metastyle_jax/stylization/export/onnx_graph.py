@@ -1,0 +1,160 @@
+"""Nodes and tensors of an ONNX graph, with the layers of the style transformer.
+
+ONNX has single operators for reflection padding, instance norm and nearest-neighbour resizing; a
+graph traced from JAX has many nodes for each. Nodes and tensors have the names of the layers, such
+as `block1/first`, and kernels have ONNX's own order `[C', C, K, K]`. Tools that quantize or convert
+a model rely on both.
+
+Source: https://onnx.ai/onnx/operators, version 13 of the operator set.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from metastyle_jax.models import layers
+
+OPSET = 13  # the oldest version that takes the axis of DequantizeLinear
+IR_VERSION = 7  # the version of the file format that belongs to it
+PRECISIONS = ('float32', 'float16', 'int8')
+
+
+class Graph:
+    """Collects nodes and tensors. Each method appends some, and returns the name of their output.
+
+    Args:
+        precision: how the kernels of 3 × 3 are stored: 'float32', 'float16', or 'int8' with one
+            scale for each output channel. The network computes in float32 with all three.
+    """
+
+    def __init__(self, precision: str) -> None:
+        import onnx
+
+        self.onnx = onnx
+        self._precision = precision
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+
+    def node(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """Appends a node.
+
+        Args:
+            operator: its ONNX name.
+            inputs: names of tensors and of outputs of other nodes.
+            name: of the node and of its only output.
+            **attributes: of the operator.
+        """
+        made = self.onnx.helper.make_node(operator, inputs, [name], name=name, **attributes)
+        self.nodes.append(made)
+        return name
+
+    def constant(self, value: Any, name: str, dtype: Any = np.float32) -> str:
+        """Appends a tensor."""
+        array = np.ascontiguousarray(np.asarray(value, dtype))
+        self.tensors.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def kernel(self, value: np.ndarray, name: str) -> str:
+        """Appends a kernel, and what turns its stored form into float32.
+
+        Args:
+            value: `[K, K, C, C']`.
+            name: of the tensor.
+        """
+        kernel = np.asarray(value, np.float32).transpose(3, 2, 0, 1)
+        # The 9 × 9 kernels of the first and the last layer are 1 % of the bytes. Rounding the first
+        # one to int8 changes the output more than rounding all others together.
+        if self._precision == 'float32' or kernel.shape[-1] > 3:
+            return self.constant(kernel, name)
+        if self._precision == 'float16':
+            stored = self.constant(kernel, f'{name}_float16', np.float16)
+            return self.node('Cast', [stored], name, to=self.onnx.TensorProto.FLOAT)
+        levels, scale = to_int8(kernel)
+        stored = self.constant(levels, f'{name}_int8', np.int8)
+        scales = self.constant(scale, f'{name}_scale')
+        zeros = self.constant(np.zeros(len(scale)), f'{name}_zero', np.int8)
+        return self.node('DequantizeLinear', [stored, scales, zeros], name, axis=0)
+
+    def reflect(self, x: str, margin: int, name: str) -> str:
+        """Extends an image by reflection on all four sides."""
+        sides = [0, 0, margin, margin]
+        pads = self.constant([*sides, *sides], f'{name}_sides', np.int64)
+        return self.node('Pad', [x, pads], name, mode='reflect')
+
+    def convolution(self, x: str, params: Mapping[str, Any], name: str, *, stride: int = 1) -> str:
+        """A convolution of an image that is extended by reflection."""
+        size = np.shape(params['kernel'])[0]
+        padded = self.reflect(x, size // 2, f'{name}/reflect')
+        kernel = self.kernel(params['kernel'], f'{name}/kernel')
+        bias = self.constant(params['bias'], f'{name}/bias')
+        return self.node(
+            'Conv', [padded, kernel, bias], name, kernel_shape=[size, size],
+            strides=[stride, stride],
+        )  # fmt: skip
+
+    def convolution_and_norm(
+        self, x: str, params: Mapping[str, Any], name: str, *, stride: int = 1
+    ) -> str:
+        """A convolution and an instance norm."""
+        convolved = self.convolution(x, params['conv'], f'{name}/conv', stride=stride)
+        scale, bias = (
+            self.constant(params['norm'][part], f'{name}/norm/{part}') for part in ('scale', 'bias')
+        )
+        return self.node(
+            'InstanceNormalization', [convolved, scale, bias], f'{name}/norm',
+            epsilon=layers.EPSILON,
+        )  # fmt: skip
+
+    def upsample(self, x: str, like: str, name: str, size: tuple[int, int] | None) -> str:
+        """Doubles an image by nearest neighbours, and crops it to the size of another.
+
+        An odd side was halved and rounded up on the way down, so its double is one pixel too long.
+
+        Args:
+            x: the image.
+            like: the other image.
+            name: of the layer.
+            size: height and width of the other image; None if they are known only at run time.
+        """
+        scales = self.constant([1, 1, 2, 2], f'{name}/scales')
+        doubled = self.node(
+            'Resize', [x, '', scales], f'{name}/double', mode='nearest',
+            coordinate_transformation_mode='asymmetric', nearest_mode='floor',
+        )  # fmt: skip
+        if size is None:
+            shape = self.node('Shape', [like], f'{name}/shape')
+            sides = self.constant([2, 3], f'{name}/sides', np.int64)
+            end = self.node('Gather', [shape, sides], f'{name}/size')
+        elif all(side % 2 == 0 for side in size):
+            return doubled
+        else:
+            end = self.constant(size, f'{name}/size', np.int64)
+        return self.crop(doubled, [0, 0], end, name)
+
+    def crop(self, x: str, begin: list[int], end: str, name: str) -> str:
+        """Crops an image.
+
+        Args:
+            x: the image.
+            begin: first row and column that stay.
+            end: name of a tensor of the first row and column that do not stay.
+            name: prefix of the names of the node and its tensors.
+        """
+        starts = self.constant(begin, f'{name}/begin', np.int64)
+        axes = self.constant([2, 3], f'{name}/axes', np.int64)
+        return self.node('Slice', [x, starts, end, axes], f'{name}/crop')
+
+
+def to_int8(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds a kernel to multiples of one scale for each output channel.
+
+    Args:
+        kernel: `[C', C, K, K] float32`.
+
+    Returns:
+        The multiples, whole numbers in -127..127, and the scales `[C'] float32`.
+    """
+    largest = np.abs(kernel).max(axis=(1, 2, 3))
+    scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+    return np.round(kernel / scale[:, None, None, None]), scale
