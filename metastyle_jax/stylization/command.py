@@ -12,6 +12,7 @@ from absl import flags, logging
 from metastyle_jax.core import command_line
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.stylization.video import ffmpeg
+from metastyle_jax.stylization.video.decoding import film_files
 from metastyle_jax.stylization.video_settings import VideoSettings
 
 USAGE = """Stylizes a picture, all pictures of a folder, or a video, with an adapted style.
@@ -85,7 +86,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> int:
     """Stylizes as the flags say; returns the exit code."""
     command_line.require(values, 'style', 'input', 'output')
-    is_video = ffmpeg.is_live(values.input) or ffmpeg.is_video_file(pathlib.Path(values.input))
+    is_video = film_files.is_film(values.input, values.output)
     _check_flags(values, is_video)
     if values.all:
         _stylize_all_styles(values)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import ROOT
+from PIL import Image
 
 import metastyle_jax
 from metastyle_jax.core.errors import UserError
@@ -232,3 +233,21 @@ def test_python_stylizes_a_video_with_settings_by_name(tmp_path, style, clip):
     ):
         with pytest.raises(UserError, match=message):
             metastyle_jax.stylize_video(style, clip, out, **changes)
+
+
+def test_what_is_a_film_is_judged_by_content(tmp_path, clip, command):
+    for name in ('film.3gp', 'film', 'film.jpg'):
+        path = tmp_path / name
+        path.write_bytes(clip.read_bytes())
+        code, errors = command(f'--input={path}', f'--output={tmp_path}/{name}.mp4')
+        assert code == 0, errors
+        assert len(read(tmp_path / f'{name}.mp4')[0]) == len(TIMES)
+    images = [Image.new('RGB', (48, 36), (60 * i, 99, 99)) for i in range(3)]
+    images[0].save(tmp_path / 'a.gif', save_all=True, append_images=images[1:], duration=70)
+    code, errors = command(f'--input={tmp_path}/a.gif', f'--output={tmp_path}/a.mp4')
+    assert code == 0, errors
+    assert read(tmp_path / 'a.mp4')[1] == [0, 70, 140]
+    code, errors = command(f'--input={tmp_path}/a.gif', f'--output={tmp_path}/a.png')
+    assert code == 0, errors
+    with Image.open(tmp_path / 'a.png') as image:
+        assert image.format == 'PNG'

@@ -13,10 +13,6 @@ from typing import NamedTuple
 
 from metastyle_jax.core.errors import UserError
 
-SUFFIXES = (
-    *('.mp4', '.mov', '.mkv', '.m4v', '.avi', '.webm'),
-    *('.flv', '.mpg', '.mpeg', '.ts', '.wmv', '.ogv'),
-)
 CAMERA_PREFIX = 'camera:'
 STANDARD_STREAM = '-'  # the standard input or output, in place of a file name
 BT709 = 1  # FFmpeg's number of ITU-R BT.709, for the colour matrix, primaries and transfer curve
@@ -43,11 +39,6 @@ class VideoFormat(NamedTuple):
     rate: fractions.Fraction
     time_base: fractions.Fraction
     aspect: fractions.Fraction = fractions.Fraction(1)
-
-
-def is_video_file(path: pathlib.Path) -> bool:
-    """Whether a path has the suffix of a video and is no folder."""
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def is_camera(name: str) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metastyle_jax.stylization.video import conversion, ffmpeg
-from metastyle_jax.stylization.video.decoding import reader
+from metastyle_jax.stylization.video.decoding import film_files, reader
 
 av = pytest.importorskip('av')
 from clips import TIMES, make_clip, read  # noqa: E402
@@ -95,7 +95,7 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path):
         conversion.check_video_output(
             tmp_path / 'there.mp4', tmp_path / 'there.mp4', overwrite=True
         )
-    assert not ffmpeg.is_video_file(tmp_path / 'animation.gif')
+    assert not film_files.is_film(str(tmp_path / 'animation.gif'), 'out.png')
 
 
 def test_a_missing_pyav_is_reported_with_its_extra(monkeypatch):

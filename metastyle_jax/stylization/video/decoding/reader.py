@@ -2,6 +2,7 @@
 
 import contextlib
 import fractions
+import io
 import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -10,17 +11,24 @@ from typing import Any
 import numpy as np
 
 from metastyle_jax.stylization.video import ffmpeg, pipeline, raw_frames
-from metastyle_jax.stylization.video.decoding import packets, streams, timing
+from metastyle_jax.stylization.video.decoding import (
+    animations,
+    film_files,
+    packets,
+    streams,
+    timing,
+)
 
 # Decoded before the size and the rate are known; a file may not name its rate.
 _FIRST_FRAMES = 4
+_HEAD = 2**20  # bytes that tell the kind of a file
 
 
 @contextlib.contextmanager
 def open_video(
     source: pathlib.Path | raw_frames.Pipe, *, max_size: int | None = None, kind: str | None = None
-) -> Iterator['VideoReader']:
-    """Opens a video file or a pipe, and closes it at the end of the block.
+) -> Iterator[pipeline.FrameSource]:
+    """Opens a video file, a picture that moves, or a pipe, and closes it at the end of the block.
 
     Args:
         source: the file, or a pipe at the standard input.
@@ -30,6 +38,9 @@ def open_video(
     Raises:
         VideoError: the file is missing, is no video, or has no frames.
     """
+    if isinstance(source, pathlib.Path) and film_files.is_animation(source):
+        yield animations.AnimationReader(source, max_size=max_size)
+        return
     ffmpeg.require_pyav()
     import av
 
@@ -38,14 +49,34 @@ def open_video(
     if isinstance(source, pathlib.Path) and not source.exists():
         raise ffmpeg.VideoError(f'{name}: there is no such file')
     try:
-        container = av.open(str(source) if is_file else source, format=kind)
+        container = _open_container(source, kind)
     except (av.error.FFmpegError, OSError) as error:
         raise ffmpeg.VideoError(
             f'{name} is no video that can be read, or is cut off ({error}): save or download it '
             'again'
         ) from error
     with container:
+        if film_files.holds_picture(container):
+            raise ffmpeg.VideoError(f'{name} is one picture and no film: choose a film as input')
         yield VideoReader(container, name, max_size=max_size, reopenable=is_file)
+
+
+def _open_container(source: pathlib.Path | raw_frames.Pipe, kind: str | None) -> Any:
+    """Opens a file, whose suffix may be wrong, or a pipe."""
+    import av
+
+    if not isinstance(source, pathlib.Path):
+        return av.open(source, format=kind)
+    container = av.open(str(source), format=kind)
+    if not film_files.holds_picture(container):
+        return container
+    container.close()
+    # FFmpeg believes the suffix of a picture more than the content, unless it does not see it.
+    with source.open('rb') as file:
+        head = io.BytesIO(file.read(_HEAD))
+    with av.open(head) as unnamed:
+        kind = unnamed.format.name.partition(',')[0]
+    return av.open(str(source), format=kind)
 
 
 class VideoReader:
