@@ -22,7 +22,7 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
 from metastyle_jax.data import batching, colour_transfer, image_source, sources
-from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images import image_files, image_inputs
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_library, theta_files
 
@@ -244,10 +244,11 @@ def _read_images(
     failed: dict[str, str],
 ) -> Iterator[style_group.StyleImage]:
     """Reads each picture when it is needed; adds pictures that cannot be read to `failed`."""
+    target = functools.partial(style_image.fit_size, size)
     for i, digest in missing:
         name = source.name(i)
         try:
-            picture = style_image.fit(image_files.read(source[i], name=name).rgb, size)
+            picture = image_inputs.as_rgb(source[i], name=name, target=target)
         except image_files.ImageError as error:
             failed[name] = str(error)
             logging.warning('left out: %s', error)

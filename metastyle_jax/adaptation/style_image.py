@@ -1,5 +1,6 @@
 """Style images: reading, resizing, naming, and their Gram matrices."""
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -10,6 +11,8 @@ import numpy as np
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data.images import image_files, image_inputs, resizing
 from metastyle_jax.models import gram
+
+_PALETTE_SIZE = 2048  # pixels a side that tell enough about the colours of a photograph
 
 _grams = jax.jit(gram.of_image)
 
@@ -23,17 +26,19 @@ def read(style: image_inputs.ImageLike, size: int) -> tuple[np.ndarray, str, str
 
     Returns:
         The image, `[H, W, 3]` float32 in 0..1; its name; and its SHA-256. For a file and for bytes
-        this is the hash of the bytes, otherwise the hash of the float32 pixels.
+        this is the hash of the bytes, otherwise the hash of the resized float32 pixels.
 
     Raises:
         UserError: the image cannot be read.
     """
-    picture = image_inputs.as_rgb(style, name='style')
+    target = functools.partial(fit_size, size)
+    picture = image_inputs.as_rgb(style, name='style', target=target)
     if isinstance(style, str | os.PathLike):
-        data = pathlib.Path(style).read_bytes()
+        with pathlib.Path(style).open('rb') as file:
+            digest = hashlib.file_digest(file, 'sha256')
     else:
-        data = style if isinstance(style, bytes) else picture.tobytes()
-    return fit(picture, size), _name_of(style), hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(style if isinstance(style, bytes) else picture.tobytes())
+    return picture, _name_of(style), digest.hexdigest()
 
 
 def read_palette(
@@ -45,15 +50,17 @@ def read_palette(
         image: a file, its bytes, a Pillow image or an array, see `image_inputs.as_rgb`; or None.
 
     Returns:
-        The photograph, `[H, W, 3]` float32 in 0..1, and the text that a style file records for it:
-        its name and a hash of its pixels. Both are None if `image` is None.
+        The photograph, `[H, W, 3]` float32 in 0..1 with at most `_PALETTE_SIZE` pixels a side, and
+        the text that a style file records for it: its name and a hash of these pixels. Both are
+        None if `image` is None.
 
     Raises:
         image_files.ImageError: the photograph cannot be read.
     """
     if image is None:
         return None, None
-    palette = image_inputs.as_rgb(image, name='match_colours')
+    target = functools.partial(resizing.fit_size, _PALETTE_SIZE)
+    palette = image_inputs.as_rgb(image, name='match_colours', target=target)
     return palette, f'{_name_of(image)} {hashlib.sha256(palette.tobytes()).hexdigest()[:16]}'
 
 
@@ -74,10 +81,14 @@ def fit(picture: np.ndarray, size: int) -> np.ndarray:
     Returns:
         `[H', W', 3]` float32 in 0..1.
     """
-    height, width = picture.shape[:2]
+    return resizing.resize(picture, *fit_size(size, *picture.shape[:2]))
+
+
+def fit_size(size: int, height: int, width: int) -> tuple[int, int]:
+    """The height and width that `fit` gives an image of some height and width."""
     scale = size / (height * width) ** 0.5
-    sides = [max(image_files.MIN_SIDE, round(side * scale)) for side in (height, width)]
-    return resizing.resize(picture, *sides)
+    rows, columns = (max(image_files.MIN_SIDE, round(side * scale)) for side in (height, width))
+    return rows, columns
 
 
 def grams(vgg_params: Params, painting: np.ndarray) -> tuple[Array, ...]:

@@ -5,6 +5,7 @@ It reaches a low loss and is slow. The loss is the perceptual loss that the netw
 Source: Gatys, Ecker and Bethge 2016, Image Style Transfer Using Convolutional Neural Networks.
 """
 
+import functools
 import os
 import sys
 import time
@@ -154,8 +155,11 @@ def stylize(
     """
     for name, value in (('max_size', max_size), ('style_size', style_size)):
         checks.whole_number(name, value, image_files.MIN_SIDE)
-    pixels = resizing.fit(image_inputs.as_rgb(content, name='content'), max_size)
-    painting = style_image.fit(image_inputs.as_rgb(style, name='style'), style_size)
+    fit, fit_style = resizing.fit_size, style_image.fit_size
+    pixels = image_inputs.as_rgb(content, name='content', target=functools.partial(fit, max_size))
+    painting = image_inputs.as_rgb(
+        style, name='style', target=functools.partial(fit_style, style_size)
+    )
     if isinstance(start, str):
         if start not in STARTS:
             raise UserError(f'start={start!r}: it must be an image or one of {", ".join(STARTS)}')

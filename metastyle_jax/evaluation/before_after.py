@@ -1,5 +1,6 @@
 """Draws a comparison for one style: contents, and outputs before and after the adaptation."""
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ def compare(
         UserError: a file is not usable, or the style was adapted from another θ.
     """
     # The imports stand here because this module also holds the command: `--help` must not load JAX.
-    from metastyle_jax.data.images import contact_sheet, image_files, resizing
+    from metastyle_jax.data.images import contact_sheet, image_inputs, resizing
     from metastyle_jax.storage import style_files, theta_files
     from metastyle_jax.stylization import stylize
 
@@ -63,10 +64,11 @@ def compare(
     if not style.settings.get('match_colours'):
         start = _start_of_adaptation(painting, style, theta, vgg_file)
         styles = {'before the first step': start, **styles}
-    picture = resizing.fit(image_files.read(painting).rgb, cell)
+    target = functools.partial(resizing.fit_size, cell)
+    picture = image_inputs.as_rgb(painting, name='painting', target=target)
     rows = []
     for photograph in photographs:
-        content = resizing.fit(image_files.read(photograph).rgb, cell)
+        content = image_inputs.as_rgb(photograph, name='photograph', target=target)
         outputs = [stylize.stylize(each, content, theta=theta) for each in styles.values()]
         rows.append([picture, content, *outputs])
     captions = ['style', 'content', *styles]

@@ -203,14 +203,13 @@ def _animate(values: flags.FlagValues) -> None:
 
 def _draw_grid(values: flags.FlagValues) -> None:
     """Writes one picture with a grid of blends."""
-    from metastyle_jax.data.images import image_files, image_writing
+    from metastyle_jax.data.images import image_writing
     from metastyle_jax.stylization import blending, grids, render, styled_network
 
     styles = styled_network.open_styles(values.style)
     rows = blending.grid_weights(len(styles), values.grid)
     image_writing.check_output(values.output, overwrite=values.overwrite, source=values.input)
-    picture = image_files.read(values.input)
-    picture = render.fit_picture(picture, values.max_size, values.input)
+    picture = render.read_fitted(values.input, values.max_size, name='picture')
     height, width, _ = picture.rgb.shape
     image_writing.check_format_holds(values.output, len(rows) * height, len(rows[0]) * width)
     grid = grids.grid_picture(styles, picture, values.grid, tile=values.tile, **_look(values))
@@ -220,13 +219,12 @@ def _draw_grid(values: flags.FlagValues) -> None:
 
 def _stylize_all_styles(values: flags.FlagValues) -> None:
     """Writes one picture in every style of a library: a contact sheet, or a folder."""
-    from metastyle_jax.data.images import image_files, image_writing
+    from metastyle_jax.data.images import image_writing
     from metastyle_jax.storage import style_library
     from metastyle_jax.stylization import grids, render, stylize_folder
 
     library = style_library.load(values.style[0])
-    picture = image_files.read(values.input)
-    picture = render.fit_picture(picture, values.max_size, values.input)
+    picture = render.read_fitted(values.input, values.max_size, name='picture')
     target = pathlib.Path(values.output)
     options = {'batch': values.batch, 'tile': values.tile, 'progress': True, **_look(values)}
     if target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir():

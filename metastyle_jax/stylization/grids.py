@@ -52,9 +52,8 @@ def draw_grid(
     Raises:
         UserError: an argument is invalid, a file cannot be read, or the styles cannot be blended.
     """
-    picture = image_inputs.as_picture(image, name='image')
     grid = grid_picture(
-        styles, render.fit_picture(picture, max_size, 'the image'), across,
+        styles, render.read_fitted(image, max_size, name='image'), across,
         strength=strength, keep_colours=keep_colours, theta=theta, tile=tile,
     )  # fmt: skip
     return image_inputs.like_input(grid.rgb, image, grid.alpha)
@@ -124,8 +123,7 @@ def animate(
     image_writing.check_output(
         output, overwrite=overwrite, suffixes=image_writing.SUFFIXES_MOVING, source=source
     )
-    picture = image_inputs.as_picture(image, name='image')
-    picture = render.fit_picture(picture, max_size, 'the image')
+    picture = render.read_fitted(image, max_size, name='image')
     image_writing.check_format_holds(output, *picture.rgb.shape[:2])
     with progress_bar.show(
         tour, description='stylizing', unit='frame', disable=not progress
@@ -184,8 +182,7 @@ def stylize_all_styles(
     render.check_tile(tile)
     if not isinstance(library, style_library.Library):
         library = style_library.load(library)
-    picture = image_inputs.as_picture(image, name='image')
-    pixels = render.fit_picture(picture, max_size, 'the image').rgb
+    pixels = render.read_fitted(image, max_size, name='image').rgb
     theta = styled_network.theta_of_library(library, theta)
     look = {'strength': strength, 'keep_colours': keep_colours, 'theta': theta}
     batch = 1 if tile == 'always' else min(batch or BATCH, len(library.names))

@@ -33,18 +33,22 @@ def read_masks(
     greys = []
     for i, mask in enumerate(masks):
         name = str(mask) if isinstance(mask, str | os.PathLike) else f'mask {i + 1}'
+        found: tuple[int, ...]
         if hasattr(mask, 'ndim'):  # an array of NumPy or JAX
             grey = np.asarray(mask, np.float32)
+            found = grey.shape
         else:
-            grey = image_inputs.as_rgb(mask, name=name).mean(-1)
+            found = image_inputs.size_of(mask, name=name)
+            target = new_size if found == size else found
+            grey = image_inputs.as_rgb(mask, name=name, target=lambda *_, to=target: to).mean(-1)
         if grey.ndim != 2 or not np.all((grey >= 0) & (grey <= 1)):
             raise UserError(f'{name} is no mask: give [H, W] with values in 0..1')
-        if grey.shape != size:
+        if found != size:
             raise UserError(
-                f'{name} has {grey.shape[1]} x {grey.shape[0]} pixels and the image '
+                f'{name} has {found[1]} x {found[0]} pixels and the image '
                 f'{size[1]} x {size[0]}: make them the same size'
             )
-        greys.append(grey if size == new_size else resizing.resize(grey, *new_size))
+        greys.append(resizing.resize(grey, *new_size))
     return greys
 
 

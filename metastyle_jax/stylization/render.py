@@ -3,6 +3,8 @@
 Source: the transformer of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
 
+import functools
+import os
 from collections.abc import Sequence
 
 import jax
@@ -12,7 +14,7 @@ from absl import logging
 from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.types import Params
 from metastyle_jax.data import colour_transfer
-from metastyle_jax.data.images import image_files, pixel_values, resizing
+from metastyle_jax.data.images import image_files, image_inputs, pixel_values, resizing
 from metastyle_jax.models import tiled_transformer, transformer
 from metastyle_jax.stylization import styled_network
 
@@ -94,31 +96,40 @@ def render_regions(
     return mixed
 
 
-def fit_picture(
-    picture: pixel_values.Picture, max_size: int | None, name: str
+def read_fitted(
+    image: image_inputs.ImageLike, max_size: int | None, *, name: str
 ) -> pixel_values.Picture:
-    """Reduces a picture until its longer side has at most `max_size` pixels.
+    """Reads an image and reduces it until its longer side has at most `max_size` pixels.
+
+    A large picture takes little memory if it is reduced much.
 
     Args:
-        picture: its colours and its transparency.
+        image: see `image_inputs.as_picture`.
         max_size: in pixels; None keeps the size.
-        name: what errors call the picture.
+        name: what errors call the image, unless it is a file.
 
     Raises:
         UserError: `max_size` is below 16.
-        image_files.ImageError: the shorter side would be too small for the network.
+        image_files.ImageError: the image cannot be read, or its shorter side would be too small for
+            the network.
     """
     if max_size is None:
-        return picture
+        return image_inputs.as_picture(image, name=name)
     check_max_size(max_size)
-    rgb = resizing.fit(picture.rgb, max_size)
-    if min(rgb.shape[:2]) < transformer.MIN_SIDE:
+    shown = os.fspath(image) if isinstance(image, str | os.PathLike) else f'the {name}'
+    target = functools.partial(_fitted_size, max_size, shown)
+    return image_inputs.as_picture(image, name=name, target=target)
+
+
+def _fitted_size(max_size: int, name: str, height: int, width: int) -> tuple[int, int]:
+    """Height and width of a picture that is reduced to `max_size`; refuses too small ones."""
+    size = resizing.fit_size(max_size, height, width)
+    if min(size) < transformer.MIN_SIDE:
         raise image_files.ImageError(
-            f'max_size={max_size} would reduce {name} to {rgb.shape[1]} x {rgb.shape[0]} pixels: '
+            f'max_size={max_size} would reduce {name} to {size[1]} x {size[0]} pixels: '
             f'raise it until both sides have at least {transformer.MIN_SIDE}'
         )
-    alpha = None if picture.alpha is None else resizing.fit(picture.alpha, max_size)
-    return pixel_values.Picture(rgb, alpha)
+    return size
 
 
 def fits_memory(count: int, height: int, width: int) -> bool:

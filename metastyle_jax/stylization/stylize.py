@@ -63,9 +63,10 @@ def stylize(
             together.
     """
     picture = stylize_picture(
-        style, image_inputs.as_picture(image, name='image'), 'the image',
-        weights=weights, masks=masks, feather=feather, max_size=max_size, tile=tile,
-        progress=progress, strength=strength, keep_colours=keep_colours, theta=theta,
+        style, render.read_fitted(image, max_size, name='image'),
+        full_size=image_inputs.size_of(image, name='image'), weights=weights, masks=masks,
+        feather=feather, tile=tile, progress=progress, strength=strength,
+        keep_colours=keep_colours, theta=theta,
     )  # fmt: skip
     return image_inputs.like_input(picture.rgb, image, picture.alpha)
 
@@ -73,12 +74,11 @@ def stylize(
 def stylize_picture(
     style: styled_network.StyleLike | Sequence[styled_network.StyleLike],
     picture: pixel_values.Picture,
-    name: str,
     *,
     weights: Sequence[float] | None = None,
     masks: Sequence[image_inputs.ImageLike] | None = None,
     feather: float = mask_regions.FEATHER,
-    max_size: int | None = None,
+    full_size: tuple[int, int] | None = None,
     tile: str = 'auto',
     progress: bool = False,
     **look: Any,
@@ -87,32 +87,32 @@ def stylize_picture(
 
     Args:
         style: see `stylize`.
-        picture: its colours and its transparency.
-        name: what errors call the picture.
+        picture: its colours and its transparency, from `render.read_fitted`.
         weights: see `stylize`.
         masks: see `stylize`.
         feather: see `stylize`.
-        max_size: see `stylize`.
+        full_size: height and width of the picture before it was reduced, which are those of its
+            masks; None if it was not reduced.
         tile: see `stylize`.
         progress: see `stylize`.
         **look: `strength`, `keep_colours` and `theta` of `stylize`.
     """
-    fitted = render.fit_picture(picture, max_size, name)
     if masks is None:
         network = styled_network.load(style, weights=weights, **look)
-        output = render.render(network, fitted.rgb, tile=tile, progress=progress)
-        return pixel_values.Picture(output, fitted.alpha)
+        output = render.render(network, picture.rgb, tile=tile, progress=progress)
+        return pixel_values.Picture(output, picture.alpha)
     if weights is not None:
         raise UserError(
             'masks and weights cannot be combined: masks give each style a region, weights blend '
             'the styles everywhere'
         )
     styles = styled_network.open_styles(style)
-    greys = mask_regions.read_masks(masks, picture.rgb.shape[:2], fitted.rgb.shape[:2])
+    size = picture.rgb.shape[:2]
+    greys = mask_regions.read_masks(masks, full_size or size, size)
     shares = mask_regions.shares_of_styles(greys, count=len(styles), feather=feather)
     networks = [styled_network.load(each, **look) for each in styles]
-    output = render.render_regions(networks, shares, fitted.rgb, tile=tile, progress=progress)
-    return pixel_values.Picture(output, fitted.alpha)
+    output = render.render_regions(networks, shares, picture.rgb, tile=tile, progress=progress)
+    return pixel_values.Picture(output, picture.alpha)
 
 
 def stylize_batch(

@@ -88,8 +88,8 @@ def stylize_file(
         target = target / _writable_name(source.name)
     image_writing.check_output(target, overwrite=overwrite, source=source)
     result = stylize.stylize_picture(
-        style, _read(source), str(source), weights=weights, masks=masks, feather=feather,
-        max_size=max_size, tile=tile, progress=progress,
+        style, _read(source, max_size), full_size=image_files.probe(source), weights=weights,
+        masks=masks, feather=feather, tile=tile, progress=progress,
         strength=strength, keep_colours=keep_colours, theta=theta,
     )  # fmt: skip
     image_writing.write(target, result.rgb, alpha=result.alpha, overwrite=overwrite)
@@ -151,7 +151,7 @@ def stylize_folder(
     with progress_bar.show(jobs, description='stylizing', unit='picture', disable=hidden) as bar:
         for job in bar:
             try:
-                picture = render.fit_picture(_read(job.source), max_size, str(job.source))
+                picture = _read(job.source, max_size)
             except image_files.ImageError as error:
                 logging.warning('left out: %s', error)
                 result.left_out[job.source] = str(error)
@@ -197,9 +197,9 @@ def _plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> lis
     return list(jobs.values())
 
 
-def _read(path: pathlib.Path) -> pixel_values.Picture:
-    """Reads a picture; warns if the file holds more than one."""
-    picture = image_files.read(path)
+def _read(path: pathlib.Path, max_size: int | None) -> pixel_values.Picture:
+    """Reads a picture and reduces it to `max_size`; warns if the file holds more than one."""
+    picture = render.read_fitted(path, max_size, name='picture')
     count = image_files.frames(path)
     if count > 1:
         logging.warning('%s: the first of its %d frames is taken', path, count)

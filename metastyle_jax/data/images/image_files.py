@@ -6,8 +6,10 @@ handled here and in `pillow_modes`, so that every other module sees float32 RGB 
 """
 
 import contextlib
+import functools
 import importlib.util
 import io
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -20,7 +22,8 @@ from PIL import Image, UnidentifiedImageError
 
 from metastyle_jax.core import errors, files
 from metastyle_jax.core.commands import paths
-from metastyle_jax.data.images import colour_spaces, format_detection, pillow_modes, pixel_values
+from metastyle_jax.data.images import colour_spaces, format_detection, pixel_values
+from metastyle_jax.data.images.decoding import pillow_modes, reduction
 
 SUFFIXES_IN = format_detection.SUFFIXES
 MIN_SIDE = 16
@@ -51,7 +54,9 @@ class ImageError(errors.UserError):
     """A picture that cannot be read or written; the message names the file and the remedy."""
 
 
-def read(source: EncodedImage, *, name: str | None = None) -> pixel_values.Picture:
+def read(
+    source: EncodedImage, *, name: str | None = None, target: reduction.TargetSize | None = None
+) -> pixel_values.Picture:
     """Decodes a picture; several threads may call it at once.
 
     EXIF orientation and embedded colour profiles are applied. 16-bit grey keeps its precision;
@@ -61,14 +66,18 @@ def read(source: EncodedImage, *, name: str | None = None) -> pixel_values.Pictu
     Args:
         source: a path, or the bytes of a picture file.
         name: what error messages call the picture; by default the path.
+        target: the size that is needed, as a function of the upright height and width. A picture
+            of at least four times as many pixels a side is reduced to it while it is decoded, and
+            takes little memory; another keeps its size. None for the full size.
 
     Returns:
-        The picture. Both sides have at least `MIN_SIDE` pixels, and all of it at most `MAX_PIXELS`.
+        The picture. Both sides of the file have at least `MIN_SIDE` pixels, and all of it at most
+        `MAX_PIXELS`.
 
     Raises:
         ImageError: the file is missing, unreadable, not a picture, damaged, too small or too large.
     """
-    return pixel_values.to_picture(*_decode(source, name))
+    return pixel_values.to_picture(*_decode(source, name, target, exact=True))
 
 
 def read_uint8(
@@ -79,8 +88,8 @@ def read_uint8(
     Args:
         source: a path, or the bytes of a picture file.
         name: what error messages call the picture; by default the path.
-        min_side: lets the JPEG decoder reduce the picture to 1/2, 1/4 or 1/8 of its size, which is
-            several times faster, as long as the shorter side keeps at least this many pixels.
+        min_side: lets the decoder reduce the picture, which is faster and takes less memory, as
+            long as the shorter side keeps at least this many pixels. None for the full size.
 
     Returns:
         `[H, W, 3]` uint8; transparent pixels are blended with white.
@@ -88,7 +97,8 @@ def read_uint8(
     Raises:
         ImageError: see `read`.
     """
-    colour, alpha = _decode(source, name, min_side)
+    target = None if min_side is None else functools.partial(_size_of_side, min_side)
+    colour, alpha = _decode(source, name, target, exact=False)
     if colour.dtype == np.uint8 and alpha is None:
         return colour
     result = np.empty((*colour.shape[:2], 3), np.uint8)
@@ -114,11 +124,12 @@ def frames(path: str | os.PathLike[str]) -> int:
         return 1 if image.format in ('JPEG', 'MPO') else getattr(image, 'n_frames', 1)
 
 
-def probe(path: str | os.PathLike[str]) -> tuple[int, int]:
+def probe(source: EncodedImage, *, name: str | None = None) -> tuple[int, int]:
     """Reads the size of a picture from its header, without decoding the pixels.
 
     Args:
-        path: the picture file.
+        source: a path, or the bytes of a picture file.
+        name: what error messages call the picture; by default the path.
 
     Returns:
         Height and width in pixels, after the EXIF orientation is applied.
@@ -126,7 +137,7 @@ def probe(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         ImageError: see `read`; damage after the header is not noticed.
     """
-    with _opened(path, None) as (_, _, size):
+    with _opened(source, name) as (_, _, size):
         return size
 
 
@@ -249,31 +260,34 @@ def _check_gif_bytes(height: int, width: int, stream: BinaryIO, label: str) -> N
         )
 
 
+def _size_of_side(side: int, height: int, width: int) -> tuple[int, int]:
+    """The size of a picture whose shorter side is reduced to `side` pixels."""
+    scale = min(1.0, max(1, side) / min(height, width))
+    return math.ceil(height * scale), math.ceil(width * scale)
+
+
 def _decode(
-    source: EncodedImage, name: str | None, min_side: int | None = None
+    source: EncodedImage, name: str | None, target: reduction.TargetSize | None, *, exact: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes colour (uint8 `[H, W, 3]`, float32 `[H, W]`) and alpha (uint8 `[H, W]` or None)."""
     label = name or ('picture' if isinstance(source, bytes) else os.fspath(source))
     try:
-        return _decode_file(source, label, min_side)
+        return _decode_file(source, label, target, exact=exact)
     except ImageError:
         with _open_stream(source, label) as stream:
             repaired = format_detection.with_end_marker(stream)
         if repaired is None:
             raise
-    decoded = _decode_file(repaired.getvalue(), label, min_side)
+    decoded = _decode_file(repaired.getvalue(), label, target, exact=exact)
     logging.warning('%s: its end is missing; the last details of the picture may be too', label)
     return decoded
 
 
 def _decode_file(
-    source: EncodedImage, label: str, min_side: int | None
+    source: EncodedImage, label: str, target: reduction.TargetSize | None, *, exact: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """As `_decode`, of a file that needs no repair."""
     with _opened(source, label) as (image, turn, size):
-        if min_side is not None and min(size) >= min_side > 0:
-            image.draft(None, (min_side, min_side))  # has an effect on JPEG only
-        image.load()
         if colour_spaces.is_hdr(pillow_modes.png_colours_of(image)):
             logging.warning('%s: its high dynamic range is reduced to that of sRGB', label)
-        return pillow_modes.channels(pillow_modes.upright(image, turn))
+        return reduction.decode(image, turn, size, target, exact=exact)

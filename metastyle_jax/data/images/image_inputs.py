@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from metastyle_jax.data.images import image_files, pillow_modes, pixel_values
+from metastyle_jax.data.images import image_files, pixel_values, resizing
+from metastyle_jax.data.images.decoding import pillow_modes, reduction
 
 # Every form of image that public functions accept. A JAX array is accepted too; it is not listed,
 # because naming its type would import JAX here.
@@ -15,12 +16,15 @@ ImageLike: TypeAlias = image_files.EncodedImage | np.ndarray | Image.Image
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
-def as_rgb(image: ImageLike, *, name: str) -> np.ndarray:
+def as_rgb(
+    image: ImageLike, *, name: str, target: reduction.TargetSize | None = None
+) -> np.ndarray:
     """Converts an image of any accepted form to an array, with transparency blended with white.
 
     Args:
         image: see `as_picture`.
         name: what error messages call the image, unless it is a file.
+        target: see `as_picture`.
 
     Returns:
         `[H, W, 3]` float32 in 0..1.
@@ -28,10 +32,12 @@ def as_rgb(image: ImageLike, *, name: str) -> np.ndarray:
     Raises:
         ImageError: see `as_picture`.
     """
-    return as_picture(image, name=name).rgb
+    return as_picture(image, name=name, target=target).rgb
 
 
-def as_picture(image: ImageLike, *, name: str) -> pixel_values.Picture:
+def as_picture(
+    image: ImageLike, *, name: str, target: reduction.TargetSize | None = None
+) -> pixel_values.Picture:
     """Converts an image of any accepted form to a `Picture`.
 
     Args:
@@ -40,6 +46,8 @@ def as_picture(image: ImageLike, *, name: str) -> pixel_values.Picture:
             `[H, W, 3]`, floating point in 0..1 or uint8. Both sides have at least
             `image_files.MIN_SIDE` pixels.
         name: what error messages call the image, unless it is a file.
+        target: from the upright height and width of the image to those of the result; a large
+            image is reduced while it is decoded, which takes little memory. None keeps the size.
 
     Returns:
         The picture; one that was given as an array has no transparency.
@@ -48,17 +56,56 @@ def as_picture(image: ImageLike, *, name: str) -> pixel_values.Picture:
         ImageError: a file cannot be read, see `image_files.read`; an array has the wrong shape or
             type, or values outside 0..1; a Pillow image cannot be loaded.
     """
+    if target is None:
+        return _decoded(image, name, None)
+    picture = _decoded(image, name, target)
+    size = target(*size_of(image, name=name))
+    alpha = None if picture.alpha is None else resizing.resize(picture.alpha, *size)
+    return pixel_values.Picture(resizing.resize(picture.rgb, *size), alpha)
+
+
+def size_of(image: ImageLike, *, name: str) -> tuple[int, int]:
+    """Upright height and width of an image, without decoding its pixels.
+
+    Args:
+        image: see `as_picture`.
+        name: what error messages call the image, unless it is a file.
+
+    Raises:
+        ImageError: as `as_picture`, except for damaged pixels.
+    """
     if isinstance(image, str | os.PathLike | bytes):
-        return image_files.read(image, name=name if isinstance(image, bytes) else None)
+        return image_files.probe(image, name=name if isinstance(image, bytes) else None)
     if not isinstance(image, Image.Image):
-        return pixel_values.Picture(_from_array(image, name=name), None)
+        return np.shape(image)[:2]
+    with image_files.as_image_errors(name), pillow_modes.quiet():
+        image.load()
+        return reduction.upright_size_of_loaded(image, _turn_of(image))
+
+
+def _decoded(
+    image: ImageLike, name: str, target: reduction.TargetSize | None
+) -> pixel_values.Picture:
+    """As `as_picture`, but a reduced image may have more pixels than `target` asks for."""
+    if isinstance(image, str | os.PathLike | bytes):
+        return image_files.read(
+            image, name=name if isinstance(image, bytes) else None, target=target
+        )
+    if not isinstance(image, Image.Image):
+        return pixel_values.Picture(_from_array(image, name=name, target=target), None)
     with image_files.as_image_errors(name), pillow_modes.quiet():
         image_files.check_dimensions(image.height, image.width, name)
-        # Code that made this image may have turned it and removed the tag, so the tag is read from
-        # the image itself. Pillow turns TIFF files while it loads them; `upright` leaves them.
-        turn = image.getexif().get(_ORIENTATION, 1)
-        turned = pillow_modes.upright(image, turn if turn in range(1, 9) else 1)
-        return pixel_values.to_picture(*pillow_modes.channels(turned))
+        image.load()
+        colour, alpha = reduction.decode_loaded(image, _turn_of(image), target)
+        return pixel_values.to_picture(colour, alpha)
+
+
+def _turn_of(image: Image.Image) -> int:
+    """The EXIF orientation of a Pillow image, 1 to 8."""
+    # Code that made this image may have turned it and removed the tag, so the tag is read from the
+    # image itself. Pillow turns TIFF files while it loads them; `upright` leaves them.
+    turn = image.getexif().get(_ORIENTATION, 1)
+    return turn if turn in range(1, 9) else 1
 
 
 def like_input(
@@ -78,7 +125,7 @@ def like_input(
     return Image.fromarray(pixel_values.to_bytes(image))
 
 
-def _from_array(array: Any, *, name: str) -> np.ndarray:
+def _from_array(array: Any, *, name: str, target: reduction.TargetSize | None) -> np.ndarray:
     """Checks an image that was passed as an array, and converts it to float32 in 0..1."""
     array = np.asarray(array)
     least = image_files.MIN_SIDE
@@ -88,6 +135,8 @@ def _from_array(array: Any, *, name: str) -> np.ndarray:
             f'least {least}.'
         )
     if array.dtype == np.uint8:
+        if target is not None:
+            array, _ = reduction.decode_loaded(Image.fromarray(array), 1, target)
         return array.astype(np.float32) / 255.0
     if not np.issubdtype(array.dtype, np.floating):
         raise image_files.ImageError(

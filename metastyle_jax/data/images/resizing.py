@@ -47,9 +47,13 @@ def fit(image: np.ndarray, max_size: int) -> np.ndarray:
     Returns:
         The image as `resize` returns it, with the aspect ratio of the original.
     """
-    height, width = image.shape[:2]
+    return resize(image, *fit_size(max_size, *image.shape[:2]))
+
+
+def fit_size(max_size: int, height: int, width: int) -> tuple[int, int]:
+    """The height and width that `fit` gives an image of some height and width."""
     scale = min(1.0, max_size / max(height, width))
-    return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def center_square(image: np.ndarray, size: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from metastyle_jax.data.images import colour_spaces, icc_profiles
+from metastyle_jax.data.images import colour_spaces
+from metastyle_jax.data.images.decoding import icc_profiles
 
 PNG_COLOURS = 'metastyle_png_colours'  # key of `Image.info`, see `colour_spaces.png_colours`
 _ORIENTATION = 0x0112  # the EXIF tag

@@ -1,0 +1,1 @@
+"""Decoding: modes of Pillow, colour profiles, and pictures at a reduced size."""

@@ -1,0 +1,65 @@
+"""The chunks of which a PNG file consists.
+
+Source: PNG specification, third edition, section 5.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+SIGNATURE = b'\x89PNG\r\n\x1a\n'
+_OVERHEAD = 12  # bytes of a chunk besides its data: length, name, checksum
+
+
+class PngChunk(NamedTuple):
+    """The place of a chunk.
+
+    Attributes:
+        kind: its name, four letters.
+        start: where its data begin in the file.
+        length: number of bytes of its data.
+    """
+
+    kind: bytes
+    start: int
+    length: int
+
+
+def chunks(stream: BinaryIO) -> Iterator[PngChunk]:
+    """Lists the chunks of a PNG, in their order; checksums are not verified.
+
+    The caller may read from the stream between two chunks.
+
+    Args:
+        stream: the file.
+
+    Yields:
+        Each chunk to the end of the file; none if the file is no PNG.
+    """
+    stream.seek(0)
+    if stream.read(8) != SIGNATURE:
+        return
+    place = 8
+    while True:
+        stream.seek(place)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack('>I4s', head)
+        yield PngChunk(kind, place + 8, length)
+        place += length + _OVERHEAD
+
+
+def data_of(stream: BinaryIO, chunk: PngChunk, limit: int) -> bytes:
+    """Reads the data of a chunk; b'' if there are more than `limit` bytes."""
+    if chunk.length > limit:
+        return b''
+    stream.seek(chunk.start)
+    return stream.read(chunk.length)
+
+
+def whole(stream: BinaryIO, chunk: PngChunk) -> bytes:
+    """Reads a chunk together with its length, name and checksum."""
+    stream.seek(chunk.start - 8, io.SEEK_SET)
+    return stream.read(chunk.length + _OVERHEAD)
