@@ -12,9 +12,8 @@ def test_the_chunks_of_a_png_are_listed_with_their_places():
     stream = io.BytesIO(png(dpi=(300, 300)))
     found = list(png_chunks.chunks(stream))
     assert [chunk.kind for chunk in found] == [b'IHDR', b'pHYs', b'IDAT', b'IEND']
-    assert b''.join([png_chunks.SIGNATURE, *(png_chunks.whole(stream, each) for each in found)]) == (
-        stream.getvalue()
-    )
+    joined = b''.join(png_chunks.whole(stream, each) for each in found)
+    assert png_chunks.SIGNATURE + joined == stream.getvalue()
     assert len(png_chunks.data_of(stream, found[0], 13)) == 13
     assert png_chunks.data_of(stream, found[0], 12) == b''
 
