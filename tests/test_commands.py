@@ -307,10 +307,11 @@ def test_a_folder_becomes_a_folder(style_file, tmp_path, monkeypatch, caplog):
     Image.new('L', (16, 16)).save(photos / 'deep' / 'grey.gif')
     (photos / 'broken.png').write_bytes(b'no picture')
     flags = [f'--style={style_file}', f'--input={photos}', f'--output={out}']
-    assert command('stylize', monkeypatch, *flags) == 0
-    written = {path.relative_to(out).as_posix() for path in out.rglob('*.*')}
+    assert command('stylize', monkeypatch, *flags) == 1  # one of them is broken
+    written = {path.relative_to(out).as_posix() for path in out.rglob('[!.]*.*')}
     assert written == {f'{i}.jpg' for i in range(11)} | {'deep/grey.png'}
     assert command('stylize', monkeypatch, *flags) == 2  # nothing is overwritten
+    (photos / 'broken.png').unlink()
     assert command('stylize', monkeypatch, *flags, '--overwrite') == 0
 
 
@@ -323,10 +324,10 @@ def test_a_panorama_that_gets_too_small_is_skipped_by_name(
         Image.new('RGB', (24, 24)).save(photos / f'{i}.png')
     Image.new('RGB', (400, 20)).save(photos / 'wide.png')
     flags = [f'--style={style_file}', f'--input={photos}', '--max_size=100']
-    assert command('stylize', monkeypatch, *flags, f'--output={out}') == 0
+    assert command('stylize', monkeypatch, *flags, f'--output={out}') == 1
     assert 'wide.png' in caplog.text
     assert 'max_size=100' in caplog.text
-    assert len(list(out.iterdir())) == 11
+    assert len(list(out.glob('[!.]*'))) == 11
     assert command('stylize', monkeypatch, *flags, f'--output={photos}/out') == 2
     assert 'is inside of' in capfd.readouterr().err
 
@@ -340,7 +341,9 @@ def test_what_cannot_be_stylized_in_a_folder_is_left_out_by_name(
     (photos / 'broken.png').write_bytes(b'no picture')
     flags = [f'--style={style_file}', f'--input={photos}', f'--output={out}']
     assert command('stylize', monkeypatch, *flags) == 2
-    assert '2 of 2 images cannot be read: broken.png, tiny.png' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'none of the 2 pictures' in error
+    assert all(f'{photos / name}: is' in error for name in ('broken.png', 'tiny.png'))
     assert not out.exists()
     Image.effect_noise((64, 64), 50).save(photos / 'short.png')
     whole = (photos / 'short.png').read_bytes()
@@ -348,11 +351,11 @@ def test_what_cannot_be_stylized_in_a_folder_is_left_out_by_name(
     (photos / 'phone.HEIC').write_bytes(b'not read')
     frames = [Image.new('RGB', (16, 16), colour) for colour in ('red', 'blue', 'green')]
     frames[0].save(photos / 'moving.gif', save_all=True, append_images=frames[1:])
-    assert command('stylize', monkeypatch, *flags) == 0
-    assert [path.name for path in out.iterdir()] == ['moving.png']
+    assert command('stylize', monkeypatch, *flags) == 1
+    assert [path.name for path in out.glob('[!.]*')] == ['moving.png']
     for told in (
-        'broken.png, tiny.png', 'left out: ' + str(photos / 'short.png'),
-        '1 files in formats that cannot be read (.heic)', 'the first of its 3 frames',
+        *('left out: ' + str(photos / name) for name in ('short.png', 'broken.png', 'phone.HEIC')),
+        'the first of its 3 frames', '1 stylized', '4 could not be used: ', 'tiny.png',
     ):  # fmt: skip
         assert told in caplog.text
 
@@ -400,7 +403,9 @@ def test_bad_flags_of_stylize_are_refused(
     before = sorted(tmp_path.rglob('*'))
     change = change.format(tmp=tmp_path, photo=photo, theta=theta)
     out = tmp_path / 'out.png'
-    flags = [f'--style={style_file}', f'--input={photo}', f'--output={out}', change]
+    flags = [f'--style={style_file}', f'--output={out}', change]
+    if not change.startswith('--input='):  # two of them would be two pictures
+        flags.append(f'--input={photo}')
     assert command('stylize', monkeypatch, *flags) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -465,7 +470,8 @@ def test_help_is_complete_and_short(name, monkeypatch, capsys):
     module.define_flags(values)
     for flag in ('workdir',) if name == 'train' else list(values):
         assert f'--{flag}' in text
-    assert len(text.splitlines()) < 60
+    own = [flag for flag in values if '.' not in flag]
+    assert len(text.splitlines()) < max(60, 12 + 2.5 * len(own))  # a flag has a line or two
 
 
 def test_modules_run_without_a_warning():

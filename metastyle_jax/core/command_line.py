@@ -18,10 +18,11 @@ from typing import Any
 from absl import flags
 
 from metastyle_jax._version import __version__
-from metastyle_jax.core import checks, flag_parsing
+from metastyle_jax.core import checks, files, flag_parsing
 from metastyle_jax.core.commands import paths, program_start
 from metastyle_jax.core.errors import UserError, is_out_of_memory
 
+EXIT_LEFT_OUT = 1  # of many pictures, some could not be used
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE has ended
@@ -83,7 +84,7 @@ def run_command(
         message = _message_of(error, own, renamed or {})
         if not message:
             raise
-        print(f'{command}: {message}', file=sys.stderr)
+        print(f'{command}: {files.shown(message)}', file=sys.stderr)
         return EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EXIT_USER_ERROR
 
 

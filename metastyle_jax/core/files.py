@@ -80,6 +80,11 @@ def first_line(error: BaseException) -> str:
     return line if len(line) < 200 else f'...{line[-150:]}'
 
 
+def shown(text: str) -> str:
+    """A text that can be printed: bytes of file names that are no UTF-8 become hexadecimal."""
+    return text.encode(errors='surrogateescape').decode(errors='backslashreplace')
+
+
 def _unwritable(path: pathlib.Path, cause: OSError) -> str:
     """Message that says why a file cannot be written and what to do."""
     return (

@@ -106,7 +106,7 @@ def open_folder(word: str, folder: Path, *, probe: bool, bad_share: float) -> Fi
     if not probe:
         return FileSource(word, named)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        problems = dict(zip(named, pool.map(_header_problem, paths), strict=True))
+        problems = dict(zip(named, pool.map(header_problem, paths), strict=True))
     readable = {name: path for name, path in named.items() if not problems[name]}
     bad_names = [name for name, problem in problems.items() if problem]
     if not bad_names:
@@ -175,8 +175,15 @@ def _can_be_decoded(path: Path) -> bool:
     return suffix not in picture_listing.SUFFIXES_NOT_READ
 
 
-def _header_problem(path: Path) -> str | None:
-    """Describes what is wrong with the header of an image file; None if it is readable."""
+def header_problem(path: Path) -> str | None:
+    """Describes what is wrong with the header of an image file; None if it is readable.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: the machine failed, not the image, see `image_source.raise_if_temporary`.
+    """
     try:
         image_files.probe(path)
     except image_files.ImageError as error:

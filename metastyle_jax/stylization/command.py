@@ -10,7 +10,10 @@ from typing import Any
 from absl import flags, logging
 
 from metastyle_jax.core import command_line
+from metastyle_jax.core.commands import paths
 from metastyle_jax.core.errors import UserError
+from metastyle_jax.data.folders import totals
+from metastyle_jax.stylization.inputs import flag_checks
 from metastyle_jax.stylization.video import ffmpeg
 from metastyle_jax.stylization.video.decoding import film_files
 from metastyle_jax.stylization.video_settings import VideoSettings
@@ -31,17 +34,16 @@ def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
     add = command_line.Flags(values)
     add.several_paths('style', 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
-    add.path(
+    add.several_paths(
         'input',
-        None,
-        'Picture, folder of pictures (with its sub-folders), video, camera:NUMBER, or - for frames '
-        'on the standard input.',
+        'Pictures, folders (with their sub-folders), patterns as *.jpg; or a video, camera:NUMBER, '
+        'or - for frames on the standard input.',
     )
     add.path(
         'output',
         None,
-        'Picture (.png, .jpg, .webp), folder or video (.mp4, .mov, .mkv, .webm, .avi, .gif) to '
-        'write, or - for frames on the standard output.',
+        'Picture (.png, .jpg, .webp), folder (new/ makes one), video (.mp4, .mov, .mkv, .webm, '
+        '.avi, .gif), or - for frames on the standard output.',
         writes=True,
     )
     add.words(
@@ -79,55 +81,30 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     add.text('tile', 'auto', "Render in strips: 'auto' (large pictures), 'always', 'never'.")
     add.switch('overwrite', False, 'Replace existing files.')
-    add.switch('resume', False, 'Continue the video of a stopped run.')
+    add.switch('resume', False, 'Continue a stopped run: skip pictures that are done, or go on.')
+    add.switch('skip_existing', False, 'Skip pictures whose output file exists.')
     add.settings(VideoSettings())
 
 
 def main(values: flags.FlagValues) -> int:
     """Stylizes as the flags say; returns the exit code."""
     command_line.require(values, 'style', 'input', 'output')
-    is_video = film_files.is_film(values.input, values.output)
-    _check_flags(values, is_video)
+    source = flag_checks.only_input(values)
+    is_video = source is not None and film_files.is_film(source, values.output)
+    flag_checks.check(values, source, is_video)
+    if source is None:
+        return _stylize_folder(values)
     if values.all:
-        _stylize_all_styles(values)
+        _stylize_all_styles(values, source)
     elif is_video:
-        return _stylize_video(values)
+        return _stylize_video(values, source)
     elif values.animate is not None:
-        _animate(values)
+        _animate(values, source)
     elif values.grid is not None:
-        _draw_grid(values)
+        _draw_grid(values, source)
     else:
-        _stylize_pictures(values)
+        _stylize_picture(values, source)
     return 0
-
-
-def _check_flags(values: flags.FlagValues, is_video: bool) -> None:
-    """Refuses flags that do not go together, or that this kind of work does not use."""
-    kinds = [f'--{name}' for name in ('all', 'animate', 'grid', 'mask') if values[name].present]
-    if is_video and kinds:
-        raise UserError(f'{kinds[0]} is for a picture, but --input={values.input} is a video')
-    if len(kinds) > 1:
-        raise UserError(f'{kinds[0]} cannot be combined with {kinds[1]}')
-    if kinds and values.weights is not None:
-        raise UserError(f'{kinds[0]} cannot be combined with --weights')
-    if kinds and pathlib.Path(values.input).is_dir():
-        raise UserError(f'{kinds[0]} is for one picture, but --input={values.input} is a folder')
-    if values.all and len(values.style) != 1:
-        raise UserError('--all takes one library: give --style once')
-    if is_video and values.tile == 'always':
-        raise UserError('--tile=always is for pictures: frames are rendered whole')
-    users = {
-        'feather': ('--mask', bool(values.mask)),
-        'milliseconds': ('--animate', values.animate is not None),
-        'batch': ('video and --all', is_video or values.all),
-        **{
-            name: ('video', is_video)
-            for name in ('resume', 'steady', 'sound', 'frame_size', 'frame_rate', 'pixel_format')
-        },
-    }
-    for name, (user, used) in users.items():
-        if values[name].present and not used:
-            raise UserError(f'--{name} is for {user}: leave it out')
 
 
 def _look(values: flags.FlagValues) -> dict[str, Any]:
@@ -144,27 +121,47 @@ def _given(values: flags.FlagValues, **arguments: str) -> dict[str, Any]:
     }
 
 
-def _stylize_pictures(values: flags.FlagValues) -> None:
-    """Stylizes a picture or a folder of pictures."""
-    from metastyle_jax.stylization import stylize_folder
-
-    arguments = {
+def _picture_arguments(values: flags.FlagValues) -> dict[str, Any]:
+    """The flags that a picture and a folder share, as arguments."""
+    return {
         'weights': command_line.numbers('weights', values.weights), 'max_size': values.max_size,
         'tile': values.tile, 'overwrite': values.overwrite, 'progress': True, **_look(values),
     }  # fmt: skip
-    if pathlib.Path(values.input).is_dir():
+
+
+def _stylize_picture(values: flags.FlagValues, source: str) -> None:
+    """Stylizes a picture."""
+    if values.skip_existing and pathlib.Path(values.output).is_file():
+        logging.info('skipped, because it exists: %s', values.output)
+        return
+    from metastyle_jax.stylization import stylize_folder
+
+    arguments = _picture_arguments(values) | _given(values, masks='mask', feather='feather')
+    file = stylize_folder.stylize_file(values.style, source, values.output, **arguments)
+    logging.info('wrote %s', file)
+
+
+def _stylize_folder(values: flags.FlagValues) -> int:
+    """Stylizes several pictures; returns the exit code."""
+    from metastyle_jax.stylization import stylize_folder
+
+    try:
         result = stylize_folder.stylize_folder(
-            values.style, values.input, values.output, **arguments
-        )
-        written, total = len(result.written), len(result.written) + len(result.left_out)
-        logging.info('wrote %d of %d pictures to %s', written, total, values.output)
-    else:
-        arguments |= _given(values, masks='mask', feather='feather')
-        file = stylize_folder.stylize_file(values.style, values.input, values.output, **arguments)
-        logging.info('wrote %s', file)
+            values.style, values.input, values.output, resume=values.resume,
+            skip_existing=values.skip_existing, **_picture_arguments(values),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        logging.info('stopped before the end: the same command with --resume continues')
+        raise
+    totals.tell(
+        f'{len(result.written)} stylized', skipped=result.skipped, left_out=result.left_out,
+        why_skipped='they exist' if values.skip_existing else 'they were done',
+        others=result.others, place=values.output,
+    )  # fmt: skip
+    return command_line.EXIT_LEFT_OUT if result.left_out else 0
 
 
-def _stylize_video(values: flags.FlagValues) -> int:
+def _stylize_video(values: flags.FlagValues, source: str) -> int:
     """Stylizes a video; returns the exit code."""
     from metastyle_jax.core.devices import allocator
     from metastyle_jax.stylization import stylize_video
@@ -174,7 +171,7 @@ def _stylize_video(values: flags.FlagValues) -> int:
     with command_line.Stop().listening() as stop:
         try:
             frames = stylize_video.stylize_video(
-                values.style, values.input, values.output,
+                values.style, source, values.output,
                 weights=command_line.numbers('weights', values.weights), overwrite=values.overwrite,
                 resume=values.resume, progress=True, stopped=lambda: stop.signal is not None,
                 **settings, **_look(values),
@@ -184,32 +181,32 @@ def _stylize_video(values: flags.FlagValues) -> int:
     logging.info('%d frames are in %s', frames, values.output)
     if stop.signal is None:
         return 0
-    if not ffmpeg.is_live(values.input) and values.output != ffmpeg.STANDARD_STREAM:
+    if not ffmpeg.is_live(source) and values.output != ffmpeg.STANDARD_STREAM:
         logging.info('stopped before the end: the same command with --resume continues')
     return 128 + stop.signal
 
 
-def _animate(values: flags.FlagValues) -> None:
+def _animate(values: flags.FlagValues, source: str) -> None:
     """Writes an animation of blends."""
     from metastyle_jax.stylization import grids
 
     grids.animate(
-        values.style, values.input, values.output, frames=values.animate, max_size=values.max_size,
+        values.style, source, values.output, frames=values.animate, max_size=values.max_size,
         tile=values.tile, overwrite=values.overwrite, progress=True,
         **_given(values, milliseconds='milliseconds'), **_look(values),
     )  # fmt: skip
     logging.info('wrote %d frames to %s', values.animate, values.output)
 
 
-def _draw_grid(values: flags.FlagValues) -> None:
+def _draw_grid(values: flags.FlagValues, source: str) -> None:
     """Writes one picture with a grid of blends."""
     from metastyle_jax.data.images import image_writing
     from metastyle_jax.stylization import blending, grids, render, styled_network
 
     styles = styled_network.open_styles(values.style)
     rows = blending.grid_weights(len(styles), values.grid)
-    image_writing.check_output(values.output, overwrite=values.overwrite, source=values.input)
-    picture = render.read_fitted(values.input, values.max_size, name='picture')
+    image_writing.check_output(values.output, overwrite=values.overwrite, source=source)
+    picture = render.read_fitted(source, values.max_size, name='picture')
     height, width, _ = picture.rgb.shape
     image_writing.check_format_holds(values.output, len(rows) * height, len(rows[0]) * width)
     grid = grids.grid_picture(styles, picture, values.grid, tile=values.tile, **_look(values))
@@ -217,27 +214,27 @@ def _draw_grid(values: flags.FlagValues) -> None:
     logging.info('wrote %d blends to %s', len(rows) * len(rows[0]), values.output)
 
 
-def _stylize_all_styles(values: flags.FlagValues) -> None:
+def _stylize_all_styles(values: flags.FlagValues, source: str) -> None:
     """Writes one picture in every style of a library: a contact sheet, or a folder."""
     from metastyle_jax.data.images import image_writing
     from metastyle_jax.storage import style_library
     from metastyle_jax.stylization import grids, render, stylize_folder
 
     library = style_library.load(values.style[0])
-    picture = render.read_fitted(values.input, values.max_size, name='picture')
+    picture = render.read_fitted(source, values.max_size, name='picture')
     target = pathlib.Path(values.output)
     options = {'batch': values.batch, 'tile': values.tile, 'progress': True, **_look(values)}
     if target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir():
-        image_writing.check_output(target, overwrite=values.overwrite, source=values.input)
-        caption = pathlib.Path(values.input).name
+        image_writing.check_output(target, overwrite=values.overwrite, source=source)
+        caption = pathlib.Path(source).name
         sheet = grids.draw_all_styles(library, picture.rgb, caption=caption, **options)
         image_writing.write(target, sheet, overwrite=values.overwrite)
     else:
         outputs = grids.stylize_all_styles(library, picture.rgb, **options)
         targets = [target / name for name in stylize_folder.file_names_of_styles(library)]
         for file in targets:
-            stylize_folder.make_folder(file.parent)
-            image_writing.check_output(file, overwrite=values.overwrite, source=values.input)
+            paths.make_folder(file.parent, UserError)
+            image_writing.check_output(file, overwrite=values.overwrite, source=source)
         for file, rgb in zip(targets, outputs, strict=True):
             image_writing.write(file, rgb, alpha=picture.alpha, overwrite=values.overwrite)
     logging.info('wrote %d styles to %s', len(library.names), target)
@@ -251,6 +248,7 @@ def run_stylize() -> int:
         command='metastyle-stylize',
         usage=USAGE,
         positional='input',
+        many=True,
         output='output',
         renamed=RENAMED,
     )

@@ -10,36 +10,30 @@ from typing import NamedTuple
 
 from absl import logging
 
-from metastyle_jax.core import progress_bar
+from metastyle_jax.core import files, progress_bar
+from metastyle_jax.core.commands import paths
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data import sources
 from metastyle_jax.data.images import image_files, image_inputs, image_writing, pixel_values
-from metastyle_jax.storage import style_library
+from metastyle_jax.storage import style_library, tensor_files
 from metastyle_jax.stylization import mask_regions, render, styled_network, stylize
-
-
-class PictureJob(NamedTuple):
-    """A picture to stylize.
-
-    Attributes:
-        source: the file to read.
-        target: the file to write.
-    """
-
-    source: pathlib.Path
-    target: pathlib.Path
+from metastyle_jax.stylization.inputs import done_record, folder_jobs
 
 
 class StylizedFolder(NamedTuple):
-    """Which pictures of a folder were stylized, and which were left out for what reason.
+    """Which pictures were stylized, and which were not for what reason.
 
     Attributes:
         written: the files that were written.
         left_out: each picture that could not be stylized, and the reason.
+        skipped: files that were there already: finished by an earlier run, or kept because of
+            `skip_existing`.
+        others: files in the input folders that are no pictures.
     """
 
     written: list[pathlib.Path]
     left_out: dict[pathlib.Path, str]
+    skipped: list[pathlib.Path]
+    others: list[pathlib.Path]
 
 
 def stylize_file(
@@ -63,7 +57,8 @@ def stylize_file(
     Args:
         style: see `stylize`.
         input: the picture.
-        output: the picture to write, .png, .jpg or .webp; or an existing folder.
+        output: the picture to write, .png, .jpg or .webp; or a folder. A slash at its end marks a
+            folder, which is made.
         weights: see `stylize`.
         masks: see `stylize`.
         feather: see `stylize`.
@@ -84,8 +79,9 @@ def stylize_file(
     render.check_tile(tile)
     source, target = pathlib.Path(input), pathlib.Path(output)
     image_files.probe(source)
-    if target.is_dir():
-        target = target / _writable_name(source.name)
+    if paths.names_folder(output):
+        paths.make_folder(target, UserError)
+        target = target / folder_jobs.writable_name(source.name)
     image_writing.check_output(target, overwrite=overwrite, source=source)
     result = stylize.stylize_picture(
         style, _read(source, max_size), full_size=image_files.probe(source), weights=weights,
@@ -98,8 +94,8 @@ def stylize_file(
 
 def stylize_folder(
     style: styled_network.StyleLike | Sequence[styled_network.StyleLike],
-    input: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    input: folder_jobs.PathLike | Sequence[folder_jobs.PathLike],
+    output: folder_jobs.PathLike,
     *,
     weights: Sequence[float] | None = None,
     strength: float = 1.0,
@@ -108,17 +104,20 @@ def stylize_folder(
     max_size: int | None = None,
     tile: str = 'auto',
     overwrite: bool = False,
+    resume: bool = False,
+    skip_existing: bool = False,
     progress: bool = False,
 ) -> StylizedFolder:
-    """Stylizes all pictures of a folder and of its sub-folders.
+    """Stylizes all pictures of a folder and of its sub-folders, or several files.
 
-    A picture that cannot be stylized is logged and left out; the others are still stylized.
+    A picture that cannot be stylized is left out; the others are still stylized.
 
     Args:
         style: see `stylize`.
-        input: the folder of pictures.
+        input: a folder, a picture, a pattern such as ``photos/*.jpg``, or several of these.
         output: the folder to write to; it is made if it does not exist. It gets the same
-            sub-folders. A picture in a format that cannot be written becomes a PNG.
+            sub-folders. A picture in a format that cannot be written becomes a PNG. Pictures that
+            would get the same name get their suffix in it, see `distinct_names`.
         weights: see `stylize`.
         strength: see `stylize`.
         keep_colours: see `stylize`.
@@ -126,75 +125,87 @@ def stylize_folder(
         max_size: see `stylize`.
         tile: see `stylize`.
         overwrite: whether existing files may be replaced.
+        resume: whether to continue a stopped run: pictures are skipped if their file, the style and
+            the settings are those of the result that is there. The folder's record tells, see
+            `done_record`.
+        skip_existing: whether to skip each picture whose output file exists, whatever it shows.
         progress: whether to show a progress bar.
 
     Returns:
         `StylizedFolder`.
 
     Raises:
-        UserError: an argument is invalid, the folder has no picture that can be stylized, or a
-            file cannot be written.
+        UserError: an argument is invalid, no picture could be stylized, or a file cannot be
+            written.
     """
     render.check_tile(tile)
     if max_size is not None:
         render.check_max_size(max_size)
-    jobs = _plan(pathlib.Path(input), pathlib.Path(output), overwrite=overwrite)
+    existing = folder_jobs.ExistingFiles(overwrite, resume, skip_existing)
+    todo = folder_jobs.plan(input, output)
+    record = done_record.DoneRecord(pathlib.Path(paths.expand(os.fspath(output))))
+    existing.check(todo.pictures, record)
+    result = StylizedFolder([], dict(todo.unreadable), [], todo.others)
+    if not todo.pictures:
+        raise _nothing_done(result)
     network = styled_network.load(
         style, weights=weights, strength=strength, keep_colours=keep_colours, theta=theta
     )
-    for folder in {job.target.parent: None for job in jobs}:
-        make_folder(folder)
-    for job in jobs:
-        image_writing.check_output(job.target, overwrite=overwrite)
-    result = StylizedFolder([], {})
-    hidden = not progress or len(jobs) < 2
-    with progress_bar.show(jobs, description='stylizing', unit='picture', disable=hidden) as bar:
+    settings = _settings_digest(network, max_size)
+    for folder in {job.target.parent: None for job in todo.pictures}:
+        paths.make_folder(folder, UserError)
+    hidden = not progress or len(todo.pictures) < 2
+    with progress_bar.show(
+        todo.pictures, description='stylizing', unit='picture', disable=hidden
+    ) as bar:
         for job in bar:
             try:
+                digest = done_record.file_digest(job.source)
+                if existing.is_kept(job, record, digest, settings):
+                    result.skipped.append(job.target)
+                    continue
                 picture = _read(job.source, max_size)
-            except image_files.ImageError as error:
-                logging.warning('left out: %s', error)
-                result.left_out[job.source] = str(error)
+            except (image_files.ImageError, OSError) as error:
+                result.left_out[job.source] = _reason(job.source, error)
                 continue
             stylized = render.render(network, picture.rgb, tile=tile, progress=progress)
-            image_writing.write(job.target, stylized, alpha=picture.alpha, overwrite=overwrite)
+            record.begin(job.name)
+            image_writing.write(
+                job.target, stylized, alpha=picture.alpha, overwrite=overwrite or resume
+            )
+            record.finish(job.name, source_sha256=digest, settings_sha256=settings)
             result.written.append(job.target)
-    if not result.written:
-        raise UserError(
-            f'none of the {len(jobs)} pictures could be stylized; the reasons are given above'
-        )
+    if not (result.written or result.skipped):
+        raise _nothing_done(result)
     return result
 
 
-def make_folder(folder: pathlib.Path) -> None:
-    """Makes an output folder and those above it; raises UserError if that fails."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'{folder} cannot be made ({error.strerror}): choose another output'
-        ) from error
+def _settings_digest(network: styled_network.StyledNetwork, max_size: int | None) -> str:
+    """SHA-256 of all that decides what a picture becomes, beside the picture itself."""
+    theta = network.theta_params if network.strength < 1 else None
+    return done_record.settings_digest(
+        {
+            'params': tensor_files.fingerprint(network.params),
+            'theta': None if theta is None else tensor_files.fingerprint(theta),
+            'strength': float(network.strength),
+            'keep_colours': bool(network.keep_colours),
+            'max_size': max_size,
+        }
+    )
 
 
-def _plan(source: pathlib.Path, target: pathlib.Path, *, overwrite: bool) -> list[PictureJob]:
-    """Lists the pictures of a folder with their targets; refuses what cannot be written."""
-    if target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir():
-        raise UserError(f'input={source} is a folder, so output={target} must be a folder too')
-    if target.resolve().is_relative_to(source.resolve()):
-        raise UserError(f'output={target} is inside of input={source}: choose another folder')
-    pictures = sources.open_source(f'folder:{source}', kind='content', bad_share=1.0)
-    jobs: dict[pathlib.Path, PictureJob] = {}
-    for i in range(len(pictures)):
-        job = PictureJob(pathlib.Path(str(pictures[i])), target / _writable_name(pictures.name(i)))
-        if other := jobs.get(job.target):
-            raise UserError(
-                f'{other.source} and {job.source} would both become {job.target}: rename one'
-            )
-        jobs[job.target] = job
-        # A missing folder is no error: it is made once all targets have been checked.
-        if job.target.exists():
-            image_writing.check_output(job.target, overwrite=overwrite, source=job.source)
-    return list(jobs.values())
+def _reason(path: pathlib.Path, error: Exception) -> str:
+    """Why a picture is left out; the message of an `ImageError` names the file itself."""
+    if isinstance(error, image_files.ImageError):
+        return str(error)
+    return f'{path}: {files.reason(error)}'
+
+
+def _nothing_done(result: StylizedFolder) -> UserError:
+    """The error for input of which no picture could be stylized."""
+    reasons = list(result.left_out.values())
+    lines = '\n  '.join(reasons)
+    return UserError(f'none of the {len(reasons)} pictures could be stylized:\n  {lines}')
 
 
 def _read(path: pathlib.Path, max_size: int | None) -> pixel_values.Picture:
@@ -204,13 +215,6 @@ def _read(path: pathlib.Path, max_size: int | None) -> pixel_values.Picture:
     if count > 1:
         logging.warning('%s: the first of its %d frames is taken', path, count)
     return picture
-
-
-def _writable_name(name: str) -> str:
-    """The name itself if its format can be written, else with the suffix .png."""
-    if pathlib.PurePath(name).suffix.lower() in image_writing.SUFFIXES_OUT:
-        return name
-    return str(pathlib.PurePath(name).with_suffix('.png'))
 
 
 def file_names_of_styles(library: style_library.Library) -> list[str]:

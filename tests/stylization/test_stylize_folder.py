@@ -8,7 +8,8 @@ from stylization_helpers import make_style
 
 import metastyle_jax
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.stylization import stylize_folder
+from metastyle_jax.stylization import render, stylize_folder
+from metastyle_jax.stylization.inputs import done_record
 
 STYLE = make_style(1)
 
@@ -70,3 +71,81 @@ def test_files_named_after_styles_stay_in_their_folder():
 def test_no_two_styles_share_a_file_even_if_case_is_ignored(names):
     files = stylize_folder.file_names_of_styles(make_library(names))
     assert len({name.casefold() for name in files}) == len(names)
+
+
+def test_a_stopped_folder_goes_on_and_changes_are_done_anew(tmp_path, monkeypatch):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    photos.mkdir()
+    rendered, render_picture = [], render.render
+    for i, name in enumerate(('a.png', 'a.tif', 'b.png')):
+        Image.new('RGB', (24, 20 + i), (60 * i, 9, 9)).save(photos / name)
+
+    def counted(network, pixels, **options):
+        rendered.append(pixels.shape[0])
+        if rendered == [20, 21] and not (out / 'b.png').exists():
+            raise KeyboardInterrupt
+        return render_picture(network, pixels, **options)
+
+    monkeypatch.setattr(render, 'render', counted)
+    with pytest.raises(KeyboardInterrupt):
+        metastyle_jax.stylize_folder(STYLE, photos, out)
+    with pytest.raises(UserError, match='a_png.png exists already: pass resume=True'):
+        metastyle_jax.stylize_folder(STYLE, photos, out)
+
+    def resume(style=STYLE, **options):
+        rendered.clear()
+        result = metastyle_jax.stylize_folder(style, photos, out, resume=True, **options)
+        assert len(result.written) == len(rendered)
+        return sorted(rendered), sorted(path.name for path in result.skipped)
+
+    assert resume() == ([21, 22], ['a_png.png'])
+    assert resume() == ([], ['a_png.png', 'a_tif.png', 'b.png'])
+    Image.new('RGB', (24, 30), 'red').save(photos / 'b.png')  # another picture of the same name
+    assert resume() == ([30], ['a_png.png', 'a_tif.png'])
+    for change in ({'style': make_style(2)}, {'keep_colours': True}, {'max_size': 20}):
+        assert len(resume(**change)[0]) == 3, change
+    (out / 'b.png').write_bytes(b'')  # cut short by somebody else
+    assert resume(max_size=20) == ([20], ['a_png.png', 'a_tif.png'])
+    Image.new('RGB', (24, 24)).save(photos / 'c.png')
+    (out / 'c.png').write_bytes(b'of somebody else')
+    with pytest.raises(UserError, match='c.png exists already and is of no earlier run'):
+        resume(max_size=20)
+    assert (out / 'c.png').read_bytes() == b'of somebody else'
+
+
+def test_existing_files_are_skipped_whatever_they_show(tmp_path):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    for folder in (photos, out):
+        folder.mkdir()
+    for name in ('a.png', 'b.png'):
+        Image.new('RGB', (24, 20)).save(photos / name)
+    (out / 'a.png').write_bytes(b'anything')
+    result = metastyle_jax.stylize_folder(STYLE, photos, out, skip_existing=True)
+    assert (result.written, result.skipped) == ([out / 'b.png'], [out / 'a.png'])
+    assert (out / 'a.png').read_bytes() == b'anything'
+
+
+def test_several_files_and_patterns_are_taken_from_python_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('a.png', 'b.jpg'):
+        Image.new('RGB', (24, 20)).save(name)
+    result = metastyle_jax.stylize_folder(STYLE, ['*.png', 'b.jpg'], 'new/')
+    assert [path.as_posix() for path in result.written] == ['new/a.png', 'new/b.jpg']
+    assert metastyle_jax.stylize_file(STYLE, 'a.png', 'deep/new/').as_posix() == 'deep/new/a.png'
+
+
+def test_a_picture_that_fails_while_it_is_read_does_not_stop_the_others(tmp_path, monkeypatch):
+    for name in ('a.png', 'b.png'):
+        Image.new('RGB', (24, 20)).save(tmp_path / name)
+    file_digest = done_record.file_digest
+
+    def fail(path):
+        if path.name == 'a.png':
+            raise OSError(5, 'Input/output error', str(path))
+        return file_digest(path)
+
+    monkeypatch.setattr(done_record, 'file_digest', fail)
+    both = [tmp_path / 'a.png', tmp_path / 'b.png']
+    result = metastyle_jax.stylize_folder(STYLE, both, tmp_path / 'out')
+    assert result.left_out == {both[0]: f'{both[0]}: Input/output error'}
+    assert result.written == [tmp_path / 'out' / 'b.png']

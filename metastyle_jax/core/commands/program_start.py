@@ -7,6 +7,8 @@ import sys
 
 from absl import flags, logging
 
+from metastyle_jax.core import files
+
 
 def set_up_log() -> None:
     """Logs warnings and the commands' own lines to the standard error stream."""
@@ -24,7 +26,7 @@ class _Formatter(logging.PythonFormatter):
 
     def format(self, record):
         level = '' if record.levelno <= 20 else f'{record.levelname.lower()}: '
-        return f'{self.formatTime(record, "%H:%M:%S")} {level}{record.getMessage()}'
+        return f'{self.formatTime(record, "%H:%M:%S")} {level}{files.shown(record.getMessage())}'
 
 
 def set_up_cache() -> None:

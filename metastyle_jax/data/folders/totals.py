@@ -1,0 +1,65 @@
+"""What a command tells at the end about many pictures: reasons, names and honest totals."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+SHOWN_NAMES = 10
+
+
+def tell(
+    done: str,
+    *,
+    skipped: Sequence[str | os.PathLike[str]],
+    why_skipped: str,
+    left_out: Mapping[Any, str],
+    others: Sequence[str | os.PathLike[str]],
+    place: str | os.PathLike[str],
+) -> None:
+    """Logs each file that could not be used with its reason, and then the totals.
+
+    Args:
+        done: what was done, as '12 stylized'.
+        skipped: files that needed no work.
+        why_skipped: why they needed none, as 'done already'.
+        left_out: files that could not be used -> the reason, which names the file.
+        others: files that are no pictures.
+        place: where the results are.
+    """
+    for reason in left_out.values():
+        logging.warning('left out: %s', reason)
+    if skipped:
+        logging.info('skipped, because %s: %s', why_skipped, _names(skipped))
+    if others:
+        verb = 'file is no picture' if len(others) == 1 else 'files are no pictures'
+        logging.info('%d %s: %s', len(others), verb, _names(others))
+    logging.info('%s', totals(done, skipped=len(skipped), why_skipped=why_skipped,
+                              left_out=list(left_out), place=place))  # fmt: skip
+
+
+def totals(
+    done: str,
+    *,
+    skipped: int,
+    why_skipped: str,
+    left_out: Sequence[str | os.PathLike[str]],
+    place: str | os.PathLike[str],
+) -> str:
+    """One line with all numbers; for the arguments see `tell`."""
+    parts = [done]
+    if skipped:
+        parts.append(f'{skipped} skipped because {why_skipped}')
+    line = f'{", ".join(parts)}, in {place}'
+    if left_out:
+        line += f'; {len(left_out)} could not be used: {_names(left_out)}'
+    return line
+
+
+def _names(files: Sequence[str | os.PathLike[str]]) -> str:
+    """The first names of files, and the number of the others."""
+    shown = ', '.join(pathlib.PurePath(file).name for file in files[:SHOWN_NAMES])
+    more = len(files) - SHOWN_NAMES
+    return f'{shown} and {more} more' if more > 0 else shown

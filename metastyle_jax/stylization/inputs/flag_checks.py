@@ -1,0 +1,81 @@
+"""Which input the flags of `metastyle stylize` name, and which flags exclude each other.
+
+This module loads neither JAX nor NumPy, so that mistakes are answered at once.
+"""
+
+from absl import flags
+
+from metastyle_jax.core.commands import paths
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.data.folders import picture_listing
+from metastyle_jax.stylization.video import ffmpeg
+from metastyle_jax.stylization.video.decoding import film_files
+
+
+def _kinds(values: flags.FlagValues) -> list[str]:
+    """The flags that ask for something else than a stylized copy of each picture."""
+    return [f'--{name}' for name in ('all', 'animate', 'grid', 'mask') if values[name].present]
+
+
+def only_input(values: flags.FlagValues) -> str | None:
+    """The file or camera to stylize; None for the pictures of a folder, or for several inputs.
+
+    One picture that goes to a folder counts as several, so that the run can be resumed.
+
+    Args:
+        values: the parsed flags.
+
+    Raises:
+        UserError: an input does not exist.
+    """
+    if len(values.input) == 1 and ffmpeg.is_live(values.input[0]):
+        return values.input[0]
+    given = picture_listing.expand(values.input)
+    if len(given) != 1 or given[0].is_dir():
+        return None
+    is_video = film_files.is_film(str(given[0]), values.output)
+    to_folder = paths.names_folder(values.output) and not (is_video or _kinds(values))
+    return None if to_folder else str(given[0])
+
+
+def check(values: flags.FlagValues, source: str | None, is_video: bool) -> None:
+    """Refuses flags that do not go together, or that this kind of work does not use.
+
+    Args:
+        values: the parsed flags.
+        source: what `only_input` returned.
+        is_video: whether `source` is a video, a camera or a stream.
+
+    Raises:
+        UserError: see above.
+    """
+    kinds = _kinds(values)
+    if is_video and kinds:
+        raise UserError(f'{kinds[0]} is for a picture, but --input={source} is a video')
+    if len(kinds) > 1:
+        raise UserError(f'{kinds[0]} cannot be combined with {kinds[1]}')
+    if kinds and values.weights is not None:
+        raise UserError(f'{kinds[0]} cannot be combined with --weights')
+    if kinds and source is None:
+        several = (
+            ' '.join(values.input) if len(values.input) > 1 else f'{values.input[0]}, a folder'
+        )
+        raise UserError(f'{kinds[0]} is for one picture, but --input is {several}')
+    if values.all and len(values.style) != 1:
+        raise UserError('--all takes one library: give --style once')
+    if is_video and values.tile == 'always':
+        raise UserError('--tile=always is for pictures: frames are rendered whole')
+    users = {
+        'feather': ('--mask', bool(values.mask)),
+        'milliseconds': ('--animate', values.animate is not None),
+        'batch': ('video and --all', is_video or values.all),
+        'resume': ('video and folders', is_video or source is None),
+        'skip_existing': ('pictures', not (is_video or kinds)),
+        **{
+            name: ('video', is_video)
+            for name in ('steady', 'sound', 'frame_size', 'frame_rate', 'pixel_format')
+        },
+    }
+    for name, (user, used) in users.items():
+        if values[name].present and not used:
+            raise UserError(f'--{name} is for {user}: leave it out')
