@@ -30,8 +30,8 @@ fi
 
 site=runs/web
 rm -rf "$site"
-mkdir -p "$site/samples" "$site/onnxruntime-web"
-cp launch/web/* "$site"
+mkdir -p "$site/onnxruntime-web"
+cp -r launch/web/* "$site"
 cp "$venv"/onnxruntime-web/* "$site/onnxruntime-web"
 photographs=metastyle_jax/data/photographs
 cp "$photographs/china.jpg" "$photographs/ATTRIBUTION.md" "$site/samples"

@@ -1,175 +1,253 @@
-"""An exported style in a real browser, by the page and the module that launch/web.sh serves."""
+"""Exported styles in a real browser, by the page that launch/web.sh serves: what it computes."""
 
-import contextlib
-import http.server
-import importlib.util
-import os
-import pathlib
-import shutil
-import signal
-import subprocess
-import sys
-import threading
+import io
+import re
 
-import helpers
-import jax
+import browser_helpers
 import numpy as np
 import pytest
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax.models import transformer
-from metastyle_jax.storage import style_files, tensor_files
-from metastyle_jax.stylization import styled_network
-from metastyle_jax.stylization.export import onnx_writing
 
 SIZES = [(16, 16), (37, 23), (24, 40)]  # height, width
-BROWSERS = ('chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome')
-RUNTIME = pathlib.Path(sys.prefix, 'onnxruntime-web')
-PAGE = """<!doctype html><body><script type="module">
-const tell = (name, body) => fetch(`./${name}`, { method: 'POST', body });
-try {
+RUN = """async ({ sizes, noise }) => {
   const { load, stylize } = await import('./stylize.js');
-  const session = await load('./model.onnx');
-  for (const [height, width] of SIZES) {
-    const noise = await (await fetch(`./noise-${height}x${width}`)).arrayBuffer();
-    const made = await stylize(session, new Float32Array(noise), height, width);
-    await tell(`made-${height}x${width}`, made);
+  const style = await load('./model.onnx');
+  const made = [];
+  for (const [i, [height, width]] of sizes.entries()) {
+    made.push(Array.from(await stylize(style, new Float32Array(noise[i]), height, width)));
   }
-  await stylize(session, new Float32Array(3 * 15 * 20), 15, 20).catch(
-    (error) => tell('refusal', error.message));
-  const frame = document.createElement('iframe');
-  frame.src = './index.html?model=model.onnx&photo=photo.png';
-  document.body.append(frame);
-  const get = (id) => frame.contentDocument?.getElementById(id);
-  while (!/pixels in/.test(get('told')?.textContent)) {
-    await new Promise((then) => setTimeout(then, 20));
-  }
-  const canvas = get('canvas');
-  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-  await tell('canvas', data);
-} catch (error) {
-  await tell('error', `${error.stack ?? error}`);
-}
-await tell('done', '');
-</script>"""
+  const small = new Float32Array(3 * 15 * 20);
+  const refused = await stylize(style, small, 15, 20).catch((error) => error.message);
+  return { made, refused };
+}"""
+# Keeps the device of WebGPU within reach, so that it can be lost.
+KEEP_DEVICE = """() => {
+  const request = GPUAdapter.prototype.requestDevice;
+  GPUAdapter.prototype.requestDevice = async function (options) {
+    return (self.device = await request.call(this, options));
+  };
+}"""
+
+
+@pytest.fixture(scope='module')
+def playwright():
+    with browser_helpers.driver() as started:
+        yield started
+
+
+@pytest.fixture(scope='module')
+def browser(playwright):
+    return browser_helpers.launch(playwright)
+
+
+@pytest.fixture(scope='module')
+def style():
+    return browser_helpers.make_style()
+
+
+@pytest.fixture(scope='module')
+def model(style):
+    browser_helpers.require_browser()
+    return browser_helpers.to_onnx(style)
+
+
+@pytest.fixture(scope='module')
+def address(tmp_path_factory, model):
+    folder = browser_helpers.make_site(tmp_path_factory.mktemp('site') / 'web')
+    (folder / 'model.onnx').write_bytes(model)
+    with browser_helpers.serve(folder) as served:
+        yield served
 
 
 @pytest.fixture
-def browser():
-    """The program; without one, or without onnxruntime-web, the test is skipped, or fails."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    missing = [
-        what
-        for what, there in (
-            ('a Chromium', program),
-            (f'onnxruntime-web in {RUNTIME}', (RUNTIME / 'version').exists()),
-            ('onnx', importlib.util.find_spec('onnx')),
-        )
-        if not there
-    ]
-    if missing:
-        why = f'no {" and no ".join(missing)}: bash launch/browser.sh gets them, or says why not'
-        required = os.environ.get('METASTYLE_BROWSER') == 'required'
-        (pytest.fail if required else pytest.skip)(why)
-    return program
-
-
-class Site:
-    """A server of files and bytes on this machine alone, which keeps what is posted to it."""
-
-    def __init__(self, files):
-        self.told = {}
-        self.done = threading.Event()
-        site = self
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def do_GET(self):  # noqa: N802
-                name = self.path.partition('?')[0].lstrip('/')
-                if name not in files:
-                    self.send_error(404)
-                    return
-                found = files[name]
-                body = found if isinstance(found, bytes) else found.read_bytes()
-                self.send_response(200)
-                self.send_header('Content-Type', self.guess_type(name))
-                self.send_header('Content-Length', str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_POST(self):  # noqa: N802
-                body = self.rfile.read(int(self.headers['Content-Length']))
-                site.told[self.path.lstrip('/')] = body
-                self.send_response(204)
-                self.end_headers()
-                if self.path == '/done':
-                    site.done.set()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-    def visit(self, program, page, profile):
-        """Opens a page and waits until it tells that it is done."""
-        command = [
-            program, '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
-            '--no-first-run', '--remote-debugging-port=0', f'--user-data-dir={profile}',
-            f'http://127.0.0.1:{self.server.server_port}/{page}',
-        ]  # fmt: skip
-        with open(profile.with_suffix('.log'), 'wb') as log:
-            # Debian's program is a script, whose child a signal to it alone would leave behind.
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        try:
-            for _ in range(90):
-                if self.done.wait(1) or process.poll() is not None:
-                    break
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        said = profile.with_suffix('.log').read_text(errors='replace')[-2000:]
-        assert self.done.is_set(), f'{program} never got there; it told {list(self.told)}:\n{said}'
-
-
-def test_a_style_in_the_browser_gives_the_pixels_of_jax(browser, tmp_path, disagreement):
-    params = transformer.init(jax.random.key(0), width=4, blocks=1)
-    style = style_files.Style(
-        tensor_files.flatten(params), 'all', 'a.jpg', 'ab' * 32, 'cd' * 32, {}, {}
-    )
+def photo(tmp_path):
     rng = np.random.default_rng(0)
-    noise = {size: rng.random((*size, 3), np.float32) for size in SIZES}
-    photo = rng.integers(0, 256, (24, 40, 3), np.uint8)
-    Image.fromarray(photo).save(tmp_path / 'photo.png')
-    web = helpers.ROOT / 'launch' / 'web'
-    files = {
-        'test.html': PAGE.replace('SIZES', repr(list(map(list, SIZES)))).encode(),
-        'index.html': web / 'index.html',
-        'stylize.js': web / 'stylize.js',
-        'model.onnx': onnx_writing.to_onnx(styled_network.load(style), {}),
-        'photo.png': tmp_path / 'photo.png',
-        **{f'onnxruntime-web/{path.name}': path for path in RUNTIME.iterdir()},
-        **{f'noise-{h}x{w}': pixels.tobytes() for (h, w), pixels in noise.items()},
-    }
-    with Site(files) as site:
-        site.visit(browser, 'test.html', tmp_path / 'profile')
-    assert 'error' not in site.told, site.told['error'].decode()
-    for (height, width), pixels in noise.items():
-        made = np.frombuffer(site.told[f'made-{height}x{width}'], np.float32)
+    path = tmp_path / 'photo.png'
+    Image.fromarray(rng.integers(0, 256, (24, 40, 3), np.uint8)).save(path)
+    return path
+
+
+def levels(style, picture):
+    """What JAX makes of a picture, in levels of 8 bits."""
+    return np.rint(255 * metastyle_jax.stylize(style, picture))
+
+
+def difference(canvas, wanted):
+    return np.max(np.abs(canvas[..., :3].astype(float) - wanted))
+
+
+def test_the_module_gives_the_pixels_of_jax(browser, address, style, disagreement):
+    rng = np.random.default_rng(0)
+    noise = [rng.random((*size, 3), np.float32) for size in SIZES]
+    with browser_helpers.Page(browser, address) as page:
+        said = page.tab.evaluate(
+            RUN, {'sizes': SIZES, 'noise': [pixels.ravel().tolist() for pixels in noise]}
+        )
+        assert not page.errors
+    for pixels, made in zip(noise, said['made'], strict=True):
         wanted = metastyle_jax.stylize(style, pixels)
-        disagreement(made.reshape(wanted.shape), wanted, 1e-4)
-    assert (
-        site.told['refusal'].decode() == '20 x 15 pixels: both sides must have at least 16 pixels'
-    )
-    canvas = np.frombuffer(site.told['canvas'], np.uint8).reshape(24, 40, 4)
-    wanted = np.rint(255 * metastyle_jax.stylize(style, photo.astype(np.float32) / 255))
-    assert np.max(np.abs(canvas[..., :3] - wanted)) <= 1  # where half a level is nearly reached
-    assert np.all(canvas[..., 3] == 255)
+        disagreement(np.array(made).reshape(wanted.shape), wanted, 1e-4)
+    assert said['refused'] == '20 x 15 pixels: both sides must have at least 16 pixels'
+
+
+def test_a_person_chooses_paints_compares_and_saves(browser, address, style, model, photo):
+    with browser_helpers.Page(browser, address) as page:
+        page.context.grant_permissions(['clipboard-read', 'clipboard-write'])
+        assert re.search(r'WebAssembly, \d+ thread', page.tab.inner_text('#backend'))
+        page.choose_photo(photo)
+        page.says('Now add a style')
+        page.add_style('first', model)
+        page.add_style('second', model)
+        page.tab.get_by_role('radio', name='first').check()
+        page.says('Ready to paint in the style first')
+        page.paint()
+        painted = page.canvas()
+        assert difference(painted, levels(style, photo)) <= 2
+        assert np.all(painted[..., 3] == 255)
+
+        page.tab.locator('#compare').click(position={'x': 5, 'y': 5})
+        slider = page.tab.get_by_role('slider')
+        assert int(slider.input_value()) <= 2
+        slider.press('End')
+        assert slider.get_attribute('aria-valuetext') == '100 % original, 0 % painting'
+
+        files = {}
+        for kind in ('PNG', 'JPEG'):
+            with page.tab.expect_download() as started:
+                page.button(f'Save {kind}').click()
+            files[kind] = started.value
+        assert files['PNG'].suggested_filename == 'photo-first.png'
+        assert np.array_equal(np.asarray(Image.open(files['PNG'].path())), painted)
+        saved = np.asarray(Image.open(files['JPEG'].path()), float)
+        assert files['JPEG'].suggested_filename == 'photo-first.jpg'
+        assert np.mean(np.abs(saved - painted[..., :3])) < 8
+        page.button('Copy').click()
+        page.says('Copied')
+
+        page.button('Remove first').click()
+        page.expect(page.tab.get_by_role('radio')).to_have_count(1)
+        assert not page.errors
+        assert page.requests
+        assert all(url.startswith((address, f'blob:{address}')) for url in page.requests)
+
+
+def test_orientation_and_transparency_are_those_of_the_package(
+    browser, address, style, model, tmp_path
+):
+    rng = np.random.default_rng(1)
+    turned, clear = tmp_path / 'turned.png', tmp_path / 'clear.png'
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: 24 x 40 is shown as 40 x 24
+    Image.fromarray(rng.integers(0, 256, (24, 40, 3), np.uint8)).save(turned, exif=exif)
+    pixels = rng.integers(0, 256, (20, 30, 4), np.uint8)
+    pixels[:4, :, 3] = 0
+    Image.fromarray(pixels).save(clear)
+    with browser_helpers.Page(browser, address) as page:
+        page.add_style('style', model)
+        page.choose_photo(turned)
+        page.paint()
+        assert page.canvas().shape == (40, 24, 4)
+        assert difference(page.canvas(), levels(style, turned)) <= 2
+        page.choose_photo(clear)
+        page.paint()
+        with page.tab.expect_download() as started:
+            page.button('Save PNG').click()
+        saved = np.asarray(Image.open(started.value.path()))
+        assert np.array_equal(saved[..., 3], pixels[..., 3])
+        opaque = pixels[..., 3] > 200  # a canvas rounds the colours of clear pixels
+        found = np.abs(saved[..., :3].astype(float) - levels(style, clear))
+        assert np.max(found[opaque]) <= 2
+        with page.tab.expect_download() as started:
+            page.button('Save JPEG').click()
+        assert np.min(np.asarray(Image.open(started.value.path()))[0]) > 200  # white, not black
+
+
+@pytest.mark.parametrize('options', [{'pixels': 'uint8'}, {'size': (24, 32)}])
+def test_styles_of_other_forms_are_painted(browser, address, style, photo, options):
+    with browser_helpers.Page(browser, address) as page:
+        page.choose_photo(photo)
+        page.add_style('style', browser_helpers.to_onnx(style, **options))
+        assert page.tab.locator('#side').is_disabled() == ('size' in options)
+        if 'size' not in options:
+            page.tab.select_option('#side', 'original')
+        page.button('Paint').click()
+        page.wait_for_painting()
+        picture = np.asarray(Image.open(photo), np.float32) / 255
+        if 'size' in options:
+            page.says('edges were cut off')
+            picture = picture[:, 4:-4]
+        assert difference(page.canvas(), levels(style, picture)) <= 2
+
+
+def test_the_page_answers_while_the_network_runs_and_can_be_cancelled(
+    browser, address, style, model, photo
+):
+    large = io.BytesIO()
+    Image.fromarray(np.zeros((1400, 1400, 3), np.uint8)).save(large, 'PNG')
+    script = 'window.ticks = 0; setInterval(() => { window.ticks += 1; }, 10);'
+    with browser_helpers.Page(browser, address, script=script) as page:
+        page.add_style('style', model)
+        page.choose_photo(browser_helpers.as_file('large.png', large.getvalue(), 'image/png'))
+        page.tab.select_option('#side', 'original')
+        # Counts from the moment at which the network has its picture.
+        page.tab.evaluate(
+            """() => new MutationObserver(() => { window.begun ??= window.ticks; })
+              .observe(document.getElementById('busy'), { attributes: true })"""
+        )
+        page.button('Paint').click()
+        page.wait_for_painting()
+        assert page.tab.evaluate('window.ticks - window.begun') >= 10
+
+        page.button('Paint').click()
+        page.button('Cancel').click()
+        page.says('Cancelled')
+        assert page.tab.locator('#busy').is_hidden()
+        page.choose_photo(photo)
+        page.paint()
+        assert difference(page.canvas(), levels(style, photo)) <= 2
+        page.tab.evaluate("document.querySelector('#side').value = '2048'")
+        page.choose_photo(browser_helpers.as_file('large.png', large.getvalue(), 'image/png'))
+        page.button('Paint').click()
+        page.tab.keyboard.press('Escape')
+        page.says('Cancelled')
+        assert not page.errors
+
+
+def test_a_graphics_card_that_fails_is_replaced_by_the_processor(
+    browser, address, style, model, photo
+):
+    # The page believes in a graphics card, and the worker finds none.
+    script = """Object.defineProperty(navigator, 'gpu',
+      { value: { requestAdapter: async () => ({ info: {} }) } });"""
+    with browser_helpers.Page(browser, address, script=script) as page:
+        page.choose_photo(photo)
+        page.add_style('style', model)
+        page.paint()
+        assert difference(page.canvas(), levels(style, photo)) <= 2
+        told = page.tab.inner_text('#backend')
+        assert 'WebAssembly' in told
+        assert 'The graphics card failed' in told
+
+
+def test_webgpu_gives_the_pixels_of_jax_and_its_loss_is_survived(
+    playwright, address, style, model, photo
+):
+    flags = ('--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader')
+    browser = browser_helpers.launch(playwright, *flags)
+    with browser_helpers.Page(browser, address, '?backend=webgpu') as page:
+        if 'WebGPU' not in page.tab.inner_text('#backend'):
+            pytest.skip('this Chromium has no adapter for WebGPU, not even SwiftShader')
+        page.choose_photo(photo)
+        (worker,) = page.tab.workers
+        worker.evaluate(KEEP_DEVICE)
+        page.add_style('style', model)
+        page.paint()
+        assert 'WebGPU' in page.tab.inner_text('#backend')
+        assert difference(page.canvas(), levels(style, photo)) <= 2
+        worker.evaluate('self.device.destroy()')
+        page.paint()
+        assert 'The graphics card failed' in page.tab.inner_text('#backend')
+        assert difference(page.canvas(), levels(style, photo)) <= 2
+        assert not page.errors

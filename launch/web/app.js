@@ -17,7 +17,7 @@ let engine;
 let photo = null; // { name, bitmap }
 let styles = []; // { key, name, model: Blob, size: [height, width] or null }
 let chosen = null; // one of them
-let painted = null; // name of the painting, for files
+let painted = null; // { name, style, text }: name for files, and what the status tells
 let painting = false;
 let keys = 0;
 
@@ -26,10 +26,13 @@ async function guarded(step, action = null) {
   try {
     return await step();
   } catch (error) {
-    if (error instanceof Cancelled) return view.say('Cancelled.');
+    if (error instanceof Cancelled) {
+      update();
+      return view.say(`Cancelled. ${whatNext()}`);
+    }
     const refusal = describe(error);
     view.showRefusal(refusal, action?.(refusal));
-    if (!painted) update();
+    update();
     if (!(error instanceof Refusal)) console.error(error);
   }
 }
@@ -37,15 +40,17 @@ async function guarded(step, action = null) {
 // Takes files from a dialog, a drop or the clipboard.
 async function take(files, wanted) {
   view.clearRefusal();
+  let first = true;
   for (const file of files) {
     await guarded(async () => {
       const found = await readable(file, () => recognise(file));
-      const fits = { photograph: 'picture', style: 'style' }[wanted];
       const damaged = found.kind === 'other' && /\.onnx$/i.test(file.name);
-      if (found.kind === 'style' && wanted !== 'photograph') await addStyle(file, found);
-      else if (damaged && wanted !== 'photograph') throw refuseStyle(file.name, found, null);
+      if (found.kind === 'style' && wanted !== 'photograph') {
+        await addStyle(file, found, first);
+        first = false;
+      } else if (damaged && wanted !== 'photograph') throw refuseStyle(file.name, found, null);
       else if (found.kind === 'picture' && wanted !== 'style') await setPhoto(file, found);
-      else throw refuseFile(file, found, wanted ?? 'photograph or style', fits);
+      else throw refuseFile(file, found, wanted ?? 'photograph or style');
     });
   }
 }
@@ -81,21 +86,24 @@ function preview() {
 }
 
 function update() {
-  const ready = photo && chosen && !painting;
-  $('paint').setAttribute('aria-disabled', !ready);
-  if (painting) return;
-  if (ready) view.say(`Ready to paint in the style ${chosen.name}.`);
-  else if (photo) view.say('Now add a style.');
-  else if (chosen) view.say('Now choose a photograph.');
-  else view.say('Choose a photograph and a style.');
+  $('paint').setAttribute('aria-disabled', !(photo && chosen && !painting));
+  if (!painting) view.say(whatNext());
 }
 
-async function addStyle(file, found) {
+function whatNext() {
+  if (painted && painted.style === chosen) return painted.text;
+  if (photo && chosen) return `Ready to paint in the style ${chosen.name}.`;
+  if (photo) return 'Now add a style.';
+  return chosen ? 'Now choose a photograph.' : 'Choose a photograph and a style.';
+}
+
+// Opens a style and adds it to the list. Of several files at once, the first becomes the chosen one.
+async function addStyle(file, found, chooseIt = true) {
   if (found.missing) throw refuseStyle(file.name, found, null);
   // The bytes are copied, because files on a disk can change.
   const model = new Blob([await readable(file, () => file.arrayBuffer())]);
   const style = { key: keys++, name: stem(file.name), model, size: null };
-  if (!painting) view.say(`Opening ${style.name}…`);
+  if (chooseIt && !painting) view.say(`Opening ${style.name}…`);
   for (;;) {
     try {
       style.size = (await engine.open({ key: style.key, model })).size;
@@ -106,7 +114,7 @@ async function addStyle(file, found) {
     }
   }
   styles.push(style);
-  choose(style);
+  choose(chooseIt || !chosen ? style : chosen);
 }
 
 function choose(style) {
@@ -178,16 +186,16 @@ async function paint(wantedSize = null) {
     try {
       const { image, milliseconds } = await engine.paint(style, () => createImageBitmap($('before')));
       Object.assign($('after'), size).getContext('2d').putImageData(image, 0, 0);
-      painted = `${stem(name)}-${style.name}`;
-      view.showPicture(compare, true, { photo: name, style: style.name });
       const cropped = isCropped(bitmap, size) ? ' The style takes one size only, so the edges were cut off.' : '';
-      view.say(`${size.width} × ${size.height} pixels in ${(milliseconds / 1000).toFixed(1)} s.${cropped}`);
+      const text = `${size.width} × ${size.height} pixels in ${(milliseconds / 1000).toFixed(1)} s.${cropped}`;
+      painted = { name: `${stem(name)}-${style.name}`, style, text };
+      view.showPicture(compare, true, { photo: name, style: style.name });
     } finally {
       end();
       painting = false;
     }
+    update();
   }, smaller);
-  $('paint').setAttribute('aria-disabled', !(photo && chosen)); // the status tells the result
 }
 
 function isCropped(bitmap, size) {
@@ -197,7 +205,7 @@ function isCropped(bitmap, size) {
 
 async function save(type) {
   const blob = await toBlob($('after'), type);
-  download(blob, `${painted}.${type === 'image/png' ? 'png' : 'jpg'}`);
+  download(blob, `${painted.name}.${type === 'image/png' ? 'png' : 'jpg'}`);
 }
 
 async function copy() {
@@ -230,12 +238,11 @@ async function takeSamples({ photographs = [], styles: models = [] }) {
     const one = await fetchFile(`samples/${encodeURIComponent(file)}`);
     await setPhoto(one, await recognise(one), credit);
   }
-  for (const file of models) {
+  for (const [i, file] of models.entries()) {
     const one = await fetchFile(`samples/${encodeURIComponent(file)}`);
-    await addStyle(one, await recognise(one));
+    await addStyle(one, await recognise(one), i === 0);
+    if (i === 0) $('paint').focus(); // the button that was pressed is gone
   }
-  if (styles.length) choose(styles[0]);
-  $('paint').focus();
 }
 
 async function offerSamples() {

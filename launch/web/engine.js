@@ -52,7 +52,9 @@ export class Engine {
 
   // Opens a style, { key, model: Blob }. Returns the type of its pixels and its size, if it is fixed.
   async open(style) {
-    const opened = await this.#ask(() => ({ task: 'open', ...style, measure: !this.speed }));
+    // Graphics cards are fast, but compile anew for each size: a forecast from a small run misleads.
+    const opened = await this.#ask(() => (
+      { task: 'open', ...style, measure: !this.speed && this.backend === 'wasm' }));
     this.speed ??= opened.speed;
     return opened;
   }

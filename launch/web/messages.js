@@ -69,7 +69,7 @@ export function refuseStyle(file, { missing = 0 }, cause) {
   const details = cause ? `${cause.message ?? cause}` : '';
   if (missing > 0) {
     return new Refusal(`${file} is incomplete`,
-      `The last ${missing.toLocaleString('en')} bytes are missing. Copy or download it again.`, { details });
+      `At least ${missing.toLocaleString('en')} bytes at its end are missing. Copy or download it again.`, { details });
   }
   if (/^not a style/.test(details)) {
     return new Refusal(`${file} is not a style`, 'It is an ONNX file of another program. This page needs ' +
