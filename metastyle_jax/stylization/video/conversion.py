@@ -1,8 +1,10 @@
 """Converts a video to a video: reads and renders frames, and writes a file; it can be resumed."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
+import os
 import pathlib
 import threading
 from collections.abc import Callable
@@ -36,11 +38,16 @@ def check_video_output(
         resume: whether a stopped run shall be resumed.
     """
     containers.container_of(path)
+    _check_name(path)
     folder = segments.segment_folder(path)
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise ffmpeg.VideoError(f'{path} is the input itself: choose another output')
     if not path.parent.is_dir():
         raise ffmpeg.VideoError(f'{path} cannot be written: there is no folder {path.parent}')
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ffmpeg.VideoError(
+            f'{path} cannot be written: make {path.parent} writable, or choose another output'
+        )
     if overwrite or resume:
         return
     if folder.exists():
@@ -52,6 +59,19 @@ def check_video_output(
         raise ffmpeg.VideoError(
             f'{path} exists already: pass overwrite=True to replace it, or choose another output'
         )
+
+
+def _check_name(path: pathlib.Path) -> None:
+    """Raises VideoError if a disk cannot store the name of a file."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            length = len(os.fsencode(path.name))
+            raise ffmpeg.VideoError(
+                f'{path} cannot be written: its name has {length} bytes, which is too long for '
+                'the disk (most disks take 255, encrypted ones 143): choose a shorter name'
+            ) from error
 
 
 def convert_video(

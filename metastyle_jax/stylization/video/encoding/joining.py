@@ -6,6 +6,7 @@ anew. The times come from the original video, frame by frame, so uneven frame ra
 
 import contextlib
 import fractions
+import functools
 import heapq
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 from absl import logging
 
+from metastyle_jax.core import files
 from metastyle_jax.stylization.video import ffmpeg
 from metastyle_jax.stylization.video.encoding import (
     containers,
@@ -62,14 +64,41 @@ def join(
             gif.write(part, segments, times, video_format, written.pop('comment'))
             _tell_missing(target, sorted(written))
         else:
-            _mux(
-                part, segments, target, times, video_format, plan, last_duration, complete, comment
+            mux = functools.partial(
+                _mux, part, segments, target, times, video_format,
+                last_duration=last_duration, complete=complete, comment=comment,
             )  # fmt: skip
+            _try_plans(mux, plan, target)
         with part.open('rb+') as opened:
             os.fsync(opened.fileno())
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _try_plans(
+    mux: Callable[[track_plan.Plan | None], None],
+    plan: track_plan.Plan | None,
+    target: pathlib.Path,
+) -> None:
+    """Writes a file; damage that the container refuses does not cost the picture.
+
+    The trial of `track_plan.make_plan` sees the first packets only. If the container refuses a
+    later one, the sound is encoded, and if that fails too, only the picture is written.
+    """
+    plans = [plan] if plan is None else track_plan.simpler_plans(plan, target)
+    for number, simpler in enumerate(plans):
+        try:
+            mux(simpler)
+            return
+        except ValueError as error:  # of FFmpeg; a full disk is an OSError
+            if number == len(plans) - 1:
+                raise
+            logging.warning(
+                '%s cannot hold all of the damaged sound (%s): %s',
+                target.name, files.reason(error),
+                'it is encoded' if number == 0 else 'only the picture is written',
+            )  # fmt: skip
 
 
 def _mux(
@@ -79,6 +108,7 @@ def _mux(
     times: list[int],
     video_format: ffmpeg.VideoFormat,
     plan: track_plan.Plan | None,
+    *,
     last_duration: int | None,
     complete: bool,
     comment: str,

@@ -7,6 +7,7 @@ so a resumed run writes the same file as a run that was never stopped.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,8 @@ from metastyle_jax.stylization.video.encoding import (
 
 ENCODING_VERSION = 3  # raised whenever frames are encoded in another way
 _MOST_NAME = 143  # bytes of a file name that eCryptfs can store; other disks take 255
+# The disk is full, or the user's share of it, or its largest file.
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 SEGMENT_FRAMES = 48  # the work that is lost when a run is stopped
 
 
@@ -270,9 +273,14 @@ class SegmentWriter:
             yield
         except (av.error.FFmpegError, OSError) as error:
             reason = getattr(error, 'strerror', None) or str(error)
-            kept = self._complete * self._length
-            resumed = f'and resume with resume=True: {kept} frames are kept in {self.folder}'
+            remedy = 'choose another output'
+            if getattr(error, 'errno', None) in _DISK_FULL:
+                remedy = 'free some disk space, or choose another output'
+            elif isinstance(error, PermissionError) or getattr(error, 'errno', None) == errno.EROFS:
+                remedy = f'make {self._target.parent} writable, or choose another output'
+            if kept := self._complete * self._length:
+                remedy = remedy.replace('or choose another output', 'and resume with resume=True')
+                remedy += f': {kept} frames are kept in {self.folder}'
             raise ffmpeg.VideoError(
-                f'{self._target} cannot be written ({reason}): free some disk space, '
-                f'{resumed if kept else "or choose another output"}'
+                f'{self._target} cannot be written ({reason}): {remedy}'
             ) from error

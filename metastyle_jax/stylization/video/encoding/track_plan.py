@@ -84,6 +84,27 @@ def make_plan(
     return Plan(source, written, covers, attachments, kept, kind.holds_chapters, start)
 
 
+def simpler_plans(plan: Plan, target: pathlib.Path) -> list[Plan]:
+    """A plan, the same without copied sound, and one without tracks."""
+    import av
+
+    kind = containers.container_of(target)
+    tracks = dict(plan.tracks)
+    with av.open(str(plan.source)) as opened:
+        for index in [index for index, how in plan.tracks.items() if how is None]:
+            stream = opened.streams[index]
+            del tracks[index]
+            if stream.type == 'audio' and (
+                chosen := sound.choose_format(stream, kind.sound_encoders, kind.muxer)
+            ):
+                tracks[index] = chosen
+    return [
+        plan,
+        plan._replace(tracks=dict(sorted(tracks.items()))),
+        plan._replace(tracks={}, covers=(), attachments=(), chapters=False),
+    ]
+
+
 def _check_sound(target: pathlib.Path, kind: containers.Container, choice: str) -> None:
     """Raises VideoError if the container cannot hold a kind of sound; it is tried."""
     if choice in ('copy', 'none'):
