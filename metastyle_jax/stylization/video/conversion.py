@@ -15,13 +15,8 @@ from absl import logging
 
 from metastyle_jax.stylization.video import ffmpeg, pipeline
 from metastyle_jax.stylization.video.decoding import reader
-from metastyle_jax.stylization.video.encoding import (
-    containers,
-    segment_encoder,
-    segments,
-    tags,
-    track_plan,
-)
+from metastyle_jax.stylization.video.encoding import containers, segment_encoder, segments
+from metastyle_jax.stylization.video.encoding.tracks import planning, tags
 
 _HASHED_BYTES = 2**20  # of the beginning and of the end of a file, see `fingerprint`
 
@@ -166,7 +161,7 @@ def record(
         logging.info('%s is complete already: there is nothing to resume', target)
         return finished
     if source is not None:
-        plan = track_plan.make_plan(
+        plan = planning.make_plan(
             source, target,
             start=frame_source.start, sound_choice=sound, keep_location=keep_location,
         )  # fmt: skip

@@ -100,6 +100,7 @@ CONTAINERS = {
     ),
     '.avi': Container(
         'avi',
+        'mpeg4',
         sound_encoders=('libmp3lame', 'ac3'),
         played_sound=_AVI_SOUND,
         holds_times=False,

@@ -19,15 +19,8 @@ from absl import logging
 
 from metastyle_jax.core import files
 from metastyle_jax.stylization.video import ffmpeg
-from metastyle_jax.stylization.video.encoding import (
-    containers,
-    gif,
-    packets,
-    sound,
-    subtitles,
-    tags,
-    track_plan,
-)
+from metastyle_jax.stylization.video.encoding import containers, gif
+from metastyle_jax.stylization.video.encoding.tracks import planning, tags, writing
 
 _MOST_TICKS = 240  # per second, of a container without times
 
@@ -37,7 +30,7 @@ def join(
     target: pathlib.Path,
     times: list[int],
     video_format: ffmpeg.VideoFormat,
-    plan: track_plan.Plan | None,
+    plan: planning.Plan | None,
     *,
     last_duration: int | None = None,
     complete: bool,
@@ -77,16 +70,16 @@ def join(
 
 
 def _try_plans(
-    mux: Callable[[track_plan.Plan | None], None],
-    plan: track_plan.Plan | None,
+    mux: Callable[[planning.Plan | None], None],
+    plan: planning.Plan | None,
     target: pathlib.Path,
 ) -> None:
     """Writes a file; damage that the container refuses does not cost the picture.
 
-    The trial of `track_plan.make_plan` sees the first packets only. If the container refuses a
+    The trial of `planning.make_plan` sees the first packets only. If the container refuses a
     later one, the sound is encoded, and if that fails too, only the picture is written.
     """
-    plans = [plan] if plan is None else track_plan.simpler_plans(plan, target)
+    plans = [plan] if plan is None else planning.simpler_plans(plan, target)
     for number, simpler in enumerate(plans):
         try:
             mux(simpler)
@@ -107,7 +100,7 @@ def _mux(
     target: pathlib.Path,
     times: list[int],
     video_format: ffmpeg.VideoFormat,
-    plan: track_plan.Plan | None,
+    plan: planning.Plan | None,
     *,
     last_duration: int | None,
     complete: bool,
@@ -132,6 +125,7 @@ def _mux(
             times, time_base = even_times(times, video_format)
             video_format = video_format._replace(time_base=time_base, rate=1 / time_base)
             last_duration = None
+            stream.codec_context.codec_tag = 'XVID'  # the name under which Windows plays MPEG-4
         stream.time_base = video_format.time_base
         filtered = _bitstream_filter(kind, template, stream)
         usual = max(1, round(1 / video_format.rate / video_format.time_base))
@@ -139,7 +133,7 @@ def _mux(
         intervals = list(zip(times, ends, strict=True))
         sources = [_video_packets(segments, intervals, video_format.time_base, stream, filtered)]
         if plan is not None:
-            sources.append(_track_packets(plan, output, stack, end))
+            sources.append(writing.track_packets(plan, output, stack, end))
         # Containers want the packets of all streams in the order of their times.
         for _, packet in heapq.merge(*sources, key=lambda item: item[0]):
             output.mux(packet)
@@ -193,8 +187,8 @@ def _bitstream_filter(
 
     if kind.muxer != 'avi':
         return lambda packet: [packet]
-    # AVI has no place for the header of H.264, so it is repeated in the packets.
-    return BitStreamFilterContext('h264_mp4toannexb', template, stream).filter
+    # Players expect the header of MPEG-4 before each key frame of an AVI.
+    return BitStreamFilterContext('dump_extra', template, stream).filter
 
 
 def _video_packets(
@@ -219,83 +213,3 @@ def _video_packets(
                     ready.pts = ready.dts = begin
                     ready.duration = end - begin
                     yield float(begin * time_base), ready
-
-
-def _track_packets(
-    plan: track_plan.Plan, output: Any, stack: contextlib.ExitStack, end: float | None
-) -> Iterator[tuple[float, Any]]:
-    """Adds the tracks of a plan to a container; yields the time and the packet of each piece."""
-    import av
-
-    opened = stack.enter_context(av.open(str(plan.source)))
-    if plan.chapters:
-        output.set_chapters(tags.moved_chapters(opened.chapters(), plan.start, end))
-    converters = {
-        index: _converter(plan, opened.streams[index], output, end) for index in plan.tracks
-    }
-    covers = [packet for index in plan.covers for packet in _add_cover(plan, index, output)]
-    for index in plan.attachments:
-        output.add_stream_from_template(opened.streams[index])
-    # All streams must be added now, before the first packet is written: hence the other function.
-    return _converted(plan, opened, converters, covers)
-
-
-def _converter(
-    plan: track_plan.Plan, stream: Any, output: Any, end: float | None
-) -> packets.TrackConverter:
-    """Adds one track to a container; returns what makes its packets."""
-    how = plan.tracks[stream.index]
-    kind = 'sound' if stream.type == 'audio' else 'subtitles'
-    damage = packets.Damage(f'{plan.source.name}: {kind} ({track_plan.describe(stream)})')
-    made: Any
-    if how is None:
-        made = packets.PacketCopier(stream, output, plan.start, end, damage)
-    elif isinstance(how, str):
-        made = subtitles.SubtitleConverter(stream, how, output, plan.start, end, damage)
-    else:
-        made = sound.SoundEncoder(how, output, plan.start, end, damage)
-    tags.copy_track_tags(stream, made.stream)
-    return made
-
-
-def _add_cover(plan: track_plan.Plan, index: int, output: Any) -> list[Any]:
-    """Adds a cover picture to a container; returns its packet if it is a stream there."""
-    import av
-
-    with av.open(str(plan.source)) as opened:
-        stream = opened.streams[index]
-        packet = next(packet for packet in opened.demux(stream) if packet.size)
-        if output.format.name == 'matroska':
-            kind = 'png' if track_plan.codec_name(stream) == 'png' else 'jpeg'
-            name = stream.metadata.get('filename', f'cover.{kind.replace("e", "")}')
-            output.add_attachment(name, f'image/{kind}', bytes(packet))
-            return []
-        made = output.add_stream_from_template(stream, opaque=True)
-        made.disposition = av.stream.Disposition.attached_pic
-        packet.stream, packet.pts, packet.dts = made, 0, 0
-        return [packet]
-
-
-def _converted(
-    plan: track_plan.Plan,
-    opened: Any,
-    converters: dict[int, packets.TrackConverter],
-    covers: list[Any],
-) -> Iterator[tuple[float, Any]]:
-    """Yields the time in seconds and the packet of each piece of sound and text, and of covers."""
-    # Packets of several streams need not be in order, but merging requires it.
-    latest = -math.inf
-    for packet in covers:
-        yield latest, packet
-    damage = packets.Damage(f'{plan.source.name}')
-    streams = [opened.streams[index] for index in converters]
-    for packet in packets.demux(opened, streams, damage) if streams else ():
-        for made in converters[packet.stream.index].convert(packet):
-            latest = max(latest, float(made.dts * made.time_base))
-            yield latest, made
-    for converter in converters.values():
-        for made in converter.convert(None):
-            latest = max(latest, float(made.dts * made.time_base))
-            yield latest, made
-        converter.report()
-    damage.report('what cannot be read of its sound and subtitles is left out')

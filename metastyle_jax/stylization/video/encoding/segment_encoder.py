@@ -1,4 +1,4 @@
-"""Encodes segments of a video: as H.264, as VP9 for WebM, or without loss for a GIF."""
+"""Encodes segments of a video: as H.264, VP9 (WebM), MPEG-4 (AVI), or without loss (GIF)."""
 
 import os
 import pathlib
@@ -13,6 +13,7 @@ from metastyle_jax.stylization.video import ffmpeg
 _ENCODERS = {
     'libx264': ('yuv420p', {'crf': '18', 'preset': 'medium', 'bf': '0'}),
     'libx264rgb': ('rgb24', {'qp': '0', 'preset': 'veryfast', 'bf': '0'}),
+    'mpeg4': ('yuv420p', {'flags': '+qscale', 'global_quality': '236', 'g': '48'}),  # quality 2
     'libvpx-vp9': (
         'yuv420p',
         {'crf': '24', 'deadline': 'good', 'cpu-used': '4', 'row-mt': '1'}
@@ -45,7 +46,7 @@ class SegmentEncoder:
         rate, size = video_format.rate, (video_format.height, video_format.width)
         pixel_format, options = _ENCODERS[encoder]
         self._stream = self._container.add_stream(encoder, rate=rate, options=options)
-        self._added = [side % 2 if encoder == 'libx264' else 0 for side in size]
+        self._added = [side % 2 if encoder in ('libx264', 'mpeg4') else 0 for side in size]
         self._stream.height = size[0] + self._added[0]
         self._stream.width = size[1] + self._added[1]
         self._stream.pix_fmt = pixel_format
@@ -57,7 +58,9 @@ class SegmentEncoder:
         self._matrix = None
         if encoder == 'libx264rgb':
             return
-        # Of untagged video, players guess the colour matrix from the size of the frames.
+        if encoder == 'mpeg4':  # it has no tags, so players guess the matrix from the size
+            self._matrix = ffmpeg.default_matrix(*size)
+            return
         self._matrix = 'ITU709'
         context.color_primaries = context.color_trc = context.colorspace = ffmpeg.BT709
         context.color_range = _LIMITED_RANGE

@@ -22,13 +22,8 @@ import numpy as np
 from metastyle_jax.core import files
 from metastyle_jax.storage import run_folder, tensor_files
 from metastyle_jax.stylization.video import ffmpeg, pipeline
-from metastyle_jax.stylization.video.encoding import (
-    containers,
-    joining,
-    segment_encoder,
-    tags,
-    track_plan,
-)
+from metastyle_jax.stylization.video.encoding import containers, joining, segment_encoder
+from metastyle_jax.stylization.video.encoding.tracks import planning, tags
 
 ENCODING_VERSION = 3  # raised whenever frames are encoded in another way
 _MOST_NAME = 143  # bytes of a file name that eCryptfs can store; other disks take 255
@@ -220,7 +215,7 @@ class SegmentWriter:
 
     def finish(
         self,
-        plan: track_plan.Plan | None,
+        plan: planning.Plan | None,
         *,
         last_duration: int | None = None,
         complete: bool,

@@ -5,7 +5,7 @@ import fractions
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from metastyle_jax.stylization.video.encoding import packets
+from metastyle_jax.stylization.video.encoding.tracks import packets
 
 ENCODERS = {'aac': 'aac', 'opus': 'libopus', 'mp3': 'libmp3lame'}  # FFmpeg's, of each codec
 # Bits per second and channel at which the encoder is hardly told from the original.

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from metastyle_jax.stylization.video import ffmpeg
-from metastyle_jax.stylization.video.encoding import containers, packets, sound, tags
+from metastyle_jax.stylization.video.encoding import containers
+from metastyle_jax.stylization.video.encoding.tracks import packets, sound, tags
 
 _NAMES = {'aac': 'AAC', 'libopus': 'Opus', 'libmp3lame': 'MP3', 'ac3': 'AC-3'}
 _TRIAL_PACKETS = 5

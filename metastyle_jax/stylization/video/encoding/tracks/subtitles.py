@@ -4,7 +4,7 @@ import fractions
 from collections.abc import Iterable
 from typing import Any
 
-from metastyle_jax.stylization.video.encoding import packets
+from metastyle_jax.stylization.video.encoding.tracks import packets
 
 _TIME_BASE = fractions.Fraction(1, 1000)  # subtitles are timed in milliseconds
 

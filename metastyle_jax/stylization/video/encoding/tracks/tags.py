@@ -43,10 +43,11 @@ def kept_tags(
             continue
         # Matroska has names in capitals; all other containers have small letters.
         tags[name.lower() if name.isupper() else name] = value
-    if kind.muxer in ('mp4', 'avi') and _CREATION_DATE in tags:
-        tags.setdefault('date', tags.pop(_CREATION_DATE))
-    if kind.muxer == 'avi' and 'creation_time' in tags:
-        tags.setdefault('date', tags.pop('creation_time'))
+    # These containers have one date only.
+    others = {'mp4': [_CREATION_DATE], 'avi': [_CREATION_DATE, 'creation_time']}
+    for name in others.get(kind.muxer, ()):
+        if name in tags and 'date' not in tags:
+            tags['date'] = tags.pop(name)
     return tags
 
 
