@@ -64,3 +64,61 @@ def by_hand(theta, inner, outer, *, loss, optimizer, outer_loss=None):
         return (outer_loss or loss)(w, outer)
 
     return jax.grad(objective)(theta)
+
+
+# A problem with every part that an inner loop may have. -------------------------------------------
+
+
+def full_problem(steps):
+    """Meta-parameters, inner batches and an outer batch for `full_loss` and `full_optimizer`."""
+    theta = {'w': jnp.asarray(normal(0, 2, 2)), 'b': jnp.asarray(normal(1, 2))}
+    rates = {'w': jnp.asarray(0.5 + 0.1 * normal(2, steps, 1, 2)), 'b': jnp.asarray(0.9)}
+    hyper = {'rate': jnp.asarray(0.2), 'anchor': jnp.asarray(0.3), 'scale': jnp.asarray(1.1)}
+    return meta.Meta(theta, rates, hyper), jnp.asarray(normal(3, steps, 2)), jnp.asarray([0.3, -1])
+
+
+def full_loss(params, batch, meta, state, step):
+    """Uses θ, `hyper`, a running mean and the number of the step, and returns auxiliary data."""
+    hidden = jnp.tanh(params['w'] @ batch * meta.hyper['scale'] + params['b'] + 0.1 * state['mean'])
+    distance = sum(jnp.sum(jnp.square(params[n] - meta.theta[n])) for n in params)
+    value = jnp.sum(jnp.square(hidden - 0.5)) + meta.hyper['anchor'] * distance * (1.0 + step)
+    after = {'mean': 0.8 * state['mean'] + 0.2 * hidden, 'seen': state['seen'] + 1}
+    return value, after, {'hidden': hidden}
+
+
+def full_optimizer(meta):
+    return optax.sgd(meta.hyper['rate'], momentum=0.9)
+
+
+def full_outer(params, batch, meta, state):
+    value = jnp.sum(jnp.square(params['w'] @ batch + params['b'] - state['mean']))
+    return value + 0.1 * jnp.sum(jnp.square(meta.theta['b'] - params['b']))
+
+
+def full_start():
+    return {'mean': jnp.zeros(2), 'seen': jnp.zeros((), jnp.int32)}
+
+
+def full_by_hand(problem, inner, outer, *, weights=None, order='exact', start=None):
+    """The outer loss of the full problem, as a plain Python loop."""
+    params, state, losses = dict(problem.theta), full_start(), []
+    trace = jax.tree.map(jnp.zeros_like, params)
+    if start is not None:
+        params, trace, state, first = start
+    values, auxiliary = [], []
+    for t in range(len(inner)):
+        step = t + (0 if start is None else first)
+        loss = lambda p: (lambda r: (r[0], r[1:]))(full_loss(p, inner[t], problem, state, step))  # noqa: B023
+        (value, (state, aux)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        if order == 'first':
+            grads = jax.lax.stop_gradient(grads)
+        trace = {n: grads[n] + 0.9 * trace[n] for n in params}
+        rate = {'w': problem.rates['w'][t] * jnp.ones((2, 2)), 'b': problem.rates['b']}
+        params = {n: params[n] - rate[n] * problem.hyper['rate'] * trace[n] for n in params}
+        losses.append(value)
+        auxiliary.append(aux['hidden'])
+        values.append(full_outer(params, outer, problem, state))
+    result = (
+        values[-1] if weights is None else sum(w * v for w, v in zip(weights, values, strict=True))
+    )
+    return result, (jnp.stack(losses), jnp.stack(auxiliary), (params, trace, state))

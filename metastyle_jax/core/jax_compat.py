@@ -8,6 +8,7 @@ belongs here. Supported are the releases 0.10.2 to 0.12.
 import contextlib
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
@@ -90,6 +91,47 @@ def custom_derivative_rules(jaxpr: Any, trusted_folders: Collection[str]) -> Ite
                 continue
         for sub_jaxpr in _sub_jaxprs(equation.params.values()):
             yield from custom_derivative_rules(sub_jaxpr, trusted_folders)
+
+
+def has_primitive(jaxpr: Any, *parts: str) -> bool:
+    """Whether a jaxpr, or one inside it, has a primitive whose name contains one of some parts."""
+    for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
+        if any(part in equation.primitive.name for part in parts):
+            return True
+        if any(has_primitive(sub, *parts) for sub in _sub_jaxprs(equation.params.values())):
+            return True
+    return False
+
+
+def closed_over(closed: Any) -> Iterator[Any]:
+    """Arrays that a traced function closes over, those of functions inside it included.
+
+    Args:
+        closed: a closed jaxpr, as `jax.make_jaxpr` returns it.
+    """
+    yield from getattr(closed, 'consts', ())
+    for equation in getattr(closed, 'jaxpr', closed).eqns:
+        for value in equation.params.values():
+            for sub in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(sub, 'eqns') or hasattr(sub, 'jaxpr'):
+                    yield from closed_over(sub)
+
+
+def bytes_of_results(jaxpr: Any) -> int:
+    """Bytes of all results of all operations of a jaxpr: about what a gradient has to keep.
+
+    A loop counts as often as it runs, if the number is known; `cond` counts all branches.
+    """
+    total = 0
+    for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
+        inside = sum(bytes_of_results(sub) for sub in _sub_jaxprs(equation.params.values()))
+        outside = sum(
+            math.prod(shape) * getattr(getattr(out.aval, 'dtype', None), 'itemsize', 0)
+            for out in equation.outvars
+            if (shape := getattr(out.aval, 'shape', None)) is not None
+        )
+        total += max(inside * equation.params.get('length', 1), outside)
+    return total
 
 
 def _sub_jaxprs(values: Iterable[Any]) -> Iterator[Any]:

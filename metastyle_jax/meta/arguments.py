@@ -6,9 +6,35 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax.core import trees
+from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, PyTree
+from metastyle_jax.meta.steps import selection
+from metastyle_jax.meta.types import MODES, ORDERS, Carry, Meta, Options
+
+
+def check_meta(meta: Any) -> None:
+    """Raises UserError unless `meta` is a `Meta` whose rates are None or a dict of floats."""
+    if not isinstance(meta, Meta):
+        raise UserError(f'meta is of {type(meta).__name__}: give Meta(theta)')
+    check_rates(meta.rates)
+
+
+def check_options(options: Options) -> None:
+    """Raises UserError unless the options that need no computation are valid."""
+    checks.one_of('order', options.order, ORDERS)
+    checks.one_of('mode', options.mode, MODES)
+    remat = options.remat
+    if not (remat is None or isinstance(remat, bool) or callable(remat) or remat == 'sqrt'):
+        raise UserError(
+            f"remat={remat!r}: it must be True, False, 'sqrt', None or a policy of jax.checkpoint"
+        )
+    if options.carry is None:
+        return
+    if not isinstance(options.carry, Carry):
+        raise UserError(f'carry is of {type(options.carry).__name__}: make it with init_carry')
+    if options.state is not None:
+        raise UserError('carry and state are both given: carry already holds the state')
 
 
 def check_rates(rates: Any) -> None:
@@ -20,12 +46,6 @@ def check_rates(rates: Any) -> None:
     for name, rate in rates.items():
         if not is_float(rate):
             raise UserError(f'the learned rate of {name!r} is {rate!r}: give a float, such as 0.1')
-
-
-def check_predicate(adapted: Any) -> None:
-    """Raises UserError unless `adapted` can be called."""
-    if not callable(adapted):
-        raise UserError(f'adapted={adapted!r}: it must be a function of the name of a tensor')
 
 
 def check_optimizer(
@@ -46,12 +66,15 @@ def check_optimizer(
     return optax.with_extra_args_support(optimizer)
 
 
-def check_fast(fast: dict[str, Array], rates: dict[str, Array] | None) -> None:
+def check_fast(
+    fast: dict[str, Array], rates: dict[str, Array] | None, steps: int | None = None
+) -> None:
     """Checks the adapted tensors, and that learned rates fit them.
 
     Args:
         fast: adapted tensors by name.
         rates: learned rates by name, or None.
+        steps: T, for rates of each step.
 
     Raises:
         UserError: a tensor is not of floats, or rates have other names or shapes.
@@ -63,21 +86,48 @@ def check_fast(fast: dict[str, Array], rates: dict[str, Array] | None) -> None:
         differing = ', '.join(sorted(set(rates) ^ set(fast)))
         raise UserError(f'learned rates and adapted parameters differ in {differing}')
     for name, rate in rates.items():
-        if jnp.shape(rate) not in ((), jnp.shape(fast[name])):
+        shape, wanted = jnp.shape(rate), jnp.shape(fast[name])
+        by_step = len(shape) == len(wanted) + 1
+        if not _broadcasts(shape[1:] if by_step else shape, wanted, scalar=by_step) or (
+            by_step and shape[0] != steps
+        ):
             raise UserError(
-                f'the learned rate of {name!r} has the shape {jnp.shape(rate)}: it must be a '
-                f"scalar or have the parameter's shape, {jnp.shape(fast[name])}"
+                f'the learned rate of {name!r} has the shape {shape}: it must be a scalar or have '
+                f"the parameter's shape, {wanted}, or one that is broadcast to it; for rates of "
+                f'each step, with one more axis of size T in front'
             )
 
 
-def check_floats(tree: PyTree) -> None:
-    """Raises UserError, with the name of the leaf, if a leaf of a pytree has no derivative."""
-    for name, leaf in zip(trees.names(tree), jax.tree.leaves(tree), strict=True):
-        if not is_float(leaf):
-            kind = getattr(leaf, 'dtype', type(leaf).__name__)
+def _broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...], *, scalar: bool) -> bool:
+    """Whether a shape can be broadcast to another; one element counts only as a scalar, `()`.
+
+    Args:
+        shape: a shape.
+        wanted: the shape that must result.
+        scalar: whether `[1, …, 1]` counts, too.
+    """
+    if shape == wanted or shape == ():
+        return True
+    if len(shape) > len(wanted) or (not scalar and all(size == 1 for size in shape)):
+        return False
+    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(wanted), strict=False))
+
+
+def check_floats(tree: PyTree, where: str = 'theta') -> None:
+    """Raises UserError, with the name of the leaf, if a leaf of a pytree has no derivative.
+
+    Settings of modules are not checked, see `selection`.
+
+    Args:
+        tree: the pytree.
+        where: its name, for the message.
+    """
+    for name, leaf in zip(selection.names(tree), selection.leaves_of(tree), strict=True):
+        if not leaf.is_setting and not is_float(leaf.value):
+            kind = getattr(leaf.value, 'dtype', type(leaf.value).__name__)
             raise UserError(
                 f'the parameter {name!r} is of {kind}, which has no derivative: keep it out of '
-                'theta; put it into the batch, or let the loss close over it'
+                f'{where}; put it into the batch, or let the loss close over it'
             )
 
 

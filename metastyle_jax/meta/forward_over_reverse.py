@@ -23,7 +23,7 @@ Source: Kemaev et al. 2025, arXiv 2505.00793.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,63 +36,99 @@ from metastyle_jax.core.types import Array, PyTree
 TRUSTED_FOLDERS = (jax_compat.JAX_FOLDER,)
 
 
-def untrusted_rules(closed: Any) -> list[str]:
+class TracedLoss(NamedTuple):
+    """A loss as a jaxpr.
+
+    Attributes:
+        closed: a closed jaxpr. Its arguments are the leaves of all arguments, its constants are
+            the arrays that the loss closes over, and its first result is the value of the loss.
+        extras: structure of everything else that the loss returns.
+    """
+
+    closed: Any
+    extras: Any
+
+
+def untrusted_rules(traced: TracedLoss) -> list[str]:
     """Lists custom derivative rules that may not be the true derivatives of their functions.
 
     Args:
-        closed: the loss, traced by `trace`.
+        traced: the loss, traced by `trace`.
 
     Returns:
         Name and place of each function with such a rule, as in 'clip at model.py:12'.
     """
-    return list(jax_compat.custom_derivative_rules(closed, TRUSTED_FOLDERS))
+    return list(jax_compat.custom_derivative_rules(traced.closed, TRUSTED_FOLDERS))
 
 
-def trace(loss: Callable[..., Array], *example: PyTree) -> Any:
-    """Traces a loss to a closed jaxpr.
+def is_supported(traced: TracedLoss, fast: dict[str, Array], *others: PyTree) -> bool:
+    """Whether JAX can differentiate the gradient of a loss in forward mode.
+
+    It cannot if a `jax.custom_vjp` has rules that contain a `jax.custom_vjp` themselves, as those
+    of `jax.experimental.ode.odeint` do.
 
     Args:
-        loss: `(fast, slow, batch) -> scalar`, where `fast` are the adapted parameters by name and
-            `slow` the frozen ones.
-        *example: arguments for `loss`; only their shapes and types are used.
+        traced: the loss, traced by `trace`.
+        fast: adapted parameters; only shapes and types of the arguments are used.
+        *others: the other arguments of the loss.
+    """
+    if not jax_compat.has_primitive(traced.closed, 'custom_vjp_call'):
+        return True
+    leaves = [*traced.closed.consts, *jax.tree.leaves(others)]
+    chosen = {i: leaf for i, leaf in enumerate(leaves) if _is_inexact(leaf)}
+    constant = {i: leaf for i, leaf in enumerate(leaves) if i not in chosen}
 
-    Returns:
-        A closed jaxpr. Its arguments are the leaves of all arguments, and its constants are the
-        arrays that the loss closes over.
+    def derivative(fast, chosen):
+        full_gradient = _full_gradient(_evaluation(traced), chosen, constant)
+        return jax.jvp(lambda fast: full_gradient(fast)[1], (fast,), (fast,))[1]
+
+    try:
+        jax.eval_shape(derivative, fast, chosen)
+    except TypeError as error:
+        if 'custom_vjp' in str(error):
+            return False
+        raise
+    return True
+
+
+def trace(loss: Callable[..., tuple[Array, Any]], *example: PyTree) -> TracedLoss:
+    """Traces a loss.
+
+    Args:
+        loss: `(fast, *others) -> (scalar, extras)`, where `fast` are the adapted parameters by
+            name, and all arguments and results are pytrees of arrays.
+        *example: arguments for `loss`; only their shapes and types are used.
 
     Raises:
         UserError: the loss does not return one real number.
     """
-    closed, shape = jax.make_jaxpr(loss, return_shape=True)(*example)
+    closed, (shape, extras) = jax.make_jaxpr(loss, return_shape=True)(*example)
     if getattr(shape, 'shape', None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
         raise UserError(f'the inner loss gives {shape}: it must give one real number, a scalar')
-    return closed
+    return TracedLoss(closed, jax.tree.structure(extras))
 
 
-def value_and_grad(closed: Any, *, remat: bool) -> Callable[..., tuple[Array, dict[str, Array]]]:
+def value_and_grad(traced: TracedLoss, *, remat: bool) -> Callable[..., Any]:
     """Returns a `jax.value_and_grad` whose own derivative is taken forward over reverse.
 
     Args:
-        closed: the loss, traced by `trace`.
+        traced: the loss, traced by `trace`.
         remat: whether the backward pass computes the gradient a second time. If not, the gradient
             is linearized in the forward pass; nothing is computed twice, but the linearization
             stays in memory until the backward pass.
 
     Returns:
-        A function `(fast, slow, batch) -> (L, ∇L)`, with the gradient in `fast`. It can be
+        A function `(fast, *others) -> ((L, extras), ∇L)`, with the gradient in `fast`. It can be
         differentiated once, in reverse mode, with respect to all of its arguments and to the
         arrays that the loss closes over.
     """
-
-    def value(fast, *others):
-        constants, leaves = others[: len(closed.consts)], others[len(closed.consts) :]
-        return jax_compat.evaluate_jaxpr(closed, constants, *jax.tree.leaves(fast), *leaves)[0]
+    value = _evaluation(traced)
 
     # `others` is η as a flat list. A custom VJP gets η as arguments because JAX does not
     # differentiate in arrays that a function with a custom VJP closes over.
     @jax.custom_vjp
     def gradient(fast, others):
-        return jax.value_and_grad(value)(fast, *others)
+        return jax.value_and_grad(value, has_aux=True)(fast, *others)
 
     def forward(fast, others):
         fast = {name: leaf.value for name, leaf in fast.items()}
@@ -105,52 +141,96 @@ def value_and_grad(closed: Any, *, remat: bool) -> Callable[..., tuple[Array, di
             result = gradient(fast, [leaf.value for leaf in others])
             return result, (fast, chosen, constant)
         full_gradient = _full_gradient(value, chosen, constant)
-        (loss, grads), directional = jax.linearize(full_gradient, fast)
-        return (loss, grads[0]), (grads, directional, dict.fromkeys(constant))
+        (result, grads), directional = jax.linearize(full_gradient, fast)
+        pull_back = _pull_back_of_extras(value, fast, chosen, constant)
+        return (result, grads[0]), (grads, directional, pull_back, dict.fromkeys(constant))
 
     def backward(saved, cotangents):
-        loss_bar, v = cotangents  # cotangents of L and of its gradient
+        (loss_bar, extras_bar), v = cotangents  # of L, of the extras, and of the gradient of L
         v = jax.tree.map(jax_compat.instantiate, v)
         if remat:
             fast, chosen, constant = saved
             full_gradient = _full_gradient(value, chosen, constant)
             (_, grads), (_, products) = jax.jvp(full_gradient, (fast,), (v,))
         else:
-            grads, directional, constant = saved
+            grads, directional, pull_back, constant = saved
             _, products = directional(v)
         # L itself is also a result, so its own gradient, times its cotangent, is added.
         if not jax_compat.is_symbolic_zero(loss_bar):
             products = jax.tree.map(lambda g, x: _times(loss_bar, g) + x, grads, products)
+        if not all(map(jax_compat.is_symbolic_zero, extras_bar)):
+            if remat:
+                pull_back = _pull_back_of_extras(value, fast, chosen, constant)
+            bars = [jax_compat.instantiate(bar) for bar in extras_bar if _is_inexact(bar)]
+            products = jax.tree.map(jnp.add, products, pull_back(bars))
         fast_bar, chosen_bar = products
         return fast_bar, [chosen_bar.get(i) for i in range(len(chosen_bar) + len(constant))]
 
     gradient.defvjp(forward, backward, symbolic_zeros=True)
-    return lambda fast, slow, batch: gradient(
-        fast, [*closed.consts, *jax.tree.leaves((slow, batch))]
-    )
+
+    def with_extras(fast, *others):
+        leaves = [*traced.closed.consts, *jax.tree.leaves(others)]
+        (loss, extras), grads = gradient(fast, leaves)
+        return (loss, jax.tree.unflatten(traced.extras, extras)), grads
+
+    return with_extras
+
+
+def _evaluation(traced: TracedLoss) -> Callable[..., tuple[Array, list[Array]]]:
+    """The function `(fast, *constants, *leaves) -> (L, extras)` of a traced loss."""
+    closed = traced.closed
+
+    def value(fast, *others):
+        constants, leaves = others[: len(closed.consts)], others[len(closed.consts) :]
+        results = jax_compat.evaluate_jaxpr(closed, constants, *jax.tree.leaves(fast), *leaves)
+        return results[0], results[1:]
+
+    return value
 
 
 def _full_gradient(
-    value: Callable[..., Array], chosen: dict[int, Array], constant: dict[int, Array]
+    value: Callable[..., Any], chosen: dict[int, Array], constant: dict[int, Array]
 ) -> Callable[[dict[str, Array]], Any]:
-    """The function `fast -> (L, (∂L/∂fast, ∂L/∂chosen))` for fixed other inputs.
+    """The function `fast -> ((L, extras), (∂L/∂fast, ∂L/∂chosen))` for fixed other inputs.
 
     Args:
-        value: `(fast, *others) -> L`.
+        value: `(fast, *others) -> (L, extras)`.
         chosen: the inputs among `others` in which the gradient is needed, by position.
         constant: all other inputs, by position.
     """
+    by_parts = _by_parts(value, constant)
+    gradient = jax.value_and_grad(by_parts, argnums=(0, 1), has_aux=True)
+    return lambda fast: gradient(fast, chosen)
+
+
+def _pull_back_of_extras(
+    value: Callable[..., Any],
+    fast: dict[str, Array],
+    chosen: dict[int, Array],
+    constant: dict[int, Array],
+) -> Callable[[list[Array]], Any]:
+    """The function from cotangents of the extras that are floats to those of (fast, chosen)."""
+    by_parts = _by_parts(value, constant)
+
+    def floats(fast, chosen):
+        return [extra for extra in by_parts(fast, chosen)[1] if _is_inexact(extra)]
+
+    return jax.vjp(floats, fast, chosen)[1]
+
+
+def _by_parts(value: Callable[..., Any], constant: dict[int, Array]) -> Callable[..., Any]:
+    """The function `(fast, chosen) -> (L, extras)` for fixed other inputs."""
 
     def by_parts(fast, chosen):
         others = chosen | constant
         return value(fast, *(others[i] for i in range(len(others))))
 
-    return lambda fast: jax.value_and_grad(by_parts, argnums=(0, 1))(fast, chosen)
+    return by_parts
 
 
 def _is_inexact(x: Array) -> bool:
     """Whether an array can have a derivative; integers and PRNG keys cannot."""
-    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    return jnp.issubdtype(x.dtype if hasattr(x, 'dtype') else jnp.result_type(x), jnp.inexact)
 
 
 def _times(factor: Array, x: Array) -> Array:

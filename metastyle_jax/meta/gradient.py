@@ -1,6 +1,7 @@
 """The meta-gradient: the exact gradient of an outer loss through the inner loop.
 
-Source: MAML, Finn et al. 2017, arXiv 1703.03400.
+Sources: MAML, Finn et al. 2017, arXiv 1703.03400; the outer loss after each step: MAML++, Antoniou
+et al. 2019, arXiv 1810.09502.
 """
 
 from collections.abc import Callable
@@ -11,73 +12,100 @@ import jax.numpy as jnp
 import optax
 
 from metastyle_jax.core.types import Array, PyTree
-from metastyle_jax.meta import arguments, inner, shard_map
+from metastyle_jax.meta import objective, types
 
 
 class MetaGradient(NamedTuple):
-    """Result of `meta_gradient`.
+    """Result of `meta_gradient` and of the other estimators.
 
     Attributes:
-        gradient: the gradient, a `Meta` of the same structure as the argument.
-        outer_loss: scalar, `L'(w_T, b')`.
+        gradient: the gradient, a `Meta` of the same structure as the argument. In modules, leaves
+            without a derivative are None.
+        outer_loss: scalar, `L'(w_T, b')`; with `outer_weights` the weighted sum over the steps.
         inner_losses: `[T]`, the inner loss before each step.
         first_order_norm: norm of `∇L'` at `w_T`, the gradient that first-order MAML uses.
         second_order_norm: norm of the difference between the exact gradient and the first-order
             one. It is zero with `order='first'`, unless the optimizer itself depends on θ, as
             weight decay does.
         aux: the auxiliary output of the outer loss, or None.
+        inner_aux: the auxiliary outputs of the inner loss, with a leading axis of size T, or None.
+        outer_losses: with `outer_weights`: `[T]`, the outer loss after each step; otherwise None.
+        carry: from which the inner loop can be continued, if `carry` or `state` was given;
+            otherwise None.
     """
 
-    gradient: inner.Meta
+    gradient: types.Meta
     outer_loss: Array
     inner_losses: Array
     first_order_norm: Array
     second_order_norm: Array
     aux: Any
+    inner_aux: Any = None
+    outer_losses: Array | None = None
+    carry: types.Carry | None = None
 
 
 def meta_gradient(
-    meta: inner.Meta,
+    meta: types.Meta,
     inner_batches: PyTree,
     outer_batch: PyTree,
     *,
-    inner_loss: inner.LossFn,
-    outer_loss: inner.LossFn | None = None,
+    inner_loss: types.LossFn,
+    outer_loss: types.LossFn | None = None,
     has_aux: bool = False,
-    optimizer: optax.GradientTransformation | None = None,
-    adapted: Callable[[str], bool] = lambda name: True,
+    inner_has_aux: bool = False,
+    outer_weights: Array | None = None,
+    optimizer: optax.GradientTransformation | Callable[..., Any] | None = None,
+    adapted: Any = lambda name: True,
+    steps: int | None = None,
+    carry: types.Carry | None = None,
+    state: Any = None,
     order: str = 'exact',
     mode: str = 'reverse',
-    remat: bool | None = None,
+    remat: Any = None,
     unroll: int | None = None,
     trust_rules: bool = False,
 ) -> MetaGradient:
     """Computes the gradient of the outer loss through the inner loop, for one task.
 
-    The inner loop takes θ and the inner rates r to adapted parameters w_T. The result is the
-    gradient in θ and in r of::
+    The inner loop takes the meta-parameters, which are θ, the inner rates r and others, h, to
+    adapted parameters w_T. The result is the gradient in θ, r and h of::
 
-        F(θ, r) = L'(w_T(θ, r), b')
+        F(θ, r, h) = L'(w_T(θ, r, h), b')
 
-    with the outer loss L', the outer batch b', and every second derivative of the inner loss.
+    with the outer loss L', the outer batch b', and every second derivative of the inner loss. With
+    outer weights v, the outer loss counts after each step::
+
+        F(θ, r, h) = Σ_t v_t L'(w_t(θ, r, h), b')
+
+    A loss that uses the meta-parameters must get them as its argument, `loss(params, batch, meta)`.
+    If it closed over them instead, they would be constants for the derivative, and part of the
+    gradient would be missing. Where this can be seen, it is an error.
 
     Inside `jax.shard_map` each device gets the meta-gradient of its own task; average them with
     `jax.lax.pmean`.
 
     Args:
-        meta: the meta-parameters: θ and, if they are learned, the inner rates.
-        inner_batches: pytree whose leaves have a leading axis of size T. With T = 0 the result is
-            the gradient of the outer loss at θ.
+        meta: the meta-parameters: θ and, if they are learned, the inner rates and others.
+        inner_batches: pytree whose leaves have a leading axis of size T; other forms if `steps` is
+            given, see `inner_loop`. With T = 0 the result is the gradient of the outer loss at θ.
         outer_batch: pytree.
-        inner_loss: `(params, batch) -> scalar`.
-        outer_loss: `(params, batch) -> scalar`, or `-> (scalar, aux)` with `has_aux`. None means
+        inner_loss: `(params, batch) -> scalar`; more arguments and results, see `inner_loop`.
+        outer_loss: `(params, batch) -> scalar`, or `-> (scalar, aux)` with `has_aux`. It gets
+            `meta`, the last `state` of the inner loss and `step` if it declares them. None means
             the inner loss.
         has_aux: whether the outer loss returns a pair of its value and an auxiliary output.
+        inner_has_aux: whether the inner loss has an auxiliary output.
+        outer_weights: `[T]`, weights of the outer losses after each step; None for the last only.
         optimizer: the inner optimizer, see `inner_loop`.
-        adapted: predicate on the names of the tensors that the inner loop adapts.
+        adapted: which tensors the inner loop adapts, see `inner_loop`.
+        steps: T, if the inner batches have no leading axis, see `inner_loop`.
+        carry: where the inner loop continues, see `inner_loop`. It is a constant for the gradient,
+            which is therefore truncated: it goes through the steps of this call only.
+        state: the first state of the inner loss, see `inner_loop`.
         order: 'exact' or 'first', see `inner_loop`.
         mode: 'reverse' or 'mixed', see `inner_loop`.
-        remat: whether the backward pass recomputes inner steps, see `inner_loop`.
+        remat: what the backward pass recomputes, see `inner_loop`.
         unroll: inner steps in each iteration of the compiled loop, see `inner_loop`.
         trust_rules: whether custom derivative rules in the loss are true, see `inner_loop`.
 
@@ -85,7 +113,8 @@ def meta_gradient(
         A `MetaGradient`.
 
     Raises:
-        UserError: as `inner_loop`; also if θ holds an array that has no derivative.
+        UserError: as `inner_loop`; also if θ holds an array that has no derivative, or if a loss
+            closes over an array of the meta-parameters.
 
     Example:
         >>> loss = lambda w, b: 0.5 * jnp.sum((w - b) ** 2)
@@ -94,37 +123,92 @@ def meta_gradient(
         >>> result.gradient.theta  # (1 - 0.5)² (θ - 1)
         Array([-0.25, -0.25], dtype=float32)
     """
-    inner.check_meta(meta)
-    arguments.check_floats(meta.theta)
+    problem = objective.problem(
+        meta, inner_batches, outer_batch, inner_loss=inner_loss, outer_loss=outer_loss,
+        has_aux=has_aux, inner_has_aux=inner_has_aux, outer_weights=outer_weights,
+        optimizer=optimizer, adapted=adapted, steps=steps, carry=carry, state=state, order=order,
+        mode=mode, remat=remat, unroll=unroll, trust_rules=trust_rules,
+    )  # fmt: skip
+    (value, outcome), (gradient, first) = jax.value_and_grad(
+        problem.evaluate, argnums=(0, 1), has_aux=True
+    )(problem.tensors, problem.offset)
+    return as_result(gradient, first, value, outcome)
 
-    def objective(meta, offset):
-        result = inner.inner_loop(
-            meta,
-            inner_batches,
-            loss=inner_loss,
-            optimizer=optimizer,
-            adapted=adapted,
-            order=order,
-            mode=mode,
-            remat=remat,
-            unroll=unroll,
-            trust_rules=trust_rules,
-        )
-        params = jax.tree.map(jnp.add, result.params, offset)
-        value, aux = arguments.split_aux((outer_loss or inner_loss)(params, outer_batch), has_aux)
-        return value, (aux, result.losses)
 
-    # An offset of zero is added to w_T. The gradient in the offset is ∇L'(w_T), the first-order
-    # gradient: the same backward pass gives both gradients.
-    offset = jax.tree.map(jnp.zeros_like, meta.theta)
-    if shard_map.is_active():  # otherwise JAX would sum the gradients of all devices' tasks
-        axes = shard_map.varying_axes(jax.eval_shape(objective, meta, offset)[0])
-        meta, offset = shard_map.mark_varying((meta, offset), axes)
-    (value, (aux, losses)), (gradient, first) = jax.value_and_grad(
-        objective, argnums=(0, 1), has_aux=True
-    )(meta, offset)
+def meta_jacobian(
+    meta: types.Meta,
+    inner_batches: PyTree,
+    outer_batch: PyTree,
+    *,
+    inner_loss: types.LossFn,
+    outer_loss: types.LossFn,
+    **options: Any,
+) -> MetaGradient:
+    """Computes the meta-gradients of several outer losses in one pass through the inner loop.
+
+    The inner loop runs once. Its backward pass is vectorized over the K outer losses::
+
+        J_k = ∇ L'_k(w_T(θ, r, h), b')        k = 1 … K
+
+    Args:
+        meta: the meta-parameters.
+        inner_batches: see `meta_gradient`.
+        outer_batch: pytree.
+        inner_loss: see `meta_gradient`.
+        outer_loss: `(params, batch) -> [K]`, a vector of outer losses.
+        **options: all other options of `meta_gradient`.
+
+    Returns:
+        A `MetaGradient` in which the gradient, the outer loss and both norms have a leading axis
+        of size K.
+
+    Raises:
+        UserError: as `meta_gradient`.
+    """
+    problem = objective.problem(
+        meta, inner_batches, outer_batch, inner_loss=inner_loss, outer_loss=outer_loss, rank=1,
+        **options,
+    )  # fmt: skip
+    values, pull_back, outcome = jax.vjp(
+        problem.evaluate, problem.tensors, problem.offset, has_aux=True
+    )
+    gradient, first = jax.vmap(pull_back)(jnp.eye(len(values), dtype=values.dtype))
+    norms = jax.vmap(_norms)(gradient, first)
+    return MetaGradient(gradient, values, outcome.inner.losses, *norms, **_others(outcome))
+
+
+def as_result(
+    gradient: types.Meta,
+    first: PyTree,
+    value: Array,
+    outcome: objective.Outcome,
+) -> MetaGradient:
+    """Makes a `MetaGradient` of the gradient of a problem.
+
+    Args:
+        gradient: gradient in `Problem.tensors`.
+        first: gradient in `Problem.offset`, which is the first-order gradient.
+        value: the value of the outer loss.
+        outcome: the other results of `Problem.evaluate`.
+    """
+    norms = _norms(gradient, first)
+    return MetaGradient(gradient, value, outcome.inner.losses, *norms, **_others(outcome))
+
+
+def _norms(gradient: types.Meta, first: PyTree) -> tuple[Array, Array]:
+    """Norms of the first-order gradient and of what is missing in it."""
     second = jax.tree.map(jnp.subtract, gradient.theta, first)
-    return MetaGradient(gradient, value, losses, global_norm(first), global_norm(second), aux)
+    return global_norm(first), global_norm(second)
+
+
+def _others(outcome: objective.Outcome) -> dict[str, Any]:
+    """The last fields of a `MetaGradient`."""
+    return {
+        'aux': outcome.aux,
+        'inner_aux': outcome.inner.aux,
+        'outer_losses': outcome.outer_losses,
+        'carry': outcome.carry,
+    }
 
 
 def global_norm(tree: PyTree) -> Array:

@@ -33,7 +33,7 @@ def mean_over_tasks(
 
     Returns:
         A `MetaGradient` in which each leaf is the mean over the S tasks. Integers and booleans,
-        such as counts in the auxiliary output, become floats.
+        such as counts in the auxiliary output, become floats. The carry is None.
 
     Raises:
         UserError: the batches have no common leading axis, or there are no tasks.
@@ -41,9 +41,9 @@ def mean_over_tasks(
     tasks = arguments.leading_axis((inner_batches, outer_batches))
 
     def one_task(*batches):
-        return jax.tree.map(
-            lambda x: x if arguments.is_float(x) else jnp.asarray(x, float), gradient(*batches)
-        )
+        # The carry, with the adapted parameters of a task, has no meaningful mean.
+        result = gradient(*batches)._replace(carry=None)
+        return jax.tree.map(lambda x: x if arguments.is_float(x) else jnp.asarray(x, float), result)
 
     def add(total, batches):
         return jax.tree.map(jnp.add, total, one_task(*batches)), None

@@ -1,0 +1,43 @@
+"""Reptile: a meta-learning direction that needs no second derivatives."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metastyle_jax.core.types import PyTree
+from metastyle_jax.meta import gradient, objective, types
+from metastyle_jax.meta.steps import selection
+
+
+def reptile_gradient(
+    meta: types.Meta, inner_batches: PyTree, outer_batch: PyTree, **options: Any
+) -> gradient.MetaGradient:
+    """Computes Reptile's direction for one task, `θ - w_T`.
+
+    An outer optimizer that follows this direction in place of a gradient moves θ towards the
+    adapted parameters w_T. Nothing is differentiated through the inner loop.
+
+    Args:
+        meta: θ and, optionally, inner rates and other meta-parameters. Reptile learns only θ:
+            the other parts of the result are zero.
+        inner_batches: pytree whose leaves have a leading axis of size T.
+        outer_batch: pytree for the outer loss, which is reported but does not change the direction.
+        **options: of `meta_gradient`, such as the losses, except for `order`.
+
+    Returns:
+        A `MetaGradient` with the direction as its gradient. Its `first_order_norm` is the norm of
+        the direction, its `second_order_norm` is zero.
+
+    Raises:
+        UserError: as `meta_gradient`.
+
+    Source: Nichol, Achiam and Schulman 2018, arXiv 1803.02999.
+    """
+    problem = objective.problem(meta, inner_batches, outer_batch, **{**options, 'order': 'first'})
+    value, outcome = problem.evaluate(problem.tensors, problem.offset)
+    zeros = jax.tree.map(jnp.zeros_like, problem.tensors)
+    adapted = selection.without_settings(outcome.inner.params)
+    direction = jax.tree.map(jnp.subtract, problem.tensors.theta, adapted)
+    found = gradient.as_result(zeros._replace(theta=direction), direction, value, outcome)
+    return found._replace(second_order_norm=jnp.zeros_like(found.first_order_norm))

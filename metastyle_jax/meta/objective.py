@@ -1,0 +1,146 @@
+"""The outer loss as a function of the meta-parameters. All estimators differentiate it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, Params, PyTree
+from metastyle_jax.meta import arguments, shard_map
+from metastyle_jax.meta.steps import losses, running, selection
+from metastyle_jax.meta.types import Carry, Inner, LossFn, Meta, Options
+
+
+class Outcome(NamedTuple):
+    """What else comes out of the inner loop and the outer loss.
+
+    Attributes:
+        inner: result of the inner loop.
+        aux: auxiliary output of the outer loss, or None.
+        outer_losses: `[T]`, the outer loss after each step, or None.
+        carry: from which the inner loop can be continued, if the caller asked for it, or None.
+    """
+
+    inner: Inner
+    aux: Any
+    outer_losses: Array | None
+    carry: Carry | None
+
+
+class Problem(NamedTuple):
+    """A bilevel problem.
+
+    Attributes:
+        tensors: the meta-parameters that have a derivative; settings of modules are None.
+        offset: zeros like `tensors.theta`.
+        evaluate: `(tensors, offset) -> (F, Outcome)`, with the outer loss F as a function of the
+            meta-parameters. The offset is added to the parameters that the outer loss gets. The
+            gradient in it is therefore ∇L'(w_T), the first-order gradient, and one backward pass
+            gives both gradients.
+    """
+
+    tensors: Meta
+    offset: Params
+    evaluate: Callable[[Meta, Params], tuple[Array, Outcome]]
+
+
+def problem(
+    meta: Meta,
+    inner_batches: PyTree,
+    outer_batch: PyTree,
+    *,
+    inner_loss: LossFn,
+    outer_loss: LossFn | None = None,
+    has_aux: bool = False,
+    inner_has_aux: bool = False,
+    outer_weights: Any = None,
+    rank: int = 0,
+    **options: Any,
+) -> Problem:
+    """Makes a problem of the arguments of `meta_gradient`.
+
+    Args:
+        meta: the meta-parameters.
+        inner_batches: see `meta_gradient`.
+        outer_batch: see `meta_gradient`.
+        inner_loss: see `meta_gradient`.
+        outer_loss: see `meta_gradient`.
+        has_aux: see `meta_gradient`.
+        inner_has_aux: see `meta_gradient`.
+        outer_weights: see `meta_gradient`.
+        rank: 0 for an outer loss that is a scalar, 1 for a vector.
+        **options: of `inner_loop`.
+
+    Raises:
+        UserError: as `meta_gradient`.
+    """
+    arguments.check_meta(meta)
+    arguments.check_floats(meta.theta)
+    arguments.check_floats(meta.hyper, 'hyper')
+    loop = Options(inner_loss, inner_has_aux, **options)
+    continues = loop.carry is not None or loop.state is not None
+    outer = losses.outer_as(outer_loss, has_aux, inner_loss, inner_has_aux)
+    # A learned rate may well be an array that other parts of the program use, too.
+    learned = selection.leaves_of(meta._replace(rates=None))
+    outside = {jax.tree_util.keystr(leaf.path): leaf.value for leaf in learned}
+
+    def outer_at(full, params, offset, state, step):
+        def value(shifted, tensors, state, step):
+            extras = {'meta': selection.restore(tensors, meta), 'state': state, 'step': step}
+            return outer(selection.restore(shifted, params), outer_batch, **extras)
+
+        shifted = jax.tree.map(jnp.add, selection.without_settings(params), offset)
+        given = shifted, selection.without_settings(full), state, step
+        # This trace serves the check only: the auxiliary output need not consist of arrays.
+        closed = jax.make_jaxpr(lambda *given: value(*given)[0])(*given)
+        losses.check_closure(closed, outside, 'outer')
+        found, aux = value(*given)
+        if jnp.ndim(found) != rank:
+            wanted = 'a vector of losses' if rank else 'a scalar'
+            raise UserError(f'the outer loss has the shape {jnp.shape(found)}: give {wanted}')
+        return found, aux
+
+    def evaluate(tensors, offset):
+        full = selection.restore(tensors, meta)
+
+        def after_step(params, *, state, step):
+            return outer_at(full, params, offset, state, step)
+
+        after = None if outer_weights is None else after_step
+        inner, seen = running.run(full, inner_batches, loop, after_step=after, outside=outside)
+        carry = inner.carry
+        if after is None:
+            value, aux = outer_at(full, inner.params, offset, carry.state, carry.step)
+            return value, Outcome(inner, aux, None, carry if continues else None)
+        value, aux, values = _weighted(outer_weights, seen, len(inner.losses))
+        return value, Outcome(inner, aux, values, carry if continues else None)
+
+    tensors = selection.without_settings(meta)
+    offset = jax.tree.map(jnp.zeros_like, tensors.theta)
+    if shard_map.is_active():  # otherwise JAX would sum the gradients of all devices' tasks
+        axes = shard_map.varying_axes(jax.eval_shape(evaluate, tensors, offset)[0])
+        tensors, offset = shard_map.mark_varying((tensors, offset), axes)
+    return Problem(tensors, offset, evaluate)
+
+
+def _weighted(weights: Any, seen: Any, steps: int) -> tuple[Array, Any, Array]:
+    """The weighted sum of the outer losses after each step.
+
+    Args:
+        weights: `[T]`.
+        seen: outer losses, `[T]` or `[T, K]`, and auxiliary outputs with a leading axis of size T.
+        steps: T.
+
+    Returns:
+        The sum, the auxiliary output after the last step, and the outer losses.
+    """
+    weights = jnp.asarray(weights)
+    if weights.shape != (steps,) or not steps:
+        raise UserError(
+            f'outer_weights have the shape {weights.shape}: give one weight for each of the '
+            f'{steps} inner steps, and at least one step'
+        )
+    values, aux = seen
+    return weights @ values, jax.tree.map(lambda leaf: leaf[-1], aux), values

@@ -1,0 +1,1 @@
+"""What an inner step is made of: adapted tensors, calls of the loss, and the compiled loop."""

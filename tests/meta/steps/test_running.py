@@ -1,0 +1,174 @@
+"""Inner loops whose losses have a state, auxiliary data, hyperparameters and other batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from meta_helpers import (
+    every_mode,
+    full_by_hand,
+    full_loss,
+    full_optimizer,
+    full_outer,
+    full_problem,
+    full_start,
+    square,
+)
+
+from metastyle_jax import meta
+from metastyle_jax.core.errors import UserError
+
+pytestmark = pytest.mark.usefixtures('x64')
+
+OPTIONS = {
+    'inner_loss': full_loss, 'outer_loss': full_outer, 'inner_has_aux': True,
+    'optimizer': full_optimizer,
+}  # fmt: skip
+# The whole problem in each way to store and recompute; 5 steps make segments of 3 and 2.
+WAYS = [
+    {'mode': mode, 'remat': remat, 'unroll': unroll}
+    for mode in meta.MODES
+    for remat, unroll in [
+        (False, 1),
+        (True, 1),
+        ('sqrt', 1),
+        (jax.checkpoint_policies.dots_saveable, 2),
+    ]
+]
+
+
+@pytest.fixture(scope='module')
+def expected():
+    """Gradient and results of the full problem, by a plain Python loop."""
+    with jax.enable_x64(True):
+        problem, inner, outer = full_problem(5)
+        run = jax.jit(jax.value_and_grad(full_by_hand, has_aux=True))
+        return run(problem, inner, outer)
+
+
+@pytest.mark.parametrize('way', WAYS, ids=str)
+def test_a_loop_with_every_part_equals_a_python_loop(way, expected, disagreement):
+    problem, inner, outer = full_problem(5)
+    (value, (losses, hidden, _)), gradient = expected
+    run = lambda *task: meta.meta_gradient(*task, state=full_start(), **OPTIONS, **way)
+    result = jax.jit(run)(problem, inner, outer)
+    disagreement(result.gradient, gradient, 1e-12)
+    disagreement(result.outer_loss, value, 1e-12)
+    disagreement(result.inner_losses, losses, 1e-12)
+    disagreement(result.inner_aux['hidden'], hidden, 1e-12)
+    assert (result.carry.step, result.carry.state['seen']) == (5, 5)
+
+
+@every_mode
+def test_a_loop_that_is_continued_gives_truncated_gradients(mode, disagreement):
+    problem, inner, outer = full_problem(2)
+    carry = meta.init_carry(problem, optimizer=full_optimizer, state=full_start())
+    run = jax.jit(
+        lambda carry: meta.meta_gradient(problem, inner, outer, carry=carry, mode=mode, **OPTIONS)
+    )
+    second = run(run(carry).carry)
+    start = full_by_hand(problem, inner, outer)[1][2]
+    by_hand = jax.value_and_grad(full_by_hand, has_aux=True)
+    (value, (losses, _, end)), gradient = by_hand(problem, inner, outer, start=(*start, 2))
+    disagreement(second.outer_loss, value, 1e-12)
+    disagreement(second.gradient, gradient, 1e-12)
+    disagreement(second.inner_losses, losses, 1e-12)
+    disagreement(second.carry.params, end[0], 1e-12)
+    assert second.carry.step == 4
+
+
+def by_loop(theta, batches, outer, rate=0.3):
+    for batch in batches:
+        theta = theta - rate * jax.grad(square)(theta, batch)
+    return square(theta, outer)
+
+
+@every_mode
+def test_batches_may_be_one_batch_a_function_of_the_step_or_nothing(mode, disagreement):
+    theta, outer, table = (
+        jnp.array([1.0, -2.0]),
+        jnp.zeros(2),
+        jnp.array([[1.0, 0.5], [0.2, 3], [1, 1]]),
+    )
+    run = lambda batches, loss=square, steps=3: meta.meta_gradient(
+        meta.Meta(theta), batches, outer, inner_loss=loss, outer_loss=square, mode=mode,
+        optimizer=optax.sgd(0.3), steps=steps,
+    ).gradient.theta  # fmt: skip
+    expected = jax.grad(by_loop)(theta, table, outer)
+    disagreement(run(table, steps=None), expected, 1e-12)
+    disagreement(run(lambda step: table[step]), expected, 1e-12)
+    disagreement(run(None, lambda w, b, step: square(w, table[step])), expected, 1e-12)
+    same = jax.grad(by_loop)(theta, [table[1]] * 3, outer)
+    disagreement(run(table[1]), same, 1e-12)
+    disagreement(run(table[1], steps=0), theta, 1e-12)
+
+
+def schedule(meta):
+    return optax.sgd(lambda count: meta.hyper[count])
+
+
+@every_mode
+def test_a_schedule_of_learning_rates_is_a_hyperparameter(mode, disagreement):
+    theta, table, outer = jnp.array([1.0, -2.0]), jnp.array([[1.0, 0.5], [0.2, 3]]), jnp.zeros(2)
+
+    def by_hand(rates):
+        w = theta
+        for rate, batch in zip(rates, table, strict=True):
+            w = w - rate * jax.grad(square)(w, batch)
+        return square(w, outer)
+
+    result = meta.meta_gradient(
+        meta.Meta(theta, hyper=jnp.array([0.1, 0.2])), table, outer, inner_loss=square, mode=mode,
+        optimizer=schedule,
+    )  # fmt: skip
+    disagreement(result.gradient.hyper, jax.grad(by_hand)(jnp.array([0.1, 0.2])), 1e-12)
+
+
+def test_initial_rates_for_each_step_have_an_axis_of_steps():
+    rates = meta.initial_rates({'w': jnp.ones((2, 3))}, 0.1, lambda name: True, steps=4)
+    assert rates['w'].shape == (4, 1, 1)
+
+
+def state_that_grows(params, batch, state):
+    return square(params, batch), jnp.append(state, 1.0)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'inner_batches': lambda step: jnp.ones(2)}, 'batches is a function: give steps'),
+        ({'steps': -1}, 'steps=-1: it must be a whole number'),
+        ({'remat': 'cube'}, "remat='cube': it must be True, False, 'sqrt'"),
+        ({'carry': 3}, 'carry is of int: make it with init_carry'),
+        ({'state': 1.0, 'carry': meta.Carry(jnp.ones(2), ())}, 'carry already holds the state'),
+        ({'inner_loss': state_that_grows, 'state': jnp.ones(1)}, 'changes its state from'),
+        ({'inner_loss': lambda w, b, state: square(w, b), 'state': 1.0}, '`state` must give'),
+        ({'inner_has_aux': True}, r'has_aux=True must give a tuple, \(scalar, aux\)'),
+        ({'outer_loss': lambda w, b: w}, r'outer loss has the shape \(2,\): give a scalar'),
+        ({'outer_weights': jnp.ones(2)}, 'one weight for each of the 1 inner steps'),
+        ({'meta': meta.Meta(jnp.ones(2), hyper={'n': 3})}, 'keep it out of hyper'),
+        ({'optimizer': lambda meta: 0.1}, 'must be an optimizer of optax'),
+        ({'meta': meta.Meta(jnp.ones(2), {'': jnp.ones((3, 1))})}, r'rate of .* shape \(3, 1\)'),
+    ],
+)  # fmt: skip
+def test_errors_name_options_that_do_not_fit(change, message):
+    given = {
+        'meta': meta.Meta(jnp.ones(2)), 'inner_batches': jnp.ones((1, 2)),
+        'outer_batch': jnp.ones(2), 'inner_loss': square, 'outer_loss': square,
+    }  # fmt: skip
+    with pytest.raises(UserError, match=message):
+        meta.meta_gradient(**{**given, **change})
+
+
+def test_a_loss_with_half_precision_and_adam_stays_finite():
+    theta, batch = jnp.array([1.0, -2.0], jnp.float16), jnp.zeros(2)
+    run = lambda theta: meta.meta_gradient(
+        meta.Meta(theta), batch, batch, inner_loss=lambda w, b: 1e-4 * square(w.astype(float), b),
+        outer_loss=lambda w, b: square(w.astype(float), b), steps=3,
+        optimizer=optax.adam(0.1, eps_root=1e-8),
+    ).gradient.theta  # fmt: skip
+    wide = run(theta.astype(jnp.float32))
+    assert np.isfinite(wide).all()
+    np.testing.assert_allclose(run(theta).astype(float), wide, rtol=1e-2)
+    np.testing.assert_allclose(run(jnp.zeros(2, jnp.float16)).astype(float), 0)
