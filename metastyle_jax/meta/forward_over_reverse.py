@@ -83,12 +83,13 @@ def is_supported(traced: TracedLoss, fast: dict[str, Array], *others: PyTree) ->
         return jax.jvp(lambda fast: full_gradient(fast)[1], (fast,), (fast,))[1]
 
     try:
-        jax.eval_shape(derivative, fast, chosen)
+        derived = jax.make_jaxpr(derivative)(fast, chosen)
     except TypeError as error:
         if 'custom_vjp' in str(error):
             return False
         raise
-    return True
+    # JAX leaves this operation in place of a derivative that it can only compute in reverse mode.
+    return not jax_compat.has_primitive(derived, 'custom_lin')
 
 
 def trace(loss: Callable[..., tuple[Array, Any]], *example: PyTree) -> TracedLoss:

@@ -4,12 +4,17 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.special
 import numpy as np
 import optax
 import pytest
+import scipy.special
+from jax.experimental import ode
 from meta_helpers import by_hand, every_mode, square
 
 from metastyle_jax import meta
+from metastyle_jax.core import jax_compat
+from metastyle_jax.meta import forward_over_reverse
 
 # Custom derivative rules that are not true derivatives. -------------------------------------------
 
@@ -133,3 +138,86 @@ def test_nan_gradients_of_frozen_parameters_do_not_reach_the_result(mode, remat)
         adapted=lambda name: name == 'head', mode=mode, remat=remat,
     )  # fmt: skip
     np.testing.assert_allclose(result.gradient.theta['body'], -3.9996, rtol=1e-5)
+
+
+# Derivative rules of JAX itself. ------------------------------------------------------------------
+
+
+def decay(rate):
+    """Solution of y' = -rate·y at t = 1 by an adaptive solver, which has a `jax.custom_vjp`."""
+    times = jnp.array([0.0, 1.0])
+    return ode.odeint(lambda y, t: -rate * y, jnp.ones_like(rate), times, rtol=1e-3, atol=1e-3)[1]
+
+
+@pytest.mark.usefixtures('x64')
+def test_mixed_mode_falls_back_to_reverse_for_rules_of_jax_without_forward_derivative():
+    loss = lambda w, b: jnp.sum(jnp.square(decay(w) - b))
+    theta, batches = jnp.array([0.5]), jnp.ones((1, 1))
+    run = jax.jit(
+        lambda mode: meta.meta_gradient(
+            meta.Meta(theta), batches, 0 * batches[0], inner_loss=loss, outer_loss=square,
+            optimizer=optax.sgd(0.1), mode=mode,
+        ).gradient.theta,
+        static_argnums=0,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="mode='reverse' is used.*rules have none, such as"):
+        mixed = run('mixed')
+    np.testing.assert_array_equal(mixed, run('reverse'))
+
+
+def calls_of(namespace):
+    """Every public function of a namespace, as functions of one vector."""
+    key = jax.random.key(0)
+    for name in dir(namespace):
+        function = getattr(namespace, name)
+        if name.startswith('_') or not callable(function) or isinstance(function, type):
+            continue
+        if namespace is jax.random:
+            yield name, lambda v, f=function: f(key, v)
+            yield name, lambda v, f=function: f(key, v, v)
+        else:
+            yield name, function
+            yield name, lambda v, f=function: f(v, v)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('namespace', [jax.nn, jax.scipy.special, jax.random, ode])
+def test_the_public_functions_of_jax_with_rules_are_supported_or_recognized(namespace):
+    """Only traced: compiling all of them would take minutes."""
+    vector, seen, refused = jnp.array([0.31, 0.52, 0.73]), set(), set()
+    calls = [('odeint', decay)] if namespace is ode else calls_of(namespace)
+    for name, call in calls:
+        loss = lambda fast, call=call: (jnp.sum(jnp.asarray(call(fast['w']))), None)
+        try:
+            traced = forward_over_reverse.trace(loss, {'w': vector})
+        except Exception:
+            continue  # it does not take these arguments
+        if jax_compat.has_primitive(traced.closed, 'custom_', 'random_gamma'):
+            try:
+                jax.eval_shape(jax.grad(lambda w, loss=loss: loss({'w': w})[0]), vector)
+            except Exception:
+                continue  # it has not even a first derivative
+            seen.add(name)
+            if not forward_over_reverse.is_supported(traced, {'w': vector}):
+                refused.add(name)
+                continue
+            gradient = jax.grad(lambda w, loss=loss: loss({'w': w})[0])
+            jax.eval_shape(lambda w, g=gradient: jax.jvp(g, (w,), (w,)), vector)  # must not fail
+    assert seen
+    assert refused == ({'odeint'} if namespace is ode else set())
+
+
+@pytest.mark.usefixtures('x64')
+@pytest.mark.parametrize('shape', [0.7, 3.3])
+def test_mixed_mode_differentiates_gamma_samples_along_their_quantile(shape):
+    """Reverse mode of JAX cannot; the reference is the inverse of the distribution function."""
+    sample = lambda a: jax.random.gamma(jax.random.key(3), a)
+    at = float(scipy.special.gammainc(shape, sample(shape)))
+    quantile = lambda a: scipy.special.gammaincinv(a, at)
+    h = 1e-4 * shape
+    second = (quantile(shape + h) - 2 * quantile(shape) + quantile(shape - h)) / h**2
+    result = meta.meta_gradient(
+        meta.Meta(jnp.asarray(shape)), jnp.zeros(1), jnp.zeros(()), mode='mixed',
+        inner_loss=lambda w, b: sample(w), outer_loss=lambda w, b: w, optimizer=optax.sgd(1.0),
+    )  # fmt: skip
+    np.testing.assert_allclose(1 - result.gradient.theta, second, rtol=1e-4, atol=1e-6)
