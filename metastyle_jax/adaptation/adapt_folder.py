@@ -15,16 +15,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from metastyle_jax.adaptation import adaptation_start, batched_step, style_group, style_image
+from metastyle_jax.adaptation import (
+    adaptation_start,
+    style_group,
+    style_image,
+)
 from metastyle_jax.adaptation.config import STYLES_AT_ONCE, AdaptConfig
 from metastyle_jax.core import checks, progress_bar
+from metastyle_jax.core.commands import paths
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.core.types import Params
-from metastyle_jax.data import batching, colour_transfer, image_source, sources
-from metastyle_jax.data.images import image_files, image_inputs
+from metastyle_jax.data import batching, image_source, sources
+from metastyle_jax.data.folders import named_pictures
+from metastyle_jax.data.images import image_files
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_library, theta_files
+
+LIBRARY_NAME = 'library.safetensors'  # in an output folder
 
 
 class FolderResult(NamedTuple):
@@ -35,16 +42,20 @@ class FolderResult(NamedTuple):
         failed: name of each picture without a style -> the reason.
         done: number of styles that this call made.
         stopped: whether the call was stopped before the last style.
+        skipped: names of the pictures whose styles were in the library already.
+        others: files in the folders that are no pictures.
     """
 
     library: style_library.Library
     failed: dict[str, str]
     done: int
     stopped: bool
+    skipped: Sequence[str] = ()
+    others: Sequence[pathlib.Path] = ()
 
 
 def adapt_many(
-    pictures: str | os.PathLike,
+    pictures: str | os.PathLike | Sequence[str | os.PathLike],
     theta: str | os.PathLike | theta_files.Theta | None = None,
     *,
     config: AdaptConfig | None = None,
@@ -63,11 +74,12 @@ def adapt_many(
     others are still adapted.
 
     Args:
-        pictures: a folder, which is searched with its sub-folders, or a data source, see
-            `sources.open_source`.
+        pictures: a folder, which is searched with its sub-folders, a picture, a pattern such as
+            ``*.jpg``, or several of these; or a data source, see `sources.open_source`.
         theta: the initialization, see `adapt.adapt`.
         config: settings of the adaptation; None for the defaults of `AdaptConfig.for_library`.
-        out: the library file; None to write no file. It is written after each group of styles.
+        out: the library file; or a folder, which is made if its name ends in a slash, for the
+            file `LIBRARY_NAME`; None to write no file. It is written after each group of styles.
             Styles that are in the file already are not adapted again.
         overwrite: whether to start anew if `out` exists.
         styles_at_once: number of styles in one batch; it changes memory and speed only.
@@ -87,21 +99,25 @@ def adapt_many(
     config = checks.replace_settings(config or AdaptConfig.for_library(), settings)
     checks.whole_number('styles_at_once', styles_at_once, 1)
     devices = sharding.count(devices, name='devices')
+    source, failed, others = named_pictures.open_pictures(pictures)
     config, theta = _resolve(config, theta)
+    out, in_new_folder = library_file(out)
     palette, palette_name = style_image.read_palette(config.match_colours)
     vgg_params = vgg.load(config.vgg_file)
     record = config.to_record(match_colours=palette_name, vgg=vgg.digest(vgg_params))
+    if out is not None and not in_new_folder:
+        style_library.check_output(out, overwrite=True)
     library = _open_library(out, theta, record, overwrite=overwrite)
-    source = sources.open_source(_source_word(pictures), kind='style', probe=False)
     contents = sources.open_source(config.content, kind='content')
     contents = sources.without(contents, config.content_exclude)
-    failed: dict[str, str] = {}
-    missing = _missing_pictures(source, library, failed)
-    images = _read_images(source, missing, vgg_params, config.style_size, palette, failed)
+    missing, skipped = _missing_pictures(source, library, failed)
+    images = style_group.read_images(
+        source, missing, vgg_params, config.style_size, palette, failed
+    )
     # Every device takes the same number of styles, so their number is rounded up.
     count = -(-max(1, min(styles_at_once, len(missing))) // devices) * devices
     adapter = style_group.GroupAdapter(theta, vgg_params, config, count=count, devices=devices)
-    save = None if out is None else functools.partial(style_library.save, out, overwrite=True)
+    save = None if out is None else functools.partial(_save, out)
     with batching.content_batches(
         contents, batch=config.batch, size=config.size, seed=config.seed
     ) as batches:
@@ -113,13 +129,29 @@ def adapt_many(
     if not (result.library.entries or result.stopped):
         name, reason = next(iter(failed.items()))
         raise UserError(f'none of {len(failed)} pictures became a style; {name}: {reason}')
-    return result
+    return result._replace(skipped=skipped, others=others)
 
 
-def is_many(style: str | os.PathLike) -> bool:
-    """Whether a word names many pictures: a folder, or a data source."""
-    word = str(style)
-    return os.path.isdir(word) or word.startswith(('sample:', 'folder:', 'tfds:'))
+def library_file(
+    out: str | os.PathLike | None,
+) -> tuple[pathlib.Path | None, bool]:
+    """The library file for an output, and whether its folder is to be made.
+
+    Args:
+        out: a file, or a folder, see `adapt_many`; None for no file.
+    """
+    if out is None:
+        return None, False
+    path = pathlib.Path(paths.expand(os.fspath(out)))
+    if not paths.names_folder(out):
+        return path, False
+    return path / LIBRARY_NAME, not path.exists()
+
+
+def _save(out: pathlib.Path, library: style_library.Library) -> None:
+    """Writes the library file, in a folder that is made if it is missing."""
+    paths.make_folder(out.parent, UserError)
+    style_library.save(out, library, overwrite=True)
 
 
 def _resolve(
@@ -167,11 +199,6 @@ def _adapt_groups(
     return FolderResult(library, failed, done, stop)
 
 
-def _source_word(pictures: str | os.PathLike) -> str:
-    """The word of a data source: a folder is written as ``folder:PATH``."""
-    return f'folder:{pictures}' if os.path.isdir(pictures) else str(pictures)
-
-
 def _open_library(
     out: str | os.PathLike | None,
     theta: theta_files.Theta,
@@ -184,8 +211,6 @@ def _open_library(
     Raises:
         UserError: the library belongs to another θ or to other settings.
     """
-    if out is not None:
-        style_library.check_output(out, overwrite=True)
     if out is None or overwrite or not os.path.exists(out):
         return style_library.Library({}, {}, theta.fingerprint, record)
     library = style_library.load(out)
@@ -210,53 +235,32 @@ def _open_library(
 
 def _missing_pictures(
     source: image_source.ImageSource, library: style_library.Library, failed: dict[str, str]
-) -> list[tuple[int, str]]:
-    """Index and SHA-256 of each picture that is not yet in the library.
+) -> tuple[list[tuple[int, str]], list[str]]:
+    """Index and SHA-256 of each picture that is not yet in the library; names of the others.
 
     A picture whose file cannot be read is added to `failed`.
     """
     missing: list[tuple[int, str]] = []
-    present = 0
+    present: list[str] = []
     for i in range(len(source)):
         name = source.name(i)
         try:
             item = source[i]
+            if isinstance(item, str) and not os.path.isfile(item):
+                failed[name] = 'is not a regular file; save it to one first'
+                continue
             encoded = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
         except (OSError, image_files.ImageError) as error:
             failed[name] = str(error)
             continue
         digest = hashlib.sha256(encoded).hexdigest()
         if name in library.entries and library.entries[name].sha256 == digest:
-            present += 1
+            present.append(name)
         else:
             missing.append((i, digest))
     if present:
-        logging.info('%d styles are done already, %d are to do', present, len(missing))
-    return missing
-
-
-def _read_images(
-    source: image_source.ImageSource,
-    missing: Sequence[tuple[int, str]],
-    vgg_params: Params,
-    size: int,
-    palette: np.ndarray | None,
-    failed: dict[str, str],
-) -> Iterator[style_group.StyleImage]:
-    """Reads each picture when it is needed; adds pictures that cannot be read to `failed`."""
-    target = functools.partial(style_image.fit_size, size)
-    for i, digest in missing:
-        name = source.name(i)
-        try:
-            picture = image_inputs.as_rgb(source[i], name=name, target=target)
-        except image_files.ImageError as error:
-            failed[name] = str(error)
-            logging.warning('left out: %s', error)
-            continue
-        if palette is not None:
-            picture = colour_transfer.match(picture, palette)
-        grams = batched_step.style_grams(vgg_params, picture)
-        yield style_group.StyleImage(name, digest, grams)
+        logging.info('%d styles are done already, %d are to do', len(present), len(missing))
+    return missing, present
 
 
 def _finite_styles(
@@ -271,7 +275,6 @@ def _finite_styles(
     for image, fine in zip(group, finite, strict=False):
         if not fine:
             failed[image.name] = 'the loss diverged: lower the rate or the style weight'
-            logging.warning('left out: %s: %s', image.name, failed[image.name])
     ends = (result.first, result.last)
     entries = {
         group[i].name: style_library.LibraryEntry(

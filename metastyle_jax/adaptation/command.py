@@ -1,11 +1,15 @@
 """The command `metastyle-adapt`: adapts θ to one style image, or to each picture of a folder."""
 
+import pathlib
+
 from absl import flags, logging
 
 from metastyle_jax.adaptation.config import STYLES_AT_ONCE, AdaptConfig
 from metastyle_jax.core import command_line
+from metastyle_jax.core.commands import first_steps, paths
 from metastyle_jax.core.devices import allocator
 from metastyle_jax.core.errors import UserError
+from metastyle_jax.data.folders import named_pictures, picture_listing, totals
 
 USAGE = """Adapts a meta-trained network to one style image.
 
@@ -13,16 +17,16 @@ USAGE = """Adapts a meta-trained network to one style image.
   metastyle-adapt --style=painting.jpg --out=painting.safetensors --theta=runs/coco
   metastyle-adapt --style=painting.jpg --out=painting.safetensors --theta=hf://OWNER/NAME
   metastyle-adapt --style=paintings --out=library.safetensors
+  metastyle-adapt *.jpg --out=library/
 """
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.path(
+    add.several_paths(
         'style',
-        None,
-        'Style image; or a folder or data source of them, to make a library.',
+        'Style image; or several, a folder or a data source of them, to make a library.',
     )
     add.path(
         'theta',
@@ -34,7 +38,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add.path(
         'out',
         None,
-        'Style file to write, .safetensors; or library to add the styles to.',
+        'Style file to write, .safetensors; library to add styles to; or a folder.',
         writes=True,
     )
     add.switch('overwrite', False, 'Replace an existing file.')
@@ -50,21 +54,27 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> int:
     """Adapts as the flags say; returns the exit code."""
     command_line.require(values, 'style', 'out')
-    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
-    from metastyle_jax.adaptation import adapt, adapt_folder
-    from metastyle_jax.storage import style_files
-
-    if adapt_folder.is_many(values.style):
+    if named_pictures.is_many(values.style):
         return _adapt_many(values)
     for name in ('styles_at_once', 'devices'):
         if values[name].present:
             raise UserError(f'--{name} is for a folder of styles: leave it out')
-    style_files.check_output(values.out, overwrite=values.overwrite)
+    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
+    from metastyle_jax.adaptation import adapt
+    from metastyle_jax.storage import style_files
+
+    painting, out = picture_listing.expand(values.style)[0], pathlib.Path(values.out)
+    if paths.names_folder(values.out):
+        out /= first_steps.style_name(painting.name)
+    if out.parent.exists() or not paths.names_folder(values.out):
+        style_files.check_output(out, overwrite=values.overwrite)
     settings = command_line.given_settings(values, AdaptConfig)
-    style = adapt.adapt(values.style, values.theta, progress=True, **settings)
-    style_files.save_style(values.out, style, overwrite=values.overwrite)
+    style = adapt.adapt(painting, values.theta, progress=True, **settings)
+    if paths.names_folder(values.out):
+        paths.make_folder(out.parent, UserError)
+    style_files.save_style(out, style, overwrite=values.overwrite)
     total = style.losses['total']
-    logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], values.out)
+    logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], out)
     return 0
 
 
@@ -84,15 +94,20 @@ def _adapt_many(values: flags.FlagValues) -> int:
             progress=True,
             **command_line.given_settings(values, AdaptConfig),
         )
-    for name, reason in result.failed.items():
-        logging.warning('no style of %s: %s', name, reason)
-    logging.info(
-        '%d styles new, %d in all, %d pictures left out: %s',
-        result.done, len(result.library.entries), len(result.failed), values.out,
+    totals.tell(
+        f'{result.done} styles new, {len(result.library.entries)} in all',
+        skipped=result.skipped, why_skipped='done', others=result.others,
+        place=adapt_folder.library_file(values.out)[0],
+        left_out={
+            name: f'no style of {name}: {reason.removeprefix(f"{name}: ")}'
+            for name, reason in result.failed.items()
+        },
     )  # fmt: skip
     if result.stopped:
         logging.info('stopped before all styles were done: the same command continues')
-    return 128 + stop.signal if result.stopped and stop.signal else 0
+    if result.stopped and stop.signal:
+        return 128 + stop.signal
+    return command_line.EXIT_LEFT_OUT if result.failed else 0
 
 
 def run_adapt() -> int:
@@ -104,6 +119,7 @@ def run_adapt() -> int:
         command='metastyle-adapt',
         usage=USAGE,
         positional='style',
+        many=True,
         output='out',
         renamed={'vgg_file': 'vgg'},
     )

@@ -1,5 +1,6 @@
 """Adaptation of one group of style images after another, with one compiled step for all groups."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -7,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastyle_jax.adaptation import adaptation_start, batched_step
+from metastyle_jax.adaptation import adaptation_start, batched_step, style_image
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Params
-from metastyle_jax.data import batch_iterator
+from metastyle_jax.data import batch_iterator, colour_transfer, image_source
+from metastyle_jax.data.images import image_files, image_inputs
 from metastyle_jax.models import perceptual_loss
 from metastyle_jax.storage import tensor_files, theta_files
 
@@ -152,3 +154,35 @@ class GroupAdapter:
                 return None
         params = {name: np.asarray(leaf) for name, leaf in state.fast.items()}
         return GroupResult(params, history[0], history[-1])
+
+
+def read_images(
+    source: image_source.ImageSource,
+    missing: Sequence[tuple[int, str]],
+    vgg_params: Params,
+    size: int,
+    palette: np.ndarray | None,
+    failed: dict[str, str],
+) -> Iterator[StyleImage]:
+    """Reads each style image when it is needed.
+
+    Args:
+        source: the pictures.
+        missing: index and SHA-256 of those to read.
+        vgg_params: weights of the loss network.
+        size: side in pixels, see `style_image.fit_size`.
+        palette: `[H, W, 3]`, a picture whose colours the style images get; None to keep theirs.
+        failed: gets the name of each picture that cannot be read, and the reason.
+    """
+    target = functools.partial(style_image.fit_size, size)
+    for i, digest in missing:
+        name = source.name(i)
+        try:
+            picture = image_inputs.as_rgb(source[i], name=name, target=target)
+        except image_files.ImageError as error:
+            failed[name] = str(error)
+            continue
+        if palette is not None:
+            picture = colour_transfer.match(picture, palette)
+        grams = batched_step.style_grams(vgg_params, picture)
+        yield StyleImage(name, digest, grams)

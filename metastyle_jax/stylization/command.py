@@ -154,8 +154,9 @@ def _stylize_folder(values: flags.FlagValues) -> int:
         logging.info('stopped before the end: the same command with --resume continues')
         raise
     totals.tell(
-        f'{len(result.written)} stylized', skipped=result.skipped, left_out=result.left_out,
-        why_skipped='they exist' if values.skip_existing else 'they were done',
+        f'{len(result.written)} stylized', skipped=result.skipped,
+        left_out={path: f'left out: {reason}' for path, reason in result.left_out.items()},
+        why_skipped='there' if values.skip_existing else 'done',
         others=result.others, place=values.output,
     )  # fmt: skip
     return command_line.EXIT_LEFT_OUT if result.left_out else 0

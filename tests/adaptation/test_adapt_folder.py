@@ -1,5 +1,7 @@
 """A folder of paintings becomes one library of styles."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -21,8 +23,9 @@ def test_a_folder_becomes_one_library_and_a_broken_picture_is_left_out(
     out = tmp_path / 'library.safetensors'
     words = [f'--style={paintings}', f'--out={out}', f'--theta={theta_file}']
     options = [f'--{name}={value}' for name, value in FAST.items()]
-    assert run_adapt(monkeypatch, *words, *options) == 0
+    assert run_adapt(monkeypatch, *words, *options) == 1
     assert 'no style of broken.png' in caplog.text
+    assert '5 styles new, 5 in all, 1 not readable: broken.png' in caplog.text
     found = style_library.load(out)
     assert found.names == ['b.png', 'c.jpg', 'd.bmp', 'deep/a.webp', 'deep/b.png']
     assert found.theta_sha256 == theta.fingerprint
@@ -42,9 +45,10 @@ def test_a_folder_becomes_one_library_and_a_broken_picture_is_left_out(
             np.testing.assert_allclose(picked.params[key], leaf, atol=1e-4)
     before = out.read_bytes()
     caplog.clear()
-    assert run_adapt(monkeypatch, *words, *options) == 0  # nothing is left to do
+    assert run_adapt(monkeypatch, *words, *options) == 1  # nothing is left to do
     assert out.read_bytes() == before
     assert '5 styles are done already' in caplog.text
+    assert '0 styles new, 5 in all, 5 skipped because done, 1 not readable' in caplog.text
 
 
 def test_a_stopped_adaptation_continues_to_the_same_library_under_the_same_settings_only(
@@ -78,6 +82,33 @@ def test_a_stopped_adaptation_continues_to_the_same_library_under_the_same_setti
     other = theta_files.Theta(other, tensor_files.fingerprint(other), {})
     with pytest.raises(UserError, match=f'{theta.fingerprint}, and this one is'):
         adapt_folder.adapt_many(paintings, other, out=out, **FAST)
+
+
+def test_several_files_become_a_library_in_a_new_folder(theta, tmp_path):
+    for i, name in enumerate(('x/a.png', 'y/a.png', 'y/b.tif', 'y/b.png')):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new('RGB', (20, 20), (60 * i, 0, 0)).save(tmp_path / name)
+    (tmp_path / 'y' / 'notes.txt').write_text('no picture')
+    (tmp_path / 'y' / 'gone.png').symlink_to('nowhere')
+    words = [tmp_path / 'x' / 'a.png', tmp_path / 'y']
+    result = adapt_folder.adapt_many(words, theta, out=f'{tmp_path}/new/', **FAST)
+    assert result.library.names == ['b.png', 'b.tif', 'x_a.png', 'y_a.png']
+    assert [path.name for path in result.others] == ['notes.txt']
+    assert 'nowhere, which does not exist' in result.failed[str(tmp_path / 'y' / 'gone.png')]
+    file = tmp_path / 'new' / adapt_folder.LIBRARY_NAME
+    assert style_library.load(file).entries == result.library.entries
+    again = adapt_folder.adapt_many([*reversed(words)], theta, out=tmp_path / 'new', **FAST)
+    assert (again.done, sorted(again.skipped)) == (0, result.library.names)
+
+
+def test_nothing_is_left_behind_if_no_picture_becomes_a_style(theta, tmp_path):
+    (tmp_path / 'x.png').write_text('no picture')
+    os.mkfifo(tmp_path / 'pipe.png')
+    before = sorted(tmp_path.iterdir())
+    for words in (tmp_path / 'x.png', [tmp_path / 'x.png', tmp_path / 'pipe.png']):
+        with pytest.raises(UserError, match='pictures became a style'):
+            adapt_folder.adapt_many(words, theta, out=f'{tmp_path}/new/', **FAST)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_styles_that_diverge_are_named_and_the_others_are_kept(theta):

@@ -8,6 +8,7 @@ import pytest
 from library_helpers import FAST, run_adapt
 
 from metastyle_jax.adaptation import adapt_folder
+from metastyle_jax.storage import style_files, style_library
 
 pytestmark = pytest.mark.usefixtures('small_vgg')
 
@@ -27,6 +28,25 @@ def test_a_signal_ends_the_command_with_the_exit_code_of_the_signal(
     options = [f'--{name}={value}' for name, value in FAST.items()]
     assert run_adapt(monkeypatch, *words, *options) == 128 + signal.SIGTERM
     assert not out.exists()  # the first group was not finished
+
+
+def test_several_words_make_a_library_and_one_makes_a_style(
+    theta_file, paintings, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(paintings)
+    options = [f'--theta={theta_file}', *(f'--{name}={value}' for name, value in FAST.items())]
+    out = tmp_path / 'new'
+    assert run_adapt(monkeypatch, 'b.png', 'deep/b.png', '-o', f'{out}/', *options) == 0
+    assert style_library.load(out / 'library.safetensors').names == [
+        'deep_b.png',
+        f'{paintings.name}_b.png',
+    ]
+    options = [word for word in options if 'devices' not in word and 'at_once' not in word]
+    assert run_adapt(monkeypatch, 'b.*', '-o', f'{out}/one/', '--params=norm', *options) == 0
+    assert style_files.load_style(out / 'one' / 'b.safetensors').style_name == 'b.png'
+    assert run_adapt(monkeypatch, 'b.png', 'no.png', '-o', f'{out}/x/', *options) == 2
+    assert 'no.png: no such file or folder' in capsys.readouterr().err
+    assert not (out / 'x').exists()
 
 
 def test_a_folder_without_a_usable_picture_and_params_all_are_refused(

@@ -24,13 +24,13 @@ def tell(
     Args:
         done: what was done, as '12 stylized'.
         skipped: files that needed no work.
-        why_skipped: why they needed none, as 'done already'.
-        left_out: files that could not be used -> the reason, which names the file.
+        why_skipped: why they needed none, as 'done'.
+        left_out: files that could not be used -> a message with the name and the reason.
         others: files that are no pictures.
         place: where the results are.
     """
-    for reason in left_out.values():
-        logging.warning('left out: %s', reason)
+    for message in left_out.values():
+        logging.warning('%s', message)
     if skipped:
         logging.info('skipped, because %s: %s', why_skipped, _names(skipped))
     if others:
@@ -49,13 +49,12 @@ def totals(
     place: str | os.PathLike[str],
 ) -> str:
     """One line with all numbers; for the arguments see `tell`."""
-    parts = [done]
+    parts = [f'{place}: {done}']
     if skipped:
         parts.append(f'{skipped} skipped because {why_skipped}')
-    line = f'{", ".join(parts)}, in {place}'
     if left_out:
-        line += f'; {len(left_out)} could not be used: {_names(left_out)}'
-    return line
+        parts.append(f'{len(left_out)} not readable: {_names(left_out)}')
+    return ', '.join(parts)
 
 
 def _names(files: Sequence[str | os.PathLike[str]]) -> str:
