@@ -97,7 +97,7 @@ def _adapt_many(values: flags.FlagValues) -> int:
     totals.tell(
         f'{result.done} styles new, {len(result.library.entries)} in all',
         skipped=result.skipped, why_skipped='done', others=result.others,
-        place=adapt_folder.library_file(values.out)[0],
+        place=adapt_folder.library_file(values.out)[0] or values.out,
         left_out={
             name: f'no style of {name}: {reason.removeprefix(f"{name}: ")}'
             for name, reason in result.failed.items()
