@@ -4,6 +4,14 @@ Nothing here knows of images. Apart from the Python standard library, this packa
 optax and numpy.
 """
 
+from metastyle_jax.meta.estimators.evolution import (
+    Particles,
+    es_gradient,
+    init_particles,
+    pes_gradient,
+)
+from metastyle_jax.meta.estimators.forward import forward_gradient
+from metastyle_jax.meta.estimators.implicit import implicit_gradient
 from metastyle_jax.meta.estimators.reptile import reptile_gradient
 from metastyle_jax.meta.gradient import MetaGradient, meta_gradient, meta_jacobian
 from metastyle_jax.meta.inner import init_carry, initial_rates, inner_loop
@@ -17,11 +25,17 @@ __all__ = [
     'Inner',
     'Meta',
     'MetaGradient',
+    'Particles',
+    'es_gradient',
+    'forward_gradient',
+    'implicit_gradient',
     'init_carry',
+    'init_particles',
     'initial_rates',
     'inner_loop',
     'mean_over_tasks',
     'meta_gradient',
     'meta_jacobian',
+    'pes_gradient',
     'reptile_gradient',
 ]

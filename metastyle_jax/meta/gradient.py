@@ -23,10 +23,10 @@ class MetaGradient(NamedTuple):
             without a derivative are None.
         outer_loss: scalar, `L'(w_T, b')`; with `outer_weights` the weighted sum over the steps.
         inner_losses: `[T]`, the inner loss before each step.
-        first_order_norm: norm of `∇L'` at `w_T`, the gradient that first-order MAML uses.
-        second_order_norm: norm of the difference between the exact gradient and the first-order
-            one. It is zero with `order='first'`, unless the optimizer itself depends on θ, as
-            weight decay does.
+        first_order_norm: scalar, norm of `∇L'` at `w_T`, the gradient that first-order MAML uses.
+        second_order_norm: scalar, norm of the difference between the exact gradient and the
+            first-order one. It is zero with `order='first'`, unless the optimizer itself depends
+            on θ, as weight decay does.
         aux: the auxiliary output of the outer loss, or None.
         inner_aux: the auxiliary outputs of the inner loss, with a leading axis of size T, or None.
         outer_losses: with `outer_weights`: `[T]`, the outer loss after each step; otherwise None.
@@ -37,12 +37,12 @@ class MetaGradient(NamedTuple):
     gradient: types.Meta
     outer_loss: Array
     inner_losses: Array
-    first_order_norm: Array
-    second_order_norm: Array
+    first_order_norm: Any
+    second_order_norm: Any
     aux: Any
     inner_aux: Any = None
     outer_losses: Array | None = None
-    carry: types.Carry | None = None
+    carry: Any = None
 
 
 def meta_gradient(
@@ -193,6 +193,17 @@ def as_result(
     """
     norms = _norms(gradient, first)
     return MetaGradient(gradient, value, outcome.inner.losses, *norms, **_others(outcome))
+
+
+def without_norms(gradient: types.Meta, value: Array, outcome: objective.Outcome) -> MetaGradient:
+    """Makes a `MetaGradient` of an estimate that knows no first-order gradient.
+
+    Args:
+        gradient: the estimate.
+        value: the value of the outer loss.
+        outcome: the other results of `Problem.evaluate`.
+    """
+    return MetaGradient(gradient, value, outcome.inner.losses, None, None, **_others(outcome))
 
 
 def _norms(gradient: types.Meta, first: PyTree) -> tuple[Array, Array]:

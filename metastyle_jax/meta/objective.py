@@ -39,11 +39,13 @@ class Problem(NamedTuple):
             meta-parameters. The offset is added to the parameters that the outer loss gets. The
             gradient in it is therefore ∇L'(w_T), the first-order gradient, and one backward pass
             gives both gradients.
+        outer: `(tensors, params, offset, carry) -> (L', aux)`, the outer loss alone.
     """
 
     tensors: Meta
     offset: Params
     evaluate: Callable[[Meta, Params], tuple[Array, Outcome]]
+    outer: Callable[[Meta, Params, Params, Carry], tuple[Array, Any]]
 
 
 def problem(
@@ -86,13 +88,13 @@ def problem(
     learned = selection.leaves_of(meta._replace(rates=None))
     outside = {jax.tree_util.keystr(leaf.path): leaf.value for leaf in learned}
 
-    def outer_at(full, params, offset, state, step):
+    def outer_at(tensors, params, offset, carry):
         def value(shifted, tensors, state, step):
             extras = {'meta': selection.restore(tensors, meta), 'state': state, 'step': step}
             return outer(selection.restore(shifted, params), outer_batch, **extras)
 
         shifted = jax.tree.map(jnp.add, selection.without_settings(params), offset)
-        given = shifted, selection.without_settings(full), state, step
+        given = shifted, tensors, carry.state, carry.step
         # This trace serves the check only: the auxiliary output need not consist of arrays.
         closed = jax.make_jaxpr(lambda *given: value(*given)[0])(*given)
         losses.check_closure(closed, outside, 'outer')
@@ -106,13 +108,13 @@ def problem(
         full = selection.restore(tensors, meta)
 
         def after_step(params, *, state, step):
-            return outer_at(full, params, offset, state, step)
+            return outer_at(tensors, params, offset, Carry(params, None, state, step))
 
         after = None if outer_weights is None else after_step
         inner, seen = running.run(full, inner_batches, loop, after_step=after, outside=outside)
         carry = inner.carry
         if after is None:
-            value, aux = outer_at(full, inner.params, offset, carry.state, carry.step)
+            value, aux = outer_at(tensors, inner.params, offset, carry)
             return value, Outcome(inner, aux, None, carry if continues else None)
         value, aux, values = _weighted(outer_weights, seen, len(inner.losses))
         return value, Outcome(inner, aux, values, carry if continues else None)
@@ -122,7 +124,7 @@ def problem(
     if shard_map.is_active():  # otherwise JAX would sum the gradients of all devices' tasks
         axes = shard_map.varying_axes(jax.eval_shape(evaluate, tensors, offset)[0])
         tensors, offset = shard_map.mark_varying((tensors, offset), axes)
-    return Problem(tensors, offset, evaluate)
+    return Problem(tensors, offset, evaluate, outer_at)
 
 
 def _weighted(weights: Any, seen: Any, steps: int) -> tuple[Array, Any, Array]:

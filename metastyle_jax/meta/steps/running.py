@@ -16,7 +16,7 @@ from metastyle_jax.meta.steps import loops, losses, selection
 from metastyle_jax.meta.types import Carry, Inner, Meta, Options
 
 
-class _Feed(NamedTuple):
+class Feed(NamedTuple):
     """The batches of the inner steps.
 
     Attributes:
@@ -78,7 +78,7 @@ def run(
     arguments.check_options(options)
     chain = losses.optimizer_of(options.optimizer, meta)
     parts = selection.divide(meta.theta, options.adapted)
-    feed = _feed(batches, options.steps)
+    feed = feed_of(batches, options.steps)
     arguments.check_fast(parts.fast, meta.rates, feed.steps)
     carry = options.carry or Carry(
         meta.theta, chain.init(parts.fast), jax.tree.map(jnp.asarray, options.state)
@@ -119,16 +119,16 @@ def run(
     return Inner(params, values, aux, Carry(params, opt_state, state, numbers[-1] + 1)), after
 
 
-def _feed(batches: PyTree, steps: int | None) -> _Feed:
+def feed_of(batches: PyTree, steps: int | None) -> Feed:
     """Reads the arguments `batches` and `steps` of `inner_loop`."""
     if steps is None:
         if callable(batches):
             raise UserError('batches is a function: give steps, the number of inner steps')
-        return _Feed(arguments.leading_axis(batches, least=0), batches, lambda item, step: item)
+        return Feed(arguments.leading_axis(batches, least=0), batches, lambda item, step: item)
     checks.whole_number('steps', steps, 0)
     if callable(batches):
-        return _Feed(steps, None, lambda item, step: batches(step))
-    return _Feed(steps, None, lambda item, step: batches)
+        return Feed(steps, None, lambda item, step: batches(step))
+    return Feed(steps, None, lambda item, step: batches)
 
 
 def _loss_of_parts(
@@ -154,7 +154,7 @@ def _loss_of_parts(
 def _derivative(
     loss: Callable[..., Any],
     start: _Start,
-    feed: _Feed,
+    feed: Feed,
     options: Options,
     outside: dict[str, Any],
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -183,7 +183,7 @@ def _derivative(
     return jax.value_and_grad(loss, has_aux=True), looping
 
 
-def _example(start: _Start, feed: _Feed) -> tuple[PyTree, ...]:
+def _example(start: _Start, feed: Feed) -> tuple[PyTree, ...]:
     """The arguments of the loss in the first step."""
     step = start.numbers[0]
     return start.fast, start.slow, feed.first(step), start.visible, start.state, step
@@ -225,7 +225,7 @@ def _needs_reverse(
 
 def _own_copies(
     start: _Start,
-    feed: _Feed,
+    feed: Feed,
     loss: Callable[..., Any],
     optimizer: optax.GradientTransformationExtraArgs,
     rates: dict[str, Array] | None,

@@ -1,0 +1,206 @@
+"""Evolution strategies: meta-gradients from values of the outer loss alone."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastyle_jax.core import checks
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Array, PyTree
+from metastyle_jax.meta import arguments, gradient, inner, objective, types
+from metastyle_jax.meta.steps import selection
+
+
+class Particles(NamedTuple):
+    """The state of `pes_gradient`: N pairs of inner training runs.
+
+    Attributes:
+        carries: carries of the inner loop, with leading axes `[2, N]`: of the runs whose
+            meta-parameters are perturbed upwards, and downwards.
+        perturbation: sum of all perturbations of each pair since its start, a `Meta` with leading
+            axes `[N]`.
+    """
+
+    carries: types.Carry
+    perturbation: types.Meta
+
+
+def es_gradient(
+    meta: types.Meta,
+    inner_batches: PyTree,
+    outer_batch: PyTree,
+    *,
+    rng: Array,
+    sigma: float = 0.01,
+    pairs: int = 16,
+    parts: Sequence[str] = ('theta', 'rates', 'hyper'),
+    **options: Any,
+) -> gradient.MetaGradient:
+    """Estimates the meta-gradient by an evolution strategy with antithetic pairs.
+
+    With N pairs of perturbations ε_i ~ N(0, σ² I) of the meta-parameters m::
+
+        g = 1 / (2 N σ²) Σ_i ε_i (F(m + ε_i) − F(m − ε_i))
+
+    Its expectation is the gradient of F, smoothed by a normal distribution of width σ. Losses need
+    not be differentiable in m, and long, chaotic inner loops do no harm.
+
+    Args:
+        meta: the meta-parameters.
+        inner_batches: see `meta_gradient`.
+        outer_batch: pytree.
+        rng: random key.
+        sigma: σ, the width of the perturbations.
+        pairs: N. The 2 N inner loops run at once, by `jax.vmap`.
+        parts: parts of `Meta` that are perturbed; the others have the gradient zero.
+        **options: of `meta_gradient`, such as the losses.
+
+    Returns:
+        A `MetaGradient` without norms: these are None. The losses, and auxiliary outputs, are means
+        over all perturbations.
+
+    Raises:
+        UserError: as `meta_gradient`; also if a perturbation is impossible.
+
+    Source: Salimans et al. 2017, arXiv 1703.03864.
+    """
+    _check(sigma, pairs, parts)
+    noise = _noise(meta, rng, sigma, pairs, parts)
+    problem = objective.problem(meta, inner_batches, outer_batch, **{**options, 'order': 'first'})
+    run = lambda tensors: problem.evaluate(tensors, problem.offset)
+    values, outcome = jax.vmap(jax.vmap(run))(_both(problem.tensors, noise))
+    return _estimate(values, noise, outcome, sigma)
+
+
+def init_particles(meta: types.Meta, pairs: int, **options: Any) -> Particles:
+    """The state of `pes_gradient` before the first inner step.
+
+    Args:
+        meta: the meta-parameters.
+        pairs: N, the number of pairs of inner training runs.
+        **options: `optimizer`, `adapted` and `state`, see `init_carry`.
+    """
+    checks.whole_number('pairs', pairs, 1)
+    carry = inner.init_carry(meta, **options)._replace(
+        params=selection.without_settings(meta.theta)
+    )
+    repeat = lambda x, *axes: jnp.broadcast_to(x, (*axes, *jnp.shape(x)))
+    zeros = jax.tree.map(jnp.zeros_like, selection.without_settings(meta))
+    return Particles(
+        jax.tree.map(lambda x: repeat(x, 2, pairs), carry),
+        jax.tree.map(lambda x: repeat(x, pairs), zeros),
+    )
+
+
+def pes_gradient(
+    meta: types.Meta,
+    inner_batches: PyTree,
+    outer_batch: PyTree,
+    *,
+    rng: Array,
+    carry: Particles,
+    sigma: float = 0.01,
+    parts: Sequence[str] = ('rates', 'hyper'),
+    **options: Any,
+) -> gradient.MetaGradient:
+    """Estimates online meta-gradients by a persistent evolution strategy.
+
+    Truncated meta-gradients are biased, because a call does not see what the meta-parameters do to
+    later calls. These estimates are not.
+
+    Each of N pairs of inner training runs goes on from call to call, with new perturbations
+    ε_i ~ N(0, σ² I) in each call. With the sum ξ_i of all perturbations of a pair since its start::
+
+        g = 1 / (2 N σ²) Σ_i ξ_i (F(m + ε_i) − F(m − ε_i))
+
+    Summed over all calls, the expectation is the gradient of the sum of all outer losses for
+    meta-parameters that are the same from the start on.
+
+    Args:
+        meta: the meta-parameters.
+        inner_batches: see `meta_gradient`.
+        outer_batch: pytree.
+        rng: random key; another one for each call.
+        carry: the pairs, of `init_particles` or of the last result.
+        sigma: σ, the width of the perturbations.
+        parts: parts of `Meta` that are perturbed; the others have the gradient zero.
+        **options: of `meta_gradient`, such as the losses.
+
+    Returns:
+        A `MetaGradient` whose `carry` are the pairs for the next call; norms are None.
+
+    Raises:
+        UserError: as `meta_gradient`; also if a perturbation is impossible.
+
+    Source: Vicol, Metz and Sohl-Dickstein 2021, arXiv 2112.13835.
+    """
+    if not isinstance(carry, Particles):
+        raise UserError(f'carry is of {type(carry).__name__}: make it with init_particles')
+    pairs = jnp.shape(carry.carries.step)[1]
+    _check(sigma, pairs, parts)
+    noise = _noise(meta, rng, sigma, pairs, parts)
+    total = jax.tree.map(jnp.add, carry.perturbation, noise)
+    tensors = selection.without_settings(meta)
+
+    def run(tensors, one):
+        one = one._replace(params=selection.restore(one.params, meta.theta))
+        problem = objective.problem(
+            meta, inner_batches, outer_batch, **{**options, 'order': 'first', 'carry': one}
+        )
+        value, outcome = problem.evaluate(tensors, problem.offset)
+        after = outcome.inner.carry
+        after = after._replace(params=selection.without_settings(after.params))
+        return value, outcome._replace(inner=outcome.inner._replace(params=None, carry=after))
+
+    values, outcome = jax.vmap(jax.vmap(run))(_both(tensors, noise), carry.carries)
+    next_carry = Particles(outcome.inner.carry, total)
+    return _estimate(values, total, outcome, sigma)._replace(carry=next_carry)
+
+
+def _check(sigma: float, pairs: int, parts: Sequence[str]) -> None:
+    checks.real_number('sigma', sigma, above=0)
+    checks.whole_number('pairs', pairs, 1)
+    for part in parts:
+        checks.one_of('parts', part, types.Meta._fields)
+
+
+def _noise(
+    meta: types.Meta, rng: Array, sigma: float, pairs: int, parts: Sequence[str]
+) -> types.Meta:
+    """Perturbations of the meta-parameters, with leading axes `[N]`; zero for other parts."""
+    arguments.check_meta(meta)
+    tensors = selection.without_settings(meta)
+    keys = jax.random.split(rng, len(types.Meta._fields))
+
+    def of_part(part, key):
+        leaves, treedef = jax.tree.flatten(getattr(tensors, part))
+        keys = jax.random.split(key, max(1, len(leaves)))
+        width = sigma if part in parts else 0.0
+        shapes = [((pairs, *jnp.shape(x)), jnp.result_type(x)) for x in leaves]
+        drawn = zip(keys, shapes, strict=False)
+        return jax.tree.unflatten(
+            treedef, [width * jax.random.normal(k, *shape) for k, shape in drawn]
+        )
+
+    return types.Meta(*map(of_part, types.Meta._fields, keys))
+
+
+def _both(tensors: types.Meta, noise: types.Meta) -> types.Meta:
+    """The meta-parameters, perturbed upwards and downwards: leading axes `[2, N]`."""
+    wide = lambda x, e: jnp.broadcast_to(x, e.shape)
+    return jax.tree.map(lambda x, e: jnp.stack([wide(x, e) + e, wide(x, e) - e]), tensors, noise)
+
+
+def _estimate(
+    values: Array, weights: types.Meta, outcome: objective.Outcome, sigma: float
+) -> gradient.MetaGradient:
+    """The estimate from the outer losses `[2, N]`, and means of everything else."""
+    slopes = (values[0] - values[1]) / (2 * sigma**2 * values.shape[1])
+    estimate = jax.tree.map(lambda e: jnp.tensordot(slopes, e, 1).astype(e.dtype), weights)
+    no_carry = types.Carry(None, None)
+    inside = outcome.inner._replace(params=None, carry=no_carry)
+    outcome = outcome._replace(inner=inside, carry=None)
+    mean = jax.tree.map(lambda x: jnp.mean(x, axis=(0, 1)) if jnp.ndim(x) > 1 else x, outcome)
+    return gradient.without_norms(estimate, jnp.mean(values), mean)

@@ -1,0 +1,141 @@
+"""Implicit meta-gradients: from the condition that the inner loop has reached a minimum."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.sparse.linalg
+
+from metastyle_jax.core import checks
+from metastyle_jax.core.types import Array, PyTree
+from metastyle_jax.meta import gradient, objective, types
+from metastyle_jax.meta.steps import losses, running, selection
+
+SOLVERS = ('cg', 'neumann')
+
+
+def implicit_gradient(
+    meta: types.Meta,
+    inner_batches: PyTree,
+    outer_batch: PyTree,
+    *,
+    inner_loss: types.LossFn,
+    solver: str = 'cg',
+    iterations: int = 20,
+    damping: float = 0.0,
+    rate: float = 0.1,
+    **options: Any,
+) -> gradient.MetaGradient:
+    """Computes the meta-gradient from the implicit function theorem, as iMAML does.
+
+    If the inner loop ends in a minimum w* of the mean inner loss L, then ∇_w L(w*, m) = 0, for all
+    meta-parameters m. Differentiated in m, this gives, with the Hessian H = ∂²L/∂w∂w + damping::
+
+        ∇F(m) = ∂L'/∂m − (∂²L/∂m∂w) q        where  H q = ∂L'/∂w
+
+    Memory and time of the gradient do not depend on T, and nothing is differentiated through the
+    inner steps, so they may be of any kind. The gradient in θ is zero unless the inner loss
+    contains θ, as in `L(w) + λ/2 |w − θ|²` with `meta.theta`: a minimum does not depend on where
+    the search began. Learned rates have the gradient zero for the same reason.
+
+    Args:
+        meta: the meta-parameters.
+        inner_batches: see `meta_gradient`. L is the mean over the batches of all steps.
+        outer_batch: pytree.
+        inner_loss: see `meta_gradient`. A state is a constant for the derivative.
+        solver: how the linear system is solved: 'cg', conjugate gradients, for a positive definite
+            H; or 'neumann', the series `rate Σ_k (I − rate H)^k`, for `rate` below 2 / |H|.
+        iterations: iterations of conjugate gradients at most, or terms of the series.
+        damping: added to the diagonal of H.
+        rate: of the Neumann series.
+        **options: other options of `meta_gradient`; `outer_weights` are not possible.
+
+    Returns:
+        A `MetaGradient`.
+
+    Raises:
+        UserError: as `meta_gradient`; also for an unknown solver.
+
+    Sources: iMAML, Rajeswaran et al. 2019, arXiv 1909.04630; Neumann series, Lorraine, Vicol and
+    Duvenaud 2020, arXiv 1911.02590.
+    """
+    checks.one_of('solver', solver, SOLVERS)
+    checks.whole_number('iterations', iterations, 1)
+    checks.real_number('damping', damping, least=0)
+    given = {**options, 'inner_loss': inner_loss, 'order': 'first', 'outer_weights': None}
+    problem = objective.problem(meta, inner_batches, outer_batch, **given)
+    _, outcome = jax.lax.stop_gradient(problem.evaluate(problem.tensors, problem.offset))
+    carry = outcome.inner.carry
+    adapted = options.get('adapted', ...)
+    fast = selection.divide(carry.params, adapted).fast
+
+    def params_of(tensors):
+        theta = selection.restore(tensors, meta).theta
+        parts = selection.divide(theta, adapted)
+        return parts.combine(fast, parts.slow)
+
+    (value, aux), (direct, first) = jax.value_and_grad(
+        lambda tensors, offset: problem.outer(tensors, params_of(tensors), offset, carry),
+        argnums=(0, 1), has_aux=True,
+    )(problem.tensors, problem.offset)  # fmt: skip
+    mean_loss = _mean_inner_loss(meta, inner_batches, inner_loss, carry, options)
+    inner_gradient = lambda fast, tensors: jax.grad(mean_loss)(fast, tensors)
+
+    def hessian_times(v):
+        product = jax.jvp(lambda w: inner_gradient(w, problem.tensors), (fast,), (v,))[1]
+        return jax.tree.map(lambda a, b: a + damping * b, product, v)
+
+    outer_slope = selection.divide(selection.restore(first, meta.theta), adapted).fast
+    q = _solve(hessian_times, outer_slope, solver, iterations, rate)
+    (indirect,) = jax.vjp(lambda tensors: inner_gradient(fast, tensors), problem.tensors)[1](q)
+    found = jax.tree.map(jnp.subtract, direct, indirect)
+    return gradient.as_result(found, first, value, outcome._replace(aux=aux))
+
+
+def _solve(
+    product: Callable[[PyTree], PyTree], right: PyTree, solver: str, iterations: int, rate: float
+) -> PyTree:
+    """Solves H q = right, where `product` multiplies by H."""
+    if solver == 'cg':
+        return jax.scipy.sparse.linalg.cg(product, right, maxiter=iterations, tol=1e-10)[0]
+
+    def add(carry, _):
+        term, total = carry
+        term = jax.tree.map(lambda a, b: a - rate * b, term, product(term))
+        return (term, jax.tree.map(jnp.add, total, term)), None
+
+    total = jax.lax.scan(add, (right, right), length=iterations - 1)[0][1]
+    return jax.tree.map(lambda x: rate * x, total)
+
+
+def _mean_inner_loss(
+    meta: types.Meta,
+    batches: PyTree,
+    loss: types.LossFn,
+    carry: types.Carry,
+    options: dict[str, Any],
+) -> Callable[[dict[str, Array], types.Meta], Array]:
+    """The function `(fast, tensors) -> mean inner loss` over the batches of all steps."""
+    feed = running.feed_of(batches, options.get('steps'))
+
+    def mean_loss(fast, tensors):
+        full = selection.restore(tensors, meta)
+        parts = selection.divide(full.theta, options.get('adapted', ...))
+        params = parts.combine(fast, parts.slow)
+
+        def one(item, step):
+            extras = {'meta': full, 'state': carry.state, 'step': step}
+            result = losses.call(loss, params, feed.of_step(item, step), **extras)
+            has_state = 'state' in losses.extras_of(loss)
+            return losses.split_inner(
+                result, has_state=has_state, has_aux=options.get('inner_has_aux', False)
+            )[0]
+
+        same = options.get('steps') is not None and not callable(batches)
+        if same and 'step' not in losses.extras_of(loss):
+            return one(None, carry.step)
+        numbers = carry.step - feed.steps + jnp.arange(feed.steps, dtype=jnp.int32)
+        return jnp.mean(jax.lax.map(lambda x: one(*x), (feed.stacked, numbers)))
+
+    return mean_loss
