@@ -103,6 +103,9 @@ CONTAINERS = {
         'mpeg4',
         sound_encoders=('libmp3lame', 'ac3'),
         played_sound=_AVI_SOUND,
+        # Sound encoded as MP3 begins a little before 0, and FFmpeg would delay the picture by a
+        # whole frame.
+        options={'avoid_negative_ts': 'disabled'},
         holds_times=False,
         holds_chapters=False,
     ),

@@ -22,6 +22,8 @@ from metastyle_jax.stylization.video import ffmpeg
 from metastyle_jax.stylization.video.encoding import containers, gif
 from metastyle_jax.stylization.video.encoding.tracks import planning, tags, writing
 
+# What becomes of a file whose container refuses a packet, see `planning.simpler_plans`.
+_SIMPLER = ('the sound is encoded, subtitles are left out', 'only the picture is written')
 _MOST_TICKS = 240  # per second, of a container without times
 
 
@@ -77,7 +79,7 @@ def _try_plans(
     """Writes a file; damage that the container refuses does not cost the picture.
 
     The trial of `planning.make_plan` sees the first packets only. If the container refuses a
-    later one, the sound is encoded, and if that fails too, only the picture is written.
+    later one, nothing is copied: sound is encoded. If that fails too, only the picture is written.
     """
     plans = [plan] if plan is None else planning.simpler_plans(plan, target)
     for number, simpler in enumerate(plans):
@@ -88,9 +90,8 @@ def _try_plans(
             if number == len(plans) - 1:
                 raise
             logging.warning(
-                '%s cannot hold all of the damaged sound (%s): %s',
-                target.name, files.reason(error),
-                'it is encoded' if number == 0 else 'only the picture is written',
+                '%s cannot hold all of the sound and subtitles (%s): %s',
+                target.name, files.reason(error), _SIMPLER[number],
             )  # fmt: skip
 
 

@@ -47,6 +47,6 @@ def test_sound_that_the_container_refuses_does_not_cost_the_picture(
     monkeypatch.setattr(joining, '_mux', refuse)
     assert conversion.convert_video(film, out, lambda x: x) == 20
     assert len(tracks(out)) == (1 if refusals == 1 else 0)
-    assert 'it is encoded' in caplog.text
+    assert 'the sound is encoded' in caplog.text
     assert ('only the picture' in caplog.text) == (refusals == 2)
     assert {file.name for file in tmp_path.iterdir()} == {'film.mkv', 'out.mp4'}

@@ -9,6 +9,9 @@ from absl import logging
 
 from metastyle_jax.stylization.video.decoding import timing
 
+# Some files give subtitles without an end a duration of months, which containers refuse.
+LONGEST = 24 * 3600  # seconds
+
 
 class Damage:
     """Collects the places where a track is damaged, and reports them in one line.
@@ -119,6 +122,8 @@ class PacketCopier:
         time = float(packet.dts * packet.time_base)
         if self._end is not None and time >= self._end:
             return
+        if packet.duration and packet.duration * packet.time_base > LONGEST:
+            packet.duration = 0
         if self._decoded:
             try:
                 packet.decode()

@@ -6,6 +6,7 @@ from typing import Any
 
 from metastyle_jax.stylization.video.encoding.tracks import packets
 
+_USUAL_SECONDS = 4.0  # for which a text without an end is shown
 _TIME_BASE = fractions.Fraction(1, 1000)  # subtitles are timed in milliseconds
 
 
@@ -49,7 +50,8 @@ class SubtitleConverter:
         if packet is None or not packet.size:
             return
         time = float(packet.pts * packet.time_base - self._start)
-        until = time + float((packet.duration or 0) * packet.time_base)
+        lasts = float((packet.duration or 0) * packet.time_base)
+        until = time + (lasts if 0 < lasts < packets.LONGEST else _USUAL_SECONDS)
         if self._end is not None:
             until = min(until, self._end)
             if time >= self._end:
