@@ -80,6 +80,33 @@ def png_colours(stream: BinaryIO) -> PngColours:
     return PngColours(**found)  # type: ignore[arg-type]
 
 
+class Encoding(NamedTuple):
+    """How encoded RGB becomes linear light with the primaries of sRGB.
+
+    Attributes:
+        decode: maps encoded values in 0..1 to linear light; 1 is diffuse white.
+        matrix: `[3, 3]` float32, to be multiplied from the right to `[..., 3]` linear light.
+        is_hdr: whether there may be light above diffuse white.
+    """
+
+    decode: Callable[[np.ndarray], np.ndarray]
+    matrix: np.ndarray
+    is_hdr: bool
+
+
+def encoding_of(primaries: int, transfer: int) -> Encoding | None:
+    """Looks up code points of H.273, which PNG and video share; None if one is unknown.
+
+    Args:
+        primaries: code of the primaries.
+        transfer: code of the transfer function.
+    """
+    if primaries not in _PRIMARIES or transfer not in _DECODE:
+        return None
+    matrix = _to_srgb_primaries(_PRIMARIES[primaries]).T.astype(np.float32)
+    return Encoding(_DECODE[transfer], matrix, transfer in (_PQ, _HLG))
+
+
 def is_hdr(colours: PngColours) -> bool:
     """Whether a picture has a high dynamic range, which `from_png` reduces."""
     return colours.cicp is not None and colours.cicp[1] in (_PQ, _HLG)
@@ -127,7 +154,7 @@ def _convert(
     for start in range(0, len(flat), 2**20):  # a large picture in float32 takes gigabytes
         part = flat[start : start + 2**20]
         linear = (table[part] if table is not None else decode(part)) @ matrix
-        encoded = encode_srgb(_tone_map(linear) if hdr else linear)
+        encoded = encode_srgb(tone_map(linear) if hdr else linear)
         out[start : start + 2**20] = np.round(255 * encoded) if is_bytes else encoded
     return result
 
@@ -193,7 +220,7 @@ def decode_hlg(x: np.ndarray) -> np.ndarray:
     return _HLG_PEAK / _WHITE * scene**1.2
 
 
-def _tone_map(linear: np.ndarray) -> np.ndarray:
+def tone_map(linear: np.ndarray) -> np.ndarray:
     """Reduces light above diffuse white, and keeps the ratios of the channels.
 
     The curve is that of BT.2390, section 5.4.1: in the PQ domain the range is kept as it is below a

@@ -13,11 +13,11 @@ from absl import logging
 from PIL import Image
 
 from metastyle_jax.stylization.video import ffmpeg, pipeline, raw_frames
+from metastyle_jax.stylization.video.decoding import colours
 
 _TICKS = 1000  # per second, of the times in these files
 # Browsers show a frame with a shorter time for as long as this.
 _LEAST_SHOWN, _USUALLY_SHOWN = 11, 100  # milliseconds
-_WHITE = 255
 
 
 def open_image(path: pathlib.Path) -> Image.Image:
@@ -95,13 +95,9 @@ class AnimationReader:
     def _pixels(self, image: Image.Image) -> np.ndarray:
         """`[H, W, 3]` uint8, on white and reduced."""
         rgba = np.asarray(image.convert('RGBA'))
-        opacity = rgba[..., 3:]
-        pixels = rgba[..., :3]
-        if opacity.min() < 255:
+        if rgba[..., 3].min() < 255:
             self._tell_transparency()
-            wide = pixels.astype(np.uint32) * opacity + _WHITE * (255 - opacity.astype(np.uint32))
-            pixels = ((wide + 127) // 255).astype(np.uint8)
-        return raw_frames.reduce_frame(np.ascontiguousarray(pixels), self.max_size)
+        return raw_frames.reduce_frame(colours.flatten(rgba), self.max_size)
 
     def _tell_transparency(self) -> None:
         if not self._told:

@@ -25,6 +25,7 @@ class FrameDecoder:
     def __init__(self, container: Any, stream: Any, name: str) -> None:
         self._container, self._stream, self._name = container, stream, name
         self._timeline = timing.Timeline(container)
+        self._codec = _transparency_decoder(stream)
         self._damage_times: list[float] = []  # seconds
         self._packets_read = 0
 
@@ -36,7 +37,7 @@ class FrameDecoder:
         usual = 1 / float(self._stream.average_rate or 25)
         for packet in self._packets():
             try:
-                frames = packet.decode()
+                frames = self._codec.decode(packet) if self._codec else packet.decode()
             except (av.error.InvalidDataError, av.error.PatchWelcomeError):
                 self._report_damage(time if packet.pts is None else _seconds(packet))
                 continue
@@ -100,6 +101,17 @@ class FrameDecoder:
                 '%s ends at %.2f s, though its header says %s: the rest cannot be read',
                 self._name, time, promised,
             )  # fmt: skip
+
+
+def _transparency_decoder(stream: Any) -> Any:
+    """The decoder of VP8 and VP9 with transparency, which FFmpeg's own decoders leave out."""
+    import av
+
+    name = {'vp8': 'libvpx', 'vp9': 'libvpx-vp9'}.get(stream.codec_context.name, '')
+    metadata = {key.lower(): value for key, value in stream.metadata.items()}
+    if metadata.get('alpha_mode') != '1' or name not in av.codecs_available:
+        return None
+    return av.CodecContext.create(name, 'r')
 
 
 def _seconds(packet: Any) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from metastyle_jax.stylization.video import ffmpeg, pipeline, raw_frames
 from metastyle_jax.stylization.video.decoding import (
     animations,
+    colours,
     film_files,
     packets,
     streams,
@@ -117,7 +118,7 @@ class VideoReader:
         matrix: str | None = None,
     ) -> None:
         self.name, self.max_size, self.reopenable = name, max_size, reopenable
-        self._container, self._matrix = container, matrix
+        self._container, self._colours = container, colours.ColourConverter(name, matrix)
         self._stream = streams.choose_picture(container, name)
         # Decoding several frames at a time is faster, but delays a live picture.
         self._stream.thread_type = 'AUTO' if reopenable else 'SLICE'
@@ -131,6 +132,7 @@ class VideoReader:
         self._clock = timing.FrameClock(self._stream, first, sound_start, name)
         self.rate, self.time_base = self._clock.rate, self._clock.time_base
         self.start = self._clock.start
+        self._colours.check(self._stream, first[0])
         height, width, _ = self._pixels(first[0]).shape
         self.size = height, width
         aspect = fractions.Fraction(self._stream.sample_aspect_ratio or 1)
@@ -177,9 +179,7 @@ class VideoReader:
 
     def _pixels(self, frame: Any) -> np.ndarray:
         """`[H, W, 3]` uint8, rotated as the file says, and reduced."""
-        tagged = frame.colorspace != ffmpeg.UNSPECIFIED_MATRIX
-        matrix = self._matrix or ffmpeg.default_matrix(frame.height, frame.width)
-        pixels = frame.to_ndarray(format='rgb24', src_colorspace=None if tagged else matrix)
+        pixels = self._colours.to_rgb(frame)
         upright = np.ascontiguousarray(np.rot90(pixels, _quarter_turns(frame)))
         return raw_frames.reduce_frame(upright, self.max_size)
 
