@@ -68,15 +68,23 @@ def main(argv: list[str] | None = None) -> int:
     if name == 'completion':
         return _print_completion(argv[2:])
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        meant = (
-            f'did you mean {close[0]!r}?' if close else f'it must be one of {", ".join(COMMANDS)}'
-        )
+        meant = _meant(argv[1:])
         print(f'metastyle: there is no command {name!r}: {meant}', file=sys.stderr)
         return 2
     sys.argv = [f'metastyle {name}', *argv[2:]]
     module = importlib.import_module(f'metastyle_jax.{COMMANDS[name][0]}')
     return getattr(module, f'run_{name}')()
+
+
+def _meant(words: list[str]) -> str:
+    """What is likely meant by words of which the first is no command."""
+    from metastyle_jax.core.commands import first_steps
+    from metastyle_jax.data.folders import picture_listing
+
+    meant = first_steps.without_command(words, picture_listing.is_picture_or_folder)
+    if close := difflib.get_close_matches(words[0], COMMANDS, n=1):
+        meant = meant or f'did you mean {close[0]!r}?'
+    return meant or f'it must be one of {", ".join(COMMANDS)}'
 
 
 def usage() -> str:

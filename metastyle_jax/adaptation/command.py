@@ -1,5 +1,6 @@
 """The command `metastyle-adapt`: adapts θ to one style image, or to each picture of a folder."""
 
+import os
 import pathlib
 
 from absl import flags, logging
@@ -10,6 +11,7 @@ from metastyle_jax.core.commands import first_steps, paths
 from metastyle_jax.core.devices import allocator
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.folders import named_pictures, picture_listing, totals
+from metastyle_jax.data.images import format_detection
 
 USAGE = """Adapts a meta-trained network to one style image.
 
@@ -53,7 +55,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> int:
     """Adapts as the flags say; returns the exit code."""
-    command_line.require(values, 'style', 'out')
+    _check_words(values)
     if named_pictures.is_many(values.style):
         return _adapt_many(values)
     for name in ('styles_at_once', 'devices'):
@@ -76,6 +78,38 @@ def main(values: flags.FlagValues) -> int:
     total = style.losses['total']
     logging.info('total loss %.5g -> %.5g; wrote %s', total[0], total[-1], out)
     return 0
+
+
+def _check_words(values: flags.FlagValues) -> None:
+    """Answers the likeliest mistakes with the command that would have worked."""
+    words, out = [word for word in values.style or [] if word], values.out or ''
+    for word in filter(first_steps.is_style_name, words):
+        photos = [other for other in words if not first_steps.is_style_name(other)]
+        line = first_steps.stylize_line(photos or ['photo.jpg'], [word])
+        raise UserError(
+            f'{word} is a style file already, and `metastyle stylize` applies it:'
+            f'{first_steps.lines(line)}'
+        )
+    suffix = pathlib.PurePath(out).suffix.lower()
+    is_picture = suffix in format_detection.SUFFIXES
+    two = len(words) == 2 and not any(map(os.path.isdir, words))
+    painting, photo = first_steps.painting_first(*words) if two else ((words or [''])[0], '')
+    photos = [photo or 'photo.jpg']
+    if is_picture and not paths.names_folder(out):
+        steps = first_steps.both_lines([painting or 'painting.jpg'], photos, out)
+        raise UserError(
+            f'out={out} is a picture, and `metastyle adapt` writes a style file, which `metastyle '
+            f'stylize` applies:{first_steps.lines(*steps)}'
+        )
+    if out and not suffix and not paths.names_folder(out):
+        line = first_steps.with_output(f'{out}.safetensors', 'out')
+        raise UserError(
+            f'out={out} must end in .safetensors, or in a slash for a folder:'
+            f'{first_steps.lines(line)}'
+        )
+    steps = first_steps.both_lines([painting], photos) if two else []
+    steps.append(first_steps.adapt_line(words or ['painting.jpg'], out))
+    command_line.require(values, 'style', 'out', example=first_steps.lines(*steps))
 
 
 def _adapt_many(values: flags.FlagValues) -> int:

@@ -274,12 +274,19 @@ def numbers(name: str, words: list[str] | None) -> list[float] | None:
         raise UserError(f'--{name}={shown}: write numbers, for example 0.3,0.7') from error
 
 
-def require(values: flags.FlagValues, *names: str) -> None:
-    """Raises UserError unless each of the named flags has a value."""
+def require(values: flags.FlagValues, *names: str, example: str = '') -> None:
+    """Raises UserError unless each of the named flags has a value.
+
+    Args:
+        values: the parsed flags.
+        names: flags, without dashes.
+        example: commands that would work, for the end of the message, see `first_steps.lines`.
+    """
     missing = []
     for name in names:
         value = getattr(values, name)
         if value in (None, '') or (isinstance(value, list) and '' in value):
             missing.append(f'--{name}')
     if missing:
-        raise UserError(f'{" and ".join(missing)} must be given: see --help')
+        more = f'; for example:{example}' if example else ''
+        raise UserError(f'{" and ".join(missing)} must be given: see --help{more}')

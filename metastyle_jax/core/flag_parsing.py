@@ -7,7 +7,7 @@ import textwrap
 
 from absl import flags
 
-from metastyle_jax.core.commands import paths, suggestions
+from metastyle_jax.core.commands import first_steps, paths, suggestions
 from metastyle_jax.core.errors import UserError
 
 # Python's words for a value that cannot be converted, and the words to show in their place.
@@ -52,8 +52,10 @@ def _set_positional(
     if not positional or (len(words) > 1 and not many):
         raise UserError(f'{" ".join(words)!r} is no flag: write --name=value (see --help)')
     if values[positional].present:
+        rest = [word for word in sys.argv[1:] if not word.startswith(f'--{positional}=')]
+        example = first_steps.lines(f'{first_steps.program()} {shlex.join(rest)}')
         raise UserError(
-            f'{words[0]!r} and --{positional} name the same thing: leave one of them out'
+            f'{words[0]!r} and --{positional} name the same thing: leave one of them out:{example}'
         )
     values[positional].parse(words if many else words[0])
     values[positional].using_default_value = False

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 
+from metastyle_jax.core.commands import first_steps
+from metastyle_jax.data.folders import picture_listing
 from metastyle_jax.data.images import image_files
 from metastyle_jax.storage import style_files, tensor_files
 
@@ -254,6 +256,11 @@ def open_style(word: str | os.PathLike[str]) -> style_files.Style:
         style_files.StyleFileError: the file cannot be read, or the library has no such style.
     """
     path, name = split(word)
+    if os.path.isfile(path) and picture_listing.is_picture(path):
+        raise style_files.StyleFileError(
+            f'style={path} is a picture, and a style file is needed: metastyle_jax.adapt makes a '
+            f'style of it, or the command:{first_steps.lines(first_steps.adapt_line([str(path)]))}'
+        )
     if not name and not is_library(path):
         return style_files.load_style(path)
     library = load(path)

@@ -13,7 +13,7 @@ from metastyle_jax.core import command_line
 from metastyle_jax.core.commands import paths
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.folders import totals
-from metastyle_jax.stylization.inputs import flag_checks
+from metastyle_jax.stylization.inputs import first_mistakes, flag_checks
 from metastyle_jax.stylization.video import ffmpeg
 from metastyle_jax.stylization.video.decoding import film_files
 from metastyle_jax.stylization.video_settings import VideoSettings
@@ -88,12 +88,14 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues) -> int:
     """Stylizes as the flags say; returns the exit code."""
-    command_line.require(values, 'style', 'input', 'output')
+    first_mistakes.check_words(values)
     source = flag_checks.only_input(values)
     is_video = source is not None and film_files.is_film(source, values.output)
     flag_checks.check(values, source, is_video)
     if source is None:
         return _stylize_folder(values)
+    if not is_video:
+        first_mistakes.check_output(values, source)
     if values.all:
         _stylize_all_styles(values, source)
     elif is_video:

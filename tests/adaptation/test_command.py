@@ -61,3 +61,31 @@ def test_a_folder_without_a_usable_picture_and_params_all_are_refused(
     assert run_adapt(monkeypatch, *words, '--params=all') == 2
     assert "--params='all': a library holds instance norms" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ('words', 'told'),
+    [
+        (['b.png'], ['--out must be given', 'adapt b.png -o b.safetensors']),
+        (['b.png', 'photo.jpg'],
+         ['adapt b.png -o b.safetensors', 'stylize photo.jpg --style=b.safetensors -o out.png',
+          'adapt b.png photo.jpg -o library.safetensors']),
+        (['deep'], ['adapt deep -o deep.safetensors']),
+        (['b.png', 'photo.jpg', '-o', 'out.png'],
+         ['adapt b.png', 'stylize photo.jpg --style=b.safetensors -o out.png']),
+        (['b.png', '-o', 'out.jpg'], ['stylize photo.jpg --style=b.safetensors -o out.jpg']),
+        (['b.png', '-o', 'out'], ['adapt b.png -o out.safetensors']),
+        (['s.safetensors', '-o', 'x.safetensors'],
+         ['is a style file already', 'stylize photo.jpg --style=s.safetensors -o out.png']),
+        (['b.png', '--style=b.png', '-o', 'x.safetensors'], ['adapt b.png -o x.safetensors']),
+        (['-o', 'x.safetensors'], ['--style must', 'adapt painting.jpg -o x.safetensors']),
+    ],
+)  # fmt: skip
+def test_the_command_that_would_have_worked_is_told(words, told, paintings, monkeypatch, capsys):
+    monkeypatch.chdir(paintings)
+    before = sorted(paintings.rglob('*'))
+    assert run_adapt(monkeypatch, *words) == 2
+    error = capsys.readouterr().err
+    for text in told:
+        assert text in error
+    assert sorted(paintings.rglob('*')) == before

@@ -162,6 +162,11 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
         return _has_suffix_of_picture(Path(path))
 
 
+def is_picture_or_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a word names a picture, see `is_picture`, or an existing folder."""
+    return os.path.isdir(path) or is_picture(path)
+
+
 def _named_file(path: Path) -> PictureListing:
     """Lists one file that the user named; a hidden file counts too."""
     found = PictureListing([], {}, [])

@@ -1,0 +1,116 @@
+"""The likeliest first mistakes with `metastyle stylize`, answered with the command that would work.
+
+This module loads neither JAX nor NumPy, so that mistakes are answered at once.
+"""
+
+import os
+import pathlib
+
+from absl import flags
+
+from metastyle_jax.core import command_line
+from metastyle_jax.core.commands import first_steps, paths
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.data.folders import picture_listing
+from metastyle_jax.data.images import format_detection
+
+_OWN_FLAGS = ('style', 'input', 'output')
+
+
+def check_words(values: flags.FlagValues) -> None:
+    """Refuses missing words, a style in the place of a picture, and a picture in that of a style.
+
+    Args:
+        values: the parsed flags.
+
+    Raises:
+        UserError: see above.
+    """
+    styles, inputs = (
+        [word for word in values[name].value or [] if word] for name in _OWN_FLAGS[:2]
+    )
+    others = first_steps.other_flags(_OWN_FLAGS)
+    misplaced = [word for word in inputs if first_steps.is_style_name(word)]
+    photos = [word for word in inputs if word not in misplaced]
+    paintings = [
+        word for word in styles if os.path.exists(word) and picture_listing.is_picture(word)
+    ]
+    output = values.output or ''
+    if misplaced and (not styles or paintings):
+        line = first_steps.stylize_line(
+            photos or paintings or ['photo.jpg'], misplaced, output, others
+        )
+        raise UserError(
+            f'{misplaced[0]} is a style file, and a picture is needed in its place. Give it as '
+            f'--style:{first_steps.lines(line)}'
+        )
+    if paintings:
+        raise UserError(_picture_as_style(styles, paintings, photos, output, others))
+    for word in styles:
+        if os.path.isdir(word):
+            raise UserError(_folder_as_style(word))
+    missing_style = not styles and len(photos) == 2 and not any(map(os.path.isdir, photos))
+    if missing_style:
+        painting, photo = first_steps.painting_first(photos[1], photos[0])
+        example = first_steps.both_lines([painting], [photo], output, others)
+    elif not styles:
+        example = first_steps.both_lines(['painting.jpg'], photos, output, others)
+    else:
+        example = [first_steps.stylize_line(photos or ['photo.jpg'], styles, output, others)]
+    command_line.require(values, *_OWN_FLAGS, example=first_steps.lines(*example))
+
+
+def check_output(values: flags.FlagValues, source: str) -> None:
+    """Refuses an output for one picture that has no suffix, or that is the picture itself.
+
+    Args:
+        values: the parsed flags.
+        source: the picture.
+
+    Raises:
+        UserError: see above.
+    """
+    output = pathlib.Path(values.output)
+    if output.exists() and os.path.exists(source) and output.samefile(source):
+        other = output.with_name(f'{output.stem}_stylized{output.suffix}')
+        line = first_steps.with_output(str(other), 'output')
+        raise UserError(
+            f'output={output}: it is the input itself; choose another name:'
+            f'{first_steps.lines(line)}'
+        )
+    is_folder = paths.names_folder(values.output) or values.all
+    if not output.suffix and not is_folder:
+        examples = (f'{values.output}.png', f'{values.output}/')
+        corrected = [first_steps.with_output(word, 'output') for word in examples]
+        raise UserError(
+            f'output={output}: cannot write a picture without a suffix; end the name in .png, .jpg '
+            f'or .webp, or in a slash for a folder:{first_steps.lines(*corrected)}'
+        )
+
+
+def _picture_as_style(
+    styles: list[str], paintings: list[str], photos: list[str], output: str, others: list[str]
+) -> str:
+    """Message for pictures that were given as styles."""
+    made = {painting: first_steps.style_name(painting) for painting in paintings}
+    steps = [
+        first_steps.adapt_line([painting], file)
+        for painting, file in made.items()
+        if not os.path.exists(file)
+    ]
+    final = [made.get(style, style) for style in styles]
+    steps.append(first_steps.stylize_line(photos or ['photo.jpg'], final, output, others))
+    kind = pathlib.PurePath(paintings[0]).suffix.lower()
+    picture = 'picture' if kind in format_detection.SUFFIXES else 'picture by its content'
+    return (
+        f'style={paintings[0]} is a {picture}, and a style file is needed, which `metastyle adapt` '
+        f'makes of it:{first_steps.lines(*steps)}'
+    )
+
+
+def _folder_as_style(folder: str) -> str:
+    """Message for a folder that was given as a style."""
+    files = sorted(pathlib.Path(folder).glob('*.safetensors'))
+    named = ', '.join(f'--style={file}' for file in files[:5])
+    hint = f'name a file in it: {named}' if files else 'it holds no .safetensors file'
+    return f'style={folder} is a folder, and a style file is needed: {hint}'
