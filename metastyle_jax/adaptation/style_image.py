@@ -8,6 +8,7 @@ import pathlib
 import jax
 import numpy as np
 
+from metastyle_jax.core import files
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data.images import image_files, image_inputs, resizing
 from metastyle_jax.models import gram
@@ -66,7 +67,9 @@ def read_palette(
 
 def _name_of(image: image_inputs.ImageLike) -> str:
     """Name that a style file records for an image: the name of its file, otherwise 'array'."""
-    return pathlib.Path(image).name if isinstance(image, str | os.PathLike) else 'array'
+    if not isinstance(image, str | os.PathLike):
+        return 'array'
+    return files.shown(pathlib.Path(image).name)
 
 
 def fit(picture: np.ndarray, size: int) -> np.ndarray:

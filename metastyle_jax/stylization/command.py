@@ -9,8 +9,8 @@ from typing import Any
 
 from absl import flags, logging
 
-from metastyle_jax.core import command_line
-from metastyle_jax.core.commands import paths
+from metastyle_jax.core import command_line, files
+from metastyle_jax.core.commands import first_steps, paths
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.folders import totals
 from metastyle_jax.stylization.inputs import first_mistakes, flag_checks
@@ -147,20 +147,26 @@ def _stylize_folder(values: flags.FlagValues) -> int:
     """Stylizes several pictures; returns the exit code."""
     from metastyle_jax.stylization import stylize_folder
 
-    try:
+    with command_line.Stop().listening() as stop:
         result = stylize_folder.stylize_folder(
             values.style, values.input, values.output, resume=values.resume,
-            skip_existing=values.skip_existing, **_picture_arguments(values),
+            skip_existing=values.skip_existing, stopped=lambda: stop.signal is not None,
+            **_picture_arguments(values),
         )  # fmt: skip
-    except KeyboardInterrupt:
-        logging.info('stopped before the end: the same command with --resume continues')
-        raise
     totals.tell(
         f'{len(result.written)} stylized', skipped=result.skipped,
         left_out={path: f'left out: {reason}' for path, reason in result.left_out.items()},
         why_skipped='there' if values.skip_existing else 'done',
         others=result.others, place=values.output,
     )  # fmt: skip
+    films = [path for path in result.others if path.suffix.lower() in film_files.SUFFIXES]
+    if films:
+        line = first_steps.stylize_line([str(films[0])], values.style, 'film.mp4')
+        logging.info('a film is stylized alone: %s', line)
+    if result.stopped:
+        logging.info('stopped before the end: the same command with --resume continues')
+    if result.stopped and stop.signal:
+        return 128 + stop.signal
     return command_line.EXIT_LEFT_OUT if result.left_out else 0
 
 
@@ -229,7 +235,7 @@ def _stylize_all_styles(values: flags.FlagValues, source: str) -> None:
     options = {'batch': values.batch, 'tile': values.tile, 'progress': True, **_look(values)}
     if target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir():
         image_writing.check_output(target, overwrite=values.overwrite, source=source)
-        caption = pathlib.Path(source).name
+        caption = files.shown(pathlib.Path(source).name)
         sheet = grids.draw_all_styles(library, picture.rgb, caption=caption, **options)
         image_writing.write(target, sheet, overwrite=values.overwrite)
     else:

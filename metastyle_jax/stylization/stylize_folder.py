@@ -5,7 +5,7 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from absl import logging
@@ -28,12 +28,14 @@ class StylizedFolder(NamedTuple):
         skipped: files that were there already: finished by an earlier run, or kept because of
             `skip_existing`.
         others: files in the input folders that are no pictures.
+        stopped: whether the run was stopped before the last picture.
     """
 
     written: list[pathlib.Path]
     left_out: dict[pathlib.Path, str]
     skipped: list[pathlib.Path]
     others: list[pathlib.Path]
+    stopped: bool = False
 
 
 def stylize_file(
@@ -106,6 +108,7 @@ def stylize_folder(
     overwrite: bool = False,
     resume: bool = False,
     skip_existing: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
     progress: bool = False,
 ) -> StylizedFolder:
     """Stylizes all pictures of a folder and of its sub-folders, or several files.
@@ -129,6 +132,7 @@ def stylize_folder(
             the settings are those of the result that is there. The folder's record tells, see
             `done_record`.
         skip_existing: whether to skip each picture whose output file exists, whatever it shows.
+        stopped: asked before each picture whether to stop; `resume` continues later.
         progress: whether to show a progress bar.
 
     Returns:
@@ -154,11 +158,15 @@ def stylize_folder(
     settings = _settings_digest(network, max_size)
     for folder in {job.target.parent: None for job in todo.pictures}:
         paths.make_folder(folder, UserError)
+    for job in todo.pictures:
+        image_writing.check_output(job.target, overwrite=True)
     hidden = not progress or len(todo.pictures) < 2
     with progress_bar.show(
         todo.pictures, description='stylizing', unit='picture', disable=hidden
     ) as bar:
         for job in bar:
+            if stopped():
+                return result._replace(stopped=True)
             try:
                 digest = done_record.file_digest(job.source)
                 if existing.is_kept(job, record, digest, settings):

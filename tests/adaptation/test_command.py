@@ -44,9 +44,15 @@ def test_several_words_make_a_library_and_one_makes_a_style(
     options = [word for word in options if 'devices' not in word and 'at_once' not in word]
     assert run_adapt(monkeypatch, 'b.*', '-o', f'{out}/one/', '--params=norm', *options) == 0
     assert style_files.load_style(out / 'one' / 'b.safetensors').style_name == 'b.png'
-    assert run_adapt(monkeypatch, 'b.png', 'no.png', '-o', f'{out}/x/', *options) == 2
+    name = tmp_path / os.fsdecode(b'caf\xe9.png')
+    name.write_bytes((paintings / 'b.png').read_bytes())
+    assert (
+        run_adapt(monkeypatch, name, '-o', f'{out}/x.safetensors', '--params=norm', *options) == 0
+    )
+    assert style_files.load_style(out / 'x.safetensors').style_name == r'caf\xe9.png'
+    assert run_adapt(monkeypatch, 'b.png', 'no.png', '-o', f'{out}/y/', *options) == 2
     assert 'no.png: no such file or folder' in capsys.readouterr().err
-    assert not (out / 'x').exists()
+    assert not (out / 'y').exists()
 
 
 def test_a_folder_without_a_usable_picture_and_params_all_are_refused(

@@ -113,6 +113,22 @@ def test_a_stopped_folder_goes_on_and_changes_are_done_anew(tmp_path, monkeypatc
     assert (out / 'c.png').read_bytes() == b'of somebody else'
 
 
+def test_a_run_stops_between_two_pictures_when_it_is_asked(tmp_path):
+    for name in 'abc':
+        Image.new('RGB', (24, 20)).save(tmp_path / f'{name}.png')
+    asked = []
+    result = metastyle_jax.stylize_folder(
+        STYLE,
+        tmp_path / '*.png',
+        tmp_path / 'out',
+        stopped=lambda: asked.append(1) or len(asked) > 2,
+    )
+    assert result.stopped
+    assert [path.name for path in result.written] == ['a.png', 'b.png']
+    again = metastyle_jax.stylize_folder(STYLE, tmp_path / '*.png', tmp_path / 'out', resume=True)
+    assert (again.stopped, len(again.written), len(again.skipped)) == (False, 1, 2)
+
+
 def test_existing_files_are_skipped_whatever_they_show(tmp_path):
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     for folder in (photos, out):

@@ -48,8 +48,11 @@ def distinct(wanted: Sequence[WantedName], *, ignore_case: bool = True) -> list[
     for i, each in enumerate(wanted):
         groups[fold(_fitted(each.name))].append(i)
     names = [_fitted(each.name) for each in wanted]
-    taken = {key for key, group in groups.items() if len(group) == 1}
-    for _, group in sorted(item for item in groups.items() if len(item[1]) > 1):
+    # A file cannot have the name of a folder, such as a folder ``a.png`` beside ``a.tif``.
+    taken = {fold(folder.as_posix()) for name in names for folder in PurePosixPath(name).parents}
+    clashes = {key: group for key, group in groups.items() if len(group) > 1 or key in taken}
+    taken |= groups.keys() - clashes.keys()
+    for _, group in sorted(clashes.items()):
         group = sorted(group, key=lambda i: (wanted[i].source, wanted[i].name))
         for i, name in zip(group, _told_apart([wanted[i] for i in group], fold), strict=True):
             names[i] = next(free for free in _numbered(name) if fold(free) not in taken)

@@ -12,6 +12,7 @@ from metastyle_jax.data import file_sources
 from metastyle_jax.data.folders import distinct_names, picture_listing
 from metastyle_jax.data.images import image_files, image_writing
 from metastyle_jax.stylization.inputs import done_record
+from metastyle_jax.stylization.video.decoding import film_files
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -61,6 +62,8 @@ def plan(inputs: PathLike | Sequence[PathLike], output: PathLike) -> FolderJobs:
     listing = picture_listing.find(given)
     if not (listing.pictures or listing.unreadable):
         shown = ', '.join(map(str, given[:3]))
+        if any(path.suffix.lower() in film_files.SUFFIXES for path in listing.others):
+            raise UserError(f'{shown}: holds no pictures but films; give one film as the input')
         raise UserError(
             f'{shown}: holds no pictures; these are accepted: {", ".join(image_files.SUFFIXES_IN)}'
         )

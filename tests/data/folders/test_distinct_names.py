@@ -35,6 +35,7 @@ def names_of(requests, **options):
         (['a.png', 'a'], ['a_png.png', 'a.png']),
         (['A.jpg', 'a.jpg'], ['A.jpg', 'a_2.jpg']),
         (['A.tif', 'a.png', 'a.tif'], ['A_tif.png', 'a_png.png', 'a_tif_2.png']),
+        (['a.png/b.png', 'a.tif'], ['a.png/b.png', 'a_2.png']),
         (['A.png', 'a.tif'], ['A_png.png', 'a_tif.png']),
     ],
 )

@@ -1,12 +1,17 @@
 """The likeliest first mistakes are answered with the command that would have worked."""
 
+import os
+import signal
+
 import helpers
 import numpy as np
 import pytest
 from PIL import Image
 from stylization_helpers import make_style, run_command
 
+import metastyle_jax
 from metastyle_jax.storage import style_files
+from metastyle_jax.stylization import stylize_folder
 
 ADAPT = 'metastyle adapt painting.jpg -o painting.safetensors'
 STYLIZE = 'metastyle stylize photo.jpg --style=painting.safetensors'
@@ -102,6 +107,36 @@ def test_several_words_patterns_and_flags_are_one_run(folder, monkeypatch, caplo
     words = ['photo.jpg', 's.safetensors', 'new', '--style=s.safetensors', '-o', 'new']
     assert run_command(monkeypatch, *words, '--resume') == 0
     assert '1 file is no picture: s.safetensors' in caplog.text
+
+
+def test_a_signal_ends_the_run_after_a_picture_and_films_are_told(folder, monkeypatch, caplog):
+    (folder / 'film.mp4').write_bytes(b'no picture')
+    (folder / 'film.mkv').write_bytes(b'no picture')
+    stylize = metastyle_jax.stylize_folder
+
+    def signalled(*args, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return stylize(*args, **options)
+
+    words = ['*', '--style=s.safetensors', '-o', 'new']
+    with monkeypatch.context() as patch:
+        patch.setattr(stylize_folder, 'stylize_folder', signalled)
+        assert run_command(monkeypatch, *words) == 128 + signal.SIGINT
+    assert 'new: 0 stylized' in caplog.text
+    assert '--resume continues' in caplog.text
+    assert run_command(monkeypatch, *words, '--resume') == 0
+    line = 'metastyle stylize film.mkv --style=s.safetensors -o film.mp4'
+    assert f'a film is stylized alone: {line}' in caplog.text
+    assert run_command(monkeypatch, 'film.mkv', 'film.mp4', *words[1:]) == 2
+
+
+def test_a_name_that_is_no_utf8_is_taken_in_all_places(folder, monkeypatch, caplog):
+    name = os.fsdecode(b'caf\xe9.png')
+    helpers.write_image(folder / name)
+    assert run_command(monkeypatch, name, '--style=s.safetensors', '-o', name, '--overwrite') == 2
+    for output in ('new/', os.fsdecode(b'\xe9.png')):
+        assert run_command(monkeypatch, name, '--style=s.safetensors', '-o', output) == 0
+    assert (folder / 'new' / name).is_file()
 
 
 def test_a_single_file_is_skipped_if_it_exists(folder, monkeypatch, caplog):
