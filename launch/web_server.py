@@ -78,7 +78,10 @@ def main(folder: str, port: str = '8000', host: str = '127.0.0.1') -> None:
         server = make_server(pathlib.Path(folder), int(port), host)
     except (OSError, OverflowError, ValueError) as error:
         sys.exit(f'{host}:{port} cannot be served ({error}): choose another port')
-    print(f'open http://{host}:{server.server_port}', flush=True)
+    here = host if host not in ('0.0.0.0', '::') else '127.0.0.1'
+    print(f'open http://{here}:{server.server_port}', flush=True)
+    if host != here:
+        print('other devices open the same port at the address of this machine', flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

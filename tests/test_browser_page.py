@@ -128,6 +128,17 @@ def test_each_wrong_file_is_told_apart_and_harms_nothing(browser, address, model
         assert not page.errors
 
 
+def test_a_jpeg_without_its_end_is_painted_and_told(browser, address):
+    with browser_helpers.Page(browser, address) as page:
+        whole = picture(kind='JPEG')
+        page.choose_photo(browser_helpers.as_file('a.jpg', whole[:-2]))
+        page.expect(page.tab.locator('#photo-name')).to_contain_text('end of the file is missing')
+        found = page.canvas('before')
+        page.choose_photo(browser_helpers.as_file('b.jpg', whole))
+        page.expect(page.tab.locator('#photo-name')).to_have_text('b.jpg, 40 × 24 pixels.')
+        assert np.array_equal(found, page.canvas('before'))
+
+
 def test_a_picture_that_is_too_large_is_offered_in_the_size_that_fits(browser, address, model):
     script = "Object.defineProperty(navigator, 'deviceMemory', { value: 0.001 });"
     with browser_helpers.Page(browser, address, script=script) as page:

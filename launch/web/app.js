@@ -14,7 +14,7 @@ const asked = new URLSearchParams(location.search);
 const compare = makeCompare($('compare'));
 
 let engine;
-let photo = null; // { name, bitmap }
+let photo = null; // { name, width, height, bitmap }, where the bitmap may be smaller
 let styles = []; // { key, name, model: Blob, size: [height, width] or null }
 let chosen = null; // one of them
 let painted = null; // { name, style, text }: name for files, and what the status tells
@@ -65,12 +65,13 @@ async function readable(file, read) {
 }
 
 async function setPhoto(file, found, credit = '') {
-  const bitmap = await decode(file, found);
+  const decoded = await decode(file, found);
   if (painting) engine.cancel();
   photo?.bitmap.close();
-  photo = { name: file.name || 'pasted picture', bitmap };
-  const { width, height } = bitmap;
-  $('photo-name').textContent = `${photo.name}, ${width} × ${height} pixels${credit && `. Photograph: ${credit}`}`;
+  photo = { name: file.name || 'pasted picture', ...decoded };
+  const { name, width, height, note } = photo;
+  $('photo-name').textContent = [`${name}, ${width} × ${height} pixels.`, note,
+    credit && `Photograph: ${credit}.`].filter(Boolean).join(' ');
   preview();
 }
 
@@ -135,17 +136,16 @@ function remove(style) {
 
 // Size in which the photograph will be painted. Throws a Refusal if the network cannot take it.
 function sizeToPaint() {
-  const { bitmap } = photo;
   if (chosen.size) return { height: chosen.size[0], width: chosen.size[1] };
   const side = $('side').value === 'original' ? Infinity : Number($('side').value);
-  const size = fit(bitmap, side);
+  const size = fit(photo, side);
   const { width, height } = size;
   if (Math.min(width, height) < LEAST) {
     throw new Refusal('The picture is too narrow', `In this size it would have ${width} × ${height} ` +
       `pixels. Both sides must have at least ${LEAST} pixels: choose a larger size.`);
   }
   const most = mostPixels();
-  if (width * height > most) throw new TooLarge(size, fit(bitmap, Infinity, most));
+  if (width * height > most) throw new TooLarge(size, fit(photo, Infinity, most));
   return size;
 }
 
@@ -163,14 +163,14 @@ function smaller(refusal) {
   let size = refusal.smaller;
   if (refusal instanceof OutOfMemory && photo) {
     const { width, height } = $('before');
-    size = fit(photo.bitmap, Math.max(width, height) / 2);
+    size = fit(photo, Math.max(width, height) / 2);
   }
   if (!size || Math.min(size.width, size.height) < LEAST) return null;
   return { label: `Paint in ${size.width} × ${size.height}`, run: () => paint(size) };
 }
 
 async function paint(wantedSize = null) {
-  if (painting || !photo || !chosen) return;
+  if (painting || !photo || !chosen) return update();
   view.clearRefusal();
   await guarded(async () => {
     const size = wantedSize ?? sizeToPaint();
@@ -187,7 +187,7 @@ async function paint(wantedSize = null) {
       const { image, milliseconds } = await engine.paint(style, () => createImageBitmap($('before')));
       Object.assign($('after'), size).getContext('2d').putImageData(image, 0, 0);
       const cropped = isCropped(bitmap, size) ? ' The style takes one size only, so the edges were cut off.' : '';
-      const text = `${size.width} × ${size.height} pixels in ${(milliseconds / 1000).toFixed(1)} s.${cropped}`;
+      const text = `${size.width} × ${size.height} pixels in ${(milliseconds / 1000).toFixed(milliseconds < 1000 ? 2 : 1)} s.${cropped}`;
       painted = { name: `${stem(name)}-${style.name}`, style, text };
       view.showPicture(compare, true, { photo: name, style: style.name });
     } finally {
@@ -220,7 +220,7 @@ async function copy() {
 
 // Loads a file of this site: the addresses `?model=…&photo=…`, and samples.
 async function fetchFile(address) {
-  const name = decodeURIComponent(address.replace(/[?#].*$/, '').replace(/^.*\//, ''));
+  const name = address.replace(/[?#].*$/, '').replace(/^.*\//, '');
   const refusal = (details) => new Refusal(`${name} could not be loaded`,
     'Check the address. For safety, this page loads files from its own site only.', { details });
   let response;
@@ -237,11 +237,12 @@ async function takeSamples({ photographs = [], styles: models = [] }) {
   for (const { file, credit } of photographs.slice(0, 1)) {
     const one = await fetchFile(`samples/${encodeURIComponent(file)}`);
     await setPhoto(one, await recognise(one), credit);
+    $('model').focus(); // the button that was pressed is gone
   }
   for (const [i, file] of models.entries()) {
     const one = await fetchFile(`samples/${encodeURIComponent(file)}`);
     await addStyle(one, await recognise(one), i === 0);
-    if (i === 0) $('paint').focus(); // the button that was pressed is gone
+    if (i === 0) $('paint').focus();
   }
 }
 
@@ -282,6 +283,7 @@ function wire() {
     event.preventDefault();
     view.showRefusal(describe(event.reason));
   });
+  addEventListener('error', ({ error }) => error && view.showRefusal(describe(error)));
 }
 
 async function begin() {

@@ -5,39 +5,39 @@ const text = (bytes) => String.fromCharCode(...bytes);
 
 // Kind, and what people call it, by how a file begins.
 const BEGINNINGS = [
-  [/^\xff\xd8\xff/, 'picture', 'JPEG picture'],
-  [/^\x89PNG/, 'picture', 'PNG picture'],
-  [/^GIF8/, 'picture', 'GIF picture'],
-  [/^RIFF[^]{4}WEBP/, 'picture', 'WebP picture'],
-  [/^[^]{4}ftypavi[fs]/, 'picture', 'AVIF picture'],
-  [/^[^]{4}ftyp(hei|hev|mif1|msf1)/, 'picture', 'HEIC photograph'],
-  [/^(II\*\0|MM\0\*)/, 'picture', 'TIFF or camera raw picture'],
-  [/^(\xff\x0a|\0\0\0\x0cJXL )/, 'picture', 'JPEG XL picture'],
-  [/^8BPS/, 'picture', 'Photoshop document'],
-  [/^BM[^]{4}\0\0\0\0/, 'picture', 'BMP picture'],
-  [/^(\xef\xbb\xbf)?\s*(<\?xml[^]*?)?<svg/i, 'picture', 'SVG drawing'],
-  [/^([^]{4}ftyp|\x1aE\xdf\xa3|RIFF[^]{4}AVI )/, 'video', 'video'],
-  [/^(\xef\xbb\xbf)?\s*(<!--[^]*?-->\s*)?<(!doctype html|html|head|body)/i, 'page', 'web page'],
-  [/^version https:\/\/git-lfs/, 'pointer', 'pointer of Git LFS'],
-  [/^[^]{8}\{/, 'safetensors', 'style file (.safetensors)'],
-  [/^PK\x03\x04/, 'other', 'ZIP archive, or PyTorch file'],
-  [/^(\x1f\x8b|\xfd7zXZ|7z\xbc\xaf)/, 'other', 'compressed file'],
-  [/^%PDF/, 'other', 'PDF document'],
-  [/^\s*[[{]/, 'other', 'JSON file'],
+  [/^\xff\xd8\xff/, 'picture', 'a JPEG picture'],
+  [/^\x89PNG/, 'picture', 'a PNG picture'],
+  [/^GIF8/, 'picture', 'a GIF picture'],
+  [/^RIFF[^]{4}WEBP/, 'picture', 'a WebP picture'],
+  [/^[^]{4}ftypavi[fs]/, 'picture', 'an AVIF picture'],
+  [/^[^]{4}ftyp(hei|hev|mif1|msf1)/, 'picture', 'a HEIC photograph'],
+  [/^(II\*\0|MM\0\*)/, 'picture', 'a TIFF or camera raw picture'],
+  [/^(\xff\x0a|\0\0\0\x0cJXL )/, 'picture', 'a JPEG XL picture'],
+  [/^8BPS/, 'picture', 'a Photoshop document'],
+  [/^BM[^]{4}\0\0\0\0/, 'picture', 'a BMP picture'],
+  [/^(\xef\xbb\xbf)?\s*(<\?xml[^]*?)?<svg/i, 'picture', 'an SVG drawing'],
+  [/^([^]{4}ftyp|\x1aE\xdf\xa3|RIFF[^]{4}AVI )/, 'video', 'a video'],
+  [/^(\xef\xbb\xbf)?\s*(<!--[^]*?-->\s*)?<(!doctype html|html|head|body)/i, 'page', 'a web page'],
+  [/^version https:\/\/git-lfs/, 'pointer', 'a pointer of Git LFS'],
+  [/^[^]{8}\{/, 'safetensors', 'a style file (.safetensors)'],
+  [/^PK\x03\x04/, 'other', 'a ZIP archive, or PyTorch file'],
+  [/^(\x1f\x8b|\xfd7zXZ|7z\xbc\xaf)/, 'other', 'a compressed file'],
+  [/^%PDF/, 'other', 'a PDF document'],
+  [/^\s*[[{]/, 'other', 'a JSON file'],
 ];
 
 // Finds out what a file is: { kind, name } where kind is 'picture', 'style', 'empty', 'video', 'page',
 // 'pointer', 'safetensors' or 'other', and name is what people call it. An incomplete style also has
 // `missing`, the number of bytes that it lacks.
 export async function recognise(file) {
-  if (!file.size) return { kind: 'empty', name: 'empty file' };
+  if (!file.size) return { kind: 'empty', name: 'an empty file' };
   const begin = new Uint8Array(await file.slice(0, 1024).arrayBuffer());
   const found = BEGINNINGS.find(([pattern]) => pattern.test(text(begin)));
   if (found) return { kind: found[1], name: found[2] };
-  if (/\.stablehlo$/i.test(file.name)) return { kind: 'other', name: 'StableHLO program' };
+  if (/\.stablehlo$/i.test(file.name)) return { kind: 'other', name: 'a StableHLO program' };
   const missing = await missingOfModel(file, begin);
-  if (missing !== null) return { kind: 'style', name: 'style', missing };
-  return { kind: 'other', name: 'file of an unknown format' };
+  if (missing !== null) return { kind: 'style', name: 'a style', missing };
+  return { kind: 'other', name: 'a file of an unknown format' };
 }
 
 // How many bytes an ONNX file lacks at its end; null if it is no ONNX file. Such a file is a sequence

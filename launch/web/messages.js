@@ -18,7 +18,7 @@ export class Refusal extends Error {
 // A file that is neither a picture nor a style, or not the one of the two that was asked for.
 export function refuseFile(file, { kind, name }, wanted) {
   const title = `${file.name || 'This file'} is not a ${wanted}`;
-  const itIs = kind === 'other' ? `It seems to be another kind of file (${name}).` : `It is a ${name}.`;
+  const itIs = `It is ${name}.`;
   switch (kind) {
     case 'empty':
       return new Refusal(`${file.name || 'This file'} is empty`, 'Copy or download it again.');
@@ -47,21 +47,20 @@ export function refuseFile(file, { kind, name }, wanted) {
 // A picture that the browser cannot decode.
 export function refusePicture(file, found, size, cause) {
   const title = `${file || 'The picture'} cannot be opened`;
-  if (found.name === 'HEIC photograph') {
+  if (found.name === 'a HEIC photograph') {
     return new Refusal(title, 'It is a HEIC photograph, and this browser cannot read HEIC. Save it as ' +
       'JPEG, or open this page in Safari. An iPhone takes JPEG with Settings → Camera → Formats → ' +
       'Most Compatible.', { cause });
   }
-  if (['TIFF or camera raw picture', 'JPEG XL picture', 'Photoshop document', 'SVG drawing', 'AVIF picture']
-    .includes(found.name)) {
-    return new Refusal(title, `It is a ${found.name}, which this browser cannot read. Save it as JPEG or PNG.`, { cause });
+  if (!/JPEG picture|PNG|GIF|WebP|BMP/.test(found.name)) {
+    return new Refusal(title, `It is ${found.name}, which this browser cannot read. Save it as JPEG or PNG.`, { cause });
   }
   if (size && size[0] * size[1] > 1e8) {
     const megapixels = Math.round((size[0] * size[1]) / 1e6);
     return new Refusal(title, `It has ${size[0]} × ${size[1]} pixels, ${megapixels} megapixels. This is ` +
       'more than the browser can hold in memory. Reduce it in another program first.', { cause });
   }
-  return new Refusal(title, `The ${found.name} is damaged or incomplete. Copy or download it again.`, { cause });
+  return new Refusal(title, 'The file is damaged or incomplete. Copy or download it again.', { cause });
 }
 
 // A style that could not be opened. `missing` is the number of bytes that the file lacks.

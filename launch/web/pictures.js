@@ -14,21 +14,41 @@ export function mostPixels(memory = navigator.deviceMemory ?? 8) {
   return Math.floor((Math.min(3.8, memory / 2) * GIBIBYTE) / BYTES_A_PIXEL);
 }
 
-// Decodes a file, turned upright as its EXIF data say. Throws a Refusal that says why it cannot.
+// Decodes a file, turned upright as its EXIF data say. Returns its size, a note about damage ('' if
+// there is none) and a bitmap, which is smaller where the network cannot take as many pixels: they
+// would only fill the memory. Throws a Refusal that says why a file cannot be decoded.
 export async function decode(file, found) {
-  let bitmap;
+  let bitmap, note = '';
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: 'from-image' });
   } catch (error) {
-    throw refusePicture(file.name, found, await sizeInFile(file), error);
+    bitmap = await withEnd(file, found);
+    if (!bitmap) throw refusePicture(file.name, found, await sizeInFile(file), error);
+    note = 'The end of the file is missing, so a part of the picture may be grey.';
   }
-  if (Math.min(bitmap.width, bitmap.height) < LEAST) {
-    const { width, height } = bitmap;
+  const { width, height } = bitmap;
+  if (Math.min(width, height) < LEAST) {
     bitmap.close();
     throw new Refusal(`${file.name} is too small`,
       `It has ${width} × ${height} pixels. Both sides must have at least ${LEAST} pixels.`);
   }
-  return bitmap;
+  return { width, height, note, bitmap: await reduce(bitmap, fit(bitmap, Infinity, mostPixels())) };
+}
+
+async function reduce(bitmap, { width, height }) {
+  if (width === bitmap.width) return bitmap;
+  const options = { resizeWidth: width, resizeHeight: height, resizeQuality: 'high' };
+  const smaller = await createImageBitmap(bitmap, options);
+  bitmap.close();
+  return smaller;
+}
+
+// Decodes a JPEG file that lacks its end; null if that is not what is wrong. Some programs leave out
+// the last two bytes only, and nothing of the picture is lost.
+async function withEnd(file, found) {
+  if (found.name !== 'a JPEG picture') return null;
+  return createImageBitmap(new Blob([file, new Uint8Array([0xff, 0xd9])]),
+    { imageOrientation: 'from-image' }).catch(() => null);
 }
 
 // The largest size of the same shape with at most `side` pixels on the longer side and `most` pixels.
