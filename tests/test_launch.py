@@ -95,3 +95,25 @@ def test_a_signal_is_passed_on_and_the_command_may_finish(tmp_path):
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == 143
+
+
+@pytest.mark.parametrize(
+    ('argument', 'said'), [('photo.png', 'is not a style'), ('none.onnx', 'is not a file')]
+)
+def test_the_page_is_not_served_with_something_that_is_no_style(argument, said):
+    found = run('launch/web.sh', argument)
+    assert found.returncode == 2
+    assert f'{argument} {said}' in found.stderr
+
+
+def test_the_server_of_the_page_names_a_port_that_it_cannot_use(tmp_path):
+    (tmp_path / 'index.html').write_text(
+        (helpers.ROOT / 'launch' / 'web' / 'index.html').read_text()
+    )
+    for port in ('99999', 'eighty'):
+        found = subprocess.run(
+            [sys.executable, 'launch/web_server.py', tmp_path, port],
+            cwd=helpers.ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert found.returncode == 1
+        assert f'127.0.0.1:{port} cannot be served' in found.stderr
