@@ -119,7 +119,7 @@ def frames(path: str | os.PathLike[str]) -> int:
     Raises:
         ImageError: see `read`.
     """
-    with _opened(path, None) as (image, _, _):
+    with opened(path, None) as (image, _, _):
         # A JPEG may hold a second picture, a depth map or a preview, which is not a frame.
         return 1 if image.format in ('JPEG', 'MPO') else getattr(image, 'n_frames', 1)
 
@@ -137,7 +137,7 @@ def probe(source: EncodedImage, *, name: str | None = None) -> tuple[int, int]:
     Raises:
         ImageError: see `read`; damage after the header is not noticed.
     """
-    with _opened(source, name) as (_, _, size):
+    with opened(source, name) as (_, _, size):
         return size
 
 
@@ -178,7 +178,7 @@ def as_image_errors(label: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(
+def opened(
     source: EncodedImage, name: str | None
 ) -> Iterator[tuple[Image.Image, int, tuple[int, int]]]:
     """Opens a picture; yields the image, its EXIF orientation and its upright (height, width).
@@ -189,7 +189,7 @@ def _opened(
     with (
         as_image_errors(label),
         pillow_modes.quiet(),
-        _open_stream(source, label) as whole,
+        open_stream(source, label) as whole,
         format_detection.without_large_text(whole) as stream,
         _identified(stream, label) as image,
     ):
@@ -222,7 +222,7 @@ def _identified(stream: BinaryIO, label: str) -> Image.Image:
     return image
 
 
-def _open_stream(source: EncodedImage, label: str) -> BinaryIO:
+def open_stream(source: EncodedImage, label: str) -> BinaryIO:
     """Opens a path or wraps bytes, after the checks that need no decoding."""
     if isinstance(source, bytes):
         if not source:
@@ -274,7 +274,7 @@ def _decode(
     try:
         return _decode_file(source, label, target, exact=exact)
     except ImageError:
-        with _open_stream(source, label) as stream:
+        with open_stream(source, label) as stream:
             repaired = format_detection.with_end_marker(stream)
         if repaired is None:
             raise
@@ -287,7 +287,7 @@ def _decode_file(
     source: EncodedImage, label: str, target: reduction.TargetSize | None, *, exact: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """As `_decode`, of a file that needs no repair."""
-    with _opened(source, label) as (image, turn, size):
+    with opened(source, label) as (image, turn, size):
         if colour_spaces.is_hdr(pillow_modes.png_colours_of(image)):
             logging.warning('%s: its high dynamic range is reduced to that of sRGB', label)
         return reduction.decode(image, turn, size, target, exact=exact)

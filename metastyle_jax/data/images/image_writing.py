@@ -1,5 +1,6 @@
 """Arrays to picture files: the only module that encodes images."""
 
+import importlib.util
 import io
 import os
 import struct
@@ -12,11 +13,20 @@ from PIL import Image
 
 from metastyle_jax.core import checks, files
 from metastyle_jax.data.images import image_files, pixel_values
+from metastyle_jax.data.images.metadata import embedding, photo_metadata
 
-SUFFIXES_OUT = ('.png', '.jpg', '.jpeg', '.webp')
+# A folder keeps these formats; a picture in another one becomes a PNG.
+SUFFIXES_KEPT = ('.png', '.jpg', '.jpeg', '.webp')
+# An older Pillow lacks AVIF, and HEIC needs the extra heif.
+SUFFIXES_OUT = (
+    *(*SUFFIXES_KEPT, '.tif', '.tiff'),
+    *(('.avif',) if 'AVIF' in Image.SAVE else ()),
+    *(('.heic', '.heif') if importlib.util.find_spec('pillow_heif') else ()),
+)
 SUFFIXES_MOVING = ('.webp', '.gif', '.png')
 _ENCODERS = {
-    '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP', '.gif': 'GIF'
+    '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP', '.gif': 'GIF',
+    '.tif': 'TIFF', '.tiff': 'TIFF', '.avif': 'AVIF', '.heic': 'HEIF', '.heif': 'HEIF',
 }  # fmt: skip
 _LIMITS = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535}  # most pixels a side, by format
 
@@ -28,16 +38,21 @@ def write(
     alpha: np.ndarray | None = None,
     overwrite: bool = False,
     quality: int = 95,
-) -> None:
+    metadata: photo_metadata.PhotoMetadata | None = None,
+) -> list[str]:
     """Writes a picture file, completely or not at all; the suffix decides the format.
 
     Args:
         path: the file to write; its suffix is one of `SUFFIXES_OUT`.
         rgb: `[H, W, 3]` floating point, clipped to 0..1 and rounded to the nearest of 256 levels.
-        alpha: `[H, W]` floating point in 0..1; PNG and WebP keep it, JPEG files show the picture
-            on white.
+        alpha: `[H, W]` floating point in 0..1; all formats keep it but JPEG, which shows the
+            picture on white.
         overwrite: whether an existing file may be replaced.
-        quality: quality of JPEG and WebP, 1 to 100.
+        quality: quality of JPEG, WebP, AVIF and HEIC, 1 to 100.
+        metadata: of the photograph from which the picture was made.
+
+    Returns:
+        Which metadata are too large for the format and left out, for a warning.
 
     Raises:
         ImageError: `check_output` refuses the path; a value is NaN or infinite; an array has the
@@ -45,7 +60,9 @@ def write(
     """
     check_output(path, overwrite=overwrite)
     path = Path(path)
-    files.write_whole(path, _encode(path, rgb, alpha, quality), image_files.ImageError)
+    encoded, left_out = _encode(path, rgb, alpha, quality, metadata)
+    files.write_whole(path, encoded, image_files.ImageError)
+    return left_out
 
 
 def write_animation(
@@ -129,18 +146,39 @@ def check_format_holds(path: str | os.PathLike[str], height: int, width: int) ->
         )
 
 
-def _encode(path: Path, rgb: np.ndarray, alpha: np.ndarray | None, quality: int) -> bytes:
+def _encode(
+    path: Path,
+    rgb: np.ndarray,
+    alpha: np.ndarray | None,
+    quality: int,
+    metadata: photo_metadata.PhotoMetadata | None,
+) -> tuple[bytes, list[str]]:
     """Encodes a picture in memory, so that a failure leaves nothing on the disk."""
     encoder = _ENCODERS[path.suffix.lower()]
     picture = Image.fromarray(pixel_values.to_bytes(_with_alpha(path, encoder, rgb, alpha)))
-    options = {
+    every: dict[str, dict[str, Any]] = {
         'PNG': {},
+        'TIFF': {'compression': 'tiff_adobe_deflate'},
+        'AVIF': {'quality': quality, 'subsampling': '4:4:4'},
+        'HEIF': {'quality': quality, 'chroma': 444},
         # No chroma subsampling: brush strokes have sharp coloured edges.
         'JPEG': {'quality': quality, 'subsampling': 0},
         # Colours of transparent pixels are kept too, so that alpha can be edited later.
         'WEBP': {'quality': quality, 'exact': True},
-    }[encoder]
-    return _save(path, picture, encoder, **options)
+    }
+    options = every[encoder]
+    if encoder == 'HEIF':
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    if metadata is None:
+        return _save(path, picture, encoder, **options), []
+    size = (picture.height, picture.width)
+    told, left_out = embedding.options(metadata, encoder, size)
+    encoded = _save(path, picture, encoder, **options, **told)
+    if encoder == 'TIFF':
+        encoded = embedding.with_directory(encoded, metadata, size)
+    return encoded, left_out
 
 
 def _with_alpha(path: Path, encoder: str, rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:

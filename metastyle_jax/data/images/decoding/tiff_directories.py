@@ -143,6 +143,22 @@ def text_tag(text: str) -> TiffTag:
     return TiffTag(ASCII, len(data), data)
 
 
+def swapped(groups: Iterable[Mapping[int, TiffTag]]) -> list[dict[int, TiffTag]]:
+    """Turns the values of tags from one byte order into the other.
+
+    Args:
+        groups: directories.
+    """
+    widths = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+
+    def turned(tag: TiffTag) -> TiffTag:
+        width = widths.get(tag.kind, 1)
+        parts = (tag.data[i : i + width][::-1] for i in range(0, len(tag.data), width))
+        return tag._replace(data=b''.join(parts))
+
+    return [{name: turned(tag) for name, tag in tags.items()} for tags in groups]
+
+
 def to_bytes(order: str, tags: Tags, place: int) -> bytes:
     """Writes a directory with the values of its tags, and the directories below it.
 

@@ -1,0 +1,177 @@
+"""EXIF data: which of them go from a photograph to the picture that is made of it.
+
+Values are copied byte by byte. What shows or describes the old pixels is left out: the thumbnail,
+the notes of the maker, sizes, orientation, colour space.
+
+Source: EXIF 2.32 (CIPA DC-008-2019).
+"""
+
+import io
+import struct
+from typing import NamedTuple
+
+from PIL import ExifTags
+
+from metastyle_jax.data.images.decoding import tiff_directories
+
+PREFIX = b'Exif\0\0'
+_LIMIT = 2**20  # bytes of one value
+_PHOTO, _PLACE = 34665, 34853  # directories below the first one
+_DESCRIPTION, _ARTIST, _COPYRIGHT = 270, 315, 33432
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_COLOUR_SPACE, _WIDTH, _HEIGHT = 40961, 40962, 40963
+# Of the first directory: name, camera, program, dates, people, rating; and the tags of exposure and
+# date that some programs write there.
+_KEPT = frozenset(
+    (*(269, _DESCRIPTION, 271, 272, 305, 306, _ARTIST, 316, _COPYRIGHT, 18246, 18249),
+     *(40091, 40092, 40093, 40094, 40095, 33434, 33437, 34850, 34855, 36867, 36868, 37386))
+)  # fmt: skip
+# Of the second one, all that is known but: notes of the maker, padding, the structure and size of
+# the pixels, places in the picture, its number, and other files.
+_LEFT_OUT = frozenset(
+    (*(37500, 37121, 37122, 37396, _COLOUR_SPACE, _WIDTH, _HEIGHT, 40964, 40965, 41484, 41492),
+     *(41730, 41995, 42016, 42240, _PHOTO, _PLACE))
+)  # fmt: skip
+
+
+class ExifData(NamedTuple):
+    """EXIF data that are kept.
+
+    Attributes:
+        order: byte order of the values.
+        image: tags of the first directory.
+        photo: tags of exposure, lens and date.
+        place: tags of the place, by GPS.
+    """
+
+    order: str
+    image: dict[int, tiff_directories.TiffTag]
+    photo: dict[int, tiff_directories.TiffTag]
+    place: dict[int, tiff_directories.TiffTag]
+
+    def text(self, tag: int) -> str:
+        """A text of the first directory, '' if it is missing."""
+        return text_of(self.image[tag].data) if tag in self.image else ''
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Description, author and copyright."""
+        names = {'Description': _DESCRIPTION, 'Author': _ARTIST, 'Copyright': _COPYRIGHT}
+        return {name: text for name, tag in names.items() if (text := self.text(tag))}
+
+
+EMPTY = ExifData('<', {}, {}, {})
+
+
+def parse(stream: io.BufferedIOBase, *, keep_location: bool) -> tuple[ExifData, bool]:
+    """Reads EXIF data, or those of a TIFF, as far as they can be read.
+
+    Args:
+        stream: the data, without the word `Exif`; or a TIFF.
+        keep_location: whether the place is kept.
+
+    Returns:
+        The data that are kept, and whether some are damaged.
+    """
+    try:
+        header = tiff_directories.read_header(stream)  # type: ignore[arg-type]
+    except (ValueError, struct.error):
+        return EMPTY, True
+    is_damaged = False
+    found: list[dict[int, tiff_directories.TiffTag]] = []
+    places = [header.first]
+    for name in (None, _PHOTO, _PLACE):
+        if name is not None:
+            places = list(tiff_directories.numbers(found[0].get(name), header.order)[:1])
+        tags: dict[int, tiff_directories.TiffTag] = {}
+        if places:
+            tags, _, broken = tiff_directories.read_directory(
+                stream,  # type: ignore[arg-type]
+                header,
+                places[0],
+                limit=_LIMIT,
+            )
+            is_damaged |= broken
+        found.append(tags)
+    image, photo, place = found
+    data = ExifData(
+        header.order,
+        {name: tag for name, tag in image.items() if name in _KEPT},
+        {
+            name: tag
+            for name, tag in photo.items()
+            if name in ExifTags.TAGS and name not in _LEFT_OUT
+        },
+        place if keep_location else {},
+    )
+    return data, is_damaged
+
+
+def parse_bytes(data: bytes, *, keep_location: bool) -> tuple[ExifData, bool]:
+    """As `parse`, of the bytes that a JPEG, PNG or WebP holds."""
+    return parse(io.BytesIO(data.removeprefix(PREFIX)), keep_location=keep_location)
+
+
+def directory(
+    data: ExifData,
+    *,
+    texts: dict[str, str],
+    dpi: tuple[float, float] | None,
+    size: tuple[int, int],
+) -> dict[int, 'tiff_directories.TiffTag | tiff_directories.Tags']:
+    """Makes the first directory, with those below it, of a picture.
+
+    Args:
+        data: of the photograph.
+        texts: 'Description', 'Author', 'Copyright', for tags that are missing in `data`.
+        dpi: pixels an inch, in x and y.
+        size: height and width of the picture.
+    """
+    order, height, width = data.order, *size
+    tags: dict[int, tiff_directories.TiffTag | tiff_directories.Tags] = {**data.image}
+    names = {'Description': _DESCRIPTION, 'Author': _ARTIST, 'Copyright': _COPYRIGHT}
+    for name, tag in names.items():
+        if name in texts and not data.text(tag):
+            tags[tag] = tiff_directories.text_tag(texts[name])
+    if dpi is not None:
+        for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), dpi, strict=True):
+            ratio = (round(value * 1000), 1000) if value % 1 else (round(value), 1)
+            tags[tag] = tiff_directories.tag_of(order, tiff_directories.RATIONAL, ratio)
+        tags[_RESOLUTION_UNIT] = tiff_directories.tag_of(order, tiff_directories.SHORT, [2])
+    if data.photo or data.place or tags:
+        sides = {_WIDTH: width, _HEIGHT: height}
+        tags[_PHOTO] = {
+            **data.photo,
+            **{
+                tag: tiff_directories.tag_of(order, tiff_directories.LONG, [side])
+                for tag, side in sides.items()
+            },
+            _COLOUR_SPACE: tiff_directories.tag_of(order, tiff_directories.SHORT, [1]),
+        }
+    if data.place:
+        tags[_PLACE] = dict(data.place)
+    return tags
+
+
+def without_largest(data: ExifData) -> ExifData:
+    """The data without their largest value."""
+    groups = (data.image, data.photo, data.place)
+    _, number, tag = max(
+        (len(value.data), number, tag)
+        for number, tags in enumerate(groups)
+        for tag, value in tags.items()
+    )
+    rest = [
+        {name: value for name, value in tags.items() if (i, name) != (number, tag)}
+        for i, tags in enumerate(groups)
+    ]
+    return ExifData(data.order, *rest)
+
+
+def text_of(data: bytes) -> str:
+    """Decodes a text: UTF-8, or else Latin-1, up to the first zero byte."""
+    data = data.split(b'\0')[0]
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError:
+        return data.decode('latin-1').strip()
