@@ -13,13 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from metastyle_jax.adaptation import adaptation_start, adaptation_step, style_image
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import checks, progress_bar
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, colour_transfer, sources
-from metastyle_jax.data.images import image_inputs
+from metastyle_jax.data.images import image_inputs, plain_pictures
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import style_files, theta_files
 
@@ -57,6 +58,8 @@ def adapt(
     config, theta = adaptation_start.resolve(config, theta)
     palette, palette_name = style_image.read_palette(config.match_colours)
     picture, name, digest = style_image.read(style, config.style_size)
+    if text := plain_pictures.of_painting(picture):
+        logging.warning('%s: %s', name, text)
     if palette is not None:
         picture = colour_transfer.match(picture, palette)
     vgg_params = vgg.load(config.vgg_file)

@@ -13,7 +13,7 @@ from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Params
 from metastyle_jax.data import batch_iterator, colour_transfer, image_source
-from metastyle_jax.data.images import image_files, image_inputs
+from metastyle_jax.data.images import image_files, image_inputs, notices, plain_pictures
 from metastyle_jax.models import perceptual_loss
 from metastyle_jax.storage import tensor_files, theta_files
 
@@ -175,6 +175,7 @@ def read_images(
         failed: gets the name of each picture that cannot be read, and the reason.
     """
     target = functools.partial(style_image.fit_size, size)
+    told = notices.PictureNotices()
     for i, digest in missing:
         name = source.name(i)
         try:
@@ -182,7 +183,10 @@ def read_images(
         except image_files.ImageError as error:
             failed[name] = str(error)
             continue
+        if text := plain_pictures.of_painting(picture):
+            told.add(text, name)
         if palette is not None:
             picture = colour_transfer.match(picture, palette)
         grams = batched_step.style_grams(vgg_params, picture)
         yield StyleImage(name, digest, grams)
+    told.report(len(missing))

@@ -127,7 +127,8 @@ def _picture_arguments(values: flags.FlagValues) -> dict[str, Any]:
     """The flags that a picture and a folder share, as arguments."""
     return {
         'weights': command_line.numbers('weights', values.weights), 'max_size': values.max_size,
-        'tile': values.tile, 'overwrite': values.overwrite, 'progress': True, **_look(values),
+        'tile': values.tile, 'keep_location': values.keep_location,
+        'overwrite': values.overwrite, 'progress': True, **_look(values),
     }  # fmt: skip
 
 
@@ -226,6 +227,7 @@ def _draw_grid(values: flags.FlagValues, source: str) -> None:
 def _stylize_all_styles(values: flags.FlagValues, source: str) -> None:
     """Writes one picture in every style of a library: a contact sheet, or a folder."""
     from metastyle_jax.data.images import image_writing
+    from metastyle_jax.data.images.metadata import photo_metadata
     from metastyle_jax.storage import style_library
     from metastyle_jax.stylization import grids, render, stylize_folder
 
@@ -244,8 +246,11 @@ def _stylize_all_styles(values: flags.FlagValues, source: str) -> None:
         for file in targets:
             paths.make_folder(file.parent, UserError)
             image_writing.check_output(file, overwrite=values.overwrite, source=source)
+        told = photo_metadata.read(source, keep_location=values.keep_location)
         for file, rgb in zip(targets, outputs, strict=True):
-            image_writing.write(file, rgb, alpha=picture.alpha, overwrite=values.overwrite)
+            image_writing.write(
+                file, rgb, alpha=picture.alpha, overwrite=values.overwrite, metadata=told
+            )
     logging.info('wrote %d styles to %s', len(library.names), target)
 
 

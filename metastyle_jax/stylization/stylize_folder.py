@@ -8,15 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from absl import logging
-
 from metastyle_jax.core import files, progress_bar
 from metastyle_jax.core.commands import paths
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.data.images import image_files, image_inputs, image_writing, pixel_values
+from metastyle_jax.data.images import image_files, image_inputs, image_writing
 from metastyle_jax.storage import style_library, tensor_files
 from metastyle_jax.stylization import mask_regions, render, styled_network, stylize
-from metastyle_jax.stylization.inputs import done_record, folder_jobs
+from metastyle_jax.stylization.inputs import done_record, folder_jobs, photograph_files
 
 
 class StylizedFolder(NamedTuple):
@@ -51,16 +49,20 @@ def stylize_file(
     theta: styled_network.ThetaLike | None = None,
     max_size: int | None = None,
     tile: str = 'auto',
+    keep_location: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> pathlib.Path:
-    """Stylizes a picture file; PNG and WebP keep its transparency.
+    """Stylizes a picture file.
+
+    The result gets the metadata of the photograph: date, camera, exposure, people, rights,
+    description and resolution. All formats but JPEG keep its transparency.
 
     Args:
         style: see `stylize`.
         input: the picture.
-        output: the picture to write, .png, .jpg or .webp; or a folder. A slash at its end marks a
-            folder, which is made.
+        output: the picture to write: .png, .jpg, .webp, .tif or .avif, or .heic with the extra
+            heif; or a folder. A slash at its end marks a folder, which is made.
         weights: see `stylize`.
         masks: see `stylize`.
         feather: see `stylize`.
@@ -69,6 +71,7 @@ def stylize_file(
         theta: see `stylize`.
         max_size: see `stylize`.
         tile: see `stylize`.
+        keep_location: whether the place where the photograph was taken stays in the metadata.
         overwrite: whether an existing file may be replaced.
         progress: whether to show a progress bar for a large picture.
 
@@ -85,12 +88,14 @@ def stylize_file(
         paths.make_folder(target, UserError)
         target = target / folder_jobs.writable_name(source.name)
     image_writing.check_output(target, overwrite=overwrite, source=source)
+    files_of_run = photograph_files.PhotographFiles(max_size=max_size, keep_location=keep_location)
     result = stylize.stylize_picture(
-        style, _read(source, max_size), full_size=image_files.probe(source), weights=weights,
+        style, files_of_run.read(source), full_size=image_files.probe(source), weights=weights,
         masks=masks, feather=feather, tile=tile, progress=progress,
         strength=strength, keep_colours=keep_colours, theta=theta,
     )  # fmt: skip
-    image_writing.write(target, result.rgb, alpha=result.alpha, overwrite=overwrite)
+    files_of_run.write(target, result.rgb, alpha=result.alpha, source=source, overwrite=overwrite)
+    files_of_run.report()
     return target
 
 
@@ -105,6 +110,7 @@ def stylize_folder(
     theta: styled_network.ThetaLike | None = None,
     max_size: int | None = None,
     tile: str = 'auto',
+    keep_location: bool = False,
     overwrite: bool = False,
     resume: bool = False,
     skip_existing: bool = False,
@@ -127,6 +133,7 @@ def stylize_folder(
         theta: see `stylize`.
         max_size: see `stylize`.
         tile: see `stylize`.
+        keep_location: see `stylize_file`.
         overwrite: whether existing files may be replaced.
         resume: whether to continue a stopped run: pictures are skipped if their file, the style and
             the settings are those of the result that is there. The folder's record tells, see
@@ -155,7 +162,8 @@ def stylize_folder(
     network = styled_network.load(
         style, weights=weights, strength=strength, keep_colours=keep_colours, theta=theta
     )
-    settings = _settings_digest(network, max_size)
+    settings = _settings_digest(network, max_size, keep_location)
+    files_of_run = photograph_files.PhotographFiles(max_size=max_size, keep_location=keep_location)
     for folder in {job.target.parent: None for job in todo.pictures}:
         paths.make_folder(folder, UserError)
     for job in todo.pictures:
@@ -172,23 +180,27 @@ def stylize_folder(
                 if existing.is_kept(job, record, digest, settings):
                     result.skipped.append(job.target)
                     continue
-                picture = _read(job.source, max_size)
+                picture = files_of_run.read(job.source)
             except (image_files.ImageError, OSError) as error:
                 result.left_out[job.source] = _reason(job.source, error)
                 continue
             stylized = render.render(network, picture.rgb, tile=tile, progress=progress)
             record.begin(job.name)
-            image_writing.write(
-                job.target, stylized, alpha=picture.alpha, overwrite=overwrite or resume
-            )
+            files_of_run.write(
+                job.target, stylized, alpha=picture.alpha, source=job.source,
+                overwrite=overwrite or resume,
+            )  # fmt: skip
             record.finish(job.name, source_sha256=digest, settings_sha256=settings)
             result.written.append(job.target)
+    files_of_run.report()
     if not (result.written or result.skipped):
         raise _nothing_done(result)
     return result
 
 
-def _settings_digest(network: styled_network.StyledNetwork, max_size: int | None) -> str:
+def _settings_digest(
+    network: styled_network.StyledNetwork, max_size: int | None, keep_location: bool
+) -> str:
     """SHA-256 of all that decides what a picture becomes, beside the picture itself."""
     theta = network.theta_params if network.strength < 1 else None
     return done_record.settings_digest(
@@ -198,6 +210,7 @@ def _settings_digest(network: styled_network.StyledNetwork, max_size: int | None
             'strength': float(network.strength),
             'keep_colours': bool(network.keep_colours),
             'max_size': max_size,
+            'keep_location': keep_location,
         }
     )
 
@@ -214,15 +227,6 @@ def _nothing_done(result: StylizedFolder) -> UserError:
     reasons = list(result.left_out.values())
     lines = '\n  '.join(reasons)
     return UserError(f'none of the {len(reasons)} pictures could be stylized:\n  {lines}')
-
-
-def _read(path: pathlib.Path, max_size: int | None) -> pixel_values.Picture:
-    """Reads a picture and reduces it to `max_size`; warns if the file holds more than one."""
-    picture = render.read_fitted(path, max_size, name='picture')
-    count = image_files.frames(path)
-    if count > 1:
-        logging.warning('%s: the first of its %d frames is taken', path, count)
-    return picture
 
 
 def file_names_of_styles(library: style_library.Library) -> list[str]:

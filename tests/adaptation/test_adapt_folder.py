@@ -51,6 +51,23 @@ def test_a_folder_becomes_one_library_and_a_broken_picture_is_left_out(
     assert '0 styles new, 5 in all, 5 skipped because done, 1 not readable' in caplog.text
 
 
+def test_paintings_of_one_colour_are_told_once(theta, tmp_path, caplog):
+    settings = {**FAST, 'steps': 1}
+    for i in range(3):
+        Image.new('RGB', (40, 40), (80 * i, 20, 90)).save(tmp_path / f'{i}.png')
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / 'noise.png')
+    metastyle_jax.adapt_many(tmp_path, theta, **settings)
+    texts = [each.getMessage() for each in caplog.records if 'one colour' in each.getMessage()]
+    assert len(texts) == 1
+    assert texts[0].startswith('3 of 4 pictures (0.png, 1.png, 2.png): one colour, or nearly')
+    caplog.clear()
+    for name in ('styles_at_once', 'devices'):
+        settings.pop(name, None)
+    metastyle_jax.adapt(tmp_path / '0.png', theta, params='norm', **settings)
+    assert '0.png: one colour, or nearly' in caplog.text
+
+
 def test_a_stopped_adaptation_continues_to_the_same_library_under_the_same_settings_only(
     theta, paintings, tmp_path
 ):

@@ -1,9 +1,12 @@
 """Picture files and folders, from Python."""
 
+import logging
+import re
+
 import numpy as np
 import pytest
 from library_helpers import make_library
-from PIL import Image
+from PIL import ExifTags, Image
 from stylization_helpers import make_style
 
 import metastyle_jax
@@ -40,6 +43,61 @@ def test_a_folder_tells_what_was_written_and_what_was_left_out(tmp_path, caplog)
     (photos / 'square.png').unlink()
     with pytest.raises(UserError, match='none of the 1 pictures'):
         metastyle_jax.stylize_folder(STYLE, photos, out, max_size=100)
+
+
+def with_exif(path, image, **options):
+    tags = Image.Exif()
+    tags[271] = 'Canon'
+    tags.get_ifd(ExifTags.IFD.GPSInfo)[1] = 'N'
+    image.save(path, exif=tags, **options)
+
+
+def test_the_metadata_of_photographs_go_to_the_results_but_the_place_only_on_request(tmp_path):
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    with_exif(photos / 'a.jpg', Image.fromarray(pixels), dpi=(300, 300))
+    for keep in (False, True):
+        options = {'keep_location': keep, 'overwrite': True, 'max_size': 22}
+        file = metastyle_jax.stylize_file(STYLE, photos / 'a.jpg', tmp_path / 'b.jpg', **options)
+        folder = metastyle_jax.stylize_folder(STYLE, photos, tmp_path / 'out', **options)
+        for path in (file, folder.written[0]):
+            with Image.open(path) as image:
+                assert image.info['dpi'] == (300, 300)
+                tags = image.getexif()
+                assert tags[271] == 'Canon'
+                assert tags.get_ifd(ExifTags.IFD.Exif)[40962] == image.width == 22
+                assert bool(tags.get_ifd(ExifTags.IFD.GPSInfo)) == keep
+
+
+def messages(caplog):
+    return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+
+
+def test_what_will_be_seen_is_said_once_a_run(tmp_path, caplog):
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 4), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / 'clear.png')
+    with_exif(tmp_path / 'broken.jpg', Image.fromarray(noise[..., :3]))
+    data = (tmp_path / 'broken.jpg').read_bytes()
+    (tmp_path / 'broken.jpg').write_bytes(data.replace(b'Exif\0\0MM', b'Exif\0\0XX'))
+    for source, words in (
+        ('clear.png', r'clear\.png: transparent areas become white in \.jpg; write \.png'),
+        ('broken.jpg', r'broken\.jpg: damaged metadata \(EXIF\)'),
+    ):
+        caplog.clear()
+        metastyle_jax.stylize_file(STYLE, tmp_path / source, tmp_path / f'{source}.jpg')
+        assert len(messages(caplog)) == 1
+        assert re.search(words, messages(caplog)[0])
+    for i in range(4):
+        Image.new('RGB', (24, 24), (40 * i, 90, 200)).save(photos / f'{i}.png')
+    Image.fromarray(noise[..., :3]).save(photos / 'noise.png')
+    caplog.clear()
+    metastyle_jax.stylize_folder(STYLE, photos, tmp_path / 'out')
+    (message,) = messages(caplog)
+    assert message.startswith('4 of 5 pictures (')
+    assert 'one colour' in message
 
 
 def test_a_folder_is_not_written_into_itself_or_to_a_picture(tmp_path):

@@ -28,6 +28,7 @@ _ENCODERS = {
     '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP', '.gif': 'GIF',
     '.tif': 'TIFF', '.tiff': 'TIFF', '.avif': 'AVIF', '.heic': 'HEIF', '.heif': 'HEIF',
 }  # fmt: skip
+_WITHOUT_ALPHA = ('JPEG', 'GIF')
 _LIMITS = {'JPEG': 65500, 'WEBP': 16383, 'GIF': 65535}  # most pixels a side, by format
 
 
@@ -135,6 +136,11 @@ def check_output(
     files.check_target(path, image_files.ImageError, overwrite=overwrite)
 
 
+def holds_alpha(path: str | os.PathLike[str]) -> bool:
+    """Whether the format of a file that can be written holds transparency."""
+    return _ENCODERS[Path(path).suffix.lower()] not in _WITHOUT_ALPHA
+
+
 def check_format_holds(path: str | os.PathLike[str], height: int, width: int) -> None:
     """Raises ImageError if a picture has more pixels a side than the format of `path` allows."""
     encoder = _ENCODERS[Path(path).suffix.lower()]
@@ -193,7 +199,7 @@ def _with_alpha(path: Path, encoder: str, rgb: np.ndarray, alpha: np.ndarray | N
         raise image_files.ImageError(
             f'{path}: alpha has the shape {alpha.shape}; it must be {rgb.shape[:2]}'
         )
-    if encoder in ('JPEG', 'GIF'):
+    if encoder in _WITHOUT_ALPHA:
         return pixel_values.blend_with_white(np.clip(rgb, 0.0, 1.0), np.clip(alpha, 0.0, 1.0))
     return np.concatenate([rgb, alpha[..., np.newaxis]], axis=-1)
 

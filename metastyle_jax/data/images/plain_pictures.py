@@ -32,10 +32,10 @@ def of_photograph(rgb: np.ndarray) -> str:
     Args:
         rgb: `[H, W, 3]` float32 in 0..1.
     """
-    factor = max(1, max(rgb.shape[:2]) // _CELLS)
+    height, width = rgb.shape[:2]
+    factor = max(1, min(max(height, width) // _CELLS, min(height, width) // 4))
     pixels = Image.fromarray(pixel_values.to_bytes(rgb))
-    height, width = (side // factor * factor for side in rgb.shape[:2])
-    box = (0, 0, width, height) if min(height, width) else None
+    box = (0, 0, width // factor * factor, height // factor * factor)
     cells = np.asarray(pixels.reduce(factor, box), np.float32).reshape(-1, 3)
     if np.ptp(cells, axis=0).max() >= _SHADING:
         return ''

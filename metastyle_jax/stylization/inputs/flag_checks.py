@@ -70,6 +70,7 @@ def check(values: flags.FlagValues, source: str | None, is_video: bool) -> None:
         'milliseconds': ('--animate', values.animate is not None),
         'batch': ('video and --all', is_video or values.all),
         'resume': ('video and folders', is_video or source is None),
+        'keep_location': ('single pictures, folders and video', not {*kinds} - {'--all', '--mask'}),
         'skip_existing': ('pictures', not (is_video or kinds)),
         **{
             name: ('video', is_video)

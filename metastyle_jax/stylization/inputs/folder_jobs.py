@@ -145,7 +145,7 @@ class ExistingFiles(NamedTuple):
 def writable_name(name: str) -> str:
     """The name itself if its format can be written, else with the suffix .png."""
     path = pathlib.PurePosixPath(name)
-    if path.suffix.lower() in image_writing.SUFFIXES_OUT:
+    if path.suffix.lower() in image_writing.SUFFIXES_KEPT:
         return name
     return path.with_suffix('.png').as_posix()
 
