@@ -24,6 +24,7 @@ from metastyle_jax.stylization.video.decoding import camera
 
 av = pytest.importorskip('av')
 import clips  # noqa: E402
+import films  # noqa: E402
 from clips import TIMES, make_clip, read  # noqa: E402
 
 
@@ -216,6 +217,27 @@ def test_the_command_stylizes_a_video(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, 'argv', ['stylize', *words, change])
         assert run() == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_command_chooses_the_sound_and_keeps_the_place(tmp_path, command):
+    film = films.make_film(tmp_path / 'film.mp4', tags={'location': '+48.1000+011.5000/'})
+    for words, codecs, place in [
+        (['--sound=none'], [], False),
+        (['--sound=opus', '--keep_location'], ['opus'], True),
+        ([], ['aac'], False),
+    ]:
+        code, errors = command(
+            f'--input={film}', f'--output={tmp_path}/out.mp4', '--overwrite', *words
+        )
+        assert code == 0, errors
+        assert [track[1] for track in films.tracks(tmp_path / 'out.mp4')] == codecs
+        with av.open(str(tmp_path / 'out.mp4')) as opened:
+            assert ('location' in opened.metadata) == place
+    code, errors = command(f'--input={film}', f'--output={tmp_path}/out.webm', '--sound=aac')
+    assert code == 2
+    assert '--sound=aac: a .webm file cannot hold that sound: choose --sound=copy' in errors
+    code, errors = command('--input=a.png', f'--output={tmp_path}/out.png', '--sound=none')
+    assert code == 2
 
 
 def test_python_stylizes_a_video_with_settings_by_name(tmp_path, style, clip):

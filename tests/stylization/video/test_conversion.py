@@ -98,6 +98,17 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path):
     assert not film_files.is_film(str(tmp_path / 'animation.gif'), 'out.png')
 
 
+def test_a_name_that_no_disk_can_store_and_a_folder_that_is_read_only_are_refused(
+    tmp_path, monkeypatch
+):
+    for name in ('a' * 252 + '.mp4', 'ü' * 126 + '.mp4'):
+        with pytest.raises(ffmpeg.VideoError, match='its name has 256 bytes'):
+            conversion.check_video_output(tmp_path / name, None, overwrite=False)
+    monkeypatch.setattr(conversion.os, 'access', lambda path, mode: False)  # root may write anyway
+    with pytest.raises(ffmpeg.VideoError, match=f'make {tmp_path} writable'):
+        conversion.check_video_output(tmp_path / 'out.mp4', None, overwrite=False)
+
+
 def test_a_missing_pyav_is_reported_with_its_extra(monkeypatch):
     monkeypatch.setattr(ffmpeg.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ffmpeg.VideoError, match=r"pip install 'metastyle_jax\[video\]'"):

@@ -146,3 +146,56 @@ def test_a_full_disk_leaves_complete_segments_or_nothing(tmp_path, clip, limit, 
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert os.listdir(tmp_path) == (['out.mp4.parts'] if kept else [])
     assert ('40 frames are kept' in str(raised.value)) == bool(kept)
+
+
+@pytest.mark.parametrize(
+    'name', ['a' * 251 + '.mp4', 'ü' * 69 + 'x.mp4', '日' * 83 + '.mp4', 'short.mp4']
+)
+def test_names_that_the_program_adds_fit_encrypted_disks(tmp_path, clip, name):
+    out, render, names = tmp_path / name, Echo(), []
+
+    def stopped():
+        names.extend(os.listdir(tmp_path))
+        return render.calls >= 5
+
+    conversion.convert_video(clip, out, render, length=LENGTH, stopped=stopped)
+    names.extend(os.listdir(tmp_path))
+    added = {len(os.fsencode(other)) for other in names} - {len(os.fsencode(name))}
+    assert max(added, default=0) <= 143
+    assert segments.segment_folder(out).is_dir()
+    assert conversion.convert_video(clip, out, Echo(), length=LENGTH, resume=True) == len(
+        LONG_TIMES
+    )
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_long_names_with_the_same_beginning_have_folders_of_their_own(tmp_path):
+    names = ['x' * 200 + end for end in ('a.mp4', 'b.mp4')]
+    folders = {segments.segment_folder(tmp_path / name).name for name in names}
+    assert len(folders) == 2
+
+
+def test_a_disk_that_is_full_while_joining_keeps_all_segments(tmp_path, clip, monkeypatch):
+    resource = pytest.importorskip('resource')
+    noise = np.random.default_rng(0)
+    out, real = tmp_path / 'out.mp4', segments.joining.join
+
+    def join(*args, **options):
+        old = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, old[1]))
+        try:
+            real(*args, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+    def render(pixels):
+        return noise.random(pixels.shape, np.float32)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segments.joining, 'join', join)
+        with pytest.raises(ffmpeg.VideoError, match='free some disk space, and resume.*40 frames'):
+            conversion.convert_video(clip, out, render, length=LENGTH)
+    assert os.listdir(tmp_path) == ['out.mp4.parts']
+    assert conversion.convert_video(clip, out, render, length=LENGTH, resume=True) == len(
+        LONG_TIMES
+    )
