@@ -1,0 +1,1 @@
+"""Measures meta-gradients beside plain JAX, torch.func and TorchOpt."""

@@ -1,0 +1,1 @@
+"""Examples of meta-learning with `metastyle_jax.meta`."""
