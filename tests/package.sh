@@ -52,4 +52,18 @@ exported = metastyle_jax.load_stablehlo('style.stablehlo')
 found = np.asarray(exported(photo[None].astype(np.float32) / 255))[0]
 np.testing.assert_allclose(found, made, atol=1e-4)
 END
-echo "the wheel works by itself"
+python -m venv "$folder/meta"
+"$folder/meta/bin/python" -m pip install --quiet --constraint "$root/launch/lock.txt" "$root/launch/meta"
+"$folder/meta/bin/python" - <<'END'
+import sys
+import jax.numpy as jnp
+from metastyle_jax import meta
+
+found = meta.meta_gradient(
+    meta.Meta(jnp.zeros(2)), jnp.ones((1, 2)), jnp.ones(2),
+    inner_loss=lambda w, b: 0.5 * jnp.sum((w - b) ** 2), mode='mixed',
+)
+assert jnp.isfinite(found.gradient.theta).all()
+assert 'flax' not in sys.modules
+END
+echo "the wheels work by themselves"

@@ -7,6 +7,7 @@ import ast
 import collections
 import functools
 import pathlib
+import re
 
 import helpers
 
@@ -120,6 +121,19 @@ def test_meta_loads_nothing_but_jax_optax_and_numpy():
         loaded.append(set(process.stdout.split()))
     assert loaded[1] - loaded[0] == {'metastyle_jax'}
     assert 'optax' in loaded[1]
+
+
+def test_the_distribution_of_meta_alone_has_every_module_that_meta_loads():
+    listed = re.search(
+        r'^CORE = (\(.*\))$', (helpers.ROOT / 'launch/meta/setup.py').read_text(), re.M
+    )
+    process = helpers.run_python("""
+        import sys
+        import metastyle_jax.meta
+        print(*(n for n in sys.modules if n.startswith('metastyle_jax.core.')))
+    """)
+    loaded = {name.rpartition('.')[2] for name in process.stdout.split()}
+    assert loaded == {*ast.literal_eval(listed[1])} - {'__init__'}
 
 
 def test_private_parts_of_jax_are_used_in_one_module_only():
