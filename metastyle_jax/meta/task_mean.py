@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from metastyle_jax.core.types import PyTree
 from metastyle_jax.meta import arguments, inner, shard_map
 from metastyle_jax.meta.gradient import MetaGradient
+from metastyle_jax.meta.steps import loops
 
 
 def mean_over_tasks(
@@ -51,11 +52,14 @@ def mean_over_tasks(
     # The scan must start with zeros of the result's shapes; inside `jax.shard_map` they must also
     # be marked as varying where the result varies.
     first = jax.tree.map(lambda leaf: leaf[0], (inner_batches, outer_batches))
+    traced, shapes = jax.make_jaxpr(one_task, return_shape=True)(*first)
     zero = jax.tree.map(
         lambda x: shard_map.mark_varying(jnp.zeros(x.shape, x.dtype), shard_map.varying_axes(x)),
-        jax.eval_shape(one_task, *first),
+        shapes,
     )
-    total, _ = jax.lax.scan(
-        add, zero, (inner_batches, outer_batches), unroll=unroll or inner.default_unroll(tasks)
-    )
+    if unroll is None:
+        # As in the inner loop, only convolutions on CPU gain by unrolling.
+        needed = tasks == 1 or loops.has_convolutions(traced)
+        unroll = inner.default_unroll(tasks) if needed else 1
+    total, _ = jax.lax.scan(add, zero, (inner_batches, outer_batches), unroll=unroll)
     return jax.tree.map(lambda leaf: leaf / tasks, total)

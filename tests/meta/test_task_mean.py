@@ -31,3 +31,20 @@ def test_integers_and_booleans_of_aux_are_averaged_as_floats():
     outer = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
     result = meta.mean_over_tasks(gradient, jnp.ones((4, 1, 2)), outer)
     assert result.aux == {'hit': 0.75, 'count': 3.0, 'n': 2.0, 'yes': 1.0}
+
+
+def test_tasks_are_unrolled_only_for_convolutions():
+    def unrolled(loss):
+        gradient = lambda inner, outer: meta.meta_gradient(
+            meta.Meta(jnp.ones((3, 2, 2))), inner, outer, inner_loss=loss, unroll=1
+        )
+        run = lambda *batches: meta.mean_over_tasks(gradient, *batches).gradient.theta
+        jaxpr = jax.make_jaxpr(run)(jnp.ones((3, 2, 1, 4, 2)), jnp.ones((3, 1, 4, 2)))
+        (loop,) = (e for e in jaxpr.jaxpr.eqns if e.primitive.name == 'scan')
+        return loop.params['unroll']
+
+    convolve = lambda w, b: jax.lax.conv_general_dilated(
+        b, w, (1,), 'SAME', dimension_numbers=('NHC', 'HIO', 'NHC')
+    )
+    assert unrolled(lambda w, b: jnp.sum(convolve(w, b) ** 2)) == 3
+    assert unrolled(lambda w, b: jnp.sum(w**2) * jnp.sum(b)) == 1
