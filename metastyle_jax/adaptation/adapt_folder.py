@@ -142,8 +142,9 @@ def library_file(
     """
     if out is None:
         return None, False
-    path = pathlib.Path(paths.expand(os.fspath(out)))
-    if not paths.names_folder(out):
+    word = paths.expand(os.fspath(out))
+    path = pathlib.Path(word)
+    if not paths.names_folder(word):
         return path, False
     return path / LIBRARY_NAME, not path.exists()
 

@@ -90,7 +90,7 @@ def _unwritable(path: pathlib.Path, cause: OSError) -> str:
     """Message that says why a file cannot be written and what to do."""
     if not path.parent.exists():
         make = f'mkdir -p {shlex.quote(os.fspath(path.parent))}'
-        return f'Cannot write {path}: its folder does not exist. Make it first: {make}'
+        return f'Cannot write {path}: {reason(cause)}. See that its folder exists: {make}'
     return (
         f'Cannot write {path}: {reason(cause)}. See that its folder exists and is '
         'writable and that the disk is not full.'

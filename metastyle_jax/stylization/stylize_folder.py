@@ -82,6 +82,7 @@ def stylize_file(
         UserError: an argument is invalid, or a file cannot be read or written.
     """
     render.check_tile(tile)
+    input, output = paths.expand(os.fspath(input)), paths.expand(os.fspath(output))
     source, target = pathlib.Path(input), pathlib.Path(output)
     image_files.probe(source)
     if paths.names_folder(output):

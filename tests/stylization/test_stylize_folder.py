@@ -205,6 +205,10 @@ def test_several_files_and_patterns_are_taken_from_python_too(tmp_path, monkeypa
         Image.new('RGB', (24, 20)).save(name)
     result = metastyle_jax.stylize_folder(STYLE, ['*.png', 'b.jpg'], 'new/')
     assert [path.as_posix() for path in result.written] == ['new/a.png', 'new/b.jpg']
+    monkeypatch.setenv('HOME', str(tmp_path))
+    result = metastyle_jax.stylize_folder(STYLE, '~/a.png', '~/new', overwrite=True)
+    assert result.written == [tmp_path / 'new' / 'a.png']
+    assert metastyle_jax.stylize_file(STYLE, '~/a.png', '~/c.png') == tmp_path / 'c.png'
     assert metastyle_jax.stylize_file(STYLE, 'a.png', 'deep/new/').as_posix() == 'deep/new/a.png'
 
 

@@ -74,19 +74,26 @@ def find(words: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Pi
     Raises:
         UserError: a word names nothing, or a folder cannot be listed.
     """
-    found = PictureListing([], {}, [])
-    by_path: dict[str, PictureFile] = {}
+    pictures: dict[str, PictureFile] = {}
+    unreadable: dict[str, tuple[Path, str]] = {}
+    others: dict[str, Path] = {}
     for path in expand(words):
         part = list_folder(path) if path.is_dir() else _named_file(path)
         for picture in part.pictures:
-            key = os.path.abspath(picture.path)
-            known = by_path.get(key)
+            known = pictures.setdefault(_place(picture.path), picture)
             # A folder and a file in it: the name below the folder counts, whatever the order.
-            if known is None or len(picture.name) > len(known.name):
-                by_path[key] = picture
-        found.unreadable.update(part.unreadable)
-        found.others.extend(part.others)
-    return PictureListing([*by_path.values()], found.unreadable, [*dict.fromkeys(found.others)])
+            rank = lambda each: (-len(each.name), str(each.path))
+            pictures[_place(picture.path)] = min(known, picture, key=rank)
+        for file, reason in part.unreadable.items():
+            unreadable.setdefault(_place(file), (file, reason))
+        for file in part.others:
+            others.setdefault(_place(file), file)
+    return PictureListing([*pictures.values()], dict(unreadable.values()), [*others.values()])
+
+
+def _place(path: Path) -> str:
+    """A text that is the same for two paths of one file; a link to a file is another file."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def expand(words: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:

@@ -56,7 +56,8 @@ def plan(inputs: PathLike | Sequence[PathLike], output: PathLike) -> FolderJobs:
         UserError: an input is missing, no input is a picture, `output` is no folder or lies inside
             of an input folder, or a picture would be written over one of the inputs.
     """
-    target = pathlib.Path(paths.expand(os.fspath(output)))
+    output = paths.expand(os.fspath(output))
+    target = pathlib.Path(output)
     given = _without_output(picture_listing.expand(inputs), target)
     _check_output(given, target, output)
     listing = picture_listing.find(given)

@@ -97,6 +97,10 @@ def test_several_words_patterns_and_tildes_are_expanded(folder, monkeypatch):
         found = names(picture_listing.find(words))
         assert found.count('deep/c.JPG') == 1
         assert 'c.JPG' not in found
+    # A link to a folder names the same files once more.
+    os.symlink('deep', folder / 'link')
+    found = picture_listing.find(['deep', 'link', 'link/c.JPG'])
+    assert [str(picture.path) for picture in found.pictures] == ['deep/c.JPG']
     for word, message in (
         ('no.jpg', 'no.jpg: no such file or folder'),
         ('*.gif', r'\*.gif: no file fits this pattern'),

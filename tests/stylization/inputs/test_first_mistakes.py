@@ -62,7 +62,7 @@ def folder(tmp_path, monkeypatch):
         (['photo.jpg', '--style=s.safetensors', '-o', 'photo.jpg'],
          ['is the input itself', 'photo.jpg --style=s.safetensors -o photo_stylized.jpg']),
         (['photo.jpg', '--style=s.safetensors', '-o', 'no where/out.png'],
-         ["Make it first: mkdir -p 'no where'"]),
+         ["See that its folder exists: mkdir -p 'no where'"]),
         (['photo.jpg', '--style=.', '-o', 'out.png'], ['is a folder', '--style=s.safetensors']),
         (['photo.jpg', '--style=photos', '-o', 'out.png'], ['it holds no .safetensors file']),
         (['photo.jpg', '--input=photo.jpg', '--style=s.safetensors', '-o', 'out.png'],
