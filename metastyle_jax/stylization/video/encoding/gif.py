@@ -24,6 +24,8 @@ def write(
     segments: list[pathlib.Path],
     times: list[int],
     video_format: ffmpeg.VideoFormat,
+    *,
+    last_duration: int | None,
     comment: str,
 ) -> None:
     """Writes all frames of some segments.
@@ -33,6 +35,7 @@ def write(
         segments: the files of the segments, in order.
         times: time of each frame, in units of the format's time base.
         video_format: of the frames.
+        last_duration: how long the last frame is shown, in the same units; None for the usual time.
         comment: written to the end of the file.
     """
     import av
@@ -40,7 +43,10 @@ def write(
     width, height = video_format.width, video_format.height
     shown_width = max(1, round(width * video_format.aspect))  # pixels of a GIF are square
     dropped = 0
-    with av.open(str(path), 'w', format='gif') as output:
+    usual = 1 / video_format.rate
+    final = last_duration * video_format.time_base if last_duration else usual
+    options = {'final_delay': str(max(_LEAST_TICKS, round(final / _TICK)))}
+    with av.open(str(path), 'w', format='gif', options=options) as output:
         stream = output.add_stream('gif', rate=100)
         stream.width, stream.height, stream.pix_fmt = shown_width, height, 'pal8'
         stream.codec_context.time_base = _TICK

@@ -56,7 +56,10 @@ def join(
     try:
         if containers.container_of(target).muxer == 'gif':
             written = tags.add_comment(plan.tags if plan else {}, comment)
-            gif.write(part, segments, times, video_format, written.pop('comment'))
+            gif.write(
+                part, segments, times, video_format,
+                last_duration=last_duration, comment=written.pop('comment'),
+            )  # fmt: skip
             _tell_missing(target, sorted(written))
         else:
             mux = functools.partial(

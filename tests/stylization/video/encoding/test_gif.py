@@ -3,6 +3,7 @@
 import fractions
 
 import pytest
+from PIL import Image
 
 from metastyle_jax.stylization.video import conversion
 
@@ -17,6 +18,15 @@ def test_frames_that_browsers_would_slow_down_are_left_out(tmp_path, caplog):
     _, times, _ = read(tmp_path / 'out.gif')
     assert times == list(range(0, 200, 20))
     assert '10 frames are left out' in caplog.text
+
+
+def test_the_last_frame_is_shown_as_long_as_the_others(tmp_path):
+    clip = make_clip(tmp_path / 'clip.mp4', times=range(0, 1000, 100), sound=False)
+    conversion.convert_video(clip, tmp_path / 'out.gif', lambda x: x)
+    with Image.open(tmp_path / 'out.gif') as image:
+        for number in range(image.n_frames):
+            image.seek(number)
+            assert image.info['duration'] == 100
 
 
 def test_pixels_become_square(tmp_path):

@@ -171,8 +171,8 @@ class _Planner:
                 if made is not None
             }
             self._tell(
-                'sound', encoded, f'encoded as {", ".join(formats)}: a {self._suffix} file does '
-                'not hold it as it is', warn=False,
+                'sound', encoded, f'encoded as {", ".join(formats)}: a {self._suffix} file cannot '
+                'hold this kind', warn=False,
             )  # fmt: skip
         reason = f'a {self._suffix} file has no sound'
         if kind.sound_encoders:
