@@ -41,8 +41,8 @@ def describe(
     finally:
         started.close()
     return found | {
-        'cpu': _cpu(),
-        'cores': _cores(),
+        'cpu': cpu(),
+        'cores': cores(),
         'memory': free_memory(),
         'load': os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0,
         'python': platform.python_version(),
@@ -65,7 +65,7 @@ def free_memory() -> int:
         return 0
 
 
-def _cpu() -> str:
+def cpu() -> str:
     """Returns the name of the processor."""
     try:
         text = pathlib.Path('/proc/cpuinfo').read_text('utf-8', 'replace')
@@ -75,7 +75,7 @@ def _cpu() -> str:
     return (names[0].strip() if names else '') or platform.processor() or platform.machine()
 
 
-def _cores() -> int:
+def cores() -> int:
     """Returns the number of cores that this process may use."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))

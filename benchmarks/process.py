@@ -6,6 +6,7 @@ import pathlib
 import selectors
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import worker
@@ -17,26 +18,28 @@ class WorkerError(RuntimeError):
     """A worker failed, died or took too long. The report shows the message as the reason."""
 
 
-class Worker:
-    """A worker process and the pipes to it.
+class Process:
+    """A process that answers lines of JSON with lines of JSON.
 
     Args:
-        job: the work of the process.
+        command: its command line.
         log: file for its standard error stream.
         limit: largest number of seconds for one answer.
+        env: its environment variables; None for those of this process.
     """
 
-    def __init__(self, job: worker.Job, log: pathlib.Path, limit: float) -> None:
-        paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
-        env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths))}
-        # Several workers share one GPU, so none may take all of its memory in advance.
-        env.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: pathlib.Path,
+        limit: float,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._limit = limit
         with log.open('wb') as stream:
             self._process = subprocess.Popen(
-                [sys.executable, '-m', 'benchmarks.worker', job.to_json()],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, env=env,
-            )  # fmt: skip
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, env=env
+            )
 
     def ask(self, **command: Any) -> dict[str, Any]:
         """Sends a command and waits for the answer."""
@@ -88,3 +91,21 @@ class Worker:
             return 'the worker closed its pipes'
         memory = ', probably because memory ran out' if code == -9 else ''
         return f'the worker died with code {code}{memory}'
+
+
+class Worker(Process):
+    """A worker process and the pipes to it.
+
+    Args:
+        job: the work of the process.
+        log: file for its standard error stream.
+        limit: largest number of seconds for one answer.
+    """
+
+    def __init__(self, job: worker.Job, log: pathlib.Path, limit: float) -> None:
+        paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
+        env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths))}
+        # Several workers share one GPU, so none may take all of its memory in advance.
+        env.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+        command = [sys.executable, '-m', 'benchmarks.worker', job.to_json()]
+        super().__init__(command, log, limit, env)
