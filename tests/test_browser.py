@@ -3,9 +3,10 @@
 import io
 
 import browser_helpers
+import helpers
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import metastyle_jax
 
@@ -162,6 +163,20 @@ def test_orientation_and_transparency_are_those_of_the_package(
         with page.tab.expect_download() as started:
             page.button('Save JPEG').click()
         assert np.min(np.asarray(Image.open(started.value.path()))[0]) > 200  # white, not black
+
+
+def test_webp_is_turned_as_its_exif_data_say(browser, address, tmp_path):
+    image = Image.fromarray(helpers.ramp(24, 40))
+    with browser_helpers.Page(browser, address) as page:
+        for orientation in range(1, 9):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            path = tmp_path / f'{orientation}.webp'
+            image.save(path, exif=exif, lossless=True)
+            page.choose_photo(path)
+            page.expect(page.tab.locator('#photo-name')).to_contain_text(path.name)
+            upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+            assert np.array_equal(page.canvas('before')[..., :3], upright), orientation
 
 
 @pytest.mark.parametrize('options', [{'pixels': 'uint8'}, {'size': (24, 32)}])

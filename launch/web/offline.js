@@ -4,7 +4,7 @@
 const CACHE = 'page';
 const FILES = [
   './', 'index.html', 'style.css', 'icon.svg', 'app.js', 'compare.js', 'engine.js', 'files.js',
-  'inputs.js', 'messages.js', 'pictures.js', 'stylize.js', 'view.js', 'worker.js',
+  'inputs.js', 'messages.js', 'orientation.js', 'pictures.js', 'stylize.js', 'view.js', 'worker.js',
   'onnxruntime-web/ort.wasm.bundle.min.mjs', 'onnxruntime-web/ort-wasm-simd-threaded.wasm',
 ];
 const WEBGPU = [

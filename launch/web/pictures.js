@@ -2,6 +2,7 @@
 
 import { Refusal, refusePicture } from './messages.js';
 import { sizeInFile } from './files.js';
+import { uprightWebp } from './orientation.js';
 import { LEAST } from './stylize.js';
 
 // WebAssembly has 4 GiB at most. Measured: the network needs 670 bytes for each pixel.
@@ -26,6 +27,7 @@ export async function decode(file, found) {
     if (!bitmap) throw refusePicture(file.name, found, await sizeInFile(file), error);
     note = 'The end of the file is missing, so a part of the picture may be grey.';
   }
+  if (found.name === 'a WebP picture') bitmap = await uprightWebp(file, bitmap);
   const { width, height } = bitmap;
   if (Math.min(width, height) < LEAST) {
     bitmap.close();
