@@ -1,4 +1,4 @@
-"""Formats told by content, and repairs of files whose pixels are whole.
+"""Formats told by content, and PNG files without their texts.
 
 A suffix says little about a file: phones and web sites name HEIC or WebP `.jpg`. So the first bytes
 decide what a file is called in a message, and what is done about it.
@@ -26,13 +26,22 @@ _STARTS = (
     (b'%PDF', 'PDF'), (b'%!PS', 'PostScript'), (b'FUJIFILMCCD-RAW', 'RAW'), (b'IIU\x00', 'RAW'),
     (b'IIRO', 'RAW'), (b'IIRS', 'RAW'), (b'FOVb', 'RAW'), (b'\x76\x2f\x31\x01', 'OpenEXR'),
     (b'#?RADIANCE', 'Radiance HDR'), (b'II*\x00\x10\x00\x00\x00CR', 'RAW'), (b'PK', 'ZIP'),
-    (b'II*\x00', 'TIFF'), (b'MM\x00*', 'TIFF'),
+    (b'\x00\x00\x01\x00', 'ICO'), (b'gimp xcf', 'GIMP'), (b'DDS ', 'DDS'), (b'qoif', 'QOI'),
+    (b'AT&TFORM', 'DjVu'), (b'II\xbc\x01', 'JPEG XR'), (b'\xd7\xcd\xc6\x9a', 'WMF'),
+    (b'\x1f\x8b', 'gzip'), (b'\x0a\x05\x01\x08', 'PCX'), (b'\x01\xda', 'SGI'),
+    (b'II+\x00', 'TIFF'), (b'MM\x00+', 'TIFF'), (b'II*\x00', 'TIFF'), (b'MM\x00*', 'TIFF'),
 )  # fmt: skip
 _REMEDIES = {
     'AVIF': 'AVIF that this installation of Pillow cannot decode: save it as PNG or JPEG',
     'BMP': 'a BMP of a kind that Pillow cannot decode, or is damaged: save it as PNG',
     'HEIC': "HEIC, which needs the extra heif: pip install 'metastyle_jax[heif]', or save it as "
     'JPEG',
+    **{
+        kind: f'{kind}, which is not read here: save it as PNG'
+        for kind in ('ICO', 'DDS', 'QOI', 'DjVu', 'JPEG XR', 'WMF', 'PCX', 'SGI')
+    },
+    'GIMP': 'a GIMP document: export it as PNG',
+    'gzip': 'compressed (gzip): unpack it; export an SVG drawing as PNG',
     'JPEG XL': 'JPEG XL, which Pillow cannot decode: save it as PNG or JPEG',
     'OpenEXR': 'OpenEXR: save it as a 16-bit PNG or a TIFF',
     'PDF': 'a PDF document: save the page as PNG',
@@ -113,44 +122,3 @@ def without_large_text(stream: BinaryIO) -> BinaryIO:
         return io.BytesIO(b''.join(parts))
     stream.seek(position)
     return stream
-
-
-def with_end_marker(stream: BinaryIO) -> io.BytesIO | None:
-    """Completes a progressive JPEG that lacks nothing but its end marker.
-
-    Every coefficient of such a file is there: its scans have brought all of them to full
-    precision.
-
-    Args:
-        stream: the file.
-
-    Returns:
-        A copy with the marker; None if the file is of another kind, or more of it is missing.
-    """
-    stream.seek(0)
-    data = stream.read()
-    if not data.startswith(b'\xff\xd8') or data.rstrip(b'\0').endswith(b'\xff\xd9'):
-        return None
-    return io.BytesIO(data + b'\xff\xd9') if _has_all_scans(data) else None
-
-
-def _has_all_scans(data: bytes) -> bool:
-    """Whether the scans of a progressive JPEG bring every coefficient to its last bit."""
-    at, precision = 2, {}  # lowest bit that is still missing, by component and coefficient
-    while at + 4 <= len(data):
-        if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF) or 0xD0 <= data[at + 1] <= 0xD7:
-            at += 1  # entropy-coded data, or padding
-            continue
-        marker, (length,) = data[at + 1], struct.unpack_from('>H', data, at + 2)
-        body = data[at + 4 : at + 2 + length]
-        if marker == 0xC2 and len(body) >= 6:
-            components = [body[6 + 3 * i] for i in range(body[5]) if 6 + 3 * i < len(body)]
-            precision = {(name, k): 99 for name in components for k in range(64)}
-        elif marker == 0xDA and precision and body and len(body) >= 4 + 2 * body[0]:
-            names = [body[1 + 2 * i] for i in range(body[0])]
-            first, last, approximation = body[1 + 2 * body[0] :][:3]
-            for name in names:
-                for k in range(first, min(last, 63) + 1):
-                    precision[name, k] = approximation & 15
-        at += 2 + length
-    return bool(precision) and not any(precision.values())

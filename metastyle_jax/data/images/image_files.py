@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from metastyle_jax.core import errors, files
 from metastyle_jax.core.commands import paths
 from metastyle_jax.data.images import colour_spaces, format_detection, pixel_values
-from metastyle_jax.data.images.decoding import pillow_modes, reduction
+from metastyle_jax.data.images.decoding import jpeg_repair, pillow_modes, reduction, tiff_samples
 
 SUFFIXES_IN = format_detection.SUFFIXES
 MIN_SIDE = 16
@@ -206,6 +206,7 @@ def opened(
 def _identified(stream: BinaryIO, label: str) -> Image.Image:
     """Opens a picture with Pillow; the error for an unknown format names that format."""
     kind, formats = format_detection.kind_of(stream), _DECODERS
+    check = functools.partial(check_dimensions, label=label)
     if kind == 'HEIC' and importlib.util.find_spec('pillow_heif') is not None:
         import pillow_heif
 
@@ -214,6 +215,10 @@ def _identified(stream: BinaryIO, label: str) -> Image.Image:
     try:
         image = Image.open(stream, formats=formats)
     except Exception as error:
+        if kind == 'TIFF' and pillow_modes.is_raw_file(stream):
+            kind = 'RAW'
+        elif kind == 'TIFF' and (deep := tiff_samples.read(stream, check)) is not None:
+            return deep
         if remedy := format_detection.remedy_of(kind):
             raise ImageError(f'{label}: is {remedy}') from error
         raise
@@ -274,8 +279,8 @@ def _decode(
     try:
         return _decode_file(source, label, target, exact=exact)
     except ImageError:
-        with open_stream(source, label) as stream:
-            repaired = format_detection.with_end_marker(stream)
+        with open_stream(source, label) as stream, pillow_modes.quiet():
+            repaired = jpeg_repair.with_end_marker(stream)
         if repaired is None:
             raise
     decoded = _decode_file(repaired.getvalue(), label, target, exact=exact)

@@ -9,6 +9,7 @@ from pictures import chunk, encode
 from PIL import Image
 
 from metastyle_jax.data.images import format_detection, image_files
+from metastyle_jax.data.images.decoding import tiff_directories
 
 
 def noise(height=40, width=48):
@@ -56,9 +57,14 @@ def test_integers_of_a_tiff_are_scaled_by_their_depth(bits, options, expected):
 
 
 def test_a_tiff_that_pillow_cannot_decode_is_named():
-    data = tiff(np.round(RAMP * 4095), 12, photometric=0)
+    data = tiff(np.round(RAMP * 4095), 12, photometric=8)  # L*a*b*
     with pytest.raises(image_files.ImageError, match='a TIFF of a kind that Pillow cannot decode'):
         image_files.read(data, name='x')
+
+
+def test_12_bits_of_which_0_is_white_are_read():
+    found = image_files.read(tiff(np.round(RAMP * 4095), 12, photometric=0), name='x').rgb[..., 0]
+    np.testing.assert_allclose(found, 1 - RAMP, atol=1 / 2**11)
 
 
 def test_16_bits_in_integers_of_32_bits_keep_their_scale():
@@ -81,18 +87,14 @@ def test_pixels_of_a_png_with_a_large_text_are_read(kind, place):
     np.testing.assert_array_equal(found, pixels)
 
 
-def test_a_progressive_jpeg_without_its_end_marker_is_read_with_a_warning(caplog):
-    whole = encode(Image.fromarray(noise()), 'JPEG', progressive=True, quality=90)
-    found = image_files.read_uint8(whole[:-2], name='photo')
-    np.testing.assert_array_equal(found, image_files.read_uint8(whole))
-    assert 'photo: its end is missing' in caplog.text
-
-
-@pytest.mark.parametrize('share', [0.3, 0.6, 0.8])
-def test_a_progressive_jpeg_that_lacks_scans_is_refused(share):
-    whole = encode(Image.fromarray(noise(96, 96)), 'JPEG', progressive=True, quality=90)
-    with pytest.raises(image_files.ImageError, match='damaged or cut short'):
-        image_files.read(whole[: int(share * len(whole))], name='photo')
+# The first directory of a camera's file is a preview that Pillow cannot decode; it points to more.
+NEF = tiff_directories.file_of(
+    '<',
+    {
+        name: tiff_directories.tag_of('<', tiff_directories.LONG, [value])
+        for name, value in ((254, 1), (256, 160), (257, 120), (259, 34713), (330, 8))
+    },
+)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,10 @@ def test_a_progressive_jpeg_that_lacks_scans_is_refused(share):
         (b'\xff\x0a' + bytes(99), 'JPEG XL'),
         (b'8BPS\0\1' + bytes(99), 'Photoshop'),
         (b'%PDF-1.7\n' + bytes(99), 'PDF'),
+        (b'\0\0\1\0\1\0' + bytes(99), 'ICO, which is not read here'),
+        (b'gimp xcf file' + bytes(99), 'a GIMP document'),
+        (b'\x1f\x8b\x08' + bytes(99), 'gzip'),
+        (NEF, 'RAW data of a camera: develop it'),
         (b'BM' + bytes(99), 'a BMP of a kind that Pillow cannot decode'),
     ],
 )

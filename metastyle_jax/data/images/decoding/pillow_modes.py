@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from metastyle_jax.data.images import colour_spaces
-from metastyle_jax.data.images.decoding import icc_profiles
+from metastyle_jax.data.images.decoding import icc_profiles, tiff_directories
 
 PNG_COLOURS = 'metastyle_png_colours'  # key of `Image.info`, see `colour_spaces.png_colours`
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -151,6 +151,17 @@ def is_raw(image: Image.Image) -> bool:
     tags = getattr(image, 'tag_v2', {})
     is_dng = _DNG_VERSION in tags
     return is_dng or (bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) and _SUB_IFDS in tags)
+
+
+def is_raw_file(stream: BinaryIO) -> bool:
+    """Whether a TIFF that Pillow cannot open is the RAW file of a camera."""
+    try:
+        header = tiff_directories.read_header(stream)
+        tags, _, _ = tiff_directories.read_directory(stream, header, header.first, limit=2**20)
+    except (ValueError, struct.error, OSError):
+        return False
+    is_reduced = tiff_directories.number(tags, _NEW_SUBFILE_TYPE, header.order, 0) & 1
+    return _DNG_VERSION in tags or (bool(is_reduced) and _SUB_IFDS in tags)
 
 
 def png_colours_of(image: Image.Image) -> colour_spaces.PngColours:
