@@ -97,6 +97,8 @@ def _without_short_flags(argv: list[str], output: str) -> list[str]:
 def _unknown_flag(error: flags.UnrecognizedFlagError, values: flags.FlagValues) -> str:
     """Message for a flag that the command does not have, with the flag that is likely meant."""
     name = error.flagname
+    if '.' in name:  # an entry of a configuration: absl suggests others
+        return _reason(error)
     meant = suggestions.meant_flag(name, list(values))
     text = f"Unknown command line flag '{name}'"
     if not meant:

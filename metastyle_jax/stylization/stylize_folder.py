@@ -175,6 +175,7 @@ def stylize_folder(
     ) as bar:
         for job in bar:
             if stopped():
+                files_of_run.report()
                 return result._replace(stopped=True)
             try:
                 digest = done_record.file_digest(job.source)

@@ -63,6 +63,8 @@ def check(values: flags.FlagValues, source: str | None, is_video: bool) -> None:
         raise UserError(f'{kinds[0]} is for one picture, but --input is {several}')
     if values.all and len(values.style) != 1:
         raise UserError('--all takes one library: give --style once')
+    if values.overwrite and values.skip_existing:
+        raise UserError('--overwrite and --skip_existing exclude each other: give one')
     if is_video and values.tile == 'always':
         raise UserError('--tile=always is for pictures: frames are rendered whole')
     users = {

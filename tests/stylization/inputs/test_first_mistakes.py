@@ -145,3 +145,5 @@ def test_a_single_file_is_skipped_if_it_exists(folder, monkeypatch, caplog):
     assert run_command(monkeypatch, *words) == 0
     assert (folder / 'out.png').read_bytes() == b'anything'
     assert 'skipped, because it exists: out.png' in caplog.text
+    assert run_command(monkeypatch, *words, '--overwrite') == 2
+    assert (folder / 'out.png').read_bytes() == b'anything'
