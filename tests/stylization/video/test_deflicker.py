@@ -1,5 +1,7 @@
 """The filter against flicker: it follows the motion, starts anew at cuts, and can be resumed."""
 
+import fractions
+
 import numpy as np
 import pytest
 import video_frames
@@ -46,3 +48,30 @@ def test_deflicker_resumes_from_its_state(moving, restless):
     np.testing.assert_array_equal(second(moving[4:]), whole[4:])
     with pytest.raises(errors.UserError, match='steady=1'):
         deflicker.Deflicker(renderer_of(restless), 1)
+
+
+def test_uneven_times_are_kept_and_flicker_is_reduced(tmp_path, moving, restless):
+    av = pytest.importorskip('av')
+    from clips import read
+
+    from metastyle_jax.stylization.video import conversion
+
+    times = [0, 40, 160, 200, 333, 373, 900, 940]  # ms
+    with av.open(str(tmp_path / 'a.mkv'), 'w') as container:
+        stream = container.add_stream('ffv1', rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, 'gbrp'
+        stream.codec_context.time_base = fractions.Fraction(1, 1000)
+        for pixels, time in zip(moving, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.round(255 * pixels).astype(np.uint8))
+            frame.pts, frame.time_base = time, fractions.Fraction(1, 1000)
+            container.mux(stream.encode(frame.reformat(format='gbrp')))
+        container.mux(stream.encode())
+    flicker = []
+    for steady in (0, 0.7):
+        out = tmp_path / f'{steady}.mkv'
+        render = deflicker.Deflicker(renderer_of(restless), steady)
+        assert conversion.convert_video(tmp_path / 'a.mkv', out, render, batch=4) == 8
+        written, shown, _ = read(out)
+        assert shown == times
+        flicker.append(np.mean(np.abs(np.diff(np.stack(written).astype(float), axis=0))))
+    assert flicker[1] < 0.8 * flicker[0]

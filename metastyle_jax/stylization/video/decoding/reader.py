@@ -15,7 +15,9 @@ from metastyle_jax.stylization.video.decoding import (
     animations,
     colours,
     film_files,
+    interlacing,
     packets,
+    shapes,
     streams,
     timing,
 )
@@ -119,10 +121,12 @@ class VideoReader:
     ) -> None:
         self.name, self.max_size, self.reopenable = name, max_size, reopenable
         self._container, self._colours = container, colours.ColourConverter(name, matrix)
+        self._shapes, self._number = shapes.SizeKeeper(name, max_size), 0
         self._stream = streams.choose_picture(container, name)
         # Decoding several frames at a time is faster, but delays a live picture.
         self._stream.thread_type = 'AUTO' if reopenable else 'SLICE'
         decoded = packets.FrameDecoder(container, self._stream, name).frames()
+        decoded = interlacing.deinterlaced(decoded, name)
         with ffmpeg.errors_as_video_errors(name, 'frames'):
             first = list(itertools.islice(decoded, _FIRST_FRAMES if reopenable else 1))
         if not first:
@@ -136,7 +140,7 @@ class VideoReader:
         height, width, _ = self._pixels(first[0]).shape
         self.size = height, width
         aspect = fractions.Fraction(self._stream.sample_aspect_ratio or 1)
-        self.aspect = 1 / aspect if _quarter_turns(first[0]) % 2 else aspect
+        self.aspect = 1 / aspect if shapes.is_turned(first[0]) else aspect
 
     @property
     def frame_count(self) -> int:
@@ -159,31 +163,17 @@ class VideoReader:
     def skipped_times(self) -> Iterator[int]:
         """Skips one frame after another without converting it, and yields its time."""
         for frame in self._decoded_frames:
+            self._number += 1
             yield self._clock.time_of(frame)
 
     def frames(self) -> Iterator[pipeline.Frame]:
-        """Yields all frames that `skipped_times` has not skipped.
-
-        Raises:
-            VideoError: the size of the frames changes.
-        """
+        """Yields all frames that `skipped_times` has not skipped."""
         for frame in self._decoded_frames:
-            pixels = self._pixels(frame)
-            if pixels.shape[:2] != self.size:
-                time = 'an unknown time' if frame.time is None else f'{frame.time:.2f} s'
-                raise ffmpeg.VideoError(
-                    f'{self.name}: the size of the frames changes at {time}, from '
-                    f'{self.size[1]} x {self.size[0]} pixels: convert the video to one size first'
-                )
-            yield pipeline.Frame(pixels, self._clock.time_of(frame))
+            self._number += 1
+            yield pipeline.Frame(self._pixels(frame), self._clock.time_of(frame))
 
     def _pixels(self, frame: Any) -> np.ndarray:
-        """`[H, W, 3]` uint8, rotated as the file says, and reduced."""
-        pixels = self._colours.to_rgb(frame)
-        upright = np.ascontiguousarray(np.rot90(pixels, _quarter_turns(frame)))
-        return raw_frames.reduce_frame(upright, self.max_size)
-
-
-def _quarter_turns(frame: Any) -> int:
-    """Number of counter-clockwise quarter turns that make a frame upright."""
-    return round(getattr(frame, 'rotation', 0) / 90)
+        """`[H, W, 3]` uint8, upright and of the size of the first frame."""
+        pixels = shapes.upright(self._colours.to_rgb(frame), frame)
+        seconds = None if frame.time is None else frame.time - float(self.start)
+        return self._shapes.fit(pixels, self._number, seconds)

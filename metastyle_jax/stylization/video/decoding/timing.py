@@ -8,7 +8,7 @@ from absl import logging
 
 _TS_DISCONT = 0x200  # FFmpeg's flag of containers whose clock may jump, such as MPEG-TS
 _LONGEST_GAP = 10.0  # seconds; a longer gap is a jump of the clock, as in the program `ffmpeg`
-_BACKWARDS = 0.1  # seconds; decoding times that go back by more are a jump of the clock
+_BACKWARDS = 0.01  # seconds; decoding times that go back by more are a jump of the clock
 _JOINING = 2.0  # seconds between two streams after the same jump of the clock, at most
 _DEFAULT_RATE = fractions.Fraction(25)
 _SLOWEST, _FASTEST = fractions.Fraction(1, 100), 960  # frames per second that are believed

@@ -1,0 +1,81 @@
+"""Deinterlaces film: a frame that holds two moments becomes one of a single moment.
+
+Interlaced film has the odd rows of one moment and the even rows of the next. Where something moves,
+the rows form a comb, which the network would paint. FFmpeg's filter bwdif keeps the first moment
+and fills in its missing rows.
+"""
+
+import fractions
+from collections.abc import Iterator
+from typing import Any
+
+from absl import logging
+
+# One frame for one frame; frames that are not marked as interlaced pass unchanged.
+_FILTER, _OPTIONS = 'bwdif', 'mode=send_frame:parity=auto:deint=interlaced'
+
+
+def deinterlaced(frames: Iterator[Any], name: str) -> Iterator[Any]:
+    """Yields frames, those that are marked as interlaced after FFmpeg's filter.
+
+    Args:
+        frames: PyAV's frames.
+        name: what messages call the video.
+    """
+    graph, form, told = None, None, False
+    for frame in frames:
+        new_form = frame.width, frame.height, frame.format.name
+        if graph is not None and new_form != form:
+            yield from _flush(graph, frame.time_base)
+            graph = None
+        if graph is None and frame.interlaced_frame:
+            graph, form = _make_graph(frame), new_form
+            if not told:
+                logging.warning('%s is interlaced: it is deinterlaced', name)
+            told = True
+        if graph is None:
+            yield frame
+        else:
+            base = frame.time_base
+            graph.push(frame)
+            yield from _pull(graph, base)
+    if graph is not None:
+        yield from _flush(graph, base)
+
+
+def _make_graph(frame: Any) -> Any:
+    import av
+
+    graph = av.filter.Graph()
+    nodes = (
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        ),
+        graph.add(_FILTER, _OPTIONS),
+        graph.add('buffersink'),
+    )
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+def _flush(graph: Any, base: fractions.Fraction) -> Iterator[Any]:
+    """The frames that the filter still holds: it needs each frame's next one."""
+    graph.push(None)
+    yield from _pull(graph, base)
+
+
+def _pull(graph: Any, base: fractions.Fraction) -> Iterator[Any]:
+    """The frames that the filter has completed, with times in the given unit."""
+    import av
+
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        if frame.time_base != base:  # the filter counts in halves
+            scale = frame.time_base / base
+            frame.pts = None if frame.pts is None else round(frame.pts * scale)
+            frame.duration = round((frame.duration or 0) * scale)
+            frame.time_base = base
+        yield frame
