@@ -39,7 +39,7 @@ class PhotographFiles:
         self._read += 1
         count = image_files.frames(path)
         if count > 1:
-            self._notices.add(f'the first of {count} frames is taken', str(path))
+            self._notices.add(f'the first of its {count} frames is taken', str(path))
         if text := plain_pictures.of_photograph(picture.rgb):
             self._notices.add(text, str(path))
         return picture
