@@ -45,7 +45,7 @@ def implicit_gradient(
         outer_batch: pytree.
         inner_loss: see `meta_gradient`. A state is a constant for the derivative.
         solver: how the linear system is solved: 'cg', conjugate gradients, for a positive definite
-            H; or 'neumann', the series `rate Σ_k (I − rate H)^k`, for `rate` below 2 / |H|.
+            H; or 'neumann', the series `rate Σ_k (I − rate H)^k`, for `rate` below `2 / |H|`.
         iterations: iterations of conjugate gradients at most, or terms of the series.
         damping: added to the diagonal of H.
         rate: of the Neumann series.
