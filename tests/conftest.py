@@ -56,6 +56,17 @@ def disagreement(request, record_property):
     return check
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Escapes file names that are no UTF-8 in captured output: xdist sends it as UTF-8."""
+    report = yield
+    report.sections = [
+        (title, text.encode('utf-8', 'backslashreplace').decode())
+        for title, text in report.sections
+    ]
+    return report
+
+
 def pytest_terminal_summary(terminalreporter):
     """Prints the largest disagreement of each test that records some."""
     largest = {}
