@@ -85,3 +85,9 @@ def test_a_client_that_is_not_there_fails_with_a_reason(measure):
         found = measure(client, repeats=1)
     assert all('No such file' in line for line in table.failures(found))
     assert '| onnxruntime | 1 | – | – | – | – | – | |' in table.render(found)
+
+
+def test_every_client_can_be_named_in_the_flag_only():
+    names = [client.name for client in catalogue.CLIENTS]
+    assert len({*names}) == len(names)
+    assert not [name for name in names if ',' in name]

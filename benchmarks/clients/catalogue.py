@@ -23,7 +23,7 @@ class Client(NamedTuple):
         format: 'onnx' or 'stablehlo'.
         takes: which of the programs of any size it takes; the others are given with number, height
             and width fixed.
-        refuses: programs that it does not take at all.
+        refuses: programs that it does not take, or computes wrongly.
         slow: whether it is measured on a small image only, since it needs too long for others.
         note: what users should know; it stands below the table.
     """
@@ -47,9 +47,9 @@ class Client(NamedTuple):
 CLIENTS = (
     Client('onnxruntime', 'onnxruntime', 'onnxruntime', ('onnxruntime==1.32.0', 'numpy')),
     Client('onnxruntime-node', 'node', NODE, (f'onnxruntime-node{_NPM}',)),
-    Client('onnxruntime-web, WebAssembly', 'wasm', NODE, (f'onnxruntime-web{_NPM}',)),
+    Client('onnxruntime-web (WebAssembly)', 'wasm', NODE, (f'onnxruntime-web{_NPM}',)),
     Client(
-        'onnxruntime-web, WebGPU', 'webgpu', NODE, (f'onnxruntime-web{_NPM}',),
+        'onnxruntime-web (WebGPU)', 'webgpu', NODE, (f'onnxruntime-web{_NPM}',),
         slow=True,
         note='WebGPU was emulated on the CPU (SwiftShader), so it has no times.',
     ),
@@ -77,7 +77,8 @@ CLIENTS = (
         'LiteRT by onnx2tf', 'litert', 'litert',
         ('ai-edge-litert==2.3.0', 'onnx2tf==1.29.24', 'tensorflow-cpu', 'tf_keras', 'psutil',
          'onnx-graphsurgeon', 'sng4onnx'),
-        takes=(), note='It needs fixed sizes.',
+        takes=(), refuses=('int8',),
+        note='It needs fixed sizes, and kernels of float32 or float16.',
     ),
     Client(
         'MNN', 'mnn', 'mnn', ('MNN==3.6.1', 'numpy'),
@@ -90,7 +91,9 @@ CLIENTS = (
         'kernels to float16. It takes no bytes.',
     ),
     Client(
-        'IREE', 'iree_onnx', 'iree', (*_IREE, *_JAX), takes=(), note='It needs fixed sizes.',
+        'IREE', 'iree_onnx', 'iree', (*_IREE, *_JAX), takes=(), refuses=('uint8',),
+        note='It needs fixed sizes. Its importer of ONNX takes bytes for signed numbers, so the '
+        'output for uint8 is wrong.',
     ),
     Client('TVM', 'tvm', 'tvm', ('apache-tvm==0.27.0.post1', 'onnx', 'numpy'), slow=True),
     Client(
@@ -102,7 +105,7 @@ CLIENTS = (
     ),
     Client('JAX alone', 'jax', 'jax', (*_JAX, 'numpy'), format='stablehlo'),
     Client(
-        'IREE, from StableHLO', 'iree_stablehlo', 'iree', (*_IREE, *_JAX), format='stablehlo',
+        'IREE from StableHLO', 'iree_stablehlo', 'iree', (*_IREE, *_JAX), format='stablehlo',
         takes=(),
         note='It needs fixed sizes.',
     ),

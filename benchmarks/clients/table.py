@@ -37,20 +37,26 @@ def render(results: dict[str, Any]) -> str:
 
 
 def failures(results: dict[str, Any]) -> list[str]:
-    """What differs by more than is allowed, and what did not run."""
+    """What differs by more than is allowed, what did not run, and what should not have run."""
     found = []
     for name, row in results['clients'].items():
         for variant, cell in row['variants'].items():
-            allowed = LEVELS if variant == 'uint8' else TOLERANCE
-            client = _client(name)
-            if variant in client.refuses:
-                if 'error' not in cell:
-                    found.append(f'{name}, {variant}: it opens now, so change the catalogue')
-            elif 'error' in cell:
-                found.append(f'{name}, {variant}: {cell["error"]}')
-            elif cell.get('difference', 0) > allowed:
-                found.append(f'{name}, {variant}: differs by {cell["difference"]:.2g}')
+            wrong = _wrong(cell, variant)
+            if variant in _client(name).refuses:
+                if not wrong:
+                    found.append(f'{name}, {variant}: it works now, so change the catalogue')
+            elif wrong:
+                found.append(f'{name}, {variant}: {wrong}')
     return found
+
+
+def _wrong(cell: dict[str, Any], variant: str) -> str:
+    """What is wrong with a result; empty if nothing is."""
+    if 'error' in cell:
+        return cell['error']
+    difference = cell.get('difference', 0.0)
+    allowed = LEVELS if variant == 'uint8' else TOLERANCE
+    return '' if difference <= allowed else f'differs by {difference:.2g}'
 
 
 def _client(name: str) -> catalogue.Client:
@@ -62,6 +68,8 @@ def _cell(found: dict[str, Any] | None, pixels: str) -> str:
     """The largest difference; a dash where the client does not take the program."""
     if found is None or 'error' in found:
         return '–'
+    if _wrong(found, pixels):
+        return 'wrong'
     if pixels == 'uint8':
         return f'{found["difference"]:.2g} level{"s" * (found["difference"] != 1)}'
     return f'{found["difference"]:.0e}'.replace('e-0', 'e-')

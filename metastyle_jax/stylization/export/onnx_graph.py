@@ -126,8 +126,11 @@ class Graph:
         )  # fmt: skip
         if size is None:
             shape = self.node('Shape', [like], f'{name}/shape')
-            sides = self.constant([2, 3], f'{name}/sides', np.int64)
-            end = self.node('Gather', [shape, sides], f'{name}/size')
+            bounds = [
+                self.constant([value], f'{name}/{bound}', np.int64)
+                for bound, value in (('from', 2), ('to', 4), ('axis', 0))
+            ]
+            end = self.node('Slice', [shape, *bounds], f'{name}/size')
         elif all(side % 2 == 0 for side in size):
             return doubled
         else:
