@@ -48,7 +48,7 @@ class LearnedRates(NamedTuple):
 
     Attributes:
         loop: its constants.
-        rates: learned rates by name of the adapted tensor.
+        rates: learned rates by name of the adapted tensor, see `theta_files.Theta`.
     """
 
     loop: LearnedLoop
@@ -90,7 +90,8 @@ class FixedTensors(NamedTuple):
 
     Attributes:
         slow: parameters that are not adapted, by name.
-        rates: learned rates of the inner loop by name; empty without an inner loop.
+        rates: learned rates of the inner loop by name, `[T, ...]`, or `[1, ...]` if all steps share
+            them; empty without an inner loop.
     """
 
     slow: dict[str, Array]
@@ -140,11 +141,17 @@ def start(
     if inner is None:
         return AdaptationState(zero, fast, adam_state, None), FixedTensors(slow, {}), plan
     # A tensor without a learned rate was not adapted in training, and stays in the inner loop.
-    rates = {name: jnp.asarray(inner.rates.get(name, 0.0), jnp.float32) for name in fast}
+    rates = {name: _by_step(inner.rates.get(name, 0.0), leaf) for name, leaf in fast.items()}
     inner_state = inner_optimizers.by_name(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(
         fast
     )
     return AdaptationState(zero, fast, adam_state, inner_state), FixedTensors(slow, rates), plan
+
+
+def _by_step(rates: Any, leaf: Array) -> Array:
+    """Rates of one tensor with an axis of steps in front."""
+    rates = jnp.asarray(rates, jnp.float32)
+    return rates if rates.ndim == leaf.ndim + 1 else rates[None]
 
 
 def check_finite(loss: perceptual_loss.Loss, step: int, scalars: StepScalars) -> None:
@@ -234,7 +241,10 @@ def update(
             )
         optimizer = inner_optimizers.by_name(plan.loop.optimizer, 1.0, plan.loop.eps_root)
         first, inner = optimizer.update(grads, inner, state.fast)
-        first = {name: fixed.rates[name] * update for name, update in first.items()}
+        first = {
+            name: fixed.rates[name][jnp.minimum(state.step, len(fixed.rates[name]) - 1)] * update
+            for name, update in first.items()
+        }
         # Both updates are computed in every step, so that one program serves all steps.
         early = state.step < plan.loop.steps
         updates = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, updates)

@@ -97,7 +97,11 @@ def lock(workdir: str | os.PathLike[str], *, name: str = 'workdir') -> Iterator[
 
 
 def write_config(
-    workdir: str | os.PathLike[str], config: Mapping[str, Any], *, may_differ: Collection[str] = ()
+    workdir: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    *,
+    may_differ: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the configuration of a run to ``config.json``, after comparing it with an earlier one.
 
@@ -106,15 +110,18 @@ def write_config(
         config: nested dicts of JSON types.
         may_differ: dotted names of entries that may change when a run is resumed; 'log' includes
             'log.every'.
+        defaults: nested dicts. An entry that the earlier configuration does not have, because its
+            program did not know it, had this value.
 
     Raises:
         CheckpointError: other entries differ, or the file cannot be read or written.
     """
     path = to_path(workdir) / 'config.json'
-    text = json.dumps(dict(config), indent=2, sort_keys=True, default=str) + '\n'
+    text = _as_json(config)
     written = read_config(workdir)
     if written is not None:
-        old, new = _dotted(written), _dotted(json.loads(text))
+        old = _dotted(json.loads(_as_json(defaults or {}))) | _dotted(written)
+        new = _dotted(json.loads(text))
         differing = [
             f'{key}: {old.get(key, "absent")} -> {new.get(key, "absent")}'
             for key in sorted({*old, *new})
@@ -181,6 +188,11 @@ def _lock_file(opened: Any, workdir: pathlib.Path, name: str) -> None:
     opened.truncate(0)
     opened.write(f'{os.getpid()}\n')
     opened.flush()
+
+
+def _as_json(config: Mapping[str, Any]) -> str:
+    """The text of a configuration's file."""
+    return json.dumps(dict(config), indent=2, sort_keys=True, default=str) + '\n'
 
 
 def _dotted(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -36,7 +36,9 @@ class Theta(NamedTuple):
         params: parameters of the transformer, float32, nested dicts.
         fingerprint: `tensor_files.fingerprint` of `params`.
         settings: the configuration of its training; empty if unknown.
-        rates: name of a parameter -> learned inner rate, a scalar; None if none were learned.
+        rates: name of a parameter -> learned inner rates: a scalar, or an array of the parameter's
+            shape; for rates of each inner step with one more axis in front, and axes of size 1
+            where all elements share a rate. None if none were learned.
         predictor: predicts the instance norms that the adaptation of a style starts with, or None.
     """
 
@@ -132,13 +134,28 @@ def _split(flat: tensor_files.Flat, prefix: str) -> tuple[tensor_files.Flat, ten
 
 
 def _check_rates(rates: tensor_files.Flat, flat: tensor_files.Flat, path: pathlib.Path) -> None:
-    """Raises CheckpointError unless each rate is a positive scalar for a tensor of θ."""
+    """Raises CheckpointError unless rates are positive, fit tensors of θ and have as many steps."""
+    steps = set()
     for name, rate in rates.items():
-        if name not in flat or rate.shape or not rate > 0:
+        if name not in flat or not _fits(rate, flat[name].shape) or not np.all(rate > 0):
+            values = rate if rate.size == 1 else f'an array of shape {rate.shape}'
             raise tensor_files.CheckpointError(
-                f'{path} has {rate} as the learned rate of {name}: it must be one positive number '
-                'for a parameter of θ. Make the file again.'
+                f'{path} has {values} as the learned rate of {name}: rates must be positive '
+                'numbers for a parameter of θ, one or as many as it has elements. Make the file '
+                'again.'
             )
+        steps.add(len(rate) if rate.ndim > flat[name].ndim else 1)
+    if len(steps) > 1:
+        raise tensor_files.CheckpointError(
+            f'{path} has learned rates for different numbers of steps. Make the file again.'
+        )
+
+
+def _fits(rate: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether learned rates have a shape that `Theta.rates` allows for a parameter."""
+    if rate.ndim == len(shape) + 1:  # rates of each step
+        return rate.shape[1:] in (shape, (1,) * len(shape))
+    return rate.shape in ((), shape)
 
 
 def save_theta(

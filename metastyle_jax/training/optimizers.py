@@ -8,6 +8,7 @@ from metastyle_jax import meta
 from metastyle_jax.core import trees
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.meta import inner_optimizers
+from metastyle_jax.models import transformer
 from metastyle_jax.training.configuration.schema import TrainConfig
 
 _COSINE_FLOOR = 0.05  # of the full rate, at the last step
@@ -45,8 +46,39 @@ def inner_optimizer(config: TrainConfig, step: Array) -> optax.GradientTransform
     return inner_optimizers.by_name(config.inner.optimizer, rate, config.inner.eps_root)
 
 
+def initial_log_rates(theta: Params, config: TrainConfig) -> dict[str, Array] | None:
+    """Logarithms of the learned inner rates before training, all of them log `inner.rate`.
+
+    Args:
+        theta: parameters of the transformer.
+        config: the configuration; `inner.rates_per` chooses the shapes.
+
+    Returns:
+        Name of an adapted tensor -> its rates: `[]` for 'tensor', the tensor's own shape for
+        'element', `[T, 1, …]` for 'step', and `[T, ...]` for 'step_element'. None if the
+        configuration does not learn rates.
+    """
+    if not config.inner.learn_rates:
+        return None
+    fast, _ = trees.partition(theta, transformer.adapted(config.inner.params))
+    steps = (config.inner.steps,)
+    shapes = {
+        'tensor': lambda shape: (),
+        'element': lambda shape: shape,
+        'step': lambda shape: steps + (1,) * len(shape),
+        'step_element': lambda shape: steps + shape,
+    }
+    shape_of = shapes[config.inner.rates_per]
+    return {
+        name: jnp.full(shape_of(leaf.shape), jnp.log(config.inner.rate), leaf.dtype)
+        for name, leaf in fast.items()
+    }
+
+
 def outer_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Returns the optimizer of the outer step: clipping, then Adam or SGD with warm-up and decay.
+
+    With `outer.freeze_theta` its updates of θ are zero.
 
     Args:
         config: the configuration.
@@ -66,15 +98,18 @@ def outer_optimizer(config: TrainConfig) -> optax.GradientTransformation:
         transform = optax.clip_by_global_norm(config.outer.clip)
         return meta.Meta(*(transform.update(part, optax.EmptyState())[0] for part in updates))
 
-    def scale_inner_rates(updates, params):
+    def scale_parts(updates, params):
         del params
         factor = config.outer.rates_speed
-        return updates._replace(rates=jax.tree.map(lambda x: factor * x, updates.rates))
+        updates = updates._replace(rates=jax.tree.map(lambda x: factor * x, updates.rates))
+        if config.outer.freeze_theta:
+            updates = updates._replace(theta=jax.tree.map(jnp.zeros_like, updates.theta))
+        return updates
 
     return optax.chain(
         optax.stateless(clip) if config.outer.clip else optax.identity(),
         optax.adam(rate) if config.outer.optimizer == 'adam' else optax.sgd(rate),
-        optax.stateless(scale_inner_rates),
+        optax.stateless(scale_parts),
     )
 
 

@@ -25,7 +25,8 @@ class TrainingState(NamedTuple):
     Attributes:
         step: scalar int32, number of outer steps done.
         params: θ, the initialization.
-        log_rates: logarithms of the learned inner rates by parameter name; None if not learned.
+        log_rates: logarithms of the learned inner rates by parameter name, see
+            `optimizers.initial_log_rates`; None if not learned.
         opt_state: state of the outer optimizer.
         rng: a key that no step uses yet.
         table: instance norms of each style; None if `outer.norms_rate` is 0.
@@ -89,10 +90,7 @@ def create_state(
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
     if theta is not None:
         params = jax.tree.map(jnp.asarray, theta)
-    log_rates = None
-    if config.inner.learn_rates:
-        adapted = transformer.adapted(config.inner.params)
-        log_rates = meta.initial_rates(params, np.log(config.inner.rate), adapted)
+    log_rates = optimizers.initial_log_rates(params, config)
     opt_state = optimizers.outer_optimizer(config).init(meta.Meta(params, log_rates))
     table = per_style_norms.create_table(params, styles) if config.outer.norms_rate else None
     if config.model.predictor and predictor is None:
@@ -247,7 +245,7 @@ def apply_meta_gradient(
     optimizer = optimizers.outer_optimizer(config)
     updates, opt_state = optimizer.update(gradient, state.opt_state, before)
     after = optax.apply_updates(before, updates)
-    if config.outer.keep_norms:
+    if config.outer.keep_norms and not config.outer.freeze_theta:
         after = after._replace(theta=optimizers.keep_kernel_norms(after.theta, before.theta))
     # Without a bound, rates can grow until the meta-gradient explodes.
     bound = np.log(config.inner.max_rate)

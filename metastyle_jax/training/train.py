@@ -177,7 +177,10 @@ def open_checkpoints(config: TrainConfig, folder: pathlib.Path) -> checkpoints.M
         (folder / 'config.json').unlink(missing_ok=True)
     try:
         run_folder.write_config(
-            folder, values.as_dict(config), may_differ=_changeable_entries(config, folder)
+            folder,
+            values.as_dict(config),
+            may_differ=_changeable_entries(config, folder),
+            defaults=values.as_dict(TrainConfig()),
         )
     except UserError:
         manager.close()

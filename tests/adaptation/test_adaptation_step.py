@@ -71,3 +71,21 @@ def test_instance_norms_take_longer_steps_than_kernels(network, params, factor):
         if name in begun:
             moved = float(np.abs(begun[name] - state.fast[name]).max())
             assert moved == pytest.approx(longest * 1e-3 / 3, rel=0.01), name
+
+
+def test_rates_of_each_step_and_element_are_used_in_turn_and_the_last_ones_go_on():
+    theta = make_theta(0)
+    name = 'up2/norm/scale'
+    shape = tensor_files.flatten(theta.params)[name].shape
+    rates = np.arange(1, 2 * shape[0] + 1, dtype=np.float32).reshape(2, *shape)
+    loop = adaptation_step.LearnedLoop(steps=3)
+    state, fixed, plan = adaptation_step.start(
+        theta.params, 'norm', adaptation_step.LearnedRates(loop, {name: rates})
+    )
+    ones = jax.tree.map(jnp.ones_like, state.fast)
+    for expected in (rates[0], rates[1], rates[1]):
+        before = state.fast
+        state = adaptation_step.update(
+            state, ones, fixed, jnp.ones(()), adaptation_step.StepScalars(1e-3, 1, 1), plan
+        )
+        np.testing.assert_allclose(before[name] - state.fast[name], expected, rtol=1e-4)

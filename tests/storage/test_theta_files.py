@@ -144,11 +144,35 @@ def test_learned_rates_are_kept_with_theta(tmp_path):
     assert found.fingerprint == tensor_files.fingerprint(params)
 
 
+@pytest.mark.parametrize('shape', [(), (2,), (3, 1), (3, 2)])
+def test_rates_of_tensors_elements_and_steps_are_read_back(tmp_path, shape):
+    path = tmp_path / 'theta.safetensors'
+    rates = {'x': np.full(shape, 0.1, np.float32)}
+    theta_files.save_theta(path, {'x': jnp.ones(2)}, settings={}, rates=rates)
+    np.testing.assert_array_equal(theta_files.load_theta(path).rates['x'], rates['x'])
+
+
 @pytest.mark.parametrize(
-    'rates', [{'other': np.float32(1)}, {'x': np.float32(0)}, {'x': np.ones(2, np.float32)}]
+    'rates',
+    [
+        {'other': np.float32(1)},
+        {'x': np.float32(0)},
+        {'x': np.array([0.1, -0.1], np.float32)},
+        {'x': np.ones(3, np.float32)},
+        {'x': np.ones((3, 3), np.float32)},
+        {'x': np.ones((3, 2, 1), np.float32)},
+    ],
 )
-def test_rates_of_another_tensor_or_shape_or_of_zero_are_refused(tmp_path, rates):
+def test_rates_of_another_tensor_or_shape_or_below_zero_are_refused(tmp_path, rates):
     path = tmp_path / 'theta.safetensors'
     theta_files.save_theta(path, {'x': jnp.ones(2)}, settings={}, rates=rates)
     with pytest.raises(tensor_files.CheckpointError, match='learned rate of'):
+        theta_files.load_theta(path)
+
+
+def test_rates_for_different_numbers_of_steps_are_refused(tmp_path):
+    path = tmp_path / 'theta.safetensors'
+    rates = {'x': np.ones((3, 1), np.float32), 'y': np.ones((2, 1), np.float32)}
+    theta_files.save_theta(path, {'x': jnp.ones(2), 'y': jnp.ones(2)}, settings={}, rates=rates)
+    with pytest.raises(tensor_files.CheckpointError, match='different numbers of steps'):
         theta_files.load_theta(path)

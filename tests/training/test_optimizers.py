@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from training_helpers import make_config
 
 from metastyle_jax import meta
@@ -42,3 +43,29 @@ def test_rates_speed_multiplies_the_updates_of_inner_rates():
     np.testing.assert_array_equal(moved[10.0].theta['w'], moved[1.0].theta['w'])
     np.testing.assert_allclose(moved[10.0].rates['w'], 10 * moved[1.0].rates['w'], rtol=1e-6)
     assert moved[1.0].rates['w'] < 0
+
+
+@pytest.mark.parametrize(
+    ('rates_per', 'shapes'),
+    [
+        ('tensor', ((), ())),
+        ('element', ((4,), (9, 9, 2, 3))),
+        ('step', ((3, 1), (3, 1, 1, 1, 1))),
+        ('step_element', ((3, 4), (3, 9, 9, 2, 3))),
+    ],
+)
+def test_inner_rates_have_the_shapes_that_the_configuration_asks_for(rates_per, shapes):
+    config = make_config(inner_learn_rates=True, inner_steps=3, inner_rates_per=rates_per)
+    theta = {'norm': {'scale': jnp.ones(4)}, 'out': {'kernel': jnp.ones((9, 9, 2, 3))}}
+    rates = optimizers.initial_log_rates(theta, config)
+    assert (rates['norm/scale'].shape, rates['out/kernel'].shape) == shapes
+    np.testing.assert_allclose(np.exp(rates['out/kernel']), config.inner.rate, rtol=1e-5)
+
+
+def test_a_frozen_theta_gets_no_updates():
+    gradient = meta.Meta({'w': jnp.array([1.0, -2.0])}, {'w': jnp.array(3.0)})
+    config = make_config(outer_freeze_theta=True, inner_learn_rates=True)
+    optimizer = optimizers.outer_optimizer(config)
+    moved, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    assert not moved.theta['w'].any()
+    assert moved.rates['w'] < 0

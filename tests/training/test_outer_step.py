@@ -41,7 +41,8 @@ def one_step(**changes):
     """
     config = make_config(outer_styles=1, outer_clip=0.0, **changes)
     before = outer_step.create_state(config, jax.random.key(0))
-    return before, *run(config, vgg.random(jax.random.key(1), width=2), make_batch(1), 1)
+    batch = make_batch(1, config.inner.steps)
+    return before, *run(config, vgg.random(jax.random.key(1), width=2), batch, 1)
 
 
 @pytest.mark.usefixtures('x64')
@@ -106,6 +107,20 @@ def test_learned_rates_move_by_the_outer_rate_and_respect_their_bound():
     assert np.all(np.abs(ratios - 1) < 1.1e-3)  # Adam moves logarithms by its rate
     assert np.any(ratios - 1 < -0.9e-3)
     np.testing.assert_allclose(ratios.max(), 1.0005, rtol=2e-6)
+
+
+def test_rates_of_each_step_and_element_are_learned_while_theta_is_frozen():
+    before, after, _ = one_step(
+        inner_learn_rates=True, inner_rates_per='step_element', inner_steps=2,
+        inner_params='norm', outer_freeze_theta=True, outer_warmup=0,
+    )  # fmt: skip
+    assert all(
+        bool(jnp.all(a == b))
+        for a, b in zip(*map(jax.tree.leaves, (before.params, after.params)), strict=True)
+    )
+    ratios = jnp.exp(after.log_rates['up2/norm/scale'] - before.log_rates['up2/norm/scale'])
+    assert ratios.shape[0] == 2
+    assert bool(jnp.all(jnp.abs(ratios - 1) > 0.9e-3))
 
 
 def test_first_order_has_no_second_order_part():

@@ -12,6 +12,7 @@ def check(config: TrainConfig) -> None:
     """
     _check_inner_optimizer(config)
     _check_no_inner_steps(config)
+    _check_frozen_theta(config)
     _check_per_style_norms(config)
     _check_reptile(config)
     if config.data.keep_grams and config.data.style_fit != 'squash':
@@ -44,6 +45,15 @@ def _check_no_inner_steps(config: TrainConfig) -> None:
             'config.inner.learn_rates=True learns the rates of inner steps, but '
             'config.inner.steps=0 makes no inner steps: set config.inner.steps to 1 or more, or '
             'config.inner.learn_rates=False'
+        )
+
+
+def _check_frozen_theta(config: TrainConfig) -> None:
+    """Checks that something is learned if θ is not."""
+    if config.outer.freeze_theta and not config.inner.learn_rates:
+        raise UserError(
+            'config.outer.freeze_theta=True keeps θ, and config.inner.learn_rates=False learns no '
+            'inner rates, so nothing would be trained: set one of them to the other value'
         )
 
 

@@ -140,7 +140,12 @@ class InnerConfig:
     )
     learn_rates: bool = checks.setting(
         False,
-        'Whether to learn one inner rate for each tensor, starting from inner.rate (Meta-SGD).',
+        'Whether to learn inner rates, starting from inner.rate (Meta-SGD); see inner.rates_per.',
+    )
+    rates_per: Literal['tensor', 'element', 'step', 'step_element'] = checks.setting(
+        'tensor',
+        'What has an inner rate of its own: each tensor, each element of each tensor, each tensor '
+        'at each step, or each element at each step.',
     )
     max_rate: float = checks.setting(1e-2, 'Upper bound of the learned inner rates.', least=0)
     order: Literal['exact', 'first', 'reptile'] = checks.setting(
@@ -180,6 +185,9 @@ class OuterConfig:
     rate: float = checks.setting(1e-3, 'Rate η of the outer optimizer.', above=0)
     rates_speed: float = checks.setting(
         1.0, 'Factor on the outer rate for the logarithms of learned inner rates.', least=0
+    )
+    freeze_theta: bool = checks.setting(
+        False, 'Whether θ stays as it is, so that only inner rates are learned.'
     )
     schedule: Literal['inverse', 'cosine'] = checks.setting(
         'inverse',

@@ -23,6 +23,7 @@ from metastyle_jax.core import errors
         ),
         ({'outer_predictor_rate': 0.01, 'inner_steps': 0}, 'config.model.predictor=True'),
         ({'inner_order': 'reptile', 'inner_learn_rates': True}, 'cannot learn rates'),
+        ({'outer_freeze_theta': True}, 'nothing would be trained'),
         ({'inner_order': 'reptile', 'inner_steps': 0}, "config.inner.order='reptile'"),
         ({'data_keep_grams': 1.0}, "set config.data.style_fit='squash'"),
     ],

@@ -66,6 +66,15 @@ def test_a_run_that_was_recorded_before_resumes(tmp_path):
     assert values.complete(written) == config
 
 
+def test_a_recorded_run_had_the_defaults_of_entries_that_it_does_not_know(tmp_path):
+    (tmp_path / 'config.json').write_text(RECORDED)
+    with checkpoints.Manager(tmp_path / 'checkpoints') as manager:
+        manager.save(1, {'params': np.zeros(2)}, data_state={})
+    config = file_config('quickstart.py:tiny', inner__rates_per='step')
+    with pytest.raises(errors.UserError, match=r'inner.rates_per: tensor -> step'):
+        train.open_checkpoints(config, tmp_path)
+
+
 def test_the_argument_follows_the_colon_after_py(tmp_path):
     folder = tmp_path / 'a:b'
     folder.mkdir()
