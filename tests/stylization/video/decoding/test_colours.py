@@ -173,7 +173,9 @@ def test_dolby_vision_without_a_compatible_picture_is_refused(tmp_path):
         stream = container.add_stream('libx265', rate=10)
         stream.height, stream.width, stream.pix_fmt = 64, 64, 'yuv420p'
         frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
-        container.mux(stream.encode(frame.reformat(format='yuv420p')))
+        frame = frame.reformat(format='yuv420p')
+        frame.pts, frame.time_base = 0, fractions.Fraction(1, 10)  # MP4 needs times
+        container.mux(stream.encode(frame))
         container.mux(stream.encode())
     whole = (tmp_path / 'b.mp4').read_bytes()
     (tmp_path / 'b.mp4').write_bytes(whole.replace(b'hev1', b'dvhe').replace(b'hvc1', b'dvh1'))
