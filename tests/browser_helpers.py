@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib.util
+import io
+import json
 import os
 import pathlib
 import re
@@ -13,6 +15,7 @@ import helpers
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, tensor_files
@@ -62,17 +65,6 @@ def require_browser():
     return program
 
 
-@contextlib.contextmanager
-def driver():
-    """Starts Playwright; one at a time."""
-    require_browser()
-    from playwright import sync_api
-
-    sync_api.expect.set_options(timeout=WAIT)
-    with sync_api.sync_playwright() as playwright:
-        yield playwright
-
-
 def launch(playwright, *flags):
     """Starts a browser, which ends with Playwright."""
     flags = ['--no-sandbox', '--disable-dev-shm-usage', *flags]
@@ -104,20 +96,76 @@ def make_site(folder):
     return folder
 
 
-def make_style():
-    """A network of 2,000 parameters: its numbers mean nothing."""
-    params = transformer.init(jax.random.key(0), width=4, blocks=1)
-    flat = tensor_files.flatten(params)
-    return style_files.Style(flat, 'all', 'a.jpg', 'ab' * 32, 'cd' * 32, {}, {})
-
-
 def to_onnx(style, **options):
     return onnx_writing.to_onnx(styled_network.load(style), {}, **options)
+
+
+def picture(height=24, width=40, kind='PNG'):
+    """A file with random pixels."""
+    rng = np.random.default_rng(0)
+    out = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(out, kind)
+    return out.getvalue()
 
 
 def as_file(name, content, mime='application/octet-stream'):
     """A file for `set_input_files`."""
     return {'name': name, 'mimeType': mime, 'buffer': content}
+
+
+# Fixtures. A module of tests that needs them assigns each of them to its own name.
+
+
+@pytest.fixture(scope='module')
+def playwright():
+    """Playwright, started. Only one may run at a time."""
+    require_browser()
+    from playwright import sync_api
+
+    sync_api.expect.set_options(timeout=WAIT)
+    with sync_api.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope='module')
+def browser(playwright):
+    return launch(playwright)
+
+
+@pytest.fixture(scope='module')
+def style():
+    """A style with a network of 2,000 random parameters."""
+    params = transformer.init(jax.random.key(0), width=4, blocks=1)
+    flat = tensor_files.flatten(params)
+    return style_files.Style(flat, 'all', 'a.jpg', 'ab' * 32, 'cd' * 32, {}, {})
+
+
+@pytest.fixture(scope='module')
+def model(style):
+    """The style as the contents of an ONNX file."""
+    require_browser()
+    return to_onnx(style)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, model):
+    """A folder with the page, and with a sample photograph and style."""
+    made = make_site(tmp_path_factory.mktemp('site') / 'web')
+    (made / 'samples' / 'photo.png').write_bytes(picture())
+    (made / 'samples' / 'style.onnx').write_bytes(model)
+    listed = {
+        'photographs': [{'file': 'photo.png', 'credit': 'A. Person'}],
+        'styles': ['style.onnx'],
+    }
+    (made / 'samples' / 'index.json').write_text(json.dumps(listed))
+    return made
+
+
+@pytest.fixture(scope='module')
+def address(folder):
+    """The address of the page, while a server runs."""
+    with serve(folder) as served:
+        yield served
 
 
 class Page:
@@ -143,8 +191,7 @@ class Page:
         self.tab.on('pageerror', lambda error: self.errors.append(f'{error}'))
         self.tab.on('console', self._listen)
         self.tab.goto(address + path)
-        if 'status' in self.tab.content():
-            self.expect(self.tab.locator('#status')).not_to_have_text(re.compile('Loading'))
+        self.expect(self.tab.locator('#status')).not_to_have_text(re.compile('Loading'))
 
     def _listen(self, message):
         if message.type == 'error':
@@ -160,8 +207,11 @@ class Page:
         return self.tab.get_by_role('button', name=name, exact=True)
 
     def choose_photo(self, file):
+        """Chooses a photograph, and waits until it has replaced the one before."""
+        name = self.tab.locator('#photo-name')
+        name.evaluate("(element) => { element.textContent = ''; }")
         self.tab.set_input_files('#photo', file)
-        self.expect(self.tab.locator('#photo-name, #error p')).not_to_have_text(['None yet.'])
+        self.expect(name).not_to_be_empty()
 
     def add_style(self, name, content):
         self.tab.set_input_files('#model', as_file(f'{name}.onnx', content))

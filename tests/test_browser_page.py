@@ -1,59 +1,16 @@
 """The page of launch/web.sh for people: wrong files, phones, keyboards, screen readers, offline."""
 
-import io
-import json
 import re
 
 import browser_helpers
 import numpy as np
 import pytest
-from PIL import Image
 
+browser, playwright = browser_helpers.browser, browser_helpers.playwright
+style, model = browser_helpers.style, browser_helpers.model
+folder, address = browser_helpers.folder, browser_helpers.address
+picture = browser_helpers.picture
 PAGE = '<!DOCTYPE html><html><body>404 Not Found</body></html>'
-
-
-@pytest.fixture(scope='module')
-def browser():
-    with browser_helpers.driver() as playwright:
-        yield browser_helpers.launch(playwright)
-
-
-@pytest.fixture(scope='module')
-def style():
-    return browser_helpers.make_style()
-
-
-@pytest.fixture(scope='module')
-def model(style):
-    browser_helpers.require_browser()
-    return browser_helpers.to_onnx(style)
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory, model):
-    """The files of the page, with samples."""
-    made = browser_helpers.make_site(tmp_path_factory.mktemp('site') / 'web')
-    (made / 'samples' / 'photo.png').write_bytes(picture())
-    (made / 'samples' / 'style.onnx').write_bytes(model)
-    listed = {
-        'photographs': [{'file': 'photo.png', 'credit': 'A. Person'}],
-        'styles': ['style.onnx'],
-    }
-    (made / 'samples' / 'index.json').write_text(json.dumps(listed))
-    return made
-
-
-@pytest.fixture(scope='module')
-def address(folder):
-    with browser_helpers.serve(folder) as served:
-        yield served
-
-
-def picture(height=24, width=40, kind='PNG'):
-    rng = np.random.default_rng(0)
-    out = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(out, kind)
-    return out.getvalue()
 
 
 def other_network():
