@@ -8,34 +8,36 @@ set -euo pipefail
 extras=onnx,test
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-METASTYLE_VENV="$venv" bash launch/browser.sh
+missing=
+METASTYLE_VENV="$venv" bash launch/browser.sh || missing+=' browser'
 folder=$PWD/runs/clients
 mkdir -p "$folder"
 
-# Installs packages into the environment of a client; it is quick if nothing has changed.
+# Installs packages into the environment of a client; it is quick if nothing has changed. Bash does
+# not end a function at a failure if `||` follows its call, so `&&` joins the steps.
 environment() {
   local name=$1
   shift
   [ "$(cat "$folder/$name/installed" 2>/dev/null)" = "$*" ] && return 0
   echo "installing $*"
   if [ "$name" = node ]; then
-    mkdir -p "$folder/$name"
     # Only the scripts of packages would download libraries for GPUs.
-    npm install --silent --ignore-scripts --prefix "$folder/$name" "${@/==/@}"
+    mkdir -p "$folder/$name" &&
+      npm install --silent --ignore-scripts --prefix "$folder/$name" "${@/==/@}"
   else
-    "$venv/bin/python" -m venv --clear "$folder/$name"
-    "$folder/$name/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
-  fi
-  echo "$*" >"$folder/$name/installed"
+    "$venv/bin/python" -m venv --clear "$folder/$name" &&
+      "$folder/$name/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+  fi && echo "$*" >"$folder/$name/installed"
 }
 
-missing=
 while read -r name packages; do
   read -ra words <<<"$packages"
   environment "$name" "${words[@]}" || missing+=" $name"
 done < <("$venv/bin/python" -m benchmarks.clients.catalogue)
 code=0
 "$venv/bin/python" -m benchmarks.clients --environments="$folder" "$@" || code=$?
-[ -z "$missing" ] || echo "not installed:$missing" >&2
-[ -z "$missing" ] || exit 1
+if [ -n "$missing" ]; then
+  echo "not installed:$missing" >&2
+  code=1
+fi
 exit "$code"

@@ -24,7 +24,7 @@ def headers(page: str) -> dict[str, str]:
             the worker follows the headers of its own file only.
 
     Returns:
-        Values by name.
+        The value of each header, by its name.
     """
     policy = _POLICY.search(page)
     if policy is None:
@@ -77,7 +77,7 @@ def main(folder: str, port: str = '8000', host: str = '127.0.0.1') -> None:
     try:
         server = make_server(pathlib.Path(folder), int(port), host)
     except (OSError, OverflowError, ValueError) as error:
-        sys.exit(f'{host}:{port} cannot be served ({error}): choose another port')
+        sys.exit(f'{host}:{port} cannot be served ({error}): check PORT, HOST and the folder')
     here = host if host not in ('0.0.0.0', '::') else '127.0.0.1'
     print(f'open http://{here}:{server.server_port}', flush=True)
     if host != here:

@@ -1,6 +1,7 @@
 """Launch scripts: shellcheck finds nothing, and a dry run prints the commands."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,20 @@ def test_the_page_is_not_served_with_something_that_is_no_style(argument, said):
     found = run('launch/web.sh', argument)
     assert found.returncode == 2
     assert f'{argument} {said}' in found.stderr
+
+
+def test_a_client_that_could_not_be_installed_is_not_marked_as_installed(tmp_path):
+    script = (helpers.ROOT / 'launch' / 'clients.sh').read_text()
+    function = re.search(r'^environment\(\) \{.*?^\}', script, re.DOTALL | re.MULTILINE)[0]
+    (tmp_path / 'venv' / 'bin').mkdir(parents=True)
+    python = tmp_path / 'venv' / 'bin' / 'python'  # makes environments in which pip fails
+    python.write_text('#!/bin/sh\n[ "$2" = pip ] && exit 1\nmkdir -p "$4/bin"; cp "$0" "$4/bin"\n')
+    python.chmod(0o755)
+    install = f'{function}; environment client package==1 || echo failed'
+    found = run('-euc', install, folder=f'{tmp_path}', venv=f'{tmp_path}/venv')
+    assert found.stdout.split('\n')[-2:] == ['failed', '']
+    assert (tmp_path / 'client').exists()
+    assert not (tmp_path / 'client' / 'installed').exists()
 
 
 def test_the_server_of_the_page_names_a_port_that_it_cannot_use(tmp_path):

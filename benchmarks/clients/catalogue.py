@@ -21,8 +21,8 @@ class Client(NamedTuple):
         environment: folder of its virtual environment, or `NODE`.
         packages: what pip installs there.
         format: 'onnx' or 'stablehlo'.
-        takes: which of the programs of any size it takes; the others are given with number, height
-            and width fixed.
+        takes: names of the variants that it takes with any number, height and width; in the others
+            all three are fixed.
         refuses: programs that it does not take, or computes wrongly.
         slow: whether it is measured on a small image only, since it needs too long for others.
         note: what users should know; it stands below the table.
@@ -37,6 +37,10 @@ class Client(NamedTuple):
     refuses: tuple[str, ...] = ()
     slow: bool = False
     note: str = ''
+
+    def needs_fixed_size(self, variant: str) -> bool:
+        """Whether it is given this variant with a fixed number, height and width."""
+        return variant not in self.takes
 
     @property
     def version(self) -> str:

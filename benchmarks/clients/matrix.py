@@ -125,19 +125,15 @@ def _compared(
 ) -> dict[str, Any]:
     """Runs a variant on images of several sizes, and compares the outputs with those of JAX."""
     sizes = (programs.TINY,) if client.slow else (programs.ODD, programs.TIMED[0])
-    fixed = variant.fixed or variant.name not in client.takes
-    if client.format == 'stablehlo' and client.opener == 'jax':
-        fixed = variant.fixed
-    found: dict[str, Any] = {'fixed': fixed, 'difference': 0.0}
+    found: dict[str, Any] = {'difference': 0.0}
     try:
         for size in sizes:
-            _open(worker, client, variant, made, size, fixed)
+            _open(worker, client, variant, made, size)
             answer, output = _run(worker, variant, made, size)
             wanted = made.wanted(variant, size)
             found['dtype'] = answer['dtype']
-            found['difference'] = max(
-                found['difference'], programs.difference(output, wanted)
-            )  # fmt: skip
+            difference = programs.difference(output, wanted)
+            found['difference'] = max(found['difference'], difference)
     except process.WorkerError as error:
         found['error'] = str(error)
     return found
@@ -149,9 +145,9 @@ def _open(
     variant: programs.Variant,
     made: programs.Programs,
     size: programs.Size,
-    fixed: bool,
 ) -> None:
-    """Opens the program of a variant."""
+    """Opens the program of a variant, for any size or for this one."""
+    fixed = client.needs_fixed_size(variant.name)
     file = made.file(variant, client.format, size if fixed else None)
     worker.ask(open=str(file), size=size)
 
@@ -192,8 +188,7 @@ def _times(
     made.seconds(size)
     for name, client in clients.items():
         with contextlib.suppress(process.WorkerError):
-            fixed = 'float32' not in client.takes or client.opener == 'iree_stablehlo'
-            _open(workers[name], client, variant, made, size, fixed)
+            _open(workers[name], client, variant, made, size)
             _run(workers[name], variant, made, size)
             seconds[name] = []
     for _ in range(repeats):

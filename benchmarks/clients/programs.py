@@ -24,21 +24,20 @@ class Variant(NamedTuple):
     """A kind of program.
 
     Attributes:
-        name: as it stands in the table.
+        name: as it stands in the table. The variant 'fixed' is that of float32 with a fixed number,
+            height and width, which every client gets.
         pixels: 'float32' or 'uint8'.
         precision: of the stored kernels.
-        fixed: whether number, height and width are fixed for every client.
     """
 
     name: str
     pixels: str = 'float32'
     precision: str = 'float32'
-    fixed: bool = False
 
 
 VARIANTS = (
     Variant('float32'),
-    Variant('fixed', fixed=True),
+    Variant('fixed'),
     Variant('float16', precision='float16'),
     Variant('int8', precision='int8'),
     Variant('uint8', pixels='uint8'),

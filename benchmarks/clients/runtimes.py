@@ -97,16 +97,10 @@ def tinygrad(file: pathlib.Path, size: Size, folder: pathlib.Path) -> Run:
 
 def torch(file: pathlib.Path, size: Size, folder: pathlib.Path) -> Run:
     """PyTorch, by the converter onnx2torch."""
-    from unittest import mock
-
-    # onnx2torch imports torchvision for detectors only; its version must fit that of PyTorch.
-    sys.modules['torchvision'] = sys.modules['torchvision.ops'] = mock.MagicMock()
-    import onnx
-    import onnx2torch
     import torch
 
     torch.set_num_threads(THREADS)
-    network = onnx2torch.convert(onnx.load(file)).eval()
+    network = _to_torch(file)
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -115,26 +109,33 @@ def torch(file: pathlib.Path, size: Size, folder: pathlib.Path) -> Run:
     return run
 
 
-def coreml(file: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Converts a program of a fixed size to Core ML, which runs on macOS alone."""
+def _to_torch(file: pathlib.Path) -> Any:
+    """Converts a program to a module of PyTorch."""
     from unittest import mock
 
+    # onnx2torch imports torchvision for detectors only; its version must fit that of PyTorch.
     sys.modules['torchvision'] = sys.modules['torchvision.ops'] = mock.MagicMock()
-    import coremltools
     import onnx
     import onnx2torch
+
+    return onnx2torch.convert(onnx.load(file)).eval()
+
+
+def coreml(file: pathlib.Path, folder: pathlib.Path) -> None:
+    """Converts a program of a fixed size to Core ML, which runs on macOS alone."""
+    network = _to_torch(file)
+    import coremltools
+    import onnx
     import torch
 
-    model = onnx.load(file)
-    shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
-    traced = torch.jit.trace(onnx2torch.convert(model).eval(), torch.zeros(shape))
+    images = onnx.load(file).graph.input[0]
+    shape = [dim.dim_value for dim in images.type.tensor_type.shape.dim]
+    traced = torch.jit.trace(network, torch.zeros(shape))
     made = coremltools.convert(
         traced, inputs=[coremltools.TensorType('images', shape)], convert_to='mlprogram',
         compute_precision=coremltools.precision.FLOAT32,
     )  # fmt: skip
-    out = folder / f'{file.stem}.mlpackage'
-    made.save(str(out))
-    return out
+    made.save(str(folder / f'{file.stem}.mlpackage'))
 
 
 def litert(file: pathlib.Path, size: Size, folder: pathlib.Path) -> Run:

@@ -19,9 +19,9 @@ def render(results: dict[str, Any]) -> str:
     rows.append('| JAX | | 0 | 0 | 0 | 0 | 0 |' + _times(results.get('seconds', {})))
     notes: list[str] = []
     for name, row in results['clients'].items():
-        cells = [_cell(row['variants'].get(each.name), each.pixels) for each in programs.VARIANTS]
+        cells = [_cell(row['variants'].get(each.name), each.name) for each in programs.VARIANTS]
         client = _client(name)
-        if 'float32' not in client.takes or client.opener == 'iree_stablehlo':
+        if client.needs_fixed_size('float32'):
             cells[0] = '–'
         mark = ''
         if client.note:
@@ -64,13 +64,13 @@ def _client(name: str) -> catalogue.Client:
     return next(each for each in catalogue.CLIENTS if each.name == name)
 
 
-def _cell(found: dict[str, Any] | None, pixels: str) -> str:
+def _cell(found: dict[str, Any] | None, variant: str) -> str:
     """The largest difference; a dash where the client does not take the program."""
     if found is None or 'error' in found:
         return '–'
-    if _wrong(found, pixels):
+    if _wrong(found, variant):
         return 'wrong'
-    if pixels == 'uint8':
+    if variant == 'uint8':
         return f'{found["difference"]:.2g} level{"s" * (found["difference"] != 1)}'
     return f'{found["difference"]:.0e}'.replace('e-0', 'e-')
 

@@ -3,7 +3,7 @@
     pip install ./launch/meta
 
 It installs the same files as `metastyle_jax` does, but only those that `metastyle_jax.meta` loads.
-Install one of both distributions, not both.
+Install either this distribution or `metastyle_jax`, not both.
 """
 
 import configparser

@@ -1,10 +1,10 @@
 // The page: what a person has chosen, and what happens then.
 
 import { makeCompare } from './compare.js';
-import { Cancelled, chooseBackend, Engine } from './engine.js';
+import { Cancelled, chooseBackend, Engine, missingInBrowser } from './engine.js';
 import { recognise, stem } from './files.js';
 import { listen } from './inputs.js';
-import { describe, OutOfMemory, refuseFile, refuseStyle, Refusal } from './messages.js';
+import { describe, OutOfMemory, refuseFile, refuseStyle, Refusal, TooLarge } from './messages.js';
 import { crop, decode, download, draw, fit, mostPixels, toBlob } from './pictures.js';
 import { LEAST } from './stylize.js';
 import * as view from './view.js';
@@ -149,15 +149,6 @@ function sizeToPaint() {
   return size;
 }
 
-class TooLarge extends Refusal {
-  constructor(size, smaller) {
-    const megapixels = ({ width, height }) => ((width * height) / 1e6).toFixed(1);
-    super('The photograph is too large', `${size.width} × ${size.height} pixels are ${megapixels(size)} ` +
-      `megapixels. This device can paint ${megapixels(smaller)} megapixels at once.`);
-    this.smaller = smaller;
-  }
-}
-
 // The button of an error about size: paint a smaller picture.
 function smaller(refusal) {
   let size = refusal.smaller;
@@ -214,7 +205,7 @@ async function copy() {
     await navigator.clipboard.write([new ClipboardItem({ 'image/png': toBlob($('after'), 'image/png') })]);
     view.say('Copied.');
   } catch (cause) {
-    throw new Refusal('The picture could not be copied', 'The browser did not allow it. Download the picture instead.', { cause });
+    throw new Refusal('The picture could not be copied', 'The browser did not allow it. Save the picture instead.', { cause });
   }
 }
 
@@ -252,18 +243,6 @@ async function offerSamples() {
   if (!listed?.photographs?.length && !listed?.styles?.length) return;
   $('samples').hidden = false;
   $('samples').addEventListener('click', () => guarded(() => takeSamples(listed)));
-}
-
-// What this page needs and old browsers lack; null if everything is there.
-function missingInBrowser() {
-  // A module with one instruction for vectors (SIMD): the smallest that WebAssembly can validate.
-  const simd = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1,
-    8, 0, 65, 0, 253, 15, 253, 98, 11]);
-  if (typeof WebAssembly !== 'object') return 'WebAssembly';
-  if (!WebAssembly.validate(simd)) return 'WebAssembly SIMD';
-  if (typeof OffscreenCanvas !== 'function') return 'OffscreenCanvas';
-  if (typeof createImageBitmap !== 'function') return 'createImageBitmap';
-  return null;
 }
 
 function wire() {

@@ -3,6 +3,18 @@
 
 export class Cancelled extends Error {}
 
+// What the network needs and old browsers lack; null if everything is there.
+export function missingInBrowser() {
+  // A module with one instruction for vectors (SIMD): the smallest that WebAssembly can validate.
+  const simd = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1,
+    8, 0, 65, 0, 253, 15, 253, 98, 11]);
+  if (typeof WebAssembly !== 'object') return 'WebAssembly';
+  if (!WebAssembly.validate(simd)) return 'WebAssembly SIMD';
+  if (typeof OffscreenCanvas !== 'function') return 'OffscreenCanvas';
+  if (typeof createImageBitmap !== 'function') return 'createImageBitmap';
+  return null;
+}
+
 // Chooses where the network runs: on the graphics card if WebGPU has one, else on the processor with
 // as many threads as the page may have. `wanted` is 'webgpu', 'wasm' or null for the better one.
 export async function chooseBackend(wanted = null) {

@@ -87,7 +87,7 @@ export function refuseRun(cause) {
   }
   if (/dynamically imported module|worker\.js could not|no available backend|Failed to fetch|Importing a module/i.test(details)) {
     return new Refusal('The page is incomplete', 'A file of onnxruntime-web could not be loaded. Check ' +
-      'the connection and reload the page. Whoever serves the page: bash launch/web.sh copies all files.',
+      'the connection and reload the page. If you serve the page: bash launch/web.sh copies all files.',
     { details });
   }
   if (/not finite/.test(details)) {
@@ -101,6 +101,16 @@ export class OutOfMemory extends Refusal {
   constructor(details) {
     super('The memory is full', 'The picture is too large for this device. Choose a smaller size, or ' +
       'close other tabs and programs.', { details });
+  }
+}
+
+// More pixels than the device can take; `smaller` is the largest size that it can.
+export class TooLarge extends Refusal {
+  constructor(size, smaller) {
+    const megapixels = ({ width, height }) => ((width * height) / 1e6).toFixed(1);
+    super('The photograph is too large', `${size.width} × ${size.height} pixels are ${megapixels(size)} ` +
+      `megapixels. This device can paint ${megapixels(smaller)} megapixels at once.`);
+    this.smaller = smaller;
   }
 }
 

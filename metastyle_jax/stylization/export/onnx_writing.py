@@ -18,8 +18,6 @@ from metastyle_jax.models import transformer
 from metastyle_jax.stylization import styled_network
 from metastyle_jax.stylization.export import onnx_graph, program
 
-_LUMA = (0.299, 0.587, 0.114)  # Y of YIQ
-
 
 def require_onnx() -> None:
     """Raises UserError, which names the extra to install, if ONNX cannot be written."""
@@ -165,7 +163,7 @@ def _transformer(
 def _with_colours_of(graph: onnx_graph.Graph, stylized: str, photos: str) -> str:
     """The photographs with the brightness of the stylized images, see `colour_transfer.keep`."""
     change = graph.node('Sub', [stylized, photos], 'colours/change')
-    weights = graph.constant(np.reshape(_LUMA, (1, 3, 1, 1)), 'colours/luma')
+    weights = graph.constant(program.LUMA.reshape(1, 3, 1, 1), 'colours/luma')
     weighted = graph.node('Mul', [change, weights], 'colours/weighted')
     axis = graph.constant([1], 'colours/axis', np.int64)
     brightness = graph.node('ReduceSum', [weighted, axis], 'colours/brightness', keepdims=1)

@@ -23,7 +23,7 @@ from metastyle_jax.stylization import styled_network
 
 PIXELS = ('float32', 'uint8')
 _SIZES = 'batch, height, width'  # names of the symbols
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G and B in Y of YIQ
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G and B in Y of YIQ
 
 # A program in a file, opened to run: [N, H, W, 3] to the same.
 Program: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -59,7 +59,7 @@ def pixel_function(
         if network.keep_colours:
             # A change of Y alone is the same change of R, G and B, so no conversion to YIQ and
             # back is needed; see `colour_transfer.keep`.
-            change = jnp.sum((output - photos) * _LUMA[None, None, None], axis=-1, keepdims=True)
+            change = jnp.sum((output - photos) * LUMA[None, None, None], axis=-1, keepdims=True)
             output = jnp.clip(photos + change, 0.0, 1.0)
         if pixels == 'uint8':
             output = jnp.round(jnp.clip(output, 0.0, 1.0) * 255).astype(jnp.uint8)
