@@ -8,12 +8,13 @@ BT.1886, BT.2100 and BT.2390 for transfer functions and tone mapping.
 """
 
 import functools
-import io
 import struct
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+
+from metastyle_jax.data.images.decoding import png_chunks
 
 _WHITE = 203.0  # cd/m² of diffuse white in HDR, ITU-R BT.2408
 _HLG_PEAK = 1000.0  # cd/m², the nominal display of BT.2100
@@ -59,20 +60,17 @@ def png_colours(stream: BinaryIO) -> PngColours:
     found: dict[str, object] = {}
     position = stream.tell()
     try:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8:
-            length, kind = struct.unpack('>I4s', head)
-            if kind == b'IDAT':  # the pixels, which all of these must precede
+        for chunk in png_chunks.chunks(stream):
+            if chunk.kind == b'IDAT':  # the pixels, which all of these must precede
                 break
-            data = stream.read(length) if length <= 32 else b''
-            stream.seek(length - len(data) + 4, io.SEEK_CUR)
-            if kind == b'cICP' and len(data) == 4:
+            data = png_chunks.data_of(stream, chunk, 32)
+            if chunk.kind == b'cICP' and len(data) == 4:
                 found['cicp'] = tuple(data)
-            elif kind == b'sRGB':
+            elif chunk.kind == b'sRGB':
                 found['is_srgb'] = True
-            elif kind == b'gAMA' and len(data) == 4 and any(data):
+            elif chunk.kind == b'gAMA' and len(data) == 4 and any(data):
                 found['gamma'] = struct.unpack('>I', data)[0] / 100_000
-            elif kind == b'cHRM' and len(data) == 32:
+            elif chunk.kind == b'cHRM' and len(data) == 32:
                 white, *rest = np.array(struct.unpack('>8I', data)).reshape(4, 2) / 100_000
                 found['chromaticities'] = tuple(tuple(map(float, x)) for x in (*rest, white))
     finally:

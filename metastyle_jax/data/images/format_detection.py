@@ -5,15 +5,14 @@ decide what a file is called in a message, and what is done about it.
 """
 
 import io
-import os
-import struct
 from typing import BinaryIO
+
+from metastyle_jax.data.images.decoding import png_chunks
 
 SUFFIXES = (  # of the formats that can be decoded
     *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff'),
     *('.ppm', '.pgm', '.pbm', '.pnm', '.pfm', '.avif', '.jp2'),
 )
-_TEXT_CHUNKS = (b'tEXt', b'zTXt', b'iTXt')
 _LARGE_TEXT = 512  # bytes of compressed text that may unfold to more than Pillow allows, 1 MiB
 _BRANDS = {  # of files in the ISO base media format, at byte 8
     b'heic': 'HEIC', b'heix': 'HEIC', b'heim': 'HEIC', b'heis': 'HEIC', b'hevc': 'HEIC',
@@ -21,7 +20,7 @@ _BRANDS = {  # of files in the ISO base media format, at byte 8
     b'crx ': 'RAW',
 }  # fmt: skip
 _STARTS = (
-    (b'\xff\xd8\xff', 'JPEG'), (b'\x89PNG\r\n\x1a\n', 'PNG'), (b'GIF8', 'GIF'), (b'BM', 'BMP'),
+    (b'\xff\xd8\xff', 'JPEG'), (png_chunks.SIGNATURE, 'PNG'), (b'GIF8', 'GIF'), (b'BM', 'BMP'),
     (b'\xff\x0a', 'JPEG XL'), (b'\x00\x00\x00\x0cJXL ', 'JPEG XL'), (b'8BPS', 'Photoshop'),
     (b'%PDF', 'PDF'), (b'%!PS', 'PostScript'), (b'FUJIFILMCCD-RAW', 'RAW'), (b'IIU\x00', 'RAW'),
     (b'IIRO', 'RAW'), (b'IIRS', 'RAW'), (b'FOVb', 'RAW'), (b'\x76\x2f\x31\x01', 'OpenEXR'),
@@ -102,23 +101,14 @@ def without_large_text(stream: BinaryIO) -> BinaryIO:
         The stream itself, or a copy without its texts.
     """
     position = stream.tell()
-    stream.seek(0)
-    signature, kept, is_large = stream.read(8), [], False
-    if signature == b'\x89PNG\r\n\x1a\n':
-        while len(head := stream.read(8)) == 8:
-            length, kind = struct.unpack('>I4s', head)
-            if kind in _TEXT_CHUNKS:
-                is_large |= length > (2**20 if kind == b'tEXt' else _LARGE_TEXT)
-            else:
-                kept.append((stream.tell() - 8, length + 12))
-            if kind == b'IEND' or length > 2**31:
-                break
-            stream.seek(length + 4, os.SEEK_CUR)
+    kept, is_large = [], False
+    for chunk in png_chunks.chunks(stream):
+        if chunk.kind in png_chunks.TEXTS:
+            is_large |= chunk.length > (2**20 if chunk.kind == b'tEXt' else _LARGE_TEXT)
+        else:
+            kept.append(chunk)
     if is_large:
-        parts = [signature]
-        for start, count in kept:
-            stream.seek(start)
-            parts.append(stream.read(count))
-        return io.BytesIO(b''.join(parts))
+        parts = (png_chunks.whole(stream, chunk) for chunk in kept)
+        return io.BytesIO(png_chunks.SIGNATURE + b''.join(parts))
     stream.seek(position)
     return stream

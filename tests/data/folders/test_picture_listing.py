@@ -6,7 +6,9 @@ import helpers
 import pytest
 from PIL import Image
 
+from metastyle_jax.core import files
 from metastyle_jax.core.errors import UserError
+from metastyle_jax.data import file_sources
 from metastyle_jax.data.folders import picture_listing
 
 
@@ -39,6 +41,19 @@ def test_content_or_suffix_decides_what_is_a_picture(folder):
     assert others == ['.DS_Store', '.e.png', 'P1', 'Thumbs.db', 'empty', 'notes.txt']
     assert not found.unreadable
     assert {picture.folder for picture in found.pictures} == {'photos'}
+
+
+def test_a_file_that_a_killed_run_has_left_half_written_is_no_picture(folder, monkeypatch):
+    picture, parts = (folder / 'b.png').read_bytes(), []
+    monkeypatch.setattr(os, 'replace', lambda part, whole: parts.append(part))
+    files.write_whole(folder / 'deep' / 'new.png', picture, UserError)
+    parts[0].write_bytes(picture)  # a killed process neither renames nor removes it
+    for words in (folder, folder / 'deep' / '*', folder / 'deep'):
+        found = picture_listing.find(words)
+        assert parts[0] not in [each.path for each in found.pictures]
+        assert 'c.JPG' in {each.path.name for each in found.pictures}
+    assert parts[0] in picture_listing.find(folder).others
+    assert parts[0] not in file_sources.list_images(folder)
 
 
 def test_broken_links_loops_and_pipes_are_no_danger(folder):

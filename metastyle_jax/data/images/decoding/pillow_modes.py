@@ -4,7 +4,6 @@ Works on pictures that `images` has opened, and opens none itself.
 """
 
 import contextlib
-import os
 import struct
 import threading
 import warnings
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from metastyle_jax.data.images import colour_spaces
-from metastyle_jax.data.images.decoding import icc_profiles, tiff_directories
+from metastyle_jax.data.images.decoding import icc_profiles, png_chunks, tiff_directories
 
 PNG_COLOURS = 'metastyle_png_colours'  # key of `Image.info`, see `colour_spaces.png_colours`
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -135,12 +134,9 @@ def _late_exif(stream: BinaryIO) -> bytes | None:
     """Finds EXIF that a PNG holds behind its pixels, as some programs write it."""
     position = stream.tell()
     try:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8:
-            length, kind = struct.unpack('>I4s', head)
-            if kind == b'eXIf':
-                return stream.read(length)
-            stream.seek(length + 4, os.SEEK_CUR)
+        for chunk in png_chunks.chunks(stream):
+            if chunk.kind == b'eXIf':
+                return png_chunks.data_of(stream, chunk, chunk.length)
         return None
     finally:
         stream.seek(position)

@@ -3,12 +3,12 @@
 Source: PNG specification, third edition, section 5.
 """
 
-import io
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
+TEXTS = (b'tEXt', b'zTXt', b'iTXt')  # kinds of chunks that hold texts
 _OVERHEAD = 12  # bytes of a chunk besides its data: length, name, checksum
 
 
@@ -35,13 +35,15 @@ def chunks(stream: BinaryIO) -> Iterator[PngChunk]:
         stream: the file.
 
     Yields:
-        Each chunk to the end of the file; none if the file is no PNG.
+        Each chunk up to IEND, or to the end of a file that is cut short; none if the file is no
+        PNG.
     """
     stream.seek(0)
     if stream.read(8) != SIGNATURE:
         return
     place = 8
-    while True:
+    kind = b''
+    while kind != b'IEND':
         stream.seek(place)
         head = stream.read(8)
         if len(head) < 8:
@@ -61,5 +63,5 @@ def data_of(stream: BinaryIO, chunk: PngChunk, limit: int) -> bytes:
 
 def whole(stream: BinaryIO, chunk: PngChunk) -> bytes:
     """Reads a chunk together with its length, name and checksum."""
-    stream.seek(chunk.start - 8, io.SEEK_SET)
+    stream.seek(chunk.start - 8)
     return stream.read(chunk.length + _OVERHEAD)

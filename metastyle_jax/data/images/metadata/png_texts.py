@@ -28,7 +28,7 @@ def read(stream: BinaryIO) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     for chunk in png_chunks.chunks(stream):
-        if chunk.kind not in (b'tEXt', b'zTXt', b'iTXt'):
+        if chunk.kind not in png_chunks.TEXTS:
             continue
         with contextlib.suppress(ValueError, IndexError, zlib.error):
             keyword, text = _parsed(chunk.kind, png_chunks.data_of(stream, chunk, _LIMIT))
