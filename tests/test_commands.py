@@ -355,7 +355,7 @@ def test_what_cannot_be_stylized_in_a_folder_is_left_out_by_name(
     assert [path.name for path in out.glob('[!.]*')] == ['moving.png']
     for told in (
         *('left out: ' + str(photos / name) for name in ('short.png', 'broken.png', 'phone.HEIC')),
-        'the first of its 3 frames', '1 stylized', '4 not readable: ', 'tiny.png',
+        'the first of its 3 frames', '1 stylized', '4 not usable: ', 'tiny.png',
     ):  # fmt: skip
         assert told in caplog.text
 

@@ -15,13 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from metastyle_jax.adaptation import (
-    adaptation_start,
-    style_group,
-    style_image,
-)
+from metastyle_jax.adaptation import adaptation_start, style_group, style_image
 from metastyle_jax.adaptation.config import STYLES_AT_ONCE, AdaptConfig
-from metastyle_jax.core import checks, progress_bar
+from metastyle_jax.core import checks, files, progress_bar
 from metastyle_jax.core.commands import paths
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.errors import UserError
@@ -132,9 +128,7 @@ def adapt_many(
     return result._replace(skipped=skipped, others=others)
 
 
-def library_file(
-    out: str | os.PathLike | None,
-) -> tuple[pathlib.Path | None, bool]:
+def library_file(out: str | os.PathLike | None) -> tuple[pathlib.Path | None, bool]:
     """The library file for an output, and whether its folder is to be made.
 
     Args:
@@ -250,11 +244,14 @@ def _missing_pictures(
             if isinstance(item, str) and not os.path.isfile(item):
                 failed[name] = 'is not a regular file; save it to one first'
                 continue
-            encoded = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
+            digest = (
+                hashlib.sha256(item).hexdigest()
+                if isinstance(item, bytes)
+                else files.sha256_of(item)
+            )
         except (OSError, image_files.ImageError) as error:
             failed[name] = str(error)
             continue
-        digest = hashlib.sha256(encoded).hexdigest()
         if name in library.entries and library.entries[name].sha256 == digest:
             present.append(name)
         else:

@@ -66,13 +66,14 @@ def main(values: flags.FlagValues) -> int:
     from metastyle_jax.storage import style_files
 
     painting, out = picture_listing.expand(values.style)[0], pathlib.Path(values.out)
-    if paths.names_folder(values.out):
+    to_folder = paths.names_folder(values.out)
+    if to_folder:
         out /= first_steps.style_name(painting.name)
-    if out.parent.exists() or not paths.names_folder(values.out):
+    if out.parent.exists() or not to_folder:
         style_files.check_output(out, overwrite=values.overwrite)
     settings = command_line.given_settings(values, AdaptConfig)
     style = adapt.adapt(painting, values.theta, progress=True, **settings)
-    if paths.names_folder(values.out):
+    if to_folder:
         paths.make_folder(out.parent, UserError)
     style_files.save_style(out, style, overwrite=values.overwrite)
     total = style.losses['total']
@@ -130,7 +131,7 @@ def _adapt_many(values: flags.FlagValues) -> int:
         )
     totals.tell(
         f'{result.done} styles new, {len(result.library.entries)} in all',
-        skipped=result.skipped, why_skipped='done', others=result.others,
+        skipped=result.skipped, why_skipped='done before', others=result.others,
         place=adapt_folder.library_file(values.out)[0] or values.out,
         left_out={
             name: f'no style of {name}: {reason.removeprefix(f"{name}: ")}'

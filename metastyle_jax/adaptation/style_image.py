@@ -35,11 +35,11 @@ def read(style: image_inputs.ImageLike, size: int) -> tuple[np.ndarray, str, str
     target = functools.partial(fit_size, size)
     picture = image_inputs.as_rgb(style, name='style', target=target)
     if isinstance(style, str | os.PathLike):
-        with pathlib.Path(style).open('rb') as file:
-            digest = hashlib.file_digest(file, 'sha256')
+        digest = files.sha256_of(style)
     else:
-        digest = hashlib.sha256(style if isinstance(style, bytes) else picture.tobytes())
-    return picture, _name_of(style), digest.hexdigest()
+        data = style if isinstance(style, bytes) else picture.tobytes()
+        digest = hashlib.sha256(data).hexdigest()
+    return picture, _name_of(style), digest
 
 
 def read_palette(

@@ -96,7 +96,7 @@ def _message_of(
     Args:
         error: raised by a command.
         names: the command's flags, without dashes.
-        renamed: as for `run`.
+        renamed: as for `run_command`.
     """
     if isinstance(error, UserError):
         return in_flags(str(error), names, renamed)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import pathlib
 import secrets
@@ -68,6 +69,12 @@ def write_whole(path: pathlib.Path, data: bytes, error: type[Exception]) -> None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file in hexadecimal digits; raises OSError if it cannot be read."""
+    with open(path, 'rb') as opened:
+        return hashlib.file_digest(opened, 'sha256').hexdigest()
 
 
 def reason(error: BaseException) -> str:

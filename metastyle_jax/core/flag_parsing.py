@@ -41,8 +41,8 @@ def parse(values: flags.FlagValues, positional: str, output: str, *, many: bool 
         raise UserError(f'{_reason(error)} (see --help)') from error
     if words:
         _set_positional(values, words, positional, many=many)
-    for problem in paths.address_problems(values):
-        raise UserError(problem)
+    if problems := paths.address_problems(values):
+        raise UserError(problems[0])
 
 
 def _set_positional(

@@ -111,10 +111,8 @@ def closed_over(closed: Any) -> Iterator[Any]:
     """
     yield from getattr(closed, 'consts', ())
     for equation in getattr(closed, 'jaxpr', closed).eqns:
-        for value in equation.params.values():
-            for sub in value if isinstance(value, tuple | list) else (value,):
-                if hasattr(sub, 'eqns') or hasattr(sub, 'jaxpr'):
-                    yield from closed_over(sub)
+        for sub in _sub_jaxprs(equation.params.values()):
+            yield from closed_over(sub)
 
 
 def bytes_of_results(jaxpr: Any) -> int:
@@ -135,11 +133,10 @@ def bytes_of_results(jaxpr: Any) -> int:
 
 
 def _sub_jaxprs(values: Iterable[Any]) -> Iterator[Any]:
-    """Jaxprs among the parameters of an equation, such as the body of a loop."""
+    """Jaxprs and closed jaxprs among the parameters of an equation, such as the body of a loop."""
     for value in values:
-        jaxpr = getattr(value, 'jaxpr', value)
-        if hasattr(jaxpr, 'eqns'):
-            yield jaxpr
+        if hasattr(getattr(value, 'jaxpr', value), 'eqns'):
+            yield value
         elif isinstance(value, tuple | list):
             yield from _sub_jaxprs(value)
         elif hasattr(value, 'in_avals'):  # since JAX 0.12 some primitives keep jaxprs in an object

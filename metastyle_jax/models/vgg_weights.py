@@ -5,7 +5,6 @@ come from other people, so no reader ever runs code that a file contains.
 """
 
 import errno
-import hashlib
 import importlib.util
 import math
 import os
@@ -17,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import safetensors
 
+from metastyle_jax.core import files
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
 from metastyle_jax.models import torch_files
@@ -255,8 +255,7 @@ def _read_pth(file: pathlib.Path, wanted: frozenset[str]) -> Arrays:
 def _check_sha256(file: pathlib.Path, prefix: str, remedy: str) -> None:
     """Refuses a file whose SHA-256 does not begin with some digits."""
     try:
-        with file.open('rb') as opened:
-            digest = hashlib.file_digest(opened, 'sha256').hexdigest()
+        digest = files.sha256_of(file)
     except OSError as error:
         raise UserError(f'{file} cannot be read ({error.strerror or error}): {remedy}.') from error
     if not digest.startswith(prefix):

@@ -157,7 +157,7 @@ def _stylize_folder(values: flags.FlagValues) -> int:
     totals.tell(
         f'{len(result.written)} stylized', skipped=result.skipped,
         left_out={path: f'left out: {reason}' for path, reason in result.left_out.items()},
-        why_skipped='there' if values.skip_existing else 'done',
+        why_skipped='the output exists' if values.skip_existing else 'done before',
         others=result.others, place=values.output,
     )  # fmt: skip
     films = [path for path in result.others if path.suffix.lower() in film_files.SUFFIXES]

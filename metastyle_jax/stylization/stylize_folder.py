@@ -84,16 +84,16 @@ def stylize_file(
     render.check_tile(tile)
     input, output = paths.expand(os.fspath(input)), paths.expand(os.fspath(output))
     source, target = pathlib.Path(input), pathlib.Path(output)
-    image_files.probe(source)
+    full_size = image_files.probe(source)
     if paths.names_folder(output):
         paths.make_folder(target, UserError)
         target = target / folder_jobs.writable_name(source.name)
     image_writing.check_output(target, overwrite=overwrite, source=source)
     files_of_run = photograph_files.PhotographFiles(max_size=max_size, keep_location=keep_location)
     result = stylize.stylize_picture(
-        style, files_of_run.read(source), full_size=image_files.probe(source), weights=weights,
-        masks=masks, feather=feather, tile=tile, progress=progress,
-        strength=strength, keep_colours=keep_colours, theta=theta,
+        style, files_of_run.read(source), full_size=full_size, weights=weights, masks=masks,
+        feather=feather, tile=tile, progress=progress, strength=strength,
+        keep_colours=keep_colours, theta=theta,
     )  # fmt: skip
     files_of_run.write(target, result.rgb, alpha=result.alpha, source=source, overwrite=overwrite)
     files_of_run.report()
@@ -126,8 +126,8 @@ def stylize_folder(
         style: see `stylize`.
         input: a folder, a picture, a pattern such as ``photos/*.jpg``, or several of these.
         output: the folder to write to; it is made if it does not exist. It gets the same
-            sub-folders. A picture in a format that cannot be written becomes a PNG. Pictures that
-            would get the same name get their suffix in it, see `distinct_names`.
+            sub-folders. PNG, JPEG and WebP pictures keep their format, others become PNG. Pictures
+            that would get the same name get their suffix in it, see `distinct_names`.
         weights: see `stylize`.
         strength: see `stylize`.
         keep_colours: see `stylize`.
@@ -175,10 +175,10 @@ def stylize_folder(
     ) as bar:
         for job in bar:
             if stopped():
-                files_of_run.report()
-                return result._replace(stopped=True)
+                result = result._replace(stopped=True)
+                break
             try:
-                digest = done_record.file_digest(job.source)
+                digest = files.sha256_of(job.source)
                 if existing.is_kept(job, record, digest, settings):
                     result.skipped.append(job.target)
                     continue
@@ -195,7 +195,7 @@ def stylize_folder(
             record.finish(job.name, source_sha256=digest, settings_sha256=settings)
             result.written.append(job.target)
     files_of_run.report()
-    if not (result.written or result.skipped):
+    if not (result.written or result.skipped or result.stopped):
         raise _nothing_done(result)
     return result
 
@@ -203,7 +203,7 @@ def stylize_folder(
 def _settings_digest(
     network: styled_network.StyledNetwork, max_size: int | None, keep_location: bool
 ) -> str:
-    """SHA-256 of all that decides what a picture becomes, beside the picture itself."""
+    """SHA-256 of everything but the photograph that determines the result."""
     theta = network.theta_params if network.strength < 1 else None
     return done_record.settings_digest(
         {

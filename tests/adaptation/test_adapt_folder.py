@@ -25,7 +25,7 @@ def test_a_folder_becomes_one_library_and_a_broken_picture_is_left_out(
     options = [f'--{name}={value}' for name, value in FAST.items()]
     assert run_adapt(monkeypatch, *words, *options) == 1
     assert 'no style of broken.png' in caplog.text
-    assert '5 styles new, 5 in all, 1 not readable: broken.png' in caplog.text
+    assert '5 styles new, 5 in all, 1 not usable: broken.png' in caplog.text
     found = style_library.load(out)
     assert found.names == ['b.png', 'c.jpg', 'd.bmp', 'deep/a.webp', 'deep/b.png']
     assert found.theta_sha256 == theta.fingerprint
@@ -48,7 +48,7 @@ def test_a_folder_becomes_one_library_and_a_broken_picture_is_left_out(
     assert run_adapt(monkeypatch, *words, *options) == 1  # nothing is left to do
     assert out.read_bytes() == before
     assert '5 styles are done already' in caplog.text
-    assert '0 styles new, 5 in all, 5 skipped because done, 1 not readable' in caplog.text
+    assert '0 styles new, 5 in all, 5 skipped (done before), 1 not usable' in caplog.text
 
 
 def test_paintings_of_one_colour_are_told_once(theta, tmp_path, caplog):

@@ -10,9 +10,9 @@ from PIL import ExifTags, Image
 from stylization_helpers import make_style
 
 import metastyle_jax
+from metastyle_jax.core import files
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.stylization import render, stylize_folder
-from metastyle_jax.stylization.inputs import done_record
 
 STYLE = make_style(1)
 
@@ -215,14 +215,14 @@ def test_several_files_and_patterns_are_taken_from_python_too(tmp_path, monkeypa
 def test_a_picture_that_fails_while_it_is_read_does_not_stop_the_others(tmp_path, monkeypatch):
     for name in ('a.png', 'b.png'):
         Image.new('RGB', (24, 20)).save(tmp_path / name)
-    file_digest = done_record.file_digest
+    sha256_of = files.sha256_of
 
     def fail(path):
         if path.name == 'a.png':
             raise OSError(5, 'Input/output error', str(path))
-        return file_digest(path)
+        return sha256_of(path)
 
-    monkeypatch.setattr(done_record, 'file_digest', fail)
+    monkeypatch.setattr(files, 'sha256_of', fail)
     both = [tmp_path / 'a.png', tmp_path / 'b.png']
     result = metastyle_jax.stylize_folder(STYLE, both, tmp_path / 'out')
     assert result.left_out == {both[0]: f'{both[0]}: Input/output error'}

@@ -121,9 +121,8 @@ def without_command(words: Sequence[str], is_picture: Callable[[str], bool]) -> 
     """
     pictures = [word for word in words if is_picture(word)]
     styles = [word for word in words if not word.startswith('-') and is_style_name(word)]
-    if words[0].startswith('--style='):
-        return f'a command is missing:{lines("metastyle stylize " + shlex.join(words))}'
-    if words[0] not in (*pictures, *styles):
+    is_file = words[0] in (*pictures, *styles)
+    if not is_file and not words[0].startswith('--style='):
         return ''
     if any(word.startswith('--style') for word in words):
         return f'a command is missing:{lines("metastyle stylize " + shlex.join(words))}'

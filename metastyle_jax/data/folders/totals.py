@@ -1,4 +1,4 @@
-"""What a command tells at the end about many pictures: reasons, names and honest totals."""
+"""Report at the end of a command with many pictures: reasons, names and totals."""
 
 import os
 import pathlib
@@ -24,7 +24,7 @@ def tell(
     Args:
         done: what was done, as '12 stylized'.
         skipped: files that needed no work.
-        why_skipped: why they needed none, as 'done'.
+        why_skipped: why they needed none, as 'done before'.
         left_out: files that could not be used -> a message with the name and the reason.
         others: files that are no pictures.
         place: where the results are.
@@ -32,7 +32,7 @@ def tell(
     for message in left_out.values():
         logging.warning('%s', message)
     if skipped:
-        logging.info('skipped, because %s: %s', why_skipped, _names(skipped))
+        logging.info('skipped (%s): %s', why_skipped, _names(skipped))
     if others:
         verb = 'file is no picture' if len(others) == 1 else 'files are no pictures'
         logging.info('%d %s: %s', len(others), verb, _names(others))
@@ -51,9 +51,9 @@ def totals(
     """One line with all numbers; for the arguments see `tell`."""
     parts = [f'{place}: {done}']
     if skipped:
-        parts.append(f'{skipped} skipped because {why_skipped}')
+        parts.append(f'{skipped} skipped ({why_skipped})')
     if left_out:
-        parts.append(f'{len(left_out)} not readable: {_names(left_out)}')
+        parts.append(f'{len(left_out)} not usable: {_names(left_out)}')
     return ', '.join(parts)
 
 

@@ -6,7 +6,6 @@ one afterwards, so the record says of every file whether this program made it, a
 
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -104,9 +103,3 @@ class DoneRecord:
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """SHA-256 of settings, which are of JSON types."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file; raises OSError if it cannot be read."""
-    with open(path, 'rb') as opened:
-        return hashlib.file_digest(opened, 'sha256').hexdigest()

@@ -144,7 +144,7 @@ class ExistingFiles(NamedTuple):
 
 
 def writable_name(name: str) -> str:
-    """The name itself if its format can be written, else with the suffix .png."""
+    """The name of the result: that of a PNG, JPEG or WebP, of another format with suffix .png."""
     path = pathlib.PurePosixPath(name)
     if path.suffix.lower() in image_writing.SUFFIXES_KEPT:
         return name

@@ -8,14 +8,15 @@ from metastyle_jax.data.folders import totals
 def test_every_number_and_every_reason_is_told(caplog):
     caplog.set_level(logging.INFO)
     totals.tell(
-        '12 stylized', skipped=[f'{i}.png' for i in range(12)], why_skipped='done', place='out',
-        left_out={'in/x.jpg': 'left out: in/x.jpg: has no bytes'}, others=['notes.txt'],
+        '12 stylized', skipped=[f'{i}.png' for i in range(12)], why_skipped='done before',
+        place='out', left_out={'in/x.jpg': 'left out: in/x.jpg: has no bytes'},
+        others=['notes.txt'],
     )  # fmt: skip
     assert [record.message for record in caplog.records] == [
         'left out: in/x.jpg: has no bytes',
-        'skipped, because done: ' + ', '.join(f'{i}.png' for i in range(10)) + ' and 2 more',
+        'skipped (done before): ' + ', '.join(f'{i}.png' for i in range(10)) + ' and 2 more',
         '1 file is no picture: notes.txt',
-        'out: 12 stylized, 12 skipped because done, 1 not readable: x.jpg',
+        'out: 12 stylized, 12 skipped (done before), 1 not usable: x.jpg',
     ]
 
 

@@ -92,9 +92,9 @@ def test_one_picture_goes_to_a_folder_that_is_made(output, folder, monkeypatch, 
     assert run_command(monkeypatch, *words) == 0
     assert (folder / output / 'photo.jpg').is_file()
     assert run_command(monkeypatch, *words, '--resume') == 0
-    assert f'{output}: 0 stylized, 1 skipped because done' in caplog.text
+    assert f'{output}: 0 stylized, 1 skipped (done before)' in caplog.text
     assert run_command(monkeypatch, *words, '--skip_existing') == 0
-    assert f'{output}: 0 stylized, 1 skipped because there' in caplog.text
+    assert f'{output}: 0 stylized, 1 skipped (the output exists)' in caplog.text
 
 
 def test_several_words_patterns_and_flags_are_one_run(folder, monkeypatch, caplog):

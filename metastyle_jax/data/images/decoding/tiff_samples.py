@@ -17,16 +17,8 @@ from PIL import Image
 from metastyle_jax.data.images.decoding import pillow_modes, tiff_directories, tiff_strips
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 258, 259, 262, 274, 277
-_WIDTH, _HEIGHT, _PLANAR, _PREDICTOR, _TILE_WIDTH, _EXTRA, _FORMAT = (
-    256,
-    257,
-    284,
-    317,
-    322,
-    338,
-    339,
-)
-_PROFILE = 34675
+_WIDTH, _HEIGHT, _PLANAR, _PREDICTOR = 256, 257, 284, 317
+_TILE_WIDTH, _EXTRA, _FORMAT, _PROFILE = 322, 338, 339, 34675
 # Compressions that do not know pixels: none, LZW, deflate, PackBits, LZMA, Zstandard.
 _OF_BYTES = (1, 5, 8, 32946, 32773, 34925, 50000)
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3

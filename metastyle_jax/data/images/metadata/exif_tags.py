@@ -8,7 +8,7 @@ Source: EXIF 2.32 (CIPA DC-008-2019).
 
 import io
 import struct
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import ExifTags
 
@@ -63,7 +63,7 @@ class ExifData(NamedTuple):
 EMPTY = ExifData('<', {}, {}, {})
 
 
-def parse(stream: io.BufferedIOBase, *, keep_location: bool) -> tuple[ExifData, bool]:
+def parse(stream: BinaryIO, *, keep_location: bool) -> tuple[ExifData, bool]:
     """Reads EXIF data, or those of a TIFF, as far as they can be read.
 
     Args:
@@ -74,7 +74,7 @@ def parse(stream: io.BufferedIOBase, *, keep_location: bool) -> tuple[ExifData, 
         The data that are kept, and whether some are damaged.
     """
     try:
-        header = tiff_directories.read_header(stream)  # type: ignore[arg-type]
+        header = tiff_directories.read_header(stream)
     except (ValueError, struct.error):
         return EMPTY, True
     is_damaged = False
@@ -86,10 +86,7 @@ def parse(stream: io.BufferedIOBase, *, keep_location: bool) -> tuple[ExifData, 
         tags: dict[int, tiff_directories.TiffTag] = {}
         if places:
             tags, _, broken = tiff_directories.read_directory(
-                stream,  # type: ignore[arg-type]
-                header,
-                places[0],
-                limit=_LIMIT,
+                stream, header, places[0], limit=_LIMIT
             )
             is_damaged |= broken
         found.append(tags)
@@ -118,7 +115,7 @@ def directory(
     texts: dict[str, str],
     dpi: tuple[float, float] | None,
     size: tuple[int, int],
-) -> dict[int, 'tiff_directories.TiffTag | tiff_directories.Tags']:
+) -> dict[int, tiff_directories.TiffTag | tiff_directories.Tags]:
     """Makes the first directory, with those below it, of a picture.
 
     Args:

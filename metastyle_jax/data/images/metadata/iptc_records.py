@@ -5,6 +5,8 @@ Source: IPTC Information Interchange Model 4.2, chapters 3 and 6.
 
 import struct
 
+from metastyle_jax.data.images.metadata import exif_tags
+
 _MARK = 0x1C
 _APPLICATION = 2  # the record of captions and names
 _CAPTION, _AUTHOR, _COPYRIGHT, _TITLE = 120, 80, 116, 5
@@ -55,7 +57,7 @@ def texts(records: list[Record]) -> dict[str, str]:
     found = {}
     for title, name in names.items():
         values = [value for record, each, value in records if (record, each) == (2, name)]
-        if values and (text := _decoded(values[0]).strip()):
+        if values and (text := exif_tags.text_of(values[0])):
             found[title] = text
     return found
 
@@ -83,11 +85,3 @@ def to_jpeg_segment(records: list[Record]) -> bytes:
     )
     body = b'Photoshop 3.0\0' + resource
     return b'\xff\xed' + struct.pack('>H', len(body) + 2) + body if len(body) < 65_500 else b''
-
-
-def _decoded(value: bytes) -> str:
-    """UTF-8, or else Latin-1."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode('latin-1')

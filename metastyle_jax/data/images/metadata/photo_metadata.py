@@ -68,6 +68,7 @@ def read(
     data = {kind: each for kind, each in raw.items() if isinstance(each, bytes) and each}
     png: dict[str, bytes] = {}
     if is_png:
+        # `opened` may leave the texts out of its stream, so they are read from the file itself.
         with image_files.open_stream(source, name or 'picture') as file:
             png = png_texts.read(file)
         data = {**{kind: png[kind] for kind in ('exif', 'xmp', 'iptc') if kind in png}, **data}
@@ -85,9 +86,22 @@ def read(
         xmp_packet.clean(xmp, size=size, is_resized=False, keep_location=True) if xmp else None
     except ValueError:
         xmp, damaged = b'', [*damaged, 'XMP']
+    titled = {title: png[title] for title in png_texts.TITLES if title in png}
+    if isinstance(comment, bytes):
+        titled = {'Comment': comment, **titled}
+    texts = _texts(titled, records, xmp, exif)
+    return PhotoMetadata(exif, xmp, records, texts, dpi, size, keep_location, tuple(damaged))
+
+
+def _texts(
+    titled: dict[str, bytes],
+    records: list[iptc_records.Record],
+    xmp: bytes,
+    exif: exif_tags.ExifData,
+) -> dict[str, str]:
+    """Title -> text. EXIF is preferred to XMP, XMP to IPTC, and IPTC to `titled`."""
     texts = {
-        **({'Comment': exif_tags.text_of(comment)} if isinstance(comment, bytes) else {}),
-        **{title: exif_tags.text_of(png[title]) for title in png_texts.TITLES if title in png},
+        **{title: exif_tags.text_of(data) for title, data in titled.items()},
         **iptc_records.texts(records),
         **xmp_packet.texts(xmp),
         **exif.texts,
@@ -95,7 +109,7 @@ def read(
     texts = {title: text for title, text in texts.items() if text}
     if 'Comment' in texts:
         texts.setdefault('Description', texts['Comment'])
-    return PhotoMetadata(exif, xmp, records, texts, dpi, size, keep_location, tuple(damaged))
+    return texts
 
 
 def _dpi(image: Image.Image, turn: int) -> tuple[float, float] | None:
