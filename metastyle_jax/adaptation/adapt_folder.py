@@ -4,6 +4,7 @@ Several styles take their steps in one batch, see `batched_step`. The library fi
 each group of styles, and the same call later continues from there.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -114,9 +115,12 @@ def adapt_many(
     count = -(-max(1, min(styles_at_once, len(missing))) // devices) * devices
     adapter = style_group.GroupAdapter(theta, vgg_params, config, count=count, devices=devices)
     save = None if out is None else functools.partial(_save, out)
-    with batching.content_batches(
-        contents, batch=config.batch, size=config.size, seed=config.seed
-    ) as batches:
+    with (
+        contextlib.closing(images),
+        batching.content_batches(
+            contents, batch=config.batch, size=config.size, seed=config.seed
+        ) as batches,
+    ):
         result = _adapt_groups(
             library, images, adapter, style_group.ContentBatches(batches),
             steps=config.steps, save=save, total=len(missing), failed=failed, stopped=stopped,

@@ -1,7 +1,7 @@
 """Adaptation of one group of style images after another, with one compiled step for all groups."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -163,8 +163,8 @@ def read_images(
     size: int,
     palette: np.ndarray | None,
     failed: dict[str, str],
-) -> Iterator[StyleImage]:
-    """Reads each style image when it is needed.
+) -> Generator[StyleImage, None, None]:
+    """Reads each style image when it is needed; logs warnings about them at the end.
 
     Args:
         source: the pictures.
@@ -176,17 +176,19 @@ def read_images(
     """
     target = functools.partial(style_image.fit_size, size)
     told = notices.PictureNotices()
-    for i, digest in missing:
-        name = source.name(i)
-        try:
-            picture = image_inputs.as_rgb(source[i], name=name, target=target)
-        except image_files.ImageError as error:
-            failed[name] = str(error)
-            continue
-        if text := plain_pictures.of_painting(picture):
-            told.add(text, name)
-        if palette is not None:
-            picture = colour_transfer.match(picture, palette)
-        grams = batched_step.style_grams(vgg_params, picture)
-        yield StyleImage(name, digest, grams)
-    told.report(len(missing))
+    try:
+        for i, digest in missing:
+            name = source.name(i)
+            try:
+                picture = image_inputs.as_rgb(source[i], name=name, target=target)
+            except image_files.ImageError as error:
+                failed[name] = str(error)
+                continue
+            if text := plain_pictures.of_painting(picture):
+                told.add(text, name)
+            if palette is not None:
+                picture = colour_transfer.match(picture, palette)
+            grams = batched_step.style_grams(vgg_params, picture)
+            yield StyleImage(name, digest, grams)
+    finally:  # a run that is stopped takes no more images, and closes the generator
+        told.report(len(missing))

@@ -62,6 +62,10 @@ def test_paintings_of_one_colour_are_told_once(theta, tmp_path, caplog):
     assert len(texts) == 1
     assert texts[0].startswith('3 of 4 pictures (0.png, 1.png, 2.png): one colour, or nearly')
     caplog.clear()
+    one_at_once = {**settings, 'styles_at_once': 1}
+    assert metastyle_jax.adapt_many(tmp_path, theta, stopped=lambda: True, **one_at_once).stopped
+    assert '1 of 4 pictures (0.png): one colour, or nearly' in caplog.text
+    caplog.clear()
     for name in ('styles_at_once', 'devices'):
         settings.pop(name, None)
     metastyle_jax.adapt(tmp_path / '0.png', theta, params='norm', **settings)

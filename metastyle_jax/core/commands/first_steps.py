@@ -110,7 +110,7 @@ def with_output(output: str, flag: str) -> str:
 
 
 def without_command(words: Sequence[str], is_picture: Callable[[str], bool]) -> str:
-    """What a user means who has left out the command, as in ``metastyle painting.jpg photo.jpg``.
+    """Message for a user who left out the command, as in ``metastyle painting.jpg photo.jpg``.
 
     Args:
         words: all words behind ``metastyle``.

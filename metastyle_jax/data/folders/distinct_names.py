@@ -1,9 +1,9 @@
 """Names of results: two pictures never get the same one.
 
-The rule depends on the names alone, not on their order. A picture whose name nobody else wants
-keeps it. Pictures that want the same name get their own suffix in it: ``a.png`` and ``a.tif``
-become ``a_png.png`` and ``a_tif.png``. Where that is not enough, they get the name of their folder,
-and at last a number.
+The rule depends on the names alone, not on their order. A picture keeps its
+name if no other picture wants it. Pictures that want the same name get their own suffix in it:
+``a.png`` and ``a.tif`` become ``a_png.png`` and ``a_tif.png``. Where that is not enough, they get
+the name of their folder, and at last a number.
 """
 
 import collections

@@ -1,7 +1,7 @@
-"""Formats told by content, and PNG files without their texts.
+"""Detects the format of a file by its content, and removes large texts from PNG files.
 
 A suffix says little about a file: phones and web sites name HEIC or WebP `.jpg`. So the first bytes
-decide what a file is called in a message, and what is done about it.
+decide which format and which remedy an error message names.
 """
 
 import io

@@ -6,7 +6,7 @@ _SHOWN = 3  # most names in a warning
 
 
 class PictureNotices:
-    """Collects what is to be said about the pictures of a run."""
+    """Collects warnings about the pictures of a run."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
@@ -15,7 +15,7 @@ class PictureNotices:
         """Notes a warning about a picture.
 
         Args:
-            text: what to say, without the name; it holds for one picture and for several.
+            text: the warning without the name, worded for one picture or several.
             name: of the picture.
         """
         self._names.setdefault(text, []).append(name)

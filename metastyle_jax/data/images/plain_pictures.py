@@ -1,8 +1,8 @@
-"""Pictures without anything to see: of one colour, or with noise alone.
+"""Finds pictures of one colour, or with noise alone, whose result would surprise the user.
 
-The instance norms of the network divide by the standard deviation of the picture. So they bring up
-whatever differs in it: the faintest shading is enough to be seen in the result, and where there is
-nothing but noise, the result is a pattern of the style.
+The instance norms of the network divide by the standard deviation of the picture. So they amplify
+small differences: faint shading is visible in the result, and the result of a picture with nothing
+but noise is a pattern of the style.
 """
 
 import numpy as np
@@ -12,8 +12,8 @@ from metastyle_jax.data.images import pixel_values
 
 _CELLS = 24  # along the longer side; the mean of a cell has hardly any noise
 _SHADING = 4.0  # levels by which cells differ before a picture shows in the result
-_NOISE = 0.6  # standard deviation, in levels, of a picture that has not even noise
-_TEXTURE = 2.5  # the same, of a painting that has a texture to learn
+_NOISE = 0.6  # below this standard deviation, in levels, a picture has no noise
+_TEXTURE = 2.5  # below this standard deviation, a painting has no texture to learn
 
 ONE_COLOUR = 'one colour, so that there is nothing to stylize: the result has one colour too'
 NOISE_ALONE = (
@@ -27,7 +27,7 @@ NO_TEXTURE = (
 
 
 def of_photograph(rgb: np.ndarray) -> str:
-    """What is to be said about a photograph before it is stylized, '' for nothing.
+    """Returns a warning about a photograph that is to be stylized; '' for none.
 
     Args:
         rgb: `[H, W, 3]` float32 in 0..1.
@@ -43,7 +43,7 @@ def of_photograph(rgb: np.ndarray) -> str:
 
 
 def of_painting(rgb: np.ndarray) -> str:
-    """What is to be said about a painting before it is adapted to, '' for nothing.
+    """Returns a warning about a style image; '' for none.
 
     Args:
         rgb: `[H, W, 3]` float32 in 0..1.

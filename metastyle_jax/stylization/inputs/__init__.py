@@ -1,1 +1,1 @@
-"""What `metastyle stylize` is given: its words and flags, folders, and what a stopped run did."""
+"""Inputs of `metastyle stylize`: words, flags, folders, and the record of finished pictures."""

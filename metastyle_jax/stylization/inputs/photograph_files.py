@@ -1,4 +1,4 @@
-"""Photographs from files to files: pixels, metadata, and what is to be said about them."""
+"""Reads photographs and writes their results: pixels, metadata, and warnings."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ from metastyle_jax.stylization import render
 
 
 class PhotographFiles:
-    """Reads the photographs of a run, and writes what is made of them.
+    """Reads the photographs of a run, and writes the stylized pictures.
 
     Args:
         max_size: limit of the longer side, to which photographs are reduced; None for none.

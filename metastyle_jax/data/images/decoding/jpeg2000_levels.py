@@ -1,4 +1,4 @@
-"""JPEG 2000 files at 1/2, 1/4, … of their size, of which the decoder needs a part of the file only.
+"""Lets Pillow decode JPEG 2000 files at 1/2, 1/4, … of their size, from a part of the file.
 
 Source: ITU-T T.800, annexes A and F.
 """

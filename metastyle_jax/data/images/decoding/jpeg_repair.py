@@ -10,15 +10,15 @@ from typing import BinaryIO
 from PIL import Image
 
 _END = b'\xff\xd9'
-# Pixels that no scan has brought would be taken from these bytes.
+# Appended to a cut file. If pixels are missing, the decoder makes them from these bytes.
 _OTHER = bytes(range(1, 250)) * 16
 
 
 def with_end_marker(stream: BinaryIO) -> io.BytesIO | None:
     """Completes a JPEG that lacks nothing but its end marker.
 
-    Of a progressive file every coefficient is there: its scans have brought all of them to full
-    precision. Of a baseline file every pixel is there: what follows the data changes none.
+    A progressive file is complete if its scans hold every coefficient in full precision. A baseline
+    file is complete if bytes that are appended to it change no pixel.
 
     Args:
         stream: the file.
@@ -35,7 +35,7 @@ def with_end_marker(stream: BinaryIO) -> io.BytesIO | None:
 
 
 def _has_all_pixels(data: bytes) -> bool:
-    """Whether the data of a baseline JPEG bring all of its pixels."""
+    """Whether the data of a baseline JPEG hold all of its pixels."""
     pixels = []
     for padding in (b'', _OTHER):
         try:
@@ -49,7 +49,7 @@ def _has_all_pixels(data: bytes) -> bool:
 
 
 def _has_all_scans(data: bytes) -> bool:
-    """Whether the scans of a progressive JPEG bring every coefficient to its last bit."""
+    """Whether the scans of a progressive JPEG hold the last bit of every coefficient."""
     at, precision = 2, {}  # lowest bit that is still missing, by component and coefficient
     while at + 4 <= len(data):
         if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF) or 0xD0 <= data[at + 1] <= 0xD7:

@@ -31,7 +31,7 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 # What Pillow raises on broken metadata, which spoils no pixel and is ignored.
-_METADATA_ERRORS = (
+METADATA_ERRORS = (
     *(AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
     *(ImageCms.PyCMSError, struct.error),
 )
@@ -81,7 +81,7 @@ def orientation(image: Image.Image, stream: BinaryIO) -> int:
         # The base class's method, since that of PNG files decodes the pixels.
         value = Image.Image.getexif(image).get(_ORIENTATION)
         return value if value in _TRANSPOSE else 1
-    except _METADATA_ERRORS:
+    except METADATA_ERRORS:
         return 1
 
 

@@ -1,7 +1,7 @@
-"""EXIF data: which of them go from a photograph to the picture that is made of it.
+"""EXIF data: which tags are copied from a photograph to the picture that is made of it.
 
-Values are copied byte by byte. What shows or describes the old pixels is left out: the thumbnail,
-the notes of the maker, sizes, orientation, colour space.
+Values are copied byte by byte. Tags that show or describe the old pixels are left out: the
+thumbnail, the notes of the maker, sizes, orientation, colour space.
 
 Source: EXIF 2.32 (CIPA DC-008-2019).
 """

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images.decoding import pillow_modes
 from metastyle_jax.data.images.metadata import exif_tags, iptc_records, png_texts, xmp_packet
 
 _XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377  # of TIFF
-_READ_ERRORS = (
-    *(AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
-)
 
 
 class PhotoMetadata(NamedTuple):
@@ -83,7 +81,8 @@ def read(
     damaged += ['IPTC'] if is_broken else []
     xmp = data.get('xmp', b'')
     try:
-        xmp_packet.clean(xmp, size=size, is_resized=False, keep_location=True) if xmp else None
+        if xmp:  # only to find damage; what is left out depends on the size of the result
+            xmp_packet.clean(xmp, size=size, is_resized=False, keep_location=True)
     except ValueError:
         xmp, damaged = b'', [*damaged, 'XMP']
     titled = {title: png[title] for title in png_texts.TITLES if title in png}
@@ -134,7 +133,7 @@ def _dpi_of_exif(image: Image.Image) -> tuple[float, float] | None:
         tags = Image.Image.getexif(image)
         scale = 2.54 if tags.get(296) == 3 else 1.0
         return float(tags[282]) * scale, float(tags[283]) * scale
-    except (*_READ_ERRORS, ZeroDivisionError):
+    except (*pillow_modes.METADATA_ERRORS, ZeroDivisionError):
         return None
 
 
@@ -151,7 +150,7 @@ def _bytes_of_tag(image: Image.Image, tag: int) -> bytes | None:
     """The value of a tag of a TIFF, if it is bytes."""
     try:
         found = getattr(image, 'tag_v2', {}).get(tag)
-    except _READ_ERRORS:
+    except pillow_modes.METADATA_ERRORS:
         return None
     if isinstance(found, tuple) and all(isinstance(each, int) for each in found):
         # Some programs write the type LONG, for which there is no reason.

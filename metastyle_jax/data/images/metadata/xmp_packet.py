@@ -1,4 +1,4 @@
-"""XMP data: what of them goes from a photograph to the picture that is made of it.
+"""XMP data: which properties are copied from a photograph to the picture that is made of it.
 
 Source: XMP specification, part 1, 2012 (ISO 16684-1) and part 2 for the names.
 """
