@@ -227,17 +227,21 @@ def _draw_grid(values: flags.FlagValues, source: str) -> None:
 def _stylize_all_styles(values: flags.FlagValues, source: str) -> None:
     """Writes one picture in every style of a library: a contact sheet, or a folder."""
     from metastyle_jax.data.images import image_writing
-    from metastyle_jax.data.images.metadata import photo_metadata
     from metastyle_jax.storage import style_library
-    from metastyle_jax.stylization import grids, render, stylize_folder
+    from metastyle_jax.stylization import grids, stylize_folder
+    from metastyle_jax.stylization.inputs import photograph_files
 
     library = style_library.load(values.style[0])
-    picture = render.read_fitted(source, values.max_size, name='picture')
+    photograph = pathlib.Path(source)
+    files_of_run = photograph_files.PhotographFiles(
+        max_size=values.max_size, keep_location=values.keep_location
+    )
+    picture = files_of_run.read(photograph)
     target = pathlib.Path(values.output)
     options = {'batch': values.batch, 'tile': values.tile, 'progress': True, **_look(values)}
     if target.suffix.lower() in image_writing.SUFFIXES_OUT and not target.is_dir():
         image_writing.check_output(target, overwrite=values.overwrite, source=source)
-        caption = files.shown(pathlib.Path(source).name)
+        caption = files.shown(photograph.name)
         sheet = grids.draw_all_styles(library, picture.rgb, caption=caption, **options)
         image_writing.write(target, sheet, overwrite=values.overwrite)
     else:
@@ -246,11 +250,11 @@ def _stylize_all_styles(values: flags.FlagValues, source: str) -> None:
         for file in targets:
             paths.make_folder(file.parent, UserError)
             image_writing.check_output(file, overwrite=values.overwrite, source=source)
-        told = photo_metadata.read(source, keep_location=values.keep_location)
         for file, rgb in zip(targets, outputs, strict=True):
-            image_writing.write(
-                file, rgb, alpha=picture.alpha, overwrite=values.overwrite, metadata=told
+            files_of_run.write(
+                file, rgb, alpha=picture.alpha, source=photograph, overwrite=values.overwrite
             )
+    files_of_run.report()
     logging.info('wrote %d styles to %s', len(library.names), target)
 
 

@@ -216,3 +216,17 @@ def test_the_command_renders_all_styles_of_a_library_to_a_folder_or_a_sheet(
     assert run_command(monkeypatch, *words, f'--output={photo}', '--overwrite') == 2
     assert 'is the input itself' in capsys.readouterr().err
     assert photo.read_bytes() == before
+
+
+def test_a_picture_in_all_styles_is_warned_of_once(
+    library_file, theta_file, tmp_path, monkeypatch, caplog
+):
+    tags = Image.Exif()
+    tags[271] = 'Canon'
+    photo = tmp_path / 'plain.jpg'
+    Image.new('RGB', (24, 24), 'red').save(photo, exif=tags)
+    photo.write_bytes(photo.read_bytes().replace(b'Exif\0\0MM', b'Exif\0\0XX'))
+    words = [f'--style={library_file}', '--all', f'--input={photo}', f'--theta={theta_file}']
+    assert run_command(monkeypatch, *words, f'--output={tmp_path}/styles') == 0
+    assert caplog.text.count('one colour, so that there is nothing to stylize') == 1
+    assert caplog.text.count('damaged metadata (EXIF)') == 1
