@@ -66,6 +66,27 @@ def by_hand(theta, inner, outer, *, loss, optimizer, outer_loss=None):
     return jax.grad(objective)(theta)
 
 
+@jax.tree_util.register_pytree_with_keys_class
+class Module:
+    """A module as those of Equinox: its activation and its integers are leaves of the pytree."""
+
+    def __init__(self, kernel, activation=jnp.tanh, width=3, rate=0.5):
+        self.fields = (kernel, activation, width, rate)
+
+    def __call__(self, x):
+        kernel, activation, width, rate = self.fields
+        return activation(kernel * x) * width * rate
+
+    def tree_flatten_with_keys(self):
+        names = ('kernel', 'activation', 'width', 'rate')
+        key = jax.tree_util.GetAttrKey
+        return [(key(n), x) for n, x in zip(names, self.fields, strict=True)], None
+
+    @classmethod
+    def tree_unflatten(cls, _, fields):
+        return cls(*fields)
+
+
 # A problem with every part that an inner loop may have. -------------------------------------------
 
 
@@ -88,6 +109,10 @@ def full_loss(params, batch, meta, state, step):
 
 def full_optimizer(meta):
     return optax.sgd(meta.hyper['rate'], momentum=0.9)
+
+
+# The options of `meta_gradient` for the full problem, except for the outer loss and the state.
+FULL_OPTIONS = {'inner_loss': full_loss, 'inner_has_aux': True, 'optimizer': full_optimizer}
 
 
 def full_outer(params, batch, meta, state):

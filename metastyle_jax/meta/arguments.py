@@ -99,12 +99,12 @@ def check_fast(
 
 
 def _broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...], *, scalar: bool) -> bool:
-    """Whether a shape can be broadcast to another; one element counts only as a scalar, `()`.
+    """Whether the shape of a rate can be broadcast to the shape of a tensor.
 
     Args:
-        shape: a shape.
-        wanted: the shape that must result.
-        scalar: whether `[1, …, 1]` counts, too.
+        shape: the shape of the rate. `()` always fits.
+        wanted: the shape of the tensor.
+        scalar: whether `(1, …, 1)`, one rate for all elements, fits, too.
     """
     if shape == wanted or shape == ():
         return True

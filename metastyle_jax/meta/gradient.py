@@ -13,6 +13,7 @@ import optax
 
 from metastyle_jax.core.types import Array, PyTree
 from metastyle_jax.meta import objective, types
+from metastyle_jax.meta.steps import selection
 
 
 class MetaGradient(NamedTuple):
@@ -24,14 +25,15 @@ class MetaGradient(NamedTuple):
         outer_loss: scalar, `L'(w_T, b')`; with `outer_weights` the weighted sum over the steps.
         inner_losses: `[T]`, the inner loss before each step.
         first_order_norm: scalar, norm of `∇L'` at `w_T`, the gradient that first-order MAML uses.
+            None, as the next norm, if an estimator does not compute it.
         second_order_norm: scalar, norm of the difference between the exact gradient and the
             first-order one. It is zero with `order='first'`, unless the optimizer itself depends
             on θ, as weight decay does.
         aux: the auxiliary output of the outer loss, or None.
         inner_aux: the auxiliary outputs of the inner loss, with a leading axis of size T, or None.
         outer_losses: with `outer_weights`: `[T]`, the outer loss after each step; otherwise None.
-        carry: from which the inner loop can be continued, if `carry` or `state` was given;
-            otherwise None.
+        carry: with `carry` or `state`: where a later call can continue the inner loop; otherwise
+            None.
     """
 
     gradient: types.Meta
@@ -132,7 +134,7 @@ def meta_gradient(
     (value, outcome), (gradient, first) = jax.value_and_grad(
         problem.evaluate, argnums=(0, 1), has_aux=True
     )(problem.tensors, problem.offset)
-    return as_result(gradient, first, value, outcome)
+    return as_result(meta, gradient, value, outcome, norms_of(gradient, first))
 
 
 def meta_jacobian(
@@ -173,53 +175,43 @@ def meta_jacobian(
         problem.evaluate, problem.tensors, problem.offset, has_aux=True
     )
     gradient, first = jax.vmap(pull_back)(jnp.eye(len(values), dtype=values.dtype))
-    norms = jax.vmap(_norms)(gradient, first)
-    return MetaGradient(gradient, values, outcome.inner.losses, *norms, **_others(outcome))
+    return as_result(meta, gradient, values, outcome, jax.vmap(norms_of)(gradient, first))
 
 
 def as_result(
+    meta: types.Meta,
     gradient: types.Meta,
-    first: PyTree,
     value: Array,
     outcome: objective.Outcome,
+    norms: tuple[Any, Any] = (None, None),
 ) -> MetaGradient:
-    """Makes a `MetaGradient` of the gradient of a problem.
+    """Makes a `MetaGradient` of the results of an estimator.
 
     Args:
+        meta: the meta-parameters, whose settings the carry gets back.
         gradient: gradient in `Problem.tensors`.
-        first: gradient in `Problem.offset`, which is the first-order gradient.
         value: the value of the outer loss.
         outcome: the other results of `Problem.evaluate`.
+        norms: norms of the first-order and of the second-order part, if they are known.
     """
-    norms = _norms(gradient, first)
-    return MetaGradient(gradient, value, outcome.inner.losses, *norms, **_others(outcome))
+    carry = outcome.carry
+    if carry is not None:
+        carry = carry._replace(params=selection.restore(carry.params, meta.theta))
+    inner = outcome.inner
+    return MetaGradient(
+        gradient, value, inner.losses, *norms, outcome.aux, inner.aux, outcome.outer_losses, carry
+    )
 
 
-def without_norms(gradient: types.Meta, value: Array, outcome: objective.Outcome) -> MetaGradient:
-    """Makes a `MetaGradient` of an estimate that knows no first-order gradient.
+def norms_of(gradient: types.Meta, first: PyTree) -> tuple[Array, Array]:
+    """Norms of the first-order gradient in θ and of its difference from the exact one.
 
     Args:
-        gradient: the estimate.
-        value: the value of the outer loss.
-        outcome: the other results of `Problem.evaluate`.
+        gradient: the exact gradient.
+        first: gradient in `Problem.offset`, which is the first-order gradient.
     """
-    return MetaGradient(gradient, value, outcome.inner.losses, None, None, **_others(outcome))
-
-
-def _norms(gradient: types.Meta, first: PyTree) -> tuple[Array, Array]:
-    """Norms of the first-order gradient and of what is missing in it."""
     second = jax.tree.map(jnp.subtract, gradient.theta, first)
     return global_norm(first), global_norm(second)
-
-
-def _others(outcome: objective.Outcome) -> dict[str, Any]:
-    """The last fields of a `MetaGradient`."""
-    return {
-        'aux': outcome.aux,
-        'inner_aux': outcome.inner.aux,
-        'outer_losses': outcome.outer_losses,
-        'carry': outcome.carry,
-    }
 
 
 def global_norm(tree: PyTree) -> Array:

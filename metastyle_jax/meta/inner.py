@@ -7,20 +7,22 @@ arXiv 1707.09835; rates for each step: MAML++, Antoniou et al. 2019, arXiv 1810.
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.meta import arguments, types
-from metastyle_jax.meta.steps import loops, losses, running, selection
-from metastyle_jax.meta.types import MODES, ORDERS, Carry, Inner, LossFn, Meta
-
-__all__ = ['MODES', 'ORDERS', 'Carry', 'Inner', 'Meta', 'initial_rates', 'inner_loop']
+from metastyle_jax.meta.steps import losses, running, selection
+from metastyle_jax.meta.types import Carry, Inner, LossFn, Meta
 
 
 def initial_rates(
-    theta: Params, rate: float, adapted: Any, steps: int | None = None
+    theta: Params,
+    rate: float,
+    adapted: Any,
+    steps: int | None = None,
+    *,
+    each_element: bool = False,
 ) -> dict[str, Array]:
     """Learned inner rates to begin with: the same number for each adapted tensor.
 
@@ -28,7 +30,10 @@ def initial_rates(
         theta: the initialization.
         rate: the value of every inner rate.
         adapted: which tensors are adapted, see `inner_loop`.
-        steps: T, for rates of each step, `[T, 1, …, 1]`; None for one scalar for all steps.
+        steps: T, for rates of each step, with one axis more in front; None for rates that all
+            steps share.
+        each_element: whether each element of a tensor has a rate of its own, so that rates have
+            the tensor's shape. Otherwise its elements share a rate: a scalar, or `[T, 1, …, 1]`.
 
     Returns:
         A dict for `Meta.rates`.
@@ -37,7 +42,12 @@ def initial_rates(
         UserError: no tensor is adapted.
     """
     fast = selection.divide(theta, adapted).fast
-    shape = lambda leaf: () if steps is None else (steps, *[1] * jnp.ndim(leaf))
+
+    def shape(leaf):
+        if steps is None:
+            return jnp.shape(leaf) if each_element else ()
+        return (steps, *(jnp.shape(leaf) if each_element else [1] * jnp.ndim(leaf)))
+
     return {name: jnp.full(shape(leaf), rate, jnp.result_type(leaf)) for name, leaf in fast.items()}
 
 
@@ -62,8 +72,7 @@ def init_carry(
     arguments.check_meta(meta)
     fast = selection.divide(meta.theta, adapted).fast
     arguments.check_floats(fast)
-    opt_state = losses.optimizer_of(optimizer, meta).init(fast)
-    return Carry(meta.theta, opt_state, jax.tree.map(jnp.asarray, state), jnp.zeros((), jnp.int32))
+    return running.first_carry(meta, losses.optimizer_of(optimizer, meta).init(fast), state)
 
 
 def inner_loop(
@@ -154,8 +163,3 @@ def inner_loop(
         state=state, order=order, mode=mode, remat=remat, unroll=unroll, trust_rules=trust_rules,
     )  # fmt: skip
     return running.run(meta, batches, options)[0]
-
-
-def default_unroll(length: int) -> int:
-    """Number of iterations of a loop over tasks to unroll, see `loops.default_unroll`."""
-    return loops.default_unroll(length)

@@ -14,13 +14,14 @@ from metastyle_jax.meta.types import Carry, Inner, LossFn, Meta, Options
 
 
 class Outcome(NamedTuple):
-    """What else comes out of the inner loop and the outer loss.
+    """The other results of the inner loop and of the outer loss.
 
     Attributes:
-        inner: result of the inner loop.
+        inner: result of the inner loop. Settings of modules are None in its parameters, so that
+            transformations of JAX, such as `jax.vmap`, can return it.
         aux: auxiliary output of the outer loss, or None.
         outer_losses: `[T]`, the outer loss after each step, or None.
-        carry: from which the inner loop can be continued, if the caller asked for it, or None.
+        carry: `inner.carry` if the caller gave `carry` or `state`, otherwise None.
     """
 
     inner: Inner
@@ -112,11 +113,14 @@ def problem(
 
         after = None if outer_weights is None else after_step
         inner, seen = running.run(full, inner_batches, loop, after_step=after, outside=outside)
-        carry = inner.carry
         if after is None:
-            value, aux = outer_at(tensors, inner.params, offset, carry)
-            return value, Outcome(inner, aux, None, carry if continues else None)
-        value, aux, values = _weighted(outer_weights, seen, len(inner.losses))
+            values = None
+            value, aux = outer_at(tensors, inner.params, offset, inner.carry)
+        else:
+            value, aux, values = _weighted(outer_weights, seen, len(inner.losses))
+        params = selection.without_settings(inner.params)
+        carry = inner.carry._replace(params=params)
+        inner = inner._replace(params=params, carry=carry)
         return value, Outcome(inner, aux, values, carry if continues else None)
 
     tensors = selection.without_settings(meta)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metastyle_jax.core.types import PyTree
-from metastyle_jax.meta import arguments, inner, shard_map
+from metastyle_jax.meta import arguments, shard_map
 from metastyle_jax.meta.gradient import MetaGradient
 from metastyle_jax.meta.steps import loops
 
@@ -60,6 +60,6 @@ def mean_over_tasks(
     if unroll is None:
         # As in the inner loop, only convolutions on CPU gain by unrolling.
         needed = tasks == 1 or loops.has_convolutions(traced)
-        unroll = inner.default_unroll(tasks) if needed else 1
+        unroll = loops.default_unroll(tasks) if needed else 1
     total, _ = jax.lax.scan(add, zero, (inner_batches, outer_batches), unroll=unroll)
     return jax.tree.map(lambda leaf: leaf / tasks, total)

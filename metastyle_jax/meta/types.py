@@ -55,7 +55,7 @@ class Inner(NamedTuple):
         params: `w_T`, the adapted parameters, of the same structure as θ.
         losses: `[T]`, `L(w_{t-1}, b_t)`, the inner loss before each step.
         aux: auxiliary outputs of the inner loss, with a leading axis of size T, or None.
-        carry: from which another call continues.
+        carry: where another call can continue.
     """
 
     params: Params

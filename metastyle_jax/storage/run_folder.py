@@ -110,8 +110,8 @@ def write_config(
         config: nested dicts of JSON types.
         may_differ: dotted names of entries that may change when a run is resumed; 'log' includes
             'log.every'.
-        defaults: nested dicts. An entry that the earlier configuration does not have, because its
-            program did not know it, had this value.
+        defaults: nested dicts: the values of entries that are missing in the earlier
+            configuration, because an older version of this program wrote it.
 
     Raises:
         CheckpointError: other entries differ, or the file cannot be read or written.

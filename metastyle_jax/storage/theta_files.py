@@ -134,7 +134,7 @@ def _split(flat: tensor_files.Flat, prefix: str) -> tuple[tensor_files.Flat, ten
 
 
 def _check_rates(rates: tensor_files.Flat, flat: tensor_files.Flat, path: pathlib.Path) -> None:
-    """Raises CheckpointError unless rates are positive, fit tensors of θ and have as many steps."""
+    """Raises CheckpointError unless rates are positive, fit θ and are for one number of steps."""
     steps = set()
     for name, rate in rates.items():
         if name not in flat or not _fits(rate, flat[name].shape) or not np.all(rate > 0):

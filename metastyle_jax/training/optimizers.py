@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from metastyle_jax import meta
@@ -60,19 +61,14 @@ def initial_log_rates(theta: Params, config: TrainConfig) -> dict[str, Array] | 
     """
     if not config.inner.learn_rates:
         return None
-    fast, _ = trees.partition(theta, transformer.adapted(config.inner.params))
-    steps = (config.inner.steps,)
-    shapes = {
-        'tensor': lambda shape: (),
-        'element': lambda shape: shape,
-        'step': lambda shape: steps + (1,) * len(shape),
-        'step_element': lambda shape: steps + shape,
-    }
-    shape_of = shapes[config.inner.rates_per]
-    return {
-        name: jnp.full(shape_of(leaf.shape), jnp.log(config.inner.rate), leaf.dtype)
-        for name, leaf in fast.items()
-    }
+    per = config.inner.rates_per
+    return meta.initial_rates(
+        theta,
+        np.log(config.inner.rate),
+        transformer.adapted(config.inner.params),
+        config.inner.steps if per in ('step', 'step_element') else None,
+        each_element=per in ('element', 'step_element'),
+    )
 
 
 def outer_optimizer(config: TrainConfig) -> optax.GradientTransformation:

@@ -4,20 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from meta_helpers import (
-    full_by_hand,
-    full_loss,
-    full_optimizer,
-    full_outer,
-    full_problem,
-    full_start,
-)
+from meta_helpers import FULL_OPTIONS, full_by_hand, full_outer, full_problem, full_start
 
 from metastyle_jax import meta
 
 pytestmark = pytest.mark.usefixtures('x64')
 
-OPTIONS = {'inner_loss': full_loss, 'inner_has_aux': True, 'optimizer': full_optimizer}
 WEIGHTS = [0.2, 0.5, 0.3]
 
 
@@ -37,7 +29,7 @@ def test_outer_losses_after_each_step_equal_those_of_a_python_loop(order, option
             outer_loss=full_outer,
             order=order,
             state=full_start(),
-            **OPTIONS,
+            **FULL_OPTIONS,
             **options,
         )
     )(problem, inner, outer)
@@ -55,13 +47,13 @@ def test_the_jacobian_has_the_gradient_of_each_outer_loss(mode, disagreement):
     )
     result = jax.jit(
         lambda *task: meta.meta_jacobian(
-            *task, outer_loss=several, mode=mode, state=full_start(), **OPTIONS
+            *task, outer_loss=several, mode=mode, state=full_start(), **FULL_OPTIONS
         )
     )(problem, inner, outer)
     for k in range(2):
         one = lambda params, batch, meta, state, k=k: several(params, batch, meta, state)[k]
         alone = meta.meta_gradient(
-            problem, inner, outer, outer_loss=one, mode=mode, state=full_start(), **OPTIONS
+            problem, inner, outer, outer_loss=one, mode=mode, state=full_start(), **FULL_OPTIONS
         )
         row = jax.tree.map(lambda leaf, k=k: leaf[k], result.gradient)
         disagreement(row, alone.gradient, 1e-12)

@@ -17,8 +17,8 @@ class Particles(NamedTuple):
     """The state of `pes_gradient`: N pairs of inner training runs.
 
     Attributes:
-        carries: carries of the inner loop, with leading axes `[2, N]`: of the runs whose
-            meta-parameters are perturbed upwards, and downwards.
+        carries: carries of the inner loop, with leading axes `[2, N]`: first of the runs with
+            m + ε, then of those with m − ε. Settings of modules are None in their parameters.
         perturbation: sum of all perturbations of each pair since its start, a `Meta` with leading
             axes `[N]`.
     """
@@ -71,7 +71,7 @@ def es_gradient(
     problem = objective.problem(meta, inner_batches, outer_batch, **{**options, 'order': 'first'})
     run = lambda tensors: problem.evaluate(tensors, problem.offset)
     values, outcome = jax.vmap(jax.vmap(run))(_both(problem.tensors, noise))
-    return _estimate(values, noise, outcome, sigma)
+    return _estimate(meta, values, noise, outcome, sigma)
 
 
 def init_particles(meta: types.Meta, pairs: int, **options: Any) -> Particles:
@@ -107,16 +107,16 @@ def pes_gradient(
 ) -> gradient.MetaGradient:
     """Estimates online meta-gradients by a persistent evolution strategy.
 
-    Truncated meta-gradients are biased, because a call does not see what the meta-parameters do to
-    later calls. These estimates are not.
+    Truncated meta-gradients are biased, because a call ignores the effect of the meta-parameters on
+    later calls. These estimates do not have this bias.
 
-    Each of N pairs of inner training runs goes on from call to call, with new perturbations
+    N pairs of inner training runs continue from call to call, with new perturbations
     ε_i ~ N(0, σ² I) in each call. With the sum ξ_i of all perturbations of a pair since its start::
 
         g = 1 / (2 N σ²) Σ_i ξ_i (F(m + ε_i) − F(m − ε_i))
 
-    Summed over all calls, the expectation is the gradient of the sum of all outer losses for
-    meta-parameters that are the same from the start on.
+    If the meta-parameters do not change between calls, the sum of the estimates of all calls has
+    an expectation: the gradient of the sum of all outer losses, smoothed as in `es_gradient`.
 
     Args:
         meta: the meta-parameters.
@@ -149,14 +149,11 @@ def pes_gradient(
         problem = objective.problem(
             meta, inner_batches, outer_batch, **{**options, 'order': 'first', 'carry': one}
         )
-        value, outcome = problem.evaluate(tensors, problem.offset)
-        after = outcome.inner.carry
-        after = after._replace(params=selection.without_settings(after.params))
-        return value, outcome._replace(inner=outcome.inner._replace(params=None, carry=after))
+        return problem.evaluate(tensors, problem.offset)
 
     values, outcome = jax.vmap(jax.vmap(run))(_both(tensors, noise), carry.carries)
     next_carry = Particles(outcome.inner.carry, total)
-    return _estimate(values, total, outcome, sigma)._replace(carry=next_carry)
+    return _estimate(meta, values, total, outcome, sigma)._replace(carry=next_carry)
 
 
 def _check(sigma: float, pairs: int, parts: Sequence[str]) -> None:
@@ -176,12 +173,13 @@ def _noise(
 
     def of_part(part, key):
         leaves, treedef = jax.tree.flatten(getattr(tensors, part))
-        keys = jax.random.split(key, max(1, len(leaves)))
-        width = sigma if part in parts else 0.0
         shapes = [((pairs, *jnp.shape(x)), jnp.result_type(x)) for x in leaves]
+        if part not in parts:
+            return jax.tree.unflatten(treedef, [jnp.zeros(*shape) for shape in shapes])
+        keys = jax.random.split(key, max(1, len(leaves)))
         drawn = zip(keys, shapes, strict=False)
         return jax.tree.unflatten(
-            treedef, [width * jax.random.normal(k, *shape) for k, shape in drawn]
+            treedef, [sigma * jax.random.normal(k, *shape) for k, shape in drawn]
         )
 
     return types.Meta(*map(of_part, types.Meta._fields, keys))
@@ -194,13 +192,11 @@ def _both(tensors: types.Meta, noise: types.Meta) -> types.Meta:
 
 
 def _estimate(
-    values: Array, weights: types.Meta, outcome: objective.Outcome, sigma: float
+    meta: types.Meta, values: Array, weights: types.Meta, outcome: objective.Outcome, sigma: float
 ) -> gradient.MetaGradient:
-    """The estimate from the outer losses `[2, N]`, and means of everything else."""
+    """The estimate from the outer losses `[2, N]`, and means of the other results; no carry."""
     slopes = (values[0] - values[1]) / (2 * sigma**2 * values.shape[1])
     estimate = jax.tree.map(lambda e: jnp.tensordot(slopes, e, 1).astype(e.dtype), weights)
-    no_carry = types.Carry(None, None)
-    inside = outcome.inner._replace(params=None, carry=no_carry)
-    outcome = outcome._replace(inner=inside, carry=None)
-    mean = jax.tree.map(lambda x: jnp.mean(x, axis=(0, 1)) if jnp.ndim(x) > 1 else x, outcome)
-    return gradient.without_norms(estimate, jnp.mean(values), mean)
+    each = gradient.as_result(meta, types.Meta(None), values, outcome._replace(carry=None))
+    mean = jax.tree.map(lambda x: jnp.mean(x, axis=(0, 1)), each)
+    return mean._replace(gradient=estimate)

@@ -52,4 +52,4 @@ def forward_gradient(
         return value, (value, outcome)
 
     slope, (found, outcome) = jax.jacfwd(value, has_aux=True)(flat)
-    return gradient.without_norms(types.Meta(None, *unravel(slope)), found, outcome)
+    return gradient.as_result(meta, types.Meta(None, *unravel(slope)), found, outcome)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.scipy.sparse.linalg
 
 from metastyle_jax.core import checks
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, PyTree
 from metastyle_jax.meta import gradient, objective, types
 from metastyle_jax.meta.steps import losses, running, selection
@@ -48,14 +49,15 @@ def implicit_gradient(
             H; or 'neumann', the series `rate Σ_k (I − rate H)^k`, for `rate` below `2 / |H|`.
         iterations: iterations of conjugate gradients at most, or terms of the series.
         damping: added to the diagonal of H.
-        rate: of the Neumann series.
-        **options: other options of `meta_gradient`; `outer_weights` are not possible.
+        rate: factor of the Neumann series.
+        **options: other options of `meta_gradient`, except for `outer_weights`.
 
     Returns:
         A `MetaGradient`.
 
     Raises:
-        UserError: as `meta_gradient`; also for an unknown solver.
+        UserError: as `meta_gradient`; also for an unknown solver, numbers out of range, or
+            `outer_weights`.
 
     Sources: iMAML, Rajeswaran et al. 2019, arXiv 1909.04630; Neumann series, Lorraine, Vicol and
     Duvenaud 2020, arXiv 1911.02590.
@@ -63,12 +65,18 @@ def implicit_gradient(
     checks.one_of('solver', solver, SOLVERS)
     checks.whole_number('iterations', iterations, 1)
     checks.real_number('damping', damping, least=0)
-    given = {**options, 'inner_loss': inner_loss, 'order': 'first', 'outer_weights': None}
+    checks.real_number('rate', rate, above=0)
+    if options.get('outer_weights') is not None:
+        raise UserError(
+            'implicit_gradient has only the outer loss after the last step: leave outer_weights out'
+        )
+    given = {**options, 'inner_loss': inner_loss, 'order': 'first'}
     problem = objective.problem(meta, inner_batches, outer_batch, **given)
-    _, outcome = jax.lax.stop_gradient(problem.evaluate(problem.tensors, problem.offset))
+    outcome = problem.evaluate(problem.tensors, problem.offset)[1]._replace(aux=None)
+    outcome = jax.lax.stop_gradient(outcome)
     carry = outcome.inner.carry
     adapted = options.get('adapted', ...)
-    fast = selection.divide(carry.params, adapted).fast
+    fast = selection.divide(selection.restore(carry.params, meta.theta), adapted).fast
 
     def params_of(tensors):
         theta = selection.restore(tensors, meta).theta
@@ -90,7 +98,8 @@ def implicit_gradient(
     q = _solve(hessian_times, outer_slope, solver, iterations, rate)
     (indirect,) = jax.vjp(lambda tensors: inner_gradient(fast, tensors), problem.tensors)[1](q)
     found = jax.tree.map(jnp.subtract, direct, indirect)
-    return gradient.as_result(found, first, value, outcome._replace(aux=aux))
+    norms = gradient.norms_of(found, first)
+    return gradient.as_result(meta, found, value, outcome._replace(aux=aux), norms)
 
 
 def _solve(

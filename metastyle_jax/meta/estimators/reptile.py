@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from metastyle_jax.core.types import PyTree
 from metastyle_jax.meta import gradient, objective, types
-from metastyle_jax.meta.steps import selection
 
 
 def reptile_gradient(
@@ -37,7 +36,7 @@ def reptile_gradient(
     problem = objective.problem(meta, inner_batches, outer_batch, **{**options, 'order': 'first'})
     value, outcome = problem.evaluate(problem.tensors, problem.offset)
     zeros = jax.tree.map(jnp.zeros_like, problem.tensors)
-    adapted = selection.without_settings(outcome.inner.params)
-    direction = jax.tree.map(jnp.subtract, problem.tensors.theta, adapted)
-    found = gradient.as_result(zeros._replace(theta=direction), direction, value, outcome)
-    return found._replace(second_order_norm=jnp.zeros_like(found.first_order_norm))
+    direction = jax.tree.map(jnp.subtract, problem.tensors.theta, outcome.inner.params)
+    norm = gradient.global_norm(direction)
+    norms = norm, jnp.zeros_like(norm)
+    return gradient.as_result(meta, zeros._replace(theta=direction), value, outcome, norms)

@@ -73,13 +73,12 @@ def outer_as(
         inner_loss: the inner loss.
         inner_has_aux: whether the inner loss has an auxiliary output.
     """
+    loss = inner_loss if outer_loss is None else outer_loss
+    has_state = outer_loss is None and 'state' in extras_of(inner_loss)
 
     def outer(params, batch, **extras):
-        if outer_loss is not None:
-            return arguments.split_aux(call(outer_loss, params, batch, **extras), has_aux)
-        result = call(inner_loss, params, batch, **extras)
-        if inner_has_aux or 'state' in extras_of(inner_loss):
-            has_state = 'state' in extras_of(inner_loss)
+        result = call(loss, params, batch, **extras)
+        if has_state or (outer_loss is None and inner_has_aux):
             value, _, aux = split_inner(result, has_state=has_state, has_aux=inner_has_aux)
             return value, aux
         return arguments.split_aux(result, has_aux)

@@ -35,7 +35,7 @@ class Feed(NamedTuple):
 
 
 class _Start(NamedTuple):
-    """Where the loop starts, and what does not change in it.
+    """The first carry of the loop, and values that are constant in the loop.
 
     Attributes:
         fast: adapted tensors by name.
@@ -62,7 +62,7 @@ def run(
     after_step: Callable[..., Any] | None = None,
     outside: dict[str, Any] | None = None,
 ) -> tuple[Inner, Any]:
-    """Takes the inner steps, and can also compute something after each of them.
+    """Takes the inner steps, and calls a function after each of them if there is one.
 
     Args:
         meta: the meta-parameters.
@@ -72,7 +72,7 @@ def run(
         outside: arrays that the loss must not close over, by name.
 
     Returns:
-        An `Inner`, and the results of `after_step` with a leading axis of size T.
+        An `Inner`, and the results of `after_step` with a leading axis of size T, or None.
     """
     arguments.check_meta(meta)
     arguments.check_options(options)
@@ -80,13 +80,12 @@ def run(
     parts = selection.divide(meta.theta, options.adapted)
     feed = feed_of(batches, options.steps)
     arguments.check_fast(parts.fast, meta.rates, feed.steps)
-    carry = options.carry or Carry(
-        meta.theta, chain.init(parts.fast), jax.tree.map(jnp.asarray, options.state)
-    )
-    if not feed.steps:
-        return Inner(carry.params, jnp.zeros((0,)), None, carry), None
-    loss, visible = _loss_of_parts(meta, parts, options)
+    carry = options.carry or first_carry(meta, chain.init(parts.fast), options.state)
     fast = selection.divide(carry.params, options.adapted).fast
+    if not feed.steps:
+        params = parts.combine(fast, parts.slow)
+        return Inner(params, jnp.zeros((0,)), None, carry._replace(params=params)), None
+    loss, visible = _loss_of_parts(meta, parts, options)
     numbers = jnp.asarray(carry.step, jnp.int32) + jnp.arange(feed.steps, dtype=jnp.int32)
     start = _Start(fast, carry.opt_state, carry.state, numbers, parts.slow, visible)
     if shard_map.is_active():
@@ -117,6 +116,11 @@ def run(
     )
     params = parts.combine(fast, parts.slow)
     return Inner(params, values, aux, Carry(params, opt_state, state, numbers[-1] + 1)), after
+
+
+def first_carry(meta: Meta, opt_state: Any, state: Any) -> Carry:
+    """The carry before the first step, with a state whose leaves are arrays of JAX."""
+    return Carry(meta.theta, opt_state, jax.tree.map(jnp.asarray, state), jnp.zeros((), jnp.int32))
 
 
 def feed_of(batches: PyTree, steps: int | None) -> Feed:
@@ -169,7 +173,7 @@ def _derivative(
     # such array alive.
     traced = forward_over_reverse.trace(loss, *example)
     losses.check_closure(traced.closed, outside, 'inner')
-    _check_state(loss, example)
+    _check_state(start.state, jax.tree.unflatten(traced.extras, traced.closed.out_avals[1:])[0])
     params = start.fast, start.slow
     unroll = options.unroll or loops.unroll_of(traced.closed, feed.steps, params)
     mixed = options.mode == 'mixed' and not _needs_reverse(traced, options.trust_rules, example)
@@ -189,12 +193,10 @@ def _example(start: _Start, feed: Feed) -> tuple[PyTree, ...]:
     return start.fast, start.slow, feed.first(step), start.visible, start.state, step
 
 
-def _check_state(loss: Callable[..., Any], example: tuple[PyTree, ...]) -> None:
-    """Raises UserError if the next state of a loss has another structure or shapes."""
-    if example[4] is None:
-        return
+def _check_state(state: PyTree, next_state: PyTree) -> None:
+    """Raises UserError if the next state of a loss has another structure, shapes or types."""
     kinds = lambda tree: jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree)
-    before, after = kinds(example[4]), kinds(jax.eval_shape(loss, *example)[1][0])
+    before, after = kinds(state), kinds(next_state)
     if before != after:
         raise UserError(
             f'the inner loss changes its state from (shape, dtype) = {before} to {after}: the '

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from meta_helpers import Module
 
 from metastyle_jax import meta
 from metastyle_jax.core.errors import UserError
@@ -152,6 +153,8 @@ def test_persistent_evolution_has_no_bias_of_truncation():
         (meta.es_gradient, {'sigma': 0.0}, 'sigma=0.0: it must be a number above 0'),
         (meta.es_gradient, {'parts': ('w',)}, "parts='w': it must be one of theta, rates, hyper"),
         (meta.pes_gradient, {'carry': None}, 'make it with init_particles'),
+        (meta.implicit_gradient, {'rate': 0.0}, 'rate=0.0: it must be a number above 0'),
+        (meta.implicit_gradient, {'outer_weights': jnp.ones(1)}, 'leave outer_weights out'),
         (meta.implicit_gradient, {'solver': 'lu'}, "solver='lu': it must be one of cg, neumann"),
     ],
 )
@@ -164,3 +167,39 @@ def test_errors_of_estimators_name_the_option(estimator, options, message):
 def test_forward_mode_needs_rates_or_hyperparameters():
     with pytest.raises(UserError, match='meta has neither'):
         meta.forward_gradient(meta.Meta(jnp.ones(2)), B, C, inner_loss=outer_loss, steps=1)
+
+
+@pytest.mark.parametrize(
+    'estimator',
+    [
+        meta.meta_gradient, meta.forward_gradient, meta.implicit_gradient, meta.es_gradient,
+        meta.pes_gradient, meta.reptile_gradient,
+    ],
+)  # fmt: skip
+def test_estimators_keep_the_settings_of_a_module_as_theta(estimator):
+    """The activation of the module is a leaf that no transformation of JAX takes."""
+    batch, make = jnp.array([1.0, 2.0]), lambda kernel: Module(kernel)
+    plain = lambda w, batch, meta: outer_loss(make(w)(batch), 1.0) + meta.hyper * jnp.sum(w**2)
+    on_module = lambda module, *given, meta: plain(module.fields[0], *given, meta=meta)
+
+    def run(theta, loss):
+        at, optimizer = meta.Meta(theta, hyper=jnp.array(0.3)), optax.sgd(0.1)
+        evolves = estimator in (meta.es_gradient, meta.pes_gradient)
+        if estimator is meta.pes_gradient:
+            carry = meta.init_particles(at, 3, optimizer=optimizer)
+        else:
+            carry = meta.init_carry(at, optimizer=optimizer)
+        return estimator(
+            at, batch, batch, inner_loss=loss, optimizer=optimizer, steps=2, carry=carry,
+            **({'rng': jax.random.key(0)} if evolves else {}),
+        )  # fmt: skip
+
+    kernel = jnp.array([0.5, -1.0])
+    found, expected = run(make(kernel), on_module), run(kernel, plain)
+    np.testing.assert_allclose(found.gradient.hyper, expected.gradient.hyper, rtol=1e-12)
+    if expected.gradient.theta is not None:
+        np.testing.assert_allclose(
+            found.gradient.theta.fields[0], expected.gradient.theta, rtol=1e-12
+        )
+    if isinstance(found.carry, meta.Carry):
+        assert found.carry.params.fields[1:] == make(kernel).fields[1:]

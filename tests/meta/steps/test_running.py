@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 from meta_helpers import (
+    FULL_OPTIONS,
     every_mode,
     full_by_hand,
-    full_loss,
     full_optimizer,
     full_outer,
     full_problem,
@@ -21,10 +21,7 @@ from metastyle_jax.core.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('x64')
 
-OPTIONS = {
-    'inner_loss': full_loss, 'outer_loss': full_outer, 'inner_has_aux': True,
-    'optimizer': full_optimizer,
-}  # fmt: skip
+OPTIONS = {**FULL_OPTIONS, 'outer_loss': full_outer}
 # The whole problem in each way to store and recompute; 5 steps make segments of 3 and 2.
 WAYS = [
     {'mode': mode, 'remat': remat, 'unroll': unroll}
@@ -104,6 +101,17 @@ def test_batches_may_be_one_batch_a_function_of_the_step_or_nothing(mode, disagr
     disagreement(run(table[1], steps=0), theta, 1e-12)
 
 
+def test_frozen_tensors_have_a_gradient_even_if_no_step_follows():
+    theta, outer = {'w': jnp.ones(2), 'frozen': jnp.array([2.0, 3.0])}, jnp.zeros(2)
+    carry = meta.init_carry(meta.Meta(theta), adapted=lambda name: name == 'w')
+    result = meta.meta_gradient(
+        meta.Meta(theta), None, outer, steps=0, carry=carry, adapted=lambda name: name == 'w',
+        inner_loss=lambda params, batch: square(params['w'] * params['frozen'], batch),
+    )  # fmt: skip
+    np.testing.assert_allclose(result.gradient.theta['frozen'], theta['frozen'])
+    np.testing.assert_allclose(result.gradient.theta['w'], 0)  # the carry is a constant
+
+
 def schedule(meta):
     return optax.sgd(lambda count: meta.hyper[count])
 
@@ -125,9 +133,18 @@ def test_a_schedule_of_learning_rates_is_a_hyperparameter(mode, disagreement):
     disagreement(result.gradient.hyper, jax.grad(by_hand)(jnp.array([0.1, 0.2])), 1e-12)
 
 
-def test_initial_rates_for_each_step_have_an_axis_of_steps():
-    rates = meta.initial_rates({'w': jnp.ones((2, 3))}, 0.1, lambda name: True, steps=4)
-    assert rates['w'].shape == (4, 1, 1)
+@pytest.mark.parametrize(
+    ('options', 'shape'),
+    [
+        ({}, ()),
+        ({'steps': 4}, (4, 1, 1)),
+        ({'each_element': True}, (2, 3)),
+        ({'steps': 4, 'each_element': True}, (4, 2, 3)),
+    ],
+)
+def test_initial_rates_may_be_of_each_step_and_of_each_element(options, shape):
+    rates = meta.initial_rates({'w': jnp.ones((2, 3))}, 0.1, lambda name: True, **options)
+    np.testing.assert_array_equal(rates['w'], np.full(shape, 0.1))
 
 
 def state_that_grows(params, batch, state):

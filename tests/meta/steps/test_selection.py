@@ -6,34 +6,13 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from meta_helpers import every_mode, square
+from meta_helpers import Module, every_mode, square
 
 from metastyle_jax import meta
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.meta.steps import selection
 
 THETA = {'a': [1.0, 2.0], 'c': 3.0}
-
-
-@jax.tree_util.register_pytree_with_keys_class
-class Module:
-    """A module as those of Equinox: its activation and its integers are leaves of the pytree."""
-
-    def __init__(self, kernel, activation=jnp.tanh, width=3, rate=0.5):
-        self.fields = (kernel, activation, width, rate)
-
-    def __call__(self, x):
-        kernel, activation, width, rate = self.fields
-        return activation(kernel * x) * width * rate
-
-    def tree_flatten_with_keys(self):
-        names = ('kernel', 'activation', 'width', 'rate')
-        key = jax.tree_util.GetAttrKey
-        return [(key(n), x) for n, x in zip(names, self.fields, strict=True)], None
-
-    @classmethod
-    def tree_unflatten(cls, _, fields):
-        return cls(*fields)
 
 
 class Network(nnx.Module):
