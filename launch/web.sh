@@ -13,6 +13,7 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then # the port may also be the first argument
   shift
 fi
 styles=()
+names=
 for style in "$@"; do
   case $style in /*) ;; *) style=$here/$style ;; esac
   case $style in
@@ -20,6 +21,11 @@ for style in "$@"; do
     *) echo "$style is not a style: name .onnx or .safetensors files" >&2 && exit 2 ;;
   esac
   [ -f "$style" ] || { echo "$style is not a file: name .onnx or .safetensors files" >&2 && exit 2; }
+  name=$(basename "${style%.*}")
+  case $names in
+    */"$name"/*) echo "two styles have the name $name: rename one of them" >&2 && exit 2 ;;
+  esac
+  names+=/$name/
   styles+=("$style")
 done
 venv=$(realpath -m "${METASTYLE_VENV:-.venv}")

@@ -107,6 +107,16 @@ def test_the_page_is_not_served_with_something_that_is_no_style(argument, said):
     assert f'{argument} {said}' in found.stderr
 
 
+def test_the_page_is_not_served_with_two_styles_of_one_name(tmp_path):
+    files = [tmp_path / 'a' / 'style.onnx', tmp_path / 'style.safetensors']
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    found = run('launch/web.sh', *files)
+    assert found.returncode == 2
+    assert 'two styles have the name style' in found.stderr
+
+
 def test_a_client_that_could_not_be_installed_is_not_marked_as_installed(tmp_path):
     script = (helpers.ROOT / 'launch' / 'clients.sh').read_text()
     function = re.search(r'^environment\(\) \{.*?^\}', script, re.DOTALL | re.MULTILINE)[0]
