@@ -23,7 +23,7 @@ BASELINE = 'plain JAX'
 
 
 def measure(task: problems.Task, names: list[str], repeats: int) -> dict[str, Any]:
-    """Times the variants of a problem in turn, so that other programs slow down all alike.
+    """Times all variants once per round, so that a slow moment of the machine hits all of them.
 
     Args:
         task: the problem.

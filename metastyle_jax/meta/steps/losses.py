@@ -135,8 +135,8 @@ def visible_meta(loss: Callable[..., Any], meta: Any) -> tuple[Any, Callable[[An
         meta: the meta-parameters.
 
     Returns:
-        A pytree of arrays, None if the loss does not ask for `meta`; and the function that makes
-        `meta` of it.
+        A pytree of arrays, or None if the loss does not declare `meta`; and the inverse, a function
+        from this pytree to the meta-parameters.
     """
     if 'meta' not in extras_of(loss):
         return None, lambda visible: None
