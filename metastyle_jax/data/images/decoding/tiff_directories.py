@@ -8,6 +8,7 @@ Source: TIFF 6.0, section 2; EXIF 2.32, section 4.6.2.
 
 import io
 import struct
+import sys
 from collections.abc import Iterable, Mapping
 from typing import BinaryIO, NamedTuple, Union
 
@@ -91,8 +92,7 @@ def read_directory(
         ('Q', 'HHQ', 8, 20) if header.is_big else ('H', 'HHI', 4, 12)
     )
     order = header.order
-    stream.seek(place)
-    head = stream.read(struct.calcsize(f'={count_format}'))
+    head = _read_at(stream, place, struct.calcsize(f'={count_format}'))
     if place < 8 or len(head) < struct.calcsize(f'={count_format}'):
         return {}, 0, True
     (count,) = struct.unpack(order + count_format, head)
@@ -105,8 +105,8 @@ def read_directory(
         if size > limit:
             continue
         if size > field:
-            stream.seek(int.from_bytes(data, 'little' if order == '<' else 'big'))
-            data = stream.read(size)
+            offset = int.from_bytes(data, 'little' if order == '<' else 'big')
+            data = _read_at(stream, offset, size)
         if not size or len(data) < size:
             is_damaged |= kind not in _SIZES or bool(size)
             continue
@@ -115,6 +115,14 @@ def read_directory(
     is_whole = len(following) == field
     next_place = int.from_bytes(following, 'little' if order == '<' else 'big') if is_whole else 0
     return tags, next_place, is_damaged
+
+
+def _read_at(stream: BinaryIO, place: int, size: int) -> bytes:
+    """Reads bytes at a place; b'' for an offset of a damaged BigTIFF that no stream can have."""
+    if place > sys.maxsize:
+        return b''
+    stream.seek(place)
+    return stream.read(size)
 
 
 def numbers(tag: TiffTag | None, order: str) -> tuple[int, ...]:

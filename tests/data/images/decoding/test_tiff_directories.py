@@ -1,6 +1,7 @@
 """Directories of TIFF are read and written byte by byte."""
 
 import io
+import struct
 
 import pytest
 
@@ -60,5 +61,13 @@ def test_what_is_cut_off_is_left_out_and_told():
         )
         assert is_damaged
         assert 270 not in found
+    beyond = b'\xff' * 8  # an offset that no stream can have
+    tag = struct.pack('<QHHQ', 1, 270, 2, 20) + beyond + bytes(8)
+    for first, rest in ((beyond, b''), (struct.pack('<Q', 16), tag)):
+        stream = io.BytesIO(b'II+\0\x08\0\0\0' + first + rest)
+        header = tiff_directories.read_header(stream)
+        assert tiff_directories.read_directory(stream, header, header.first, limit=LIMIT) == (
+            {}, 0, True
+        )  # fmt: skip
     with pytest.raises(ValueError, match='no TIFF'):
         tiff_directories.read_header(io.BytesIO(b'nothing of the kind'))

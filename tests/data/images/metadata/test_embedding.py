@@ -171,6 +171,7 @@ def test_texts_of_a_png_become_the_description(tmp_path, key):
     [
         b'Exif\0\0', b'Exif\0\0MM\0*\xff\xff\xff\xff', b'Exif\0\0garbage', exif_bytes()[:90],
         exif_bytes()[:30] + b'\xff' * 40, b'Exif\0\0II*\0\x08\0\0\0\xff\xff',
+        b'Exif\0\0II+\0\x08\0\0\0' + b'\xff' * 40,
     ],
 )  # fmt: skip
 def test_damaged_exif_is_named_and_the_rest_is_kept(tmp_path, broken):
