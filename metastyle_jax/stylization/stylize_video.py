@@ -46,8 +46,8 @@ def stylize_video(
     Args:
         style: see `stylize`.
         input: a video file, 'camera:NUMBER' or 'camera:NAME', or '-' for the standard input.
-        output: the video to write, .mp4, .m4v, .mov, .mkv or .avi (H.264), .webm (VP9) or .gif; or
-            '-' for raw frames on the standard output.
+        output: the video to write, .mp4, .m4v, .mov or .mkv (H.264), .webm (VP9), .avi (MPEG-4) or
+            .gif; or '-' for raw frames on the standard output.
         weights: see `stylize`.
         strength: see `stylize`.
         keep_colours: see `stylize`.

@@ -186,13 +186,13 @@ def record(
         )  # fmt: skip
         if dropped:
             logging.info('%d frames arrived too fast and were left out', dropped)
-        # A live input that is stopped cannot be resumed, so its video is complete.
-        # Frames that were read but not written any more have durations of their own.
-        last_duration = None if stopped() else frame_source.last_duration
+        is_stopped = stopped()
         work.finish(
             plan,
-            last_duration=last_duration,
-            complete=not stopped() or not frame_source.reopenable,
+            # After a stop, the last frame that was read is not the last one that was written.
+            last_duration=None if is_stopped else frame_source.last_duration,
+            # A live input that is stopped cannot be resumed, so its video is complete.
+            complete=not is_stopped or not frame_source.reopenable,
         )
     return len(work.times)
 

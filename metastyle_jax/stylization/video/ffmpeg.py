@@ -9,14 +9,15 @@ import fractions
 import importlib.util
 import pathlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metastyle_jax.core.errors import UserError
 
 CAMERA_PREFIX = 'camera:'
 STANDARD_STREAM = '-'  # the standard input or output, in place of a file name
 BT709 = 1  # FFmpeg's number of ITU-R BT.709, for the colour matrix, primaries and transfer curve
-UNSPECIFIED_MATRIX = 2  # FFmpeg's number for a file that does not name its colour matrix
+UNSPECIFIED = 2  # FFmpeg's number of each of these three that a file does not name
+LIMITED_RANGE = 1  # FFmpeg's number of luma in 16..235, the usual range of video
 
 
 class VideoError(UserError):
@@ -73,6 +74,18 @@ def errors_as_video_errors(source: str, target: pathlib.Path | str) -> Iterator[
         raise VideoError(
             f'{source} to {target}: {type(error).__name__}, {str(error) or "no reason given"}'
         ) from error
+
+
+def pull_frames(graph: Any) -> Iterator[Any]:
+    """Yields the frames that a graph of FFmpeg's filters has ready."""
+    import av
+
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        yield frame
 
 
 def default_matrix(height: int, width: int) -> str | None:

@@ -52,7 +52,8 @@ class AnimationReader:
 
     def __init__(self, path: pathlib.Path, *, max_size: int | None = None) -> None:
         self.name, self.max_size, self._path = str(path), max_size, path
-        self._next, self._time, self._told = 0, 0, False
+        self._next, self._time = 0, 0
+        self._colours = colours.ColourConverter(self.name)
         try:
             with open_image(path) as image:
                 self.frame_count = int(image.n_frames)  # type: ignore[attr-defined]
@@ -94,15 +95,8 @@ class AnimationReader:
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
         """`[H, W, 3]` uint8, on white and reduced."""
-        rgba = np.asarray(image.convert('RGBA'))
-        if rgba[..., 3].min() < 255:
-            self._tell_transparency()
-        return raw_frames.reduce_frame(colours.flatten(rgba), self.max_size)
-
-    def _tell_transparency(self) -> None:
-        if not self._told:
-            logging.warning('%s: its transparent parts become white', self.name)
-        self._told = True
+        pixels = self._colours.on_white(np.asarray(image.convert('RGBA')))
+        return raw_frames.reduce_frame(pixels, self.max_size)
 
 
 def _duration(image: Image.Image) -> int:

@@ -1,8 +1,8 @@
 """Colours of frames to the RGB of ordinary screens, BT.709 with gamma 2.4.
 
 FFmpeg converts YUV to RGB. High dynamic range and wide gamuts are converted here, because the
-filters of FFmpeg for that are missing in PyAV's wheels. The curve is that for pictures, see
-`colour_spaces`.
+filters of FFmpeg for that are missing in PyAV's wheels. The tone curve is the one for
+pictures, see `colour_spaces`.
 """
 
 import functools
@@ -16,8 +16,6 @@ from metastyle_jax.stylization.video import ffmpeg
 
 _PQ, _HLG = 16, 18  # FFmpeg's numbers of transfer functions
 _BT2020, _WIDE = 9, (9, 11, 12)  # of primaries: BT.2020, DCI P3 and Display P3
-_UNSPECIFIED = 2
-_LIMITED_RANGE = 1
 _DOLBY_TAGS = ('dvh1', 'dvhe', 'dav1')  # of streams that only a Dolby Vision decoder shows rightly
 # Without these options, FFmpeg shifts colours by several pixels and loses two levels.
 _ACCURATE = 'BICUBIC', 'ACCURATE_RND', 'FULL_CHR_H_INT'
@@ -33,9 +31,11 @@ class _Tables(NamedTuple):
     Attributes:
         decode: `[65536]` float32, 16-bit code to linear light.
         matrix: `[3, 3]` float32, to the primaries of BT.709.
-        gain: `[_STEPS + 1]` float32, of the fourth root of the largest channel.
-        largest: fourth root of the light at the end of `gain`.
-        encode: `[_STEPS + 1]` uint8, of the square root of linear light in 0..1.
+        gain: `[_STEPS + 1]` float32, factor of the light; the index is the fourth root of the
+            largest channel.
+        largest: fourth root of the light at the last index of `gain`.
+        encode: `[_STEPS + 1]` uint8, the output; the index is the square root of linear light in
+            0..1.
     """
 
     decode: np.ndarray
@@ -46,7 +46,7 @@ class _Tables(NamedTuple):
 
 
 class ColourConverter:
-    """Converts frames to RGB, and tells once what is lost.
+    """Converts frames to RGB, and warns once of each loss.
 
     Args:
         name: what messages call the video.
@@ -59,7 +59,7 @@ class ColourConverter:
         self._told: set[str] = set()
 
     def check(self, stream: Any, frame: Any) -> None:
-        """Tells about Dolby Vision.
+        """Warns if the stream is Dolby Vision.
 
         Raises:
             VideoError: the stream has no picture that other decoders can show.
@@ -68,7 +68,7 @@ class ColourConverter:
         tag = str(stream.codec_context.codec_tag)
         if not kinds & {'DOVI_METADATA', 'DOVI_RPU_BUFFER'} and tag not in _DOLBY_TAGS:
             return
-        if frame.color_trc == _UNSPECIFIED:
+        if frame.color_trc == ffmpeg.UNSPECIFIED:
             raise ffmpeg.VideoError(
                 f'{self._name} is Dolby Vision without a compatible picture (profile 5), whose '
                 'colours cannot be converted: convert it first, such as with ffmpeg -i FILE -vf '
@@ -80,17 +80,19 @@ class ColourConverter:
     def to_rgb(self, frame: Any) -> np.ndarray:
         """Converts PyAV's frame to `[H, W, 3]` uint8; transparent parts become white."""
         if any(component.is_alpha for component in frame.format.components):
-            return self._on_white(frame)
+            return self.on_white(self._reformat(frame, 'rgba'))
         tables = self._tables(frame)
         if tables is None:
             return self._reformat(frame, 'rgb24')
         return _convert(self._reformat(frame, 'rgb48le'), tables)
 
-    def _on_white(self, frame: Any) -> np.ndarray:
-        rgba = self._reformat(frame, 'rgba')
-        if rgba[..., 3].min() < _WHITE:
-            self._tell('its transparent parts become white')
-        return flatten(rgba)
+    def on_white(self, rgba: np.ndarray) -> np.ndarray:
+        """Puts a picture with transparency on white: `[H, W, 4]` uint8 to `[H, W, 3]`."""
+        rgb, opacity = rgba[..., :3], rgba[..., 3:].astype(np.uint32)
+        if opacity.min() == _WHITE:
+            return np.ascontiguousarray(rgb)
+        self._tell('its transparent parts become white')
+        return ((rgb * opacity + _WHITE * (_WHITE - opacity) + 127) // _WHITE).astype(np.uint8)
 
     def _tables(self, frame: Any) -> _Tables | None:
         """Tables for the encoding of a frame; None for ordinary colours."""
@@ -99,7 +101,7 @@ class ColourConverter:
         if is_hdr:
             kind = 'PQ' if transfer == _PQ else 'HLG'
             self._tell(f'its high dynamic range ({kind}) is reduced to that of BT.709')
-            primaries = _BT2020 if primaries == _UNSPECIFIED else primaries
+            primaries = _BT2020 if primaries == ffmpeg.UNSPECIFIED else primaries
         elif primaries not in _WIDE:
             return None
         else:
@@ -108,13 +110,13 @@ class ColourConverter:
 
     def _reformat(self, frame: Any, kind: str) -> np.ndarray:
         """FFmpeg's conversion to RGB."""
-        if frame.format.name.startswith('gray') and frame.color_range == _LIMITED_RANGE:
+        if frame.format.name.startswith('gray') and frame.color_range == ffmpeg.LIMITED_RANGE:
             # FFmpeg takes grey for full range, but not YUV.
             frame = frame.reformat(
                 format='yuv444p16le', src_color_range='JPEG', dst_color_range='JPEG'
             )
-            frame.color_range = _LIMITED_RANGE
-        tagged = frame.colorspace != ffmpeg.UNSPECIFIED_MATRIX
+            frame.color_range = ffmpeg.LIMITED_RANGE
+        tagged = frame.colorspace != ffmpeg.UNSPECIFIED
         matrix = self._matrix or ffmpeg.default_matrix(frame.height, frame.width)
         converted = frame.reformat(
             format=kind, src_colorspace=None if tagged else matrix, interpolation=_interpolation()
@@ -126,21 +128,6 @@ class ColourConverter:
         if what not in self._told:
             logging.warning('%s: %s', self._name, what)
         self._told.add(what)
-
-
-def flatten(rgba: np.ndarray) -> np.ndarray:
-    """Puts a picture with transparency on white.
-
-    Args:
-        rgba: `[H, W, 4]` uint8.
-
-    Returns:
-        `[H, W, 3]` uint8.
-    """
-    rgb, opacity = rgba[..., :3], rgba[..., 3:].astype(np.uint32)
-    if opacity.min() == _WHITE:
-        return np.ascontiguousarray(rgb)
-    return ((rgb * opacity + _WHITE * (_WHITE - opacity) + 127) // _WHITE).astype(np.uint8)
 
 
 @functools.cache

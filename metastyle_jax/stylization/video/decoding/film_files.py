@@ -44,7 +44,7 @@ _PACKET_SIZES = ((188, 0), (192, 4), (204, 0))  # of MPEG-TS, and where in a pac
 
 
 def is_film(input: str, output: str) -> bool:
-    """Whether the work on an input is that on a film, and not that on a picture.
+    """Whether an input is stylized as a film, and not as a picture.
 
     A picture that moves (GIF, PNG, WebP, AVIF) is a film if the output is one; else its first
     frame is stylized.
@@ -104,7 +104,7 @@ def is_animation(path: pathlib.Path) -> bool:
 
 
 def holds_picture(container: Any) -> bool:
-    """Whether what FFmpeg has opened is one picture, which it reads too."""
+    """Whether a file that FFmpeg has opened is a single picture: it reads pictures too."""
     kind = container.format.name
     return bool(kind == 'image2' or kind.endswith('_pipe'))
 

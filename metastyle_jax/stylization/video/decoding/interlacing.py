@@ -11,12 +11,14 @@ from typing import Any
 
 from absl import logging
 
+from metastyle_jax.stylization.video import ffmpeg
+
 # One frame for one frame; frames that are not marked as interlaced pass unchanged.
 _FILTER, _OPTIONS = 'bwdif', 'mode=send_frame:parity=auto:deint=interlaced'
 
 
 def deinterlaced(frames: Iterator[Any], name: str) -> Iterator[Any]:
-    """Yields frames, those that are marked as interlaced after FFmpeg's filter.
+    """Yields all frames; FFmpeg's filter changes those that are marked as interlaced.
 
     Args:
         frames: PyAV's frames.
@@ -66,13 +68,7 @@ def _flush(graph: Any, base: fractions.Fraction) -> Iterator[Any]:
 
 def _pull(graph: Any, base: fractions.Fraction) -> Iterator[Any]:
     """The frames that the filter has completed, with times in the given unit."""
-    import av
-
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return
+    for frame in ffmpeg.pull_frames(graph):
         if frame.time_base != base:  # the filter counts in halves
             scale = frame.time_base / base
             frame.pts = None if frame.pts is None else round(frame.pts * scale)

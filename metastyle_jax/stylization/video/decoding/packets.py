@@ -35,11 +35,15 @@ class FrameDecoder:
 
         time, duration = 0.0, 0.0
         usual = 1 / float(self._stream.average_rate or 25)
-        for packet in self._packets():
+        for packet in self._timeline.packets(
+            [self._stream], damaged=self._report_damage, errors=(av.error.InvalidDataError,)
+        ):
+            self._packets_read += packet.size > 0
             try:
                 frames = self._codec.decode(packet) if self._codec else packet.decode()
             except (av.error.InvalidDataError, av.error.PatchWelcomeError):
-                self._report_damage(time if packet.pts is None else _seconds(packet))
+                known = packet.pts is not None
+                self._report_damage(float(packet.pts * packet.time_base) if known else time)
                 continue
             for frame in frames:
                 time = time if frame.time is None else frame.time
@@ -48,28 +52,6 @@ class FrameDecoder:
                     self._report_damage(time)
                 yield frame
         self._report_at_end(time + duration)
-
-    def _packets(self) -> Iterator[Any]:
-        """Packets of the picture; continues after damage as long as more packets follow."""
-        import av
-
-        time, progressed = 0.0, True
-        # Other streams are read too, because the clocks of all streams jump together.
-        streams = timing.clock_streams(self._container)
-        while progressed:
-            progressed = False
-            try:
-                for packet in self._container.demux(*streams):
-                    progressed = progressed or packet.size > 0
-                    self._timeline.correct(packet)
-                    if packet.stream_index != self._stream.index:
-                        continue
-                    self._packets_read += packet.size > 0
-                    time = time if packet.pts is None else _seconds(packet)
-                    yield packet
-                break
-            except av.error.InvalidDataError:
-                self._report_damage(time)
 
     def _report_damage(self, time: float) -> None:
         """Records damage, and warns the first time."""
@@ -112,11 +94,6 @@ def _transparency_decoder(stream: Any) -> Any:
     if metadata.get('alpha_mode') != '1' or name not in av.codecs_available:
         return None
     return av.CodecContext.create(name, 'r')
-
-
-def _seconds(packet: Any) -> float:
-    """Presentation time of a packet."""
-    return float(packet.pts * packet.time_base)
 
 
 def _end_in_header(container: Any, stream: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""Shape of frames: turned as the file says, and all of one size."""
+"""Rotates frames as their file says, and gives all of them one size."""
 
 import fractions
 from typing import Any
@@ -43,7 +43,7 @@ def _display_matrix(frame: Any) -> np.ndarray:
 
 
 class SizeKeeper:
-    """Gives all frames the size of the first one, and tells where the size changes.
+    """Gives all frames the size of the first one, and warns where the size changes.
 
     A frame of another shape gets black bars, because a player shows a film in one shape.
 

@@ -1,4 +1,4 @@
-"""Which stream of a file is the film: files may hold several, and covers that are none."""
+"""Chooses the video stream of a file: files may hold several, and cover pictures."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ _DEFAULT_BONUS = 5_000_000  # pixels by which FFmpeg prefers a stream that is pl
 
 
 def choose_picture(container: Any, name: str) -> Any:
-    """Chooses the stream of pictures that the program `ffmpeg` would choose, and tells of others.
+    """Chooses the video stream that the program `ffmpeg` would choose; warns if there are others.
 
-    That is the stream with the most pixels; a stream that is marked as default is preferred. Covers
-    and previews are no film.
+    That is the stream with the most pixels; a stream that is marked as default is preferred. Cover
+    pictures and previews are not chosen.
 
     Args:
         container: opened by PyAV.
@@ -41,14 +41,14 @@ def choose_picture(container: Any, name: str) -> Any:
     chosen = max(readable, key=_preference)
     if len(films) > 1:
         logging.warning(
-            '%s has %d streams of pictures: stream %d, %d x %d pixels, is taken', name, len(films),
+            '%s has %d video streams: stream %d, %d x %d pixels, is taken', name, len(films),
             chosen.index, chosen.codec_context.width, chosen.codec_context.height,
         )  # fmt: skip
     return chosen
 
 
 def is_cover(stream: Any) -> bool:
-    """Whether a stream of pictures is a cover or a preview of the film, and no film."""
+    """Whether a video stream is a cover picture or a preview, and not the film."""
     return bool(int(stream.disposition) & (_ATTACHED_PICTURE | _TIMED_THUMBNAILS))
 
 

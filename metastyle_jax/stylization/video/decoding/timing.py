@@ -1,7 +1,7 @@
 """Times of frames: the clock of a file starts at any second, and may jump or be missing."""
 
 import fractions
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import logging
@@ -21,12 +21,12 @@ class Timeline:
     stream goes on where it was; streams that jump together stay in step.
 
     Args:
-        container: opened by PyAV. All packets of `clock_streams` must be corrected, in the order
-            of the file.
+        container: opened by PyAV.
     """
 
     def __init__(self, container: Any) -> None:
-        self._may_skip = bool(container.format.flags & _TS_DISCONT)
+        self._container = container
+        self._may_skip = _clock_may_skip(container)
         self._offsets = [0.0]  # seconds added to the clock: after each jump another
         self._offset_of: dict[int, float] = {}
         self._last: dict[int, float] = {}  # corrected decoding time, by stream
@@ -37,7 +37,42 @@ class Timeline:
         """Number of jumps so far."""
         return len(self._offsets) - 1
 
-    def correct(self, packet: Any) -> None:
+    def packets(
+        self,
+        streams: Sequence[Any],
+        *,
+        damaged: Callable[[float], None],
+        errors: tuple[type[Exception], ...],
+    ) -> Iterator[Any]:
+        """Yields the packets of some streams, with corrected times; continues after damage.
+
+        Args:
+            streams: of the container.
+            damaged: called where reading fails, with the second of the last packet before. Reading
+                continues as long as more packets follow.
+            errors: what PyAV raises at damage. Other errors are not caught.
+        """
+        wanted = {stream.index for stream in streams}
+        # The clocks of all streams jump together, so picture and sound are always read.
+        clocks = [*self._container.streams.video, *self._container.streams.audio]
+        read = [*clocks, *(stream for stream in streams if stream not in clocks)]
+        time, progressed = 0.0, True
+        while progressed:
+            progressed = False
+            try:
+                for packet in self._container.demux(*read):
+                    progressed = progressed or packet.size > 0
+                    self._correct(packet)
+                    if packet.stream_index not in wanted:
+                        continue
+                    shown = packet.dts if packet.pts is None else packet.pts
+                    time = time if shown is None else float(shown * packet.time_base)
+                    yield packet
+                return
+            except errors:
+                damaged(time)
+
+    def _correct(self, packet: Any) -> None:
         """Changes the times of a packet, if the clock of its stream has jumped."""
         index, base = packet.stream_index, packet.time_base
         if packet.dts is not None:
@@ -79,27 +114,6 @@ class Timeline:
         return max(self._next.values(), default=0.0)
 
 
-def continuous_packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
-    """Yields the packets of some streams, with their times corrected by a `Timeline`.
-
-    Args:
-        container: opened by PyAV.
-        streams: of the container.
-    """
-    timeline = Timeline(container)
-    wanted = {stream.index for stream in streams}
-    clocks = clock_streams(container)
-    for packet in container.demux(*clocks, *(s for s in streams if s not in clocks)):
-        timeline.correct(packet)
-        if packet.stream_index in wanted:
-            yield packet
-
-
-def clock_streams(container: Any) -> list[Any]:
-    """The streams of a container whose packets a `Timeline` must see."""
-    return [*container.streams.video, *container.streams.audio]
-
-
 class FrameClock:
     """Times of the frames of a stream, which begin near 0 and always rise.
 
@@ -113,7 +127,7 @@ class FrameClock:
         rate: frames per second, on average.
         time_base: seconds per unit.
         start: second by the clock of the file that becomes 0: where picture or sound begins.
-        usual_duration: of a frame, in units.
+        last_duration: how long the last frame that was read is shown, in units.
     """
 
     def __init__(
@@ -121,24 +135,24 @@ class FrameClock:
     ) -> None:
         self.time_base = fractions.Fraction(stream.time_base)
         self.rate = choose_rate(stream, [frame.pts for frame in first], name)
-        self.usual_duration = max(1, round(1 / self.rate / self.time_base))
+        self._usual_duration = max(1, round(1 / self.rate / self.time_base))
         begin = self._first_time(first)
         if begin is not None and sound_start is not None:
             seconds = float(begin * self.time_base)
-            # Sound before 0 is what its decoder drops: the film begins at 0.
+            # Decoders drop sound before 0, so it does not count.
             sound_start = max(sound_start, min(seconds, 0.0))
-            if abs(sound_start - seconds) < _LONGEST_GAP or not _clock_may_skip(stream):
+            if abs(sound_start - seconds) < _LONGEST_GAP or not _clock_may_skip(stream.container):
                 begin = min(begin, round(sound_start / self.time_base))
         self._start = begin or 0
         self.start = self._start * self.time_base
         self._last: int | None = None
-        self.last_duration = self.usual_duration
+        self.last_duration = self._usual_duration
 
     def _first_time(self, first: Sequence[Any]) -> int | None:
         """Time of the first frame; None if no frame has a time."""
         for i, frame in enumerate(first):
             if frame.pts is not None:
-                return int(frame.pts) - i * self.usual_duration
+                return int(frame.pts) - i * self._usual_duration
         return None
 
     def time_of(self, frame: Any) -> int:
@@ -147,10 +161,10 @@ class FrameClock:
         if pts is not None:
             pts -= self._start
         if last is not None and (pts is None or pts <= last):
-            pts = last + (self.usual_duration if pts is None else 1)
+            pts = last + (self._usual_duration if pts is None else 1)
         self._last = max(0, pts or 0)
         known = frame.pts is not None and frame.duration
-        self.last_duration = int(frame.duration) if known else self.usual_duration
+        self.last_duration = int(frame.duration) if known else self._usual_duration
         return self._last
 
 
@@ -189,5 +203,6 @@ def choose_rate(stream: Any, times: Sequence[int | None], name: str) -> fraction
     return _DEFAULT_RATE
 
 
-def _clock_may_skip(stream: Any) -> bool:
-    return bool(stream.container.format.flags & _TS_DISCONT)
+def _clock_may_skip(container: Any) -> bool:
+    """Whether the clock of a container may jump, as FFmpeg knows of its kind."""
+    return bool(container.format.flags & _TS_DISCONT)

@@ -28,7 +28,7 @@ class Container(NamedTuple):
         options: of the muxer.
         holds_times: whether each frame has a time of its own. Otherwise frames are evenly spaced.
         holds_chapters: whether there is a place for chapters.
-        covers: how a cover picture is kept: as a 'stream', as an 'attachment', or not (None).
+        holds_cover: whether there is a place for a cover picture.
         holds_attachments: whether there is a place for attached files, such as fonts.
     """
 
@@ -41,7 +41,7 @@ class Container(NamedTuple):
     options: Mapping[str, str] = {}
     holds_times: bool = True
     holds_chapters: bool = True
-    covers: str | None = None
+    holds_cover: bool = False
     holds_attachments: bool = False
 
 
@@ -69,7 +69,7 @@ _MP4 = Container(
     text_encoder='mov_text',
     copied_subtitles=frozenset({'mov_text', 'dvd_subtitle'}),
     options=_INDEX_FIRST,
-    covers='stream',
+    holds_cover=True,
 )
 CONTAINERS = {
     '.mp4': _MP4,
@@ -86,7 +86,7 @@ CONTAINERS = {
         text_encoder='srt',
         copied_subtitles=_BITMAPS | {'subrip', 'ass', 'webvtt'},
         options=_NO_RANDOM,
-        covers='attachment',
+        holds_cover=True,
         holds_attachments=True,
     ),
     '.webm': Container(

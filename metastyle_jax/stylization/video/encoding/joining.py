@@ -79,7 +79,7 @@ def _try_plans(
     plan: planning.Plan | None,
     target: pathlib.Path,
 ) -> None:
-    """Writes a file; damage that the container refuses does not cost the picture.
+    """Writes a file; the picture is written even if the container refuses other packets.
 
     The trial of `planning.make_plan` sees the first packets only. If the container refuses a
     later one, nothing is copied: sound is encoded. If that fails too, only the picture is written.
@@ -177,9 +177,11 @@ def even_times(
     if rate > _MOST_TICKS:
         rate = fractions.Fraction(min(2 * round(video_format.rate), _MOST_TICKS))
     # Containers count from 0, so the time before the first frame is a whole number of units too.
+    # Halves are always rounded up, because `round` would turn 2.5 and 3.5 into 2 and 4: a gap.
+    half = fractions.Fraction(1, 2)
     even: list[int] = []
     for time in times:
-        even.append(max(even[-1] + 1 if even else 0, round(time * base * rate)))
+        even.append(max(even[-1] + 1 if even else 0, math.floor(time * base * rate + half)))
     return even, 1 / rate
 
 

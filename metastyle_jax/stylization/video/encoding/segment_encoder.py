@@ -20,7 +20,6 @@ _ENCODERS = {
         | {'auto-alt-ref': '0', 'lag-in-frames': '0'},
     ),
 }
-_LIMITED_RANGE = 1  # FFmpeg's number of luma in 16..235, the usual range of video
 
 
 class SegmentEncoder:
@@ -63,7 +62,7 @@ class SegmentEncoder:
             return
         self._matrix = 'ITU709'
         context.color_primaries = context.color_trc = context.colorspace = ffmpeg.BT709
-        context.color_range = _LIMITED_RANGE
+        context.color_range = ffmpeg.LIMITED_RANGE
 
     def write(self, pixels: np.ndarray) -> None:
         """Encodes one frame, `[H, W, 3]` uint8."""

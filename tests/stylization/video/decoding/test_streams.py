@@ -55,7 +55,7 @@ def test_the_film_is_the_stream_that_players_show(tmp_path, caplog, sides, optio
     with reader.open_video(clip) as opened:
         assert opened.size == (wanted, wanted)
         assert len(list(opened.frames())) == 3
-    told = 'streams of pictures' in caplog.text
+    told = 'video streams' in caplog.text
     assert told == ('cover' not in options)
 
 

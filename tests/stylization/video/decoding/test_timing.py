@@ -81,7 +81,8 @@ def test_streams_that_jump_together_stay_in_step(tmp_path):
     both.write_bytes(b''.join(part.read_bytes() for part in parts))
     corrected, raw = {0: [], 1: []}, {0: [], 1: []}
     with av.open(str(both)) as opened:
-        for packet in timing.continuous_packets(opened, opened.streams):
+        timeline = timing.Timeline(opened)
+        for packet in timeline.packets(opened.streams, damaged=pytest.fail, errors=()):
             if packet.dts is not None:
                 corrected[packet.stream_index].append(float(packet.dts * packet.time_base))
     with av.open(str(both)) as opened:

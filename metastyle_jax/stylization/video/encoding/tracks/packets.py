@@ -1,4 +1,4 @@
-"""Packets of sound and subtitles: reading them despite damage, and copying them with new times."""
+"""Packets of sound and subtitles: reads them with new times, despite damage, and copies them."""
 
 import contextlib
 import fractions
@@ -39,46 +39,47 @@ class Damage:
 
 
 class TrackConverter(Protocol):
-    """Turns the packets of one track of the source into packets of the output."""
+    """Turns the packets of one track of the source into packets of the output.
+
+    Attributes:
+        stream: of the output.
+    """
+
+    stream: Any
 
     def convert(self, packet: Any) -> Iterable[Any]:
-        """Packets of the output for one packet of the source; None ends the track."""
+        """Packets of the output for one packet of `demux`; None ends the track."""
 
     def report(self) -> None:
         """Tells what was damaged."""
 
 
-def demux(container: Any, streams: list[Any], damage: Damage) -> Iterator[Any]:
-    """Yields the packets of some streams, with continuous times; continues after damage.
+def demux(
+    container: Any, streams: list[Any], start: fractions.Fraction, damage: Damage
+) -> Iterator[Any]:
+    """Yields the packets of some streams, with the times of the output; continues after damage.
 
     Args:
         container: opened by PyAV.
         streams: of that container.
+        start: the second of the source's clock that becomes time 0.
         damage: receives the time of each place where reading failed.
     """
     import av
 
-    time, progressed = 0.0, True
-    timeline = timing.Timeline(container)
-    wanted = {stream.index for stream in streams}
-    clocks = timing.clock_streams(container)
-    while progressed:
-        progressed = False
-        try:
-            for packet in container.demux(*clocks, *(s for s in streams if s not in clocks)):
-                progressed = progressed or packet.size > 0
-                timeline.correct(packet)
-                if packet.stream_index not in wanted:
-                    continue
-                if packet.dts is None and packet.pts is None:
-                    continue  # the last packet of a stream is empty
-                packet.dts = packet.pts if packet.dts is None else packet.dts
-                packet.pts = packet.dts if packet.pts is None else packet.pts
-                time = float(packet.dts * packet.time_base)
-                yield packet
-            return
-        except (av.error.FFmpegError, OSError):
-            damage.add(time)
+    read = timing.Timeline(container).packets(
+        streams,
+        damaged=lambda time: damage.add(time - float(start)),
+        errors=(av.error.FFmpegError, OSError),
+    )
+    for packet in read:
+        dts = packet.pts if packet.dts is None else packet.dts
+        pts = packet.dts if packet.pts is None else packet.pts
+        if dts is None:
+            continue  # the last packet of a stream is empty
+        moved = round(start / packet.time_base)
+        packet.dts, packet.pts = dts - moved, pts - moved
+        yield packet
 
 
 class PacketCopier:
@@ -90,35 +91,25 @@ class PacketCopier:
     Args:
         stream: of the source.
         output: the container to write.
-        start: the second of the source's clock that becomes time 0.
-        end: seconds after `start` at which the track ends; None for its own end.
+        end: second of the output at which the track ends; None for its own end.
         damage: receives the times of damaged packets.
 
     Attributes:
         stream: of the output.
     """
 
-    def __init__(
-        self,
-        stream: Any,
-        output: Any,
-        start: fractions.Fraction,
-        end: float | None,
-        damage: Damage,
-    ) -> None:
+    def __init__(self, stream: Any, output: Any, end: float | None, damage: Damage) -> None:
         self.stream = output.add_stream_from_template(stream, opaque=True)
-        self._start, self._end, self._damage = start, end, damage
+        self._end, self._damage = end, damage
         self._decoded = stream.type == 'audio'
         self._last: int | None = None
 
     def convert(self, packet: Any) -> Iterable[Any]:
-        """Moves a packet in time; None, the end of the track, gives no packet."""
+        """Copies a packet; None, the end of the track, gives no packet."""
         import av
 
         if packet is None or not packet.size:
             return
-        moved = round(self._start / packet.time_base)
-        packet.dts, packet.pts = packet.dts - moved, packet.pts - moved
         time = float(packet.dts * packet.time_base)
         if self._end is not None and time >= self._end:
             return
@@ -158,9 +149,9 @@ def probe_copy(path: Any, index: int, muxer: str, *, packets: int) -> bool:
     with contextlib.suppress(av.error.FFmpegError, ValueError, OSError):
         with av.open(str(path)) as source, av.open(io.BytesIO(), 'w', format=muxer) as trial:
             stream = source.streams[index]
-            copier = PacketCopier(stream, trial, fractions.Fraction(0), None, Damage(''))
+            copier = PacketCopier(stream, trial, None, Damage(''))
             trial.start_encoding()
-            read = demux(source, [stream], Damage(''))
+            read = demux(source, [stream], fractions.Fraction(0), Damage(''))
             for packet in (packet for packet, _ in zip(read, range(packets), strict=False)):
                 trial.mux(list(copier.convert(packet)))
         return True

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from metastyle_jax.stylization.video import ffmpeg
+from metastyle_jax.stylization.video.decoding import streams
 from metastyle_jax.stylization.video.encoding import containers
 from metastyle_jax.stylization.video.encoding.tracks import packets, sound, tags
 
@@ -86,7 +87,12 @@ def make_plan(
 
 
 def simpler_plans(plan: Plan, target: pathlib.Path) -> list[Plan]:
-    """A plan, the same without copied sound, and one without tracks."""
+    """Plans for a container that refuses a packet, each with less than the one before.
+
+    Returns:
+        The plan itself; the plan with all sound encoded and without copied subtitles; the plan with
+        nothing beside the picture but tags.
+    """
     import av
 
     kind = containers.container_of(target)
@@ -214,9 +220,9 @@ class _Planner:
 
     def files(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Numbers of the cover pictures and of the attached files that are written."""
-        covers = [s for s in self._opened.streams.video if is_cover(s)]
+        covers = [s for s in self._opened.streams.video if streams.is_cover(s)]
         attachments = [s for s in self._opened.streams if s.type == 'attachment']
-        if covers and not self._kind.covers:
+        if covers and not self._kind.holds_cover:
             self._tell('cover picture', covers, f'left out: a {self._suffix} file cannot hold it')
             covers = []
         if attachments and not self._kind.holds_attachments:
@@ -238,12 +244,12 @@ class _Planner:
     def _suffix(self) -> str:
         return self._target.suffix.lower()
 
-    def _tell(self, what: str, streams: list[Any], happens: str, *, warn: bool = True) -> None:
+    def _tell(self, what: str, tracks: list[Any], happens: str, *, warn: bool = True) -> None:
         """Tells in one line what happens to some tracks."""
-        if streams:
-            names = ', '.join(dict.fromkeys(describe(stream) for stream in streams))
-            count = '' if len(streams) == 1 else f'{len(streams)} tracks of '
-            verb = 'is' if len(streams) == 1 and not what.endswith('s') else 'are'
+        if tracks:
+            names = ', '.join(dict.fromkeys(describe(track) for track in tracks))
+            count = '' if len(tracks) == 1 else f'{len(tracks)} tracks of '
+            verb = 'is' if len(tracks) == 1 and not what.endswith('s') else 'are'
             log = logging.warning if warn else logging.info
             log('%s: %s%s (%s) %s %s', self._source.name, count, what, names, verb, happens)
 
@@ -260,13 +266,6 @@ def _has_encoder(name: str) -> bool:
     with contextlib.suppress(ValueError):
         return bool(av.codec.Codec(name, 'w'))
     return False
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether a stream of pictures is one attached picture, not the film."""
-    import av
-
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def describe(stream: Any) -> str:

@@ -5,17 +5,18 @@ import fractions
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from metastyle_jax.stylization.video import ffmpeg
 from metastyle_jax.stylization.video.encoding.tracks import packets
 
 ENCODERS = {'aac': 'aac', 'opus': 'libopus', 'mp3': 'libmp3lame'}  # FFmpeg's, of each codec
-# Bits per second and channel at which the encoder is hardly told from the original.
+# Bits per second and channel at which the result sounds like the original.
 _CHANNEL_BIT_RATES = {'aac': 64_000, 'libopus': 64_000, 'libmp3lame': 96_000, 'ac3': 96_000}
 # Fills gaps with silence and cuts overlaps, so that each sound comes at its time.
 _RESAMPLING = 'async=1'
 
 
 class SoundFormat(NamedTuple):
-    """What an encoder is given.
+    """Settings of a sound encoder.
 
     Attributes:
         encoder: FFmpeg's name.
@@ -96,10 +97,10 @@ class SoundEncoder:
     """Decodes a track of sound and encodes it anew.
 
     Args:
+        stream: of the source.
         sound_format: of `choose_format`.
         output: the container to write.
-        start: the second of the source's clock that becomes time 0.
-        end: seconds after `start` at which the track ends; None for its own end.
+        end: second of the output at which the track ends; None for its own end.
         damage: receives the times of packets that cannot be decoded.
 
     Attributes:
@@ -108,41 +109,41 @@ class SoundEncoder:
 
     def __init__(
         self,
+        stream: Any,
         sound_format: SoundFormat,
         output: Any,
-        start: fractions.Fraction,
         end: float | None,
         damage: packets.Damage,
     ) -> None:
         self.stream = _add_stream(output, sound_format)
-        self._wanted, self._start, self._end = sound_format, start, end
-        self._damage = damage
+        self._decoder, self._wanted = stream.codec_context, sound_format
+        self._end, self._damage = end, damage
         self._graph: Any = None
         self._form: tuple[Any, ...] = ()
         self._sent = 0  # samples that the encoder was given
-        self._next = 0.0  # where a frame without a time of its own belongs
+        self._next = 0.0  # second of a frame that has no time of its own
 
     def convert(self, packet: Any) -> Iterable[Any]:
         """Encodes the sound of a packet; None ends the track."""
         import av
 
-        if packet is None:
-            if self._graph is not None:
-                self._graph.push(None)
-                yield from self._encoded()
-                yield from self.stream.encode(None)
-            return
         try:
-            frames = packet.decode()
+            # At the end, the decoder gives the frames that it still holds.
+            frames = self._decoder.decode(packet)
         except (av.error.FFmpegError, ValueError):
-            self._damage.add(float(packet.dts * packet.time_base - self._start))
-            return
+            frames = []
+            time = self._next if packet is None else float(packet.dts * packet.time_base)
+            self._damage.add(time)
         for frame in frames:
             yield from self._frame(frame)
+        if packet is None and self._graph is not None:
+            self._graph.push(None)
+            yield from self._encoded()
+            yield from self.stream.encode(None)
 
     def _frame(self, frame: Any) -> Iterator[Any]:
         """Encodes one frame."""
-        time = self._next if frame.pts is None else float(frame.time - self._start)
+        time = self._next if frame.pts is None else frame.time
         self._next = time + frame.samples / frame.sample_rate
         if not frame.samples or (self._end is not None and time >= self._end):
             return
@@ -180,13 +181,7 @@ class SoundEncoder:
 
     def _encoded(self) -> Iterator[Any]:
         """Encodes what the filters have ready."""
-        import av
-
-        while True:
-            try:
-                frame = self._graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
+        for frame in ffmpeg.pull_frames(self._graph):
             self._sent += frame.samples
             yield from self.stream.encode(frame)
 

@@ -17,8 +17,7 @@ class SubtitleConverter:
         stream: of the source.
         encoder: FFmpeg's name.
         output: the container to write.
-        start: the second of the source's clock that becomes time 0.
-        end: seconds after `start` at which the track ends; None for its own end.
+        end: second of the output at which the track ends; None for its own end.
         damage: receives the times of texts that cannot be read.
 
     Attributes:
@@ -30,7 +29,6 @@ class SubtitleConverter:
         stream: Any,
         encoder: str,
         output: Any,
-        start: fractions.Fraction,
         end: float | None,
         damage: packets.Damage,
     ) -> None:
@@ -40,7 +38,7 @@ class SubtitleConverter:
         # Encoders need the header with the styles, which the decoder makes when it is opened.
         self.stream.codec_context.subtitle_header = self._decoder.subtitle_header
         self.stream.codec_context.time_base = self.stream.time_base = _TIME_BASE
-        self._start, self._end, self._damage = start, end, damage
+        self._end, self._damage = end, damage
         self._last = 0
 
     def convert(self, packet: Any) -> Iterable[Any]:
@@ -49,7 +47,7 @@ class SubtitleConverter:
 
         if packet is None or not packet.size:
             return
-        time = float(packet.pts * packet.time_base - self._start)
+        time = float(packet.pts * packet.time_base)
         lasts = float((packet.duration or 0) * packet.time_base)
         until = time + (lasts if 0 < lasts < packets.LONGEST else _USUAL_SECONDS)
         if self._end is not None:

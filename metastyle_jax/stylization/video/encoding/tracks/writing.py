@@ -50,13 +50,13 @@ def _converter(
     how = plan.tracks[stream.index]
     kind = 'sound' if stream.type == 'audio' else 'subtitles'
     damage = packets.Damage(f'{plan.source.name}: {kind} ({planning.describe(stream)})')
-    made: Any
+    made: packets.TrackConverter
     if how is None:
-        made = packets.PacketCopier(stream, output, plan.start, end, damage)
+        made = packets.PacketCopier(stream, output, end, damage)
     elif isinstance(how, str):
-        made = subtitles.SubtitleConverter(stream, how, output, plan.start, end, damage)
+        made = subtitles.SubtitleConverter(stream, how, output, end, damage)
     else:
-        made = sound.SoundEncoder(how, output, plan.start, end, damage)
+        made = sound.SoundEncoder(stream, how, output, end, damage)
     tags.copy_track_tags(stream, made.stream)
     return made
 
@@ -90,9 +90,9 @@ def _converted(
     latest = -math.inf
     for packet in covers:
         yield latest, packet
-    damage = packets.Damage(f'{plan.source.name}')
+    damage = packets.Damage(plan.source.name)
     streams = [opened.streams[index] for index in converters]
-    for packet in packets.demux(opened, streams, damage) if streams else ():
+    for packet in packets.demux(opened, streams, plan.start, damage) if streams else ():
         for made in converters[packet.stream.index].convert(packet):
             latest = max(latest, float(made.dts * made.time_base))
             yield latest, made
