@@ -31,9 +31,12 @@ COMMANDS = {
     'train': ('training.command', 'Meta-train an initialization with exact meta-gradients.'),
     'evaluate': ('evaluation.command', 'Measure how fast initializations adapt to new styles.'),
     'flicker': ('evaluation.flicker_command', 'Measure the flicker of a stylized video.'),
-    'gatys': ('baselines.gatys_command', 'Stylize by optimizing pixels (Gatys et al.), slowly.'),
+    'gatys': (
+        'baselines.commands.gatys_command',
+        'Stylize by optimizing pixels (Gatys et al.), slowly.',
+    ),
     'johnson': (
-        'baselines.johnson_command',
+        'baselines.commands.johnson_command',
         'Train a network for one style from scratch (Johnson et al.).',
     ),
 }

@@ -172,6 +172,6 @@ def stylize(
 
 
 if __name__ == '__main__':
-    from metastyle_jax.baselines import gatys_command
+    from metastyle_jax.baselines.commands import gatys_command
 
     sys.exit(gatys_command.run_gatys())

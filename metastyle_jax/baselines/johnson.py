@@ -70,6 +70,6 @@ def train(
 
 
 if __name__ == '__main__':
-    from metastyle_jax.baselines import johnson_command
+    from metastyle_jax.baselines.commands import johnson_command
 
     sys.exit(johnson_command.run_johnson())
