@@ -18,12 +18,13 @@ import numpy as np
 import optax
 
 from metastyle_jax.adaptation import style_image
+from metastyle_jax.baselines import systems
 from metastyle_jax.core import checks, loss_weights, progress_bar
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.data.images import image_files, image_inputs, resizing
-from metastyle_jax.models import perceptual_loss, vgg
+from metastyle_jax.models import gram, perceptual_loss, vgg
 
 STARTS = ('content', 'noise')
 
@@ -169,6 +170,32 @@ def stylize(
     vgg_params = vgg.load(vgg_file)
     grams = style_image.grams(vgg_params, painting)
     return optimize(pixels, grams, vgg_params, start=start, **options)
+
+
+def system(*, width: int = 64, **options: Any) -> systems.System:
+    """Returns the method of Gatys et al. as a system: `apply` optimizes each content.
+
+    Its parameters are the weights of the loss network, from `vgg.load` or random. They are not
+    counted, because none of them makes the picture.
+
+    Args:
+        width: channels of the first convolution of a random loss network.
+        **options: further arguments of `optimize`, such as `iterations`.
+    """
+
+    def apply(params: Params, grams: Sequence[Array], contents: Array) -> Array:
+        pictures = [optimize(np.asarray(c), grams, params, **options).image for c in contents]
+        return jnp.stack(pictures)
+
+    return systems.System(
+        name='gatys',
+        title='Gatys, Ecker and Bethge 2016',
+        init=functools.partial(vgg.random, width=width),
+        encode_style=gram.of_image,
+        apply=systems.fade(apply),
+        count=None,
+        loops=frozenset({'apply'}),
+    )
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ import jax
 
 from metastyle_jax.adaptation import adapt
 from metastyle_jax.adaptation.config import AdaptConfig
+from metastyle_jax.baselines import metastyle, systems
 from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.images import image_inputs
@@ -67,6 +68,28 @@ def train(
         )
     config.validate()
     return adapt.adapt(style, initial(config.seed), config=config, progress=progress)
+
+
+def system(
+    *,
+    width: int = transformer.WIDTH,
+    blocks: int = transformer.BLOCKS,
+    margin: bool = True,
+    config: AdaptConfig | None = None,
+    **settings: Any,
+) -> systems.System:
+    """Returns Johnson's method as a system: `encode_style` trains the network for one style.
+
+    Args:
+        width: channels of the first convolution.
+        blocks: residual blocks.
+        margin: see `metastyle.system`.
+        config: settings of the training; None for the defaults of `AdaptConfig.from_scratch`.
+        **settings: fields of `AdaptConfig`; they replace those of `config`.
+    """
+    config = checks.replace_settings(config or AdaptConfig.from_scratch(), settings)
+    title = 'Johnson, Alahi and Fei-Fei 2016'
+    return metastyle.adapting('johnson', title, config, width=width, blocks=blocks, margin=margin)
 
 
 if __name__ == '__main__':

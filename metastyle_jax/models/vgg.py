@@ -60,7 +60,7 @@ def features(params: Params, images: Array) -> Features:
         UserError: the images have another shape or dtype.
     """
     _check_images(images, least=8)
-    relu1_2 = _block(params, _normalize(images), 'conv1')
+    relu1_2 = _block(params, normalize(images), 'conv1')
     relu2_2 = _block(params, max_pool(relu1_2), 'conv2')
     relu3_3 = _block(params, max_pool(relu2_2), 'conv3')
     relu4_3 = _block(params, max_pool(relu3_3), 'conv4')
@@ -81,7 +81,7 @@ def content_features(params: Params, images: Array) -> Array:
         UserError: the images have another shape or dtype.
     """
     _check_images(images, least=2)
-    return _block(params, max_pool(_block(params, _normalize(images), 'conv1')), 'conv2')
+    return _block(params, max_pool(_block(params, normalize(images), 'conv1')), 'conv2')
 
 
 def masked_features(params: Params, images: Array, sizes: Array) -> Features:
@@ -99,7 +99,7 @@ def masked_features(params: Params, images: Array, sizes: Array) -> Features:
         UserError: the images have another shape or dtype.
     """
     _check_images(images, least=8)
-    x, style_layers = _normalize(images), []
+    x, style_layers = normalize(images), []
     for depth, name in enumerate(('conv1', 'conv2', 'conv3', 'conv4')):
         x = max_pool(x) if depth else x
         inner = sizes // 2**depth
@@ -112,6 +112,19 @@ def masked_features(params: Params, images: Array, sizes: Array) -> Features:
         x = _block(params, x * mask, name, mask)
         style_layers.append(x)
     return Features(*style_layers)
+
+
+def normalize(images: Array) -> Array:
+    """Normalizes the channels by ImageNet's mean and standard deviation.
+
+    Args:
+        images: `[N, H, W, 3]` floating RGB in 0..1.
+
+    Returns:
+        `[N, H, W, 3]`, what the first convolution takes.
+    """
+    mean, std = (jnp.asarray(x, images.dtype).reshape(1, 1, 1, 3) for x in (MEAN, STD))
+    return (images - mean) / std
 
 
 def max_pool(x: Array) -> Array:
@@ -221,12 +234,6 @@ def _check_images(images: Array, least: int) -> None:
         )
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise UserError(f'VGG takes floating images in 0..1, not {images.dtype}: divide by 255.')
-
-
-def _normalize(images: Array) -> Array:
-    """Normalizes the channels by ImageNet's mean and standard deviation."""
-    mean, std = (jnp.asarray(x, images.dtype).reshape(1, 1, 1, 3) for x in (MEAN, STD))
-    return (images - mean) / std
 
 
 def _block(params: Params, x: Array, prefix: str, mask: Array | None = None) -> Array:

@@ -1,0 +1,1 @@
+"""What the baselines share: encoders, mirrored decoders, and statistics of feature maps."""
