@@ -1,9 +1,10 @@
-"""Packets of sound and subtitles: reads them with new times, despite damage, and copies them."""
+"""Reads packets of sound and subtitles, gives them the times of the output, and copies them."""
 
+import abc
 import contextlib
 import fractions
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -14,10 +15,10 @@ LONGEST = 24 * 3600  # seconds
 
 
 class Damage:
-    """Collects the places where a track is damaged, and reports them in one line.
+    """Collects the times at which a track is damaged, and reports all of them in one line.
 
     Args:
-        name: what the message calls the track.
+        name: name of the track in the message.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,7 +30,11 @@ class Damage:
         self._times.append(time)
 
     def report(self, consequence: str) -> None:
-        """Warns if there was damage; `consequence` says what became of the damaged parts."""
+        """Logs a warning if there was damage.
+
+        Args:
+            consequence: end of the message, such as 'the damaged parts are left out'.
+        """
         if self._times:
             places = f'{len(self._times)} places' if len(self._times) > 1 else 'one place'
             logging.warning(
@@ -38,32 +43,67 @@ class Damage:
             )  # fmt: skip
 
 
-class TrackConverter(Protocol):
-    """Turns the packets of one track of the source into packets of the output.
+class TrackTarget(NamedTuple):
+    """Where the packets of one track are written.
 
     Attributes:
-        stream: of the output.
+        container: PyAV's container to write.
+        end: time of the output in seconds at which the track ends; None to write all of it.
+        damage: receives the times of parts that cannot be read.
     """
 
-    stream: Any
+    container: Any
+    end: float | None
+    damage: Damage
 
+    def is_ended(self, time: float) -> bool:
+        """Whether a time of the output in seconds is at or after the end of the track."""
+        return self.end is not None and time >= self.end
+
+
+class TrackConverter(abc.ABC):
+    """Turns the packets of one track of the source into packets of the output.
+
+    Args:
+        stream: PyAV's new stream of the output.
+        target: where the packets are written.
+
+    Attributes:
+        stream: as given.
+        consequence: what becomes of damaged parts, for the message of `report`.
+    """
+
+    consequence: str
+
+    def __init__(self, stream: Any, target: TrackTarget) -> None:
+        self.stream, self._target = stream, target
+
+    @abc.abstractmethod
     def convert(self, packet: Any) -> Iterable[Any]:
-        """Packets of the output for one packet of `demux`; None ends the track."""
+        """Makes the packets of the output from one packet of the source.
+
+        Args:
+            packet: from `demux`; None after the last packet of the track.
+
+        Returns:
+            The packets, which may be none.
+        """
 
     def report(self) -> None:
-        """Tells what was damaged."""
+        """Logs a warning if parts of the track were damaged."""
+        self._target.damage.report(self.consequence)
 
 
 def demux(
     container: Any, streams: list[Any], start: fractions.Fraction, damage: Damage
 ) -> Iterator[Any]:
-    """Yields the packets of some streams, with the times of the output; continues after damage.
+    """Yields the packets of some streams with the times of the output; continues after damage.
 
     Args:
-        container: opened by PyAV.
-        streams: of that container.
-        start: the second of the source's clock that becomes time 0.
-        damage: receives the time of each place where reading failed.
+        container: the source file, opened by PyAV.
+        streams: the streams of this container to read.
+        start: time in the source, in seconds, that becomes time 0 of the output.
+        damage: receives each time at which reading failed.
     """
     import av
 
@@ -82,36 +122,32 @@ def demux(
         yield packet
 
 
-class PacketCopier:
+class PacketCopier(TrackConverter):
     """Copies the packets of one track; damaged packets of sound are left out.
 
     A player may stop at sound that it cannot decode. So every packet of sound is decoded once,
-    which is fast, and copied only if that succeeds.
+    which is fast, and copied only if it could be decoded.
 
     Args:
-        stream: of the source.
-        output: the container to write.
-        end: second of the output at which the track ends; None for its own end.
-        damage: receives the times of damaged packets.
-
-    Attributes:
-        stream: of the output.
+        source: PyAV's stream of the source.
+        target: where the packets are written.
     """
 
-    def __init__(self, stream: Any, output: Any, end: float | None, damage: Damage) -> None:
-        self.stream = output.add_stream_from_template(stream, opaque=True)
-        self._end, self._damage = end, damage
-        self._decoded = stream.type == 'audio'
+    consequence = 'the damaged parts are left out'
+
+    def __init__(self, source: Any, target: TrackTarget) -> None:
+        super().__init__(target.container.add_stream_from_template(source, opaque=True), target)
+        self._decoded = source.type == 'audio'
         self._last: int | None = None
 
     def convert(self, packet: Any) -> Iterable[Any]:
-        """Copies a packet; None, the end of the track, gives no packet."""
+        """Yields the packet with its new stream; yields nothing for damaged sound and for None."""
         import av
 
         if packet is None or not packet.size:
             return
         time = float(packet.dts * packet.time_base)
-        if self._end is not None and time >= self._end:
+        if self._target.is_ended(time):
             return
         if packet.duration and packet.duration * packet.time_base > LONGEST:
             packet.duration = 0
@@ -119,7 +155,7 @@ class PacketCopier:
             try:
                 packet.decode()
             except (av.error.FFmpegError, ValueError):
-                self._damage.add(time)
+                self._target.damage.add(time)
                 return
         # Containers refuse sound whose times do not increase, and subtitles whose times decrease.
         least = packet.dts if self._last is None else self._last + self._decoded
@@ -128,19 +164,15 @@ class PacketCopier:
         packet.stream = self.stream
         yield packet
 
-    def report(self) -> None:
-        """Tells how many packets were damaged."""
-        self._damage.report('the damaged parts are left out')
-
 
 def probe_copy(path: Any, index: int, muxer: str, *, packets: int) -> bool:
-    """Tries whether a container can hold a track as it is.
+    """Tries whether a track can be copied to a container, by writing some packets to memory.
 
     Args:
         path: the file with the track.
-        index: number of its stream.
+        index: stream number of the track.
         muxer: FFmpeg's name of the container.
-        packets: number of packets that are written for the trial.
+        packets: number of packets to write; 0 to try the header of the file only.
     """
     import io
 
@@ -149,7 +181,7 @@ def probe_copy(path: Any, index: int, muxer: str, *, packets: int) -> bool:
     with contextlib.suppress(av.error.FFmpegError, ValueError, OSError):
         with av.open(str(path)) as source, av.open(io.BytesIO(), 'w', format=muxer) as trial:
             stream = source.streams[index]
-            copier = PacketCopier(stream, trial, None, Damage(''))
+            copier = PacketCopier(stream, TrackTarget(trial, None, Damage('')))
             trial.start_encoding()
             read = demux(source, [stream], fractions.Fraction(0), Damage(''))
             for packet in (packet for packet, _ in zip(read, range(packets), strict=False)):

@@ -1,4 +1,4 @@
-"""Encodes sound that a container cannot hold as it is, in step with the picture."""
+"""Encodes sound that cannot be copied to a container, and keeps it in step with the picture."""
 
 import contextlib
 import fractions
@@ -32,17 +32,18 @@ class SoundFormat(NamedTuple):
 
 
 def choose_format(stream: Any, encoders: Sequence[str], muxer: str) -> SoundFormat | None:
-    """Chooses the first encoder that takes a sound; tries it.
+    """Chooses the first encoder that works in a container, and its settings.
 
-    The rate of samples and the channels stay as they are where the encoder takes them.
+    Each candidate is tested by a short trial. The sample rate and the channels of the source are
+    kept if the encoder supports them.
 
     Args:
         stream: PyAV's stream of the sound.
-        encoders: FFmpeg's names, in the order of preference.
+        encoders: FFmpeg's names of encoders, in the order of preference.
         muxer: FFmpeg's name of the container.
 
     Returns:
-        None if no encoder takes it, or the sound cannot be decoded.
+        The settings; None if no encoder works, or the sound cannot be decoded.
     """
     import av
 
@@ -71,7 +72,7 @@ def _usual_layout(channels: int) -> str:
 
 
 def can_encode(sound_format: SoundFormat, muxer: str) -> bool:
-    """Whether a container takes sound of an encoder; it is tried."""
+    """Tries whether a container accepts sound of an encoder with these settings."""
     import io
 
     import av
@@ -93,38 +94,27 @@ def _add_stream(output: Any, sound_format: SoundFormat) -> Any:
     )  # fmt: skip
 
 
-class SoundEncoder:
-    """Decodes a track of sound and encodes it anew.
+class SoundEncoder(packets.TrackConverter):
+    """Decodes a track of sound and encodes it in another format.
 
     Args:
-        stream: of the source.
-        sound_format: of `choose_format`.
-        output: the container to write.
-        end: second of the output at which the track ends; None for its own end.
-        damage: receives the times of packets that cannot be decoded.
-
-    Attributes:
-        stream: of the output.
+        source: PyAV's stream of the source.
+        sound_format: settings of the encoder, from `choose_format`.
+        target: where the packets are written.
     """
 
-    def __init__(
-        self,
-        stream: Any,
-        sound_format: SoundFormat,
-        output: Any,
-        end: float | None,
-        damage: packets.Damage,
-    ) -> None:
-        self.stream = _add_stream(output, sound_format)
-        self._decoder, self._wanted = stream.codec_context, sound_format
-        self._end, self._damage = end, damage
+    consequence = 'there is silence in its place'
+
+    def __init__(self, source: Any, sound_format: SoundFormat, target: packets.TrackTarget) -> None:
+        super().__init__(_add_stream(target.container, sound_format), target)
+        self._decoder, self._wanted = source.codec_context, sound_format
         self._graph: Any = None
         self._form: tuple[Any, ...] = ()
         self._sent = 0  # samples that the encoder was given
         self._next = 0.0  # second of a frame that has no time of its own
 
     def convert(self, packet: Any) -> Iterable[Any]:
-        """Encodes the sound of a packet; None ends the track."""
+        """Encodes the sound of a packet; None encodes what the decoder and encoder still hold."""
         import av
 
         try:
@@ -133,7 +123,7 @@ class SoundEncoder:
         except (av.error.FFmpegError, ValueError):
             frames = []
             time = self._next if packet is None else float(packet.dts * packet.time_base)
-            self._damage.add(time)
+            self._target.damage.add(time)
         for frame in frames:
             yield from self._frame(frame)
         if packet is None and self._graph is not None:
@@ -142,10 +132,10 @@ class SoundEncoder:
             yield from self.stream.encode(None)
 
     def _frame(self, frame: Any) -> Iterator[Any]:
-        """Encodes one frame."""
+        """Filters and encodes one frame of sound, and yields the finished packets."""
         time = self._next if frame.pts is None else frame.time
         self._next = time + frame.samples / frame.sample_rate
-        if not frame.samples or (self._end is not None and time >= self._end):
+        if not frame.samples or self._target.is_ended(time):
             return
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self._form:
@@ -159,7 +149,7 @@ class SoundEncoder:
         yield from self._encoded()
 
     def _new_graph(self, frame: Any) -> Any:
-        """FFmpeg's filters from the form of a frame to that of the encoder."""
+        """Makes FFmpeg's filters, which convert frames like this one to the encoder's format."""
         import av
 
         graph = av.filter.Graph()
@@ -180,11 +170,7 @@ class SoundEncoder:
         return graph
 
     def _encoded(self) -> Iterator[Any]:
-        """Encodes what the filters have ready."""
+        """Encodes the frames that the filters have completed, and yields their packets."""
         for frame in ffmpeg.pull_frames(self._graph):
             self._sent += frame.samples
             yield from self.stream.encode(frame)
-
-    def report(self) -> None:
-        """Tells how many packets could not be decoded."""
-        self._damage.report('there is silence in its place')

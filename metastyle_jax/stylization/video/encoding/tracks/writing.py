@@ -1,4 +1,4 @@
-"""Writes the tracks of a plan: yields their packets in the order of their times."""
+"""Makes the packets of all tracks of a plan, in the order of their times."""
 
 import contextlib
 import math
@@ -17,16 +17,18 @@ from metastyle_jax.stylization.video.encoding.tracks import (
 def track_packets(
     plan: planning.Plan, output: Any, stack: contextlib.ExitStack, end: float | None
 ) -> Iterator[tuple[float, Any]]:
-    """Adds the tracks of a plan to a container, which must be before its first packet.
+    """Adds the tracks of a plan to a container, and makes their packets.
+
+    It must be called before the first packet is written to the container.
 
     Args:
-        plan: of `planning.make_plan`.
-        output: the container to write.
-        stack: closes the source.
-        end: seconds after the start at which the picture is cut off; None if it is complete.
+        plan: the plan from `planning.make_plan`.
+        output: PyAV's container to write.
+        stack: the source file stays open until this stack is closed.
+        end: time of the output in seconds at which all tracks end; None if they are complete.
 
     Returns:
-        The time in seconds and the packet of each piece of sound and text.
+        An iterator of (time in seconds, packet).
     """
     import av
 
@@ -46,23 +48,29 @@ def track_packets(
 def _converter(
     plan: planning.Plan, stream: Any, output: Any, end: float | None
 ) -> packets.TrackConverter:
-    """Adds one track to a container; returns what makes its packets."""
+    """Adds one track to a container, and returns the converter that makes its packets."""
     how = plan.tracks[stream.index]
     kind = 'sound' if stream.type == 'audio' else 'subtitles'
     damage = packets.Damage(f'{plan.source.name}: {kind} ({planning.describe(stream)})')
+    target = packets.TrackTarget(output, end, damage)
     made: packets.TrackConverter
     if how is None:
-        made = packets.PacketCopier(stream, output, end, damage)
+        made = packets.PacketCopier(stream, target)
     elif isinstance(how, str):
-        made = subtitles.SubtitleConverter(stream, how, output, end, damage)
+        made = subtitles.SubtitleConverter(stream, how, target)
     else:
-        made = sound.SoundEncoder(stream, how, output, end, damage)
+        made = sound.SoundEncoder(stream, how, target)
     tags.copy_track_tags(stream, made.stream)
     return made
 
 
 def _add_cover(plan: planning.Plan, index: int, output: Any) -> list[Any]:
-    """Adds a cover picture to a container; returns its packet if it is a stream there."""
+    """Adds a cover picture to a container.
+
+    Returns:
+        The packets to write for it. The list is empty for Matroska, which stores a cover as an
+        attached file.
+    """
     import av
 
     with av.open(str(plan.source)) as opened:
@@ -85,7 +93,7 @@ def _converted(
     converters: dict[int, packets.TrackConverter],
     covers: list[Any],
 ) -> Iterator[tuple[float, Any]]:
-    """Yields the time in seconds and the packet of each piece of sound and text, and of covers."""
+    """Yields (time in seconds, packet) of the covers first, then of sound and subtitles."""
     # Packets of several streams need not be in order, but merging requires it.
     latest = -math.inf
     for packet in covers:
