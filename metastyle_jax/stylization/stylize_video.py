@@ -39,7 +39,7 @@ def stylize_video(
     settings: VideoSettings | None = None,
     **changes: Any,
 ) -> int:
-    """Stylizes every frame of a video; keeps its sound, size, rotation and times of frames.
+    """Stylizes every frame of a video; keeps its sound, size, rotation and frame times.
 
     The output is encoded in segments, so that a run that was stopped or killed can be resumed.
 
@@ -105,8 +105,8 @@ def stylize_video(
     if frame_source.bytes_left_over:
         raise UserError(
             f'standard input ended with {frame_source.bytes_left_over} bytes of a frame: is '
-            f'frame_size={settings.frame_size} right, and was all of it sent? The {frames} frames '
-            'before are in the output.'
+            f'frame_size={settings.frame_size} right, and was the last frame sent completely? The '
+            f'{frames} whole frames are in the output.'
         )
     return frames
 
@@ -114,7 +114,7 @@ def stylize_video(
 def _check_arguments(
     settings: VideoSettings, input: str, output: str, *, overwrite: bool, resume: bool
 ) -> None:
-    """Raises UserError for what cannot be done, before a file is opened."""
+    """Raises UserError for invalid combinations of arguments; opens no video."""
     _check_input_settings(settings, input, output)
     if resume and overwrite:
         raise UserError(
@@ -133,7 +133,7 @@ def _check_arguments(
 
 
 def _check_input_settings(settings: VideoSettings, input: str, output: str) -> None:
-    """Raises UserError for settings of raw frames that the input does not need, or lacks."""
+    """Raises UserError if a setting for raw frames is missing, or is given but does not apply."""
     if settings.pixel_format is not None and ffmpeg.STANDARD_STREAM not in (input, output):
         raise UserError(
             f'pixel_format={settings.pixel_format} is for input=- and output=-: leave it out'
@@ -151,7 +151,7 @@ def _check_input_settings(settings: VideoSettings, input: str, output: str) -> N
 
 
 def _batch_size(settings: VideoSettings, input: str) -> int:
-    """Number of frames in one forward pass."""
+    """Returns the number of frames in one forward pass of the network."""
     if ffmpeg.is_camera(input):
         return 1  # a batch would delay the picture
     # A CPU gains no speed from a batch, which needs more memory.
@@ -174,7 +174,11 @@ def _check_size(frame_source: pipeline.FrameSource, settings: VideoSettings) -> 
 def _frame_renderer(
     network: styled_network.StyledNetwork, batch: int, settings: VideoSettings
 ) -> tuple[pipeline.FrameRenderer, dict[str, Any]]:
-    """Makes the renderer of frames, and describes what its output depends on."""
+    """Makes the renderer of frames.
+
+    Returns:
+        The renderer, and all settings that change its output, as JSON types.
+    """
 
     def render_frames(pixels: np.ndarray) -> np.ndarray:
         # The last batch is filled up: another batch size would be compiled anew.
@@ -200,7 +204,7 @@ def _frame_renderer(
 def _open_input(
     name: str, settings: VideoSettings, ended: threading.Event
 ) -> Iterator[pipeline.FrameSource]:
-    """Opens a file, a camera or the standard input."""
+    """Opens a file, a camera or the standard input as a source of frames."""
     max_size = settings.max_size
     size = None if settings.frame_size is None else raw_frames.parse_size(settings.frame_size)
     rate = None if settings.frame_rate is None else raw_frames.parse_rate(settings.frame_rate)
@@ -219,13 +223,13 @@ def _open_input(
             with reader.open_video(pipe, max_size=max_size, kind='yuv4mpegpipe') as frame_source:
                 yield frame_source
         else:
-            assert size is not None  # `_check_combination` requires it
+            assert size is not None  # `_check_input_settings` requires it
             rate = rate or raw_frames.parse_rate(_DEFAULT_RATE)
             yield raw_frames.RawFrameReader(pipe, size, rate=rate, max_size=max_size)
 
 
 def _reserve_output(output: str) -> contextlib.AbstractContextManager[int | None]:
-    """Reserves the standard output if frames go there; yields its descriptor, else None."""
+    """Reserves the standard output if `output` is '-'; yields its file descriptor, else None."""
     if output == ffmpeg.STANDARD_STREAM:
         return raw_frames.standard_output()
     return contextlib.nullcontext()
@@ -240,7 +244,7 @@ def _write_to_pipe(
     progress: Callable[[int], Any],
     **options: Any,
 ) -> int:
-    """Renders the frames to the standard output, and returns their number."""
+    """Renders the frames, writes them to the standard output, and returns their number."""
     if frame_source.audio_streams:
         logging.warning('the sound is left out: raw frames have none')
     frame_writer = raw_frames.RawFrameWriter(

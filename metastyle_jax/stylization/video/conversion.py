@@ -1,4 +1,4 @@
-"""Converts a video to a video: reads and renders frames, and writes a file; it can be resumed."""
+"""Reads a video, renders its frames and writes them to another video; can resume a stopped run."""
 
 import contextlib
 import errno
@@ -24,13 +24,13 @@ _HASHED_BYTES = 2**20  # of the beginning and of the end of a file, see `fingerp
 def check_video_output(
     path: pathlib.Path, source: pathlib.Path | None, *, overwrite: bool, resume: bool = False
 ) -> None:
-    """Raises VideoError if a video cannot be written, before any work is done.
+    """Raises VideoError if a video cannot be written; called before any work is done.
 
     Args:
         path: the video to be written later.
         source: the input video, which is never replaced; None for a live input.
         overwrite: whether an existing video may be replaced.
-        resume: whether a stopped run shall be resumed.
+        resume: whether a stopped run will be resumed.
     """
     containers.container_of(path)
     _check_name(path)
@@ -57,7 +57,7 @@ def check_video_output(
 
 
 def _check_name(path: pathlib.Path) -> None:
-    """Raises VideoError if a disk cannot store the name of a file."""
+    """Raises VideoError if the name of a file is too long for the disk."""
     try:
         path.lstat()
     except OSError as error:
@@ -78,16 +78,17 @@ def convert_video(
     settings: dict[str, Any] | None = None,
     **options: Any,
 ) -> int:
-    """Renders every frame of a video; keeps its sound, size, rotation and times of frames.
+    """Renders every frame of a video; keeps its sound, size, rotation and frame times.
 
     Args:
         source: the video.
-        target: the video to write; its suffix is a key of `containers.CONTAINERS`. It appears at
-            the end; if the work is stopped early, it holds the frames rendered so far.
+        target: the video to write; its suffix is a key of `containers.CONTAINERS`. The file appears
+            at the end; if the work is stopped early, it holds the frames rendered so far.
         render: renders a batch of frames.
-        max_size: limit of the longer side of the frames; None for no limit.
-        settings: what `render` depends on, JSON types. A run is resumed only if they are the same.
-        **options: of `record`.
+        max_size: limit of the longer side of the frames in pixels; None for no limit.
+        settings: all settings that change the output of `render`, as JSON types. A stopped run is
+            resumed only if they are equal.
+        **options: further arguments of `record`.
 
     Returns:
         The number of frames in the target.
@@ -124,13 +125,13 @@ def record(
         render: see `convert_video`.
         settings: see `convert_video`.
         batch: frames that are rendered at once; the last batch may be smaller.
-        source: the file of the frames, from which the sound is copied; None for a live input.
+        source: the file that the frames come from; its sound is copied. None for a live input.
         resume: whether to continue a stopped run; a finished video is left as it is.
         newest_only: whether to drop frames that arrive faster than they are rendered.
         length: frames per segment, rounded up to whole batches.
-        sound: 'copy' to encode only what cannot be copied, a key of `sound.ENCODERS` to encode all
-            of it, or 'none'.
-        keep_location: whether to keep where it was filmed.
+        sound: 'copy' encodes only sound that cannot be copied, a key of `sound.ENCODERS` encodes
+            all sound, and 'none' leaves the sound out.
+        keep_location: whether to keep tags that say where the video was filmed.
         progress: called with the number of frames that were written since its last call.
         stopped: returns True to end early.
         ended: see `pipeline.render_frames`.
@@ -202,10 +203,11 @@ def _frames_of_finished(target: pathlib.Path, settings: dict[str, Any]) -> int |
 
     Args:
         target: the video.
-        settings: of `recorded_settings`.
+        settings: result of `segments.recorded_settings`.
 
     Returns:
-        The number of frames; None if there is no video yet, or a stopped run can be resumed.
+        The number of frames; None if there is no video yet, or it is the unfinished video of a
+        stopped run.
 
     Raises:
         VideoError: the video was made with other settings, or by another program.
@@ -230,7 +232,7 @@ def _frames_of_finished(target: pathlib.Path, settings: dict[str, Any]) -> int |
 def _skip_done_frames(
     frame_source: pipeline.FrameSource, work: segments.SegmentWriter, render: pipeline.FrameRenderer
 ) -> None:
-    """Moves the source and the renderer to the first frame that is not done."""
+    """Moves the source and the renderer to the first frame that no kept segment holds."""
     for pts in itertools.islice(frame_source.skipped_times(), work.done):
         work.times.append(pts)
     if len(work.times) < work.done:
@@ -242,7 +244,10 @@ def _skip_done_frames(
 
 
 def fingerprint(path: pathlib.Path) -> str:
-    """Identifies a file by its size and a hash of its beginning and end, which is fast."""
+    """Identifies a file by its size and a hash of its first and last megabyte.
+
+    This is faster than a hash of the whole file.
+    """
     size = path.stat().st_size
     with path.open('rb') as file:
         digest = hashlib.sha256(file.read(_HASHED_BYTES))

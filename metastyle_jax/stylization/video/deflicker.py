@@ -1,4 +1,4 @@
-"""Reduces the flicker of a stylized video: brush strokes stay on what they were painted on.
+"""Reduces the flicker of a stylized video: brush strokes move with the filmed objects.
 
 Each output frame is mixed with the output frame before it, which is first warped along the motion
 of the *input* video. The input is used because the stylized frames flicker, so their own motion
@@ -30,11 +30,11 @@ _POOL = 4  # contrast is averaged over squares of this side before it is smoothe
 
 
 class LastFrame(NamedTuple):
-    """What the next frame needs of the frame before it.
+    """What `Deflicker` remembers of a frame to compute the next one.
 
     Attributes:
-        output: `[H, W, 3]` float32 in 0..1, as it was shown.
-        grey: `[h, w]` float32 in 0..1, the reduced input.
+        output: `[H, W, 3]` float32 in 0..1, the output frame after mixing.
+        grey: `[h, w]` float32 in 0..1, brightness of the input frame at reduced size.
     """
 
     output: np.ndarray
@@ -42,11 +42,12 @@ class LastFrame(NamedTuple):
 
 
 class Deflicker:
-    """Wraps a renderer of frames, and remembers the last frame.
+    """Wraps a renderer of frames, and mixes each output frame with the one before it.
 
     Args:
-        render: renders consecutive frames, `[N, H, W, 3]` float32 in 0..1 to the same.
-        steady: share of the frame before in the next frame, from 0 to below 1.
+        render: renders consecutive frames; maps `[N, H, W, 3]` float32 in 0..1 to an array of the
+            same shape, type and range.
+        steady: share of the frame before in each output frame, from 0 to below 1.
 
     Raises:
         UserError: `steady` is out of range.
@@ -84,7 +85,7 @@ class Deflicker:
         return {} if self._last is None else self._last._asdict()
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Restores a state that the method `state` returned, to continue after its frame."""
+        """Continues after the frame at which the method `state` returned the given state."""
         self._last = LastFrame(**state) if state else None
 
 
@@ -95,7 +96,7 @@ def mix_with_last(last: Array, output: Array, motion: optical_flow.Motion, stead
     Args:
         last: `[H, W, 3]` in 0..1, the frame before, as it was shown.
         output: `[H, W, 3]` in 0..1, the network's output for the frame.
-        motion: of the input, from this frame back to the one before.
+        motion: motion of the input video, from this frame back to the one before.
         steady: share of the frame before, where the motion is trusted.
 
     Returns:
@@ -130,7 +131,7 @@ def _contrast(detail: Array) -> Array:
 
 
 def _blur(x: Array, sigma: float) -> Array:
-    """Gaussian blur of `[H, W, C]`; outside of it, its border continues."""
+    """Gaussian blur of `[H, W, C]`; pixels at the border are repeated outside of the image."""
     reach = round(3 * sigma)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)

@@ -1,7 +1,7 @@
-"""What the modules of this room share about FFmpeg: names of inputs, formats, colours and errors.
+"""Names of inputs, formats, colours and errors that all modules for video use.
 
-PyAV, the Python interface of FFmpeg, is an optional dependency (the extra `video`). Every module of
-this room imports it inside the functions that need it.
+PyAV, the Python interface of FFmpeg, is an optional dependency (the extra `video`). Every module
+for video imports it inside the functions that need it.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ LIMITED_RANGE = 1  # FFmpeg's number of luma in 16..235, the usual range of vide
 
 
 class VideoError(UserError):
-    """A video that cannot be read or written; the message names the file and the remedy."""
+    """A video cannot be read or written; the message names the file and the remedy."""
 
 
 class VideoFormat(NamedTuple):
     """Size and timing of the frames of one video.
 
     Attributes:
-        height: of a frame, in pixels.
-        width: of a frame, in pixels.
+        height: height of a frame in pixels.
+        width: width of a frame in pixels.
         rate: frames per second, on average.
         time_base: seconds per unit of a frame's time.
         aspect: width of a pixel divided by its height.
@@ -53,7 +53,7 @@ def is_live(name: str) -> bool:
 
 
 def require_pyav() -> None:
-    """Raises VideoError, which names the extra to install, if PyAV is missing."""
+    """Raises VideoError if PyAV is missing; the message says how to install it."""
     if importlib.util.find_spec('av') is None:
         raise VideoError("video needs PyAV: pip install 'metastyle_jax[video]'")
 
@@ -63,8 +63,8 @@ def errors_as_video_errors(source: str, target: pathlib.Path | str) -> Iterator[
     """Turns an error that FFmpeg raises in the block into a VideoError.
 
     Args:
-        source: name of what is read, for the message.
-        target: name of what is written, for the message.
+        source: name of the input in the message.
+        target: name of the output in the message.
     """
     import av
 
@@ -77,7 +77,11 @@ def errors_as_video_errors(source: str, target: pathlib.Path | str) -> Iterator[
 
 
 def pull_frames(graph: Any) -> Iterator[Any]:
-    """Yields the frames that a graph of FFmpeg's filters has ready."""
+    """Yields the frames that a graph of FFmpeg's filters has completed.
+
+    Args:
+        graph: PyAV's filter graph.
+    """
     import av
 
     while True:
@@ -89,8 +93,15 @@ def pull_frames(graph: Any) -> Iterator[Any]:
 
 
 def default_matrix(height: int, width: int) -> str | None:
-    """PyAV's name of the colour matrix that players assume for untagged YUV.
+    """Returns PyAV's name of the colour matrix that players assume if a video does not name one.
 
-    Players take large frames for BT.709 and small ones for BT.601, which is PyAV's default (None).
+    Players assume BT.709 for large frames, and BT.601 for small ones.
+
+    Args:
+        height: height of a frame in pixels.
+        width: width of a frame in pixels.
+
+    Returns:
+        'ITU709', or None for BT.601, which is PyAV's default.
     """
     return 'ITU709' if width >= 1280 or height > 576 else None

@@ -21,8 +21,8 @@ class Motion(NamedTuple):
     """Motion from a frame back to the frame before it.
 
     Attributes:
-        flow: `[2, h, w]` float32, in pixels of this size: the point that is at `p` now was at
-            `p + flow[:, p]` in the frame before.
+        flow: `[2, h, w]` float32, in pixels of an `[h, w]` frame: the point that is at `p` now was
+            at `p + flow[:, p]` in the frame before.
         trust: `[h, w]` float32 in 0..1. It is 0 where the point was hidden or outside of the frame
             before, or where its brightness has changed.
     """
@@ -54,14 +54,14 @@ def estimate_motion(
 ) -> Motion:
     """Estimates the motion between two grey frames.
 
-    The flow is estimated in both directions. A pixel is trusted if following the flow back and then
-    forth leads to where it began, and if its brightness has not changed.
+    The flow is estimated in both directions. A pixel is trusted if the flow back and then forth
+    leads to the pixel again, and if its brightness has not changed.
 
     Args:
         before: `[h, w]` float32 in 0..1.
         now: the next frame, of the same shape.
-        max_change: largest difference in brightness, after warping, of a pixel that is trusted
-            fully; at twice as much it is not trusted at all.
+        max_change: a pixel is fully trusted if its brightness differs by at most this after
+            warping. From twice this difference on, it is not trusted at all.
         fine: whether to take more iterations, which is slower and more accurate.
 
     Returns:
@@ -89,7 +89,7 @@ def estimate_motion(
 
 
 def _sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Bilinear values of `[h, w]` at points `[2, h, w]`."""
+    """Interpolates an image `[h, w]` bilinearly at the points `[2, h, w]`."""
     return scipy.ndimage.map_coordinates(image, points, order=1, mode='nearest')
 
 
@@ -97,9 +97,9 @@ def enlarge_motion(motion: Motion, height: int, width: int) -> tuple[Array, Arra
     """Resizes an optical flow to the size of a frame, and scales its vectors with it.
 
     Args:
-        motion: of any size.
-        height: of the frame, in pixels.
-        width: of the frame, in pixels.
+        motion: motion of any size.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
 
     Returns:
         The flow `[2, H, W]` in pixels of the frame, and the trust `[H, W]`.
@@ -140,7 +140,7 @@ def warp(image: Array, flow: Array) -> Array:
 
 
 def _cubic_weights(t: Array) -> tuple[Array, Array, Array, Array]:
-    """Weights of cubic interpolation: four samples, and a point between the middle two."""
+    """Weights of four samples for a point at `t` in 0..1 between the middle two of them."""
     return (
         ((2 - t) * t - 1) * t / 2,
         ((3 * t - 5) * t * t + 2) / 2,

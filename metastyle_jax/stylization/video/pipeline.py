@@ -21,7 +21,7 @@ class Frame(NamedTuple):
 
     Attributes:
         pixels: `[H, W, 3]` uint8, RGB.
-        pts: the time at which it is shown, in units of the stream's time base.
+        pts: the time at which the frame is shown, in units of the source's `time_base`.
     """
 
     pixels: np.ndarray
@@ -29,22 +29,23 @@ class Frame(NamedTuple):
 
 
 class FrameSource(Protocol):
-    """Frames that are read one after another: from a file, a camera or a pipe.
+    """A file, a camera or a pipe whose frames are read one after another.
 
     Attributes:
-        name: what messages call it.
-        size: height and width of the frames.
+        name: name of the source in messages.
+        size: height and width of the frames in pixels.
         rate: frames per second, on average.
         time_base: seconds per unit of `Frame.pts`.
-        start: the second of the file's own clock at which the clock of `Frame.pts` begins. Sound
-            of the same file is moved by as much.
+        start: time in the file, in seconds, at which `Frame.pts` is 0. The same number of seconds
+            is subtracted from the times of the file's sound.
         aspect: width of a pixel divided by its height.
         max_size: limit of the frames' longer side in pixels; None for no limit.
-        reopenable: whether it can be read a second time; a camera and a pipe cannot.
-        last_duration: how long the last frame that was read is shown, in units of `time_base`.
+        reopenable: whether the source can be opened and read again; a camera and a pipe cannot.
+        last_duration: how long the most recently read frame is shown, in units of `time_base`.
         audio_streams: PyAV's streams of sound.
-        frame_count: about how many frames there are; 0 if that is unknown.
-        bytes_left_over: bytes after the last whole frame; above 0 if raw frames were cut off.
+        frame_count: estimated number of frames; 0 if it is unknown.
+        bytes_left_over: number of bytes after the last whole frame; above 0 if raw frames were cut
+            off.
     """
 
     name: str
@@ -59,7 +60,7 @@ class FrameSource(Protocol):
 
     @property
     def last_duration(self) -> int:
-        """How long the last frame that was read is shown, in units of `time_base`."""
+        """How long the most recently read frame is shown, in units of `time_base`."""
 
     @property
     def audio_streams(self) -> Sequence[Any]:
@@ -67,13 +68,16 @@ class FrameSource(Protocol):
 
     @property
     def frame_count(self) -> int:
-        """About how many frames there are; 0 if that is unknown."""
+        """Estimated number of frames; 0 if it is unknown."""
 
     def skipped_times(self) -> Iterator[int]:
-        """Skips one frame after another without converting it, and yields its time."""
+        """Yields the time of one frame after another without converting it to RGB.
+
+        `frames` continues after the last frame whose time was taken here.
+        """
 
     def frames(self) -> Iterator[Frame]:
-        """Yields all frames that were not skipped."""
+        """Yields the frames that follow those that `skipped_times` has already passed."""
 
 
 class FrameRenderer(Protocol):
@@ -84,7 +88,7 @@ class FrameRenderer(Protocol):
     """
 
     def __call__(self, pixels: np.ndarray, /) -> np.ndarray:
-        """Maps `[N, H, W, 3]` float32 in 0..1 to the same."""
+        """Maps `[N, H, W, 3]` float32 in 0..1 to an array of the same shape, type and range."""
 
 
 WriteFrames = Callable[[list[Frame], dict[str, np.ndarray]], None]
@@ -100,7 +104,7 @@ def render_frames(
     newest_only: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Renders frames until there are no more.
+    """Reads, renders and writes frames until there are no more.
 
     The network runs in the calling thread; one thread reads frames and another writes them.
 
@@ -110,8 +114,8 @@ def render_frames(
         write: called in the writing thread with rendered frames and the renderer's state after
             them.
         batch: number of frames that are rendered at once; the last batch may be smaller.
-        ended: an event that this function sets when all threads shall end. Readers and writers
-            that wait for a pipe look at it.
+        ended: an event that this function sets when all threads must end. Readers and writers that
+            wait for a pipe check it regularly.
         newest_only: whether to drop all frames but the newest when frames arrive faster than they
             are rendered.
         stopped: returns True to end early; the frames rendered so far are still written.
@@ -164,7 +168,7 @@ def render_frames(
 
 
 def _batches(decoded: '_Queue', batch: int, stopped: Callable[[], bool]) -> Iterator[list[Frame]]:
-    """Groups frames into batches; the last one may be smaller."""
+    """Yields lists of `batch` frames from a queue; the last list may be shorter."""
     waiting: list[Frame] = []
     while not stopped() and (frame := decoded.get(stopped)) is not None:
         waiting.append(frame)
@@ -194,7 +198,11 @@ class _Queue:
         self.dropped = 0
 
     def put(self, item: Any, *, replace: bool = False) -> bool:
-        """Adds an item, in place of the oldest one if `replace`; returns False at the end."""
+        """Adds an item, and waits while the queue is full; with `replace` drops the oldest instead.
+
+        Returns:
+            Whether the item was added; False once the event is set.
+        """
         while not self.ended.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(item, timeout=0 if replace else self._SECONDS)
@@ -206,7 +214,7 @@ class _Queue:
         return False
 
     def get(self, stopped: Callable[[], bool] = lambda: False) -> Any:
-        """Takes the next item; returns None at the end, or once `stopped` returns True."""
+        """Takes the next item; returns None once the event is set or `stopped` returns True."""
         while not self.ended.is_set() and not stopped():
             with contextlib.suppress(queue.Empty):
                 return self._queue.get(timeout=self._SECONDS)

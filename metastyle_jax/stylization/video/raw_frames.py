@@ -1,7 +1,8 @@
-"""Frames on the standard streams, for pipes between programs: raw RGB, or YUV4MPEG2.
+"""Reads and writes frames on the standard streams, for pipes between programs.
 
-Raw RGB frames follow each other without a header, so the user gives their size and rate. A
-YUV4MPEG2 stream names both in its header. Neither carries times: the frames are evenly spaced.
+There are two formats. Raw RGB frames follow each other without a header, so the user must give
+their size and rate. A YUV4MPEG2 stream names both in its header. Neither format has frame times, so
+the frames are evenly spaced.
 """
 
 import contextlib
@@ -24,18 +25,22 @@ _POLL_SECONDS = 0.2  # how often a thread that waits for a pipe looks whether it
 
 
 class Pipe:
-    """A file descriptor; reading and writing stop waiting once an event is set.
+    """Reads from or writes to a file descriptor, and stops waiting once an event is set.
 
     Args:
-        descriptor: of a pipe, a file or a terminal.
-        ended: the event.
+        descriptor: file descriptor of a pipe, a file or a terminal.
+        ended: the event; usually set by another thread.
     """
 
     def __init__(self, descriptor: int, ended: threading.Event) -> None:
         self._descriptor, self._ended = descriptor, ended
 
     def read(self, size: int) -> bytes:
-        """Reads at most `size` bytes; returns none at the end of the data or after the event."""
+        """Reads at most `size` bytes.
+
+        Returns:
+            The bytes; empty at the end of the data, or once the event is set.
+        """
         # On Windows, `select` takes sockets alone, so reading may wait there.
         while sys.platform != 'win32' and not self._ended.is_set():
             if select.select([self._descriptor], [], [], _POLL_SECONDS)[0]:
@@ -43,7 +48,7 @@ class Pipe:
         return b'' if self._ended.is_set() else os.read(self._descriptor, size)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Writes all bytes, unless the event is set before.
+        """Writes all bytes; gives up the rest as soon as the event is set.
 
         Raises:
             BrokenPipeError: the program at the other end has stopped reading.
@@ -60,20 +65,20 @@ class Pipe:
 
 
 class RawFrameReader:
-    """Raw RGB frames from a pipe, as a `pipeline.FrameSource`.
+    """Reads raw RGB frames from a pipe; it is a `pipeline.FrameSource`.
 
     Args:
-        pipe: to read from.
-        size: height and width of the frames in the pipe.
+        pipe: the pipe to read from.
+        size: height and width of the frames in the pipe, in pixels.
         rate: frames per second.
-        max_size: limit of the longer side of the frames that are returned; None for no limit.
+        max_size: limit of the longer side of the returned frames in pixels; None for no limit.
 
     Attributes:
-        size: height and width of the frames that are returned.
-        bytes_left_over: bytes after the last whole frame, once all frames are read.
+        size: height and width of the returned frames in pixels.
+        bytes_left_over: number of bytes after the last whole frame; known once all frames are read.
 
     Raises:
-        VideoError: the pipe has no whole frame.
+        VideoError: the pipe ends before the first frame is complete.
     """
 
     name = 'standard input'
@@ -108,7 +113,7 @@ class RawFrameReader:
         return iter(())
 
     def frames(self) -> Iterator[pipeline.Frame]:
-        """Yields all frames."""
+        """Yields all frames of the pipe; the time of a frame is its number, from 0."""
         pixels: np.ndarray | None = self._first
         pts = 0
         while pixels is not None:
@@ -131,16 +136,16 @@ class RawFrameReader:
 
 
 def reduce_frame(pixels: np.ndarray, max_size: int | None) -> np.ndarray:
-    """Reduces a frame until its longer side has at most `max_size` pixels.
+    """Reduces a frame so that its longer side has at most `max_size` pixels.
 
-    Both sides of a reduced frame are even, because many players demand that of H.264.
+    Both sides of a reduced frame are even, because many players require that for H.264.
 
     Args:
         pixels: `[H, W, 3]` uint8.
-        max_size: in pixels; None for no limit.
+        max_size: limit of the longer side in pixels; None for no limit.
 
     Returns:
-        `[H', W', 3]` uint8.
+        `[H', W', 3]` uint8; `pixels` itself if it is small enough.
     """
     height, width, _ = pixels.shape
     if max_size is None or max(height, width) <= max_size:
@@ -151,11 +156,11 @@ def reduce_frame(pixels: np.ndarray, max_size: int | None) -> np.ndarray:
 
 
 class RawFrameWriter:
-    """Writes frames to a pipe.
+    """Writes frames to a pipe, as raw RGB or as YUV4MPEG2.
 
     Args:
-        pipe: to write to.
-        size: height and width of the frames.
+        pipe: the pipe to write to.
+        size: height and width of the frames in pixels.
         rate: frames per second, for the header of YUV4MPEG2.
         pixel_format: 'rgb24', or 'y4m' for YUV4MPEG2.
         aspect: width of a pixel divided by its height, for the header of YUV4MPEG2.
@@ -190,7 +195,7 @@ class RawFrameWriter:
             self.written += 1
 
     def _encoded(self, pixels: np.ndarray) -> bytes:
-        """Bytes of one frame."""
+        """Returns the bytes of one frame in the format of the pipe."""
         if self._pixel_format == 'rgb24':
             return pixels.tobytes()
         import av
@@ -203,10 +208,10 @@ class RawFrameWriter:
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[int]:
-    """Reserves the standard output for frames, and yields a descriptor to write them to.
+    """Reserves the standard output for frames, and yields a file descriptor to write them to.
 
-    In the block, everything else that is printed to the standard output goes to the standard error
-    stream, so that it cannot get between the frames.
+    Inside the block, text that is printed to the standard output goes to the standard error stream
+    instead, so that it cannot get between the frames.
 
     Raises:
         VideoError: the standard output is a terminal.
@@ -250,7 +255,7 @@ def parse_rate(text: Any) -> fractions.Fraction:
     """Parses a number of frames per second, such as 25, 29.97 or 30000/1001.
 
     Raises:
-        VideoError: the text is no number, or not above 0 and at most 1000.
+        VideoError: the text is not a number above 0 and at most 1000.
     """
     with contextlib.suppress(ValueError, ZeroDivisionError):
         # FFmpeg takes fractions of small integers; broadcast rates have the denominator 1001.

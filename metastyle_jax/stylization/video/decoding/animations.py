@@ -1,6 +1,6 @@
-"""Reads pictures that move (GIF, PNG, WebP, AVIF) as films, through Pillow.
+"""Reads the frames of animated pictures (GIF, PNG, WebP, AVIF) with Pillow.
 
-FFmpeg does not read all of them, and Pillow applies how each frame replaces the one before.
+FFmpeg cannot read all of these formats. Pillow also composes partial frames with the frame before.
 """
 
 import fractions
@@ -21,23 +21,25 @@ _LEAST_SHOWN, _USUALLY_SHOWN = 11, 100  # milliseconds
 
 
 def open_image(path: pathlib.Path) -> Image.Image:
-    """Opens a picture of a kind that may move; an older Pillow lacks AVIF."""
+    """Opens a file in one of the formats that can be animated; an older Pillow lacks AVIF."""
     Image.init()
     kinds: list[str] = [kind for kind in ('GIF', 'PNG', 'WEBP', 'AVIF') if kind in Image.OPEN]
     return Image.open(path, formats=kinds)
 
 
 class AnimationReader:
-    """Frames of a picture that moves, on white, as a `pipeline.FrameSource`.
+    """Reads the frames of an animated picture; it is a `pipeline.FrameSource`.
+
+    Transparent parts become white.
 
     Args:
         path: the file.
-        max_size: limit of the longer side of the frames; None for no limit.
+        max_size: limit of the longer side of the frames in pixels; None for no limit.
 
     Attributes:
-        size: height and width of the frames, after reduction.
-        rate: frames per second: that of the first frame.
-        last_duration: how long the last frame that was read is shown, in milliseconds.
+        size: height and width of the frames in pixels, after reduction.
+        rate: frames per second, computed from the duration of the first frame.
+        last_duration: how long the most recently read frame is shown, in milliseconds.
 
     Raises:
         VideoError: the file cannot be read.
@@ -67,17 +69,17 @@ class AnimationReader:
         self.rate = fractions.Fraction(_TICKS, self.last_duration)
 
     def skipped_times(self) -> Iterator[int]:
-        """Skips one frame after another, and yields its time."""
+        """Yields the time of one frame after another, in milliseconds, without converting it."""
         for _, time in self._images():
             yield time
 
     def frames(self) -> Iterator[pipeline.Frame]:
-        """Yields all frames that `skipped_times` has not skipped."""
+        """Yields the frames that follow those that `skipped_times` has already passed."""
         for image, time in self._images():
             yield pipeline.Frame(self._pixels(image), time)
 
     def _images(self) -> Iterator[tuple[Image.Image, int]]:
-        """Pillow's image at each frame that was not yielded yet, and its time."""
+        """Yields Pillow's image at each remaining frame, and the frame's time in milliseconds."""
         with open_image(self._path) as image:
             while self._next < self.frame_count:
                 try:
@@ -94,7 +96,7 @@ class AnimationReader:
                 yield image, time
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
-        """`[H, W, 3]` uint8, on white and reduced."""
+        """Returns a frame as `[H, W, 3]` uint8, on white and reduced to `max_size`."""
         pixels = self._colours.on_white(np.asarray(image.convert('RGBA')))
         return raw_frames.reduce_frame(pixels, self.max_size)
 

@@ -1,4 +1,4 @@
-"""Cameras, through the capture devices that FFmpeg knows on each operating system."""
+"""Opens cameras through FFmpeg's capture device of each operating system."""
 
 import contextlib
 import fractions
@@ -13,10 +13,11 @@ def ffmpeg_device(camera: str) -> tuple[str, str]:
     """Returns FFmpeg's input format and file name of a camera.
 
     Args:
-        camera: the text after `camera:`, which is a number or the system's own name of a camera.
+        camera: the text after `camera:`: a number, or the name that the operating system gives to
+            the camera.
 
     Raises:
-        VideoError: the text is empty, or it is a number on Windows, where FFmpeg knows names alone.
+        VideoError: the text is empty, or it is a number on Windows, where FFmpeg needs a name.
     """
     if not camera:
         raise ffmpeg.VideoError('input=camera: needs a number or a name, for example camera:0')
@@ -47,11 +48,11 @@ def open_camera(
         camera: the text after `camera:`.
         size: height and width to request from the camera; None for its default.
         rate: frames per second to request from the camera; None for its default.
-        max_size: limit of the longer side of the frames; None for no limit.
+        max_size: limit of the longer side of the frames in pixels; None for no limit.
 
     Raises:
-        VideoError: there is no such camera, another program uses it, or it cannot do what is
-            requested.
+        VideoError: there is no such camera, another program uses it, or it does not support the
+            requested size or rate.
     """
     ffmpeg.require_pyav()
     import av

@@ -1,8 +1,8 @@
-"""Colours of frames to the RGB of ordinary screens, BT.709 with gamma 2.4.
+"""Converts the colours of video frames to the RGB of ordinary screens: BT.709 with gamma 2.4.
 
-FFmpeg converts YUV to RGB. High dynamic range and wide gamuts are converted here, because the
-filters of FFmpeg for that are missing in PyAV's wheels. The tone curve is the one for
-pictures, see `colour_spaces`.
+FFmpeg converts YUV to RGB. This module converts high dynamic range and wide gamuts itself, because
+PyAV's wheels lack FFmpeg's filters for them. It uses the same tone curve as for pictures, see
+`colour_spaces`.
 """
 
 import functools
@@ -26,16 +26,16 @@ _WHITE = 255
 
 
 class _Tables(NamedTuple):
-    """Tables that convert one encoding to BT.709.
+    """Tables that convert one colour encoding to BT.709.
 
     Attributes:
-        decode: `[65536]` float32, 16-bit code to linear light.
-        matrix: `[3, 3]` float32, to the primaries of BT.709.
-        gain: `[_STEPS + 1]` float32, factor of the light; the index is the fourth root of the
-            largest channel.
+        decode: `[65536]` float32, linear light of each 16-bit value.
+        matrix: `[3, 3]` float32, converts linear light to the primaries of BT.709.
+        gain: `[_STEPS + 1]` float32, factor by which tone mapping multiplies the light of a pixel.
+            The index is proportional to the fourth root of the pixel's largest channel.
         largest: fourth root of the light at the last index of `gain`.
-        encode: `[_STEPS + 1]` uint8, the output; the index is the square root of linear light in
-            0..1.
+        encode: `[_STEPS + 1]` uint8, output value. The index is `_STEPS` times the square root of
+            linear light in 0..1.
     """
 
     decode: np.ndarray
@@ -46,12 +46,12 @@ class _Tables(NamedTuple):
 
 
 class ColourConverter:
-    """Converts frames to RGB, and warns once of each loss.
+    """Converts frames to RGB, and warns once about each kind of information that gets lost.
 
     Args:
-        name: what messages call the video.
-        matrix: PyAV's name of the colour matrix of untagged frames; None for the one that players
-            assume, see `ffmpeg.default_matrix`.
+        name: name of the video in messages.
+        matrix: PyAV's name of the colour matrix for frames that do not name theirs; None for the
+            matrix that players assume, see `ffmpeg.default_matrix`.
     """
 
     def __init__(self, name: str, matrix: str | None = None) -> None:
@@ -59,10 +59,15 @@ class ColourConverter:
         self._told: set[str] = set()
 
     def check(self, stream: Any, frame: Any) -> None:
-        """Warns if the stream is Dolby Vision.
+        """Warns if the stream is Dolby Vision, whose extra metadata are ignored.
+
+        Args:
+            stream: PyAV's stream of the picture.
+            frame: PyAV's first frame of the stream.
 
         Raises:
-            VideoError: the stream has no picture that other decoders can show.
+            VideoError: it is Dolby Vision of profile 5, whose colours only a Dolby Vision decoder
+                can convert.
         """
         kinds = {getattr(data.type, 'name', '') for data in frame.side_data}
         tag = str(stream.codec_context.codec_tag)
@@ -78,7 +83,7 @@ class ColourConverter:
         self._tell('its Dolby Vision metadata are ignored; its compatible picture is used')
 
     def to_rgb(self, frame: Any) -> np.ndarray:
-        """Converts PyAV's frame to `[H, W, 3]` uint8; transparent parts become white."""
+        """Converts PyAV's frame to RGB, `[H, W, 3]` uint8; transparent parts become white."""
         if any(component.is_alpha for component in frame.format.components):
             return self.on_white(self._reformat(frame, 'rgba'))
         tables = self._tables(frame)
@@ -87,7 +92,7 @@ class ColourConverter:
         return _convert(self._reformat(frame, 'rgb48le'), tables)
 
     def on_white(self, rgba: np.ndarray) -> np.ndarray:
-        """Puts a picture with transparency on white: `[H, W, 4]` uint8 to `[H, W, 3]`."""
+        """Blends an RGBA picture with white: `[H, W, 4]` uint8 to `[H, W, 3]` uint8."""
         rgb, opacity = rgba[..., :3], rgba[..., 3:].astype(np.uint32)
         if opacity.min() == _WHITE:
             return np.ascontiguousarray(rgb)
@@ -95,7 +100,7 @@ class ColourConverter:
         return ((rgb * opacity + _WHITE * (_WHITE - opacity) + 127) // _WHITE).astype(np.uint8)
 
     def _tables(self, frame: Any) -> _Tables | None:
-        """Tables for the encoding of a frame; None for ordinary colours."""
+        """Returns the tables for a frame's colour encoding; None if FFmpeg can convert it alone."""
         primaries, transfer = frame.color_primaries, frame.color_trc
         is_hdr = transfer in (_PQ, _HLG)
         if is_hdr:
@@ -109,7 +114,7 @@ class ColourConverter:
         return _make_tables(int(primaries), int(transfer))
 
     def _reformat(self, frame: Any, kind: str) -> np.ndarray:
-        """FFmpeg's conversion to RGB."""
+        """Lets FFmpeg convert a frame to an RGB format, such as 'rgb24'; returns the pixels."""
         if frame.format.name.startswith('gray') and frame.color_range == ffmpeg.LIMITED_RANGE:
             # FFmpeg takes grey for full range, but not YUV.
             frame = frame.reformat(
@@ -166,7 +171,7 @@ def _make_tables(primaries: int, transfer: int) -> _Tables | None:
 
 
 def _convert(pixels: np.ndarray, tables: _Tables) -> np.ndarray:
-    """`[H, W, 3]` uint16 of some encoding to uint8 of BT.709."""
+    """Converts pixels `[H, W, 3]` uint16 to BT.709 `[H, W, 3]` uint8."""
     flat = pixels.reshape(-1, 3)
     result = np.empty(flat.shape, np.uint8)
     for start in range(0, len(flat), _BLOCK):

@@ -1,6 +1,7 @@
-"""Tells films from pictures by the content of a file: a suffix says little, and may be missing.
+"""Decides from the first bytes of a file whether it is a film or a picture.
 
-This module loads neither NumPy nor PyAV for files that it knows, so that pictures start fast.
+The suffix is not used for this, because it may be wrong or missing. For known formats this module
+loads neither NumPy nor PyAV, so that the stylization of a picture starts fast.
 """
 
 import pathlib
@@ -44,14 +45,14 @@ _PACKET_SIZES = ((188, 0), (192, 4), (204, 0))  # of MPEG-TS, and where in a pac
 
 
 def is_film(input: str, output: str) -> bool:
-    """Whether an input is stylized as a film, and not as a picture.
+    """Whether an input is stylized as a film rather than as a picture.
 
-    A picture that moves (GIF, PNG, WebP, AVIF) is a film if the output is one; else its first
-    frame is stylized.
+    An animated picture (GIF, PNG, WebP, AVIF) counts as a film only if the output is a film or '-'.
+    For any other output, only its first frame is stylized.
 
     Args:
-        input: a file, a folder, a camera, or '-'.
-        output: the name of the file to write, or '-'.
+        input: a file, a folder, 'camera:NAME', or '-' for the standard input.
+        output: the name of the file to write, or '-' for the standard output.
     """
     path = pathlib.Path(input)
     if ffmpeg.is_live(input):
@@ -72,7 +73,7 @@ def is_film(input: str, output: str) -> bool:
 
 
 def begins_as_film(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a film or of sound."""
+    """Whether the first bytes of a file belong to a known format of films or of sound."""
     if head[4:8] == b'ftyp' or head[4:8] in _QUICKTIME or head.startswith(_STARTS):
         return True
     if head[:4] == b'RIFF' and head[8:12] in (b'AVI ', b'AVIX', b'WAVE'):
@@ -86,7 +87,7 @@ def begins_as_film(head: bytes) -> bool:
 
 
 def begins_as_picture(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a picture, which may be one that moves."""
+    """Whether the first bytes of a file belong to a known format of pictures, even animated."""
     if head[4:8] == b'ftyp':
         return head[8:12] in _PICTURE_BRANDS or b'avif' in head[16:64]
     return head.startswith(_PICTURES) or (head[:4] == b'RIFF' and head[8:12] == b'WEBP')
@@ -104,7 +105,7 @@ def is_animation(path: pathlib.Path) -> bool:
 
 
 def holds_picture(container: Any) -> bool:
-    """Whether a file that FFmpeg has opened is a single picture: it reads pictures too."""
+    """Whether PyAV opened the file as a still picture, since FFmpeg reads pictures like films."""
     kind = container.format.name
     return bool(kind == 'image2' or kind.endswith('_pipe'))
 
@@ -114,7 +115,10 @@ def _is_text(head: bytes) -> bool:
 
 
 def _opens_in_ffmpeg(path: pathlib.Path) -> bool:
-    """Whether FFmpeg, if there is one, finds moving pictures in a file of an unknown kind."""
+    """Whether FFmpeg finds a film in a file of unknown format.
+
+    The suffix decides if PyAV is not installed or cannot read the file.
+    """
     try:
         import av
     except ImportError:

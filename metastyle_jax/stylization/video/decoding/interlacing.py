@@ -1,8 +1,8 @@
-"""Deinterlaces film: a frame that holds two moments becomes one of a single moment.
+"""Deinterlaces video frames.
 
-Interlaced film has the odd rows of one moment and the even rows of the next. Where something moves,
-the rows form a comb, which the network would paint. FFmpeg's filter bwdif keeps the first moment
-and fills in its missing rows.
+In an interlaced frame, the odd and even rows were filmed at two different moments. Moving things
+have combed edges, which the network would paint. FFmpeg's filter bwdif keeps the rows of the first
+moment and computes the missing rows.
 """
 
 import fractions
@@ -18,11 +18,11 @@ _FILTER, _OPTIONS = 'bwdif', 'mode=send_frame:parity=auto:deint=interlaced'
 
 
 def deinterlaced(frames: Iterator[Any], name: str) -> Iterator[Any]:
-    """Yields all frames; FFmpeg's filter changes those that are marked as interlaced.
+    """Yields all frames; frames that are marked as interlaced are deinterlaced.
 
     Args:
         frames: PyAV's frames.
-        name: what messages call the video.
+        name: name of the video in messages.
     """
     graph, form, told = None, None, False
     for frame in frames:
@@ -61,13 +61,13 @@ def _make_graph(frame: Any) -> Any:
 
 
 def _flush(graph: Any, base: fractions.Fraction) -> Iterator[Any]:
-    """The frames that the filter still holds: it needs each frame's next one."""
+    """Yields the frames that the filter still holds while it waits for a next frame."""
     graph.push(None)
     yield from _pull(graph, base)
 
 
 def _pull(graph: Any, base: fractions.Fraction) -> Iterator[Any]:
-    """The frames that the filter has completed, with times in the given unit."""
+    """Yields the frames that the filter has completed, with times in units of `base` seconds."""
     for frame in ffmpeg.pull_frames(graph):
         if frame.time_base != base:  # the filter counts in halves
             scale = frame.time_base / base

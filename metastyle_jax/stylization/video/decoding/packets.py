@@ -1,4 +1,4 @@
-"""Decodes the pictures of a file: damaged parts are skipped, and reported."""
+"""Decodes the video stream of a file; damaged parts are skipped and reported."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ _END_SLACK = 0.25
 
 
 class FrameDecoder:
-    """Decodes one stream of pictures; damage is reported in the log.
+    """Decodes one video stream; damaged parts are skipped and reported in the log.
 
     Args:
-        container: opened by PyAV.
-        stream: of the container.
-        name: what messages call the file.
+        container: the file, opened by PyAV.
+        stream: the video stream of this container to decode.
+        name: name of the file in messages.
     """
 
     def __init__(self, container: Any, stream: Any, name: str) -> None:
@@ -62,10 +62,14 @@ class FrameDecoder:
         self._damage_times.append(time)
 
     def _report_at_end(self, time: float) -> None:
-        """Warns if there was damage in several places, or if the video ends too early."""
+        """Warns if the clock jumped, several places were damaged, or the video ends too early.
+
+        Args:
+            time: second at which the last frame ends.
+        """
         if jumps := self._timeline.jumps:
             logging.warning(
-                '%s: its clock jumps (%d x): its parts follow each other without a gap',
+                '%s: its clock jumps (%d x): the parts before and after are joined without a gap',
                 self._name, jumps,
             )  # fmt: skip
         if len(self._damage_times) > 1:
@@ -86,7 +90,10 @@ class FrameDecoder:
 
 
 def _transparency_decoder(stream: Any) -> Any:
-    """The decoder of VP8 and VP9 with transparency, which FFmpeg's own decoders leave out."""
+    """Returns a decoder for VP8 or VP9 with transparency; None if the stream does not need it.
+
+    FFmpeg's own decoders ignore the transparency.
+    """
     import av
 
     name = {'vp8': 'libvpx', 'vp9': 'libvpx-vp9'}.get(stream.codec_context.name, '')
@@ -97,7 +104,7 @@ def _transparency_decoder(stream: Any) -> Any:
 
 
 def _end_in_header(container: Any, stream: Any) -> float | None:
-    """Second at which the picture ends according to the file's header; None if it does not say."""
+    """Returns the second at which the picture ends according to the header; None if unknown."""
     start = float((stream.start_time or 0) * stream.time_base)
     if stream.duration:
         return start + float(stream.duration * stream.time_base)

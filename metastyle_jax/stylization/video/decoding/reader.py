@@ -1,4 +1,4 @@
-"""Reads frames of video files, pipes and cameras, through PyAV."""
+"""Reads frames of video files, pipes and cameras with PyAV."""
 
 import contextlib
 import fractions
@@ -31,12 +31,15 @@ _HEAD = 2**20  # bytes that tell the kind of a file
 def open_video(
     source: pathlib.Path | raw_frames.Pipe, *, max_size: int | None = None, kind: str | None = None
 ) -> Iterator[pipeline.FrameSource]:
-    """Opens a video file, a picture that moves, or a pipe, and closes it at the end of the block.
+    """Opens a video file, an animated picture or a pipe, and closes it at the end of the block.
 
     Args:
         source: the file, or a pipe at the standard input.
-        max_size: limit of the longer side of the frames; None for no limit.
-        kind: FFmpeg's name of the container; None to detect it.
+        max_size: limit of the longer side of the frames in pixels; None for no limit.
+        kind: FFmpeg's name of the container format; None to detect it.
+
+    Yields:
+        The source of frames.
 
     Raises:
         VideoError: the file is missing, is no video, or has no frames.
@@ -65,7 +68,7 @@ def open_video(
 
 
 def _open_container(source: pathlib.Path | raw_frames.Pipe, kind: str | None) -> Any:
-    """Opens a file, whose suffix may be wrong, or a pipe."""
+    """Opens a pipe or a file with PyAV; a file may have a wrong suffix."""
     import av
 
     if not isinstance(source, pathlib.Path):
@@ -83,29 +86,29 @@ def _open_container(source: pathlib.Path | raw_frames.Pipe, kind: str | None) ->
 
 
 class VideoReader:
-    """Frames of a video, upright and in display order, as a `pipeline.FrameSource`.
+    """Reads the frames of a video, upright and in display order; it is a `pipeline.FrameSource`.
 
-    Damaged parts are skipped, and reported once in the log.
+    Damaged parts are skipped and reported in the log.
 
     Args:
-        container: opened by PyAV.
-        name: what messages call it.
-        max_size: limit of the longer side of the frames; None for no limit.
-        reopenable: whether it can be read a second time; a pipe and a camera cannot.
-        matrix: PyAV's name of the colour matrix of untagged frames; None for the one that players
-            assume, see `ffmpeg.default_matrix`.
+        container: the video, opened by PyAV.
+        name: name of the video in messages.
+        max_size: limit of the longer side of the frames in pixels; None for no limit.
+        reopenable: whether the video can be opened and read again; a pipe and a camera cannot.
+        matrix: PyAV's name of the colour matrix for frames that do not name theirs; None for the
+            matrix that players assume, see `ffmpeg.default_matrix`.
 
     Attributes:
-        size: height and width of the frames, after rotation and reduction.
+        size: height and width of the frames in pixels, after rotation and reduction.
         rate: frames per second, on average.
         time_base: seconds per unit of a frame's time.
         aspect: width of a pixel divided by its height, after rotation.
-        start: second by the clock of the file that becomes 0, see `pipeline.FrameSource`.
+        start: time in the file, in seconds, that becomes time 0, see `pipeline.FrameSource`.
         max_size: as given.
         bytes_left_over: always 0, see `pipeline.FrameSource`.
 
     Raises:
-        VideoError: there is no frame.
+        VideoError: the video has no frame that can be decoded.
     """
 
     bytes_left_over = 0
@@ -144,7 +147,7 @@ class VideoReader:
 
     @property
     def frame_count(self) -> int:
-        """About how many frames there are; 0 if that is unknown."""
+        """Estimated number of frames; 0 if it is unknown."""
         frames = self._stream.frames
         if not frames and self._container.duration:
             frames = round(self._container.duration / 1e6 * self.rate)
@@ -152,7 +155,7 @@ class VideoReader:
 
     @property
     def last_duration(self) -> int:
-        """How long the last frame that was read is shown, in units of `time_base`."""
+        """How long the most recently read frame is shown, in units of `time_base`."""
         return self._clock.last_duration
 
     @property
@@ -161,19 +164,19 @@ class VideoReader:
         return list(self._container.streams.audio)
 
     def skipped_times(self) -> Iterator[int]:
-        """Skips one frame after another without converting it, and yields its time."""
+        """Yields the time of one frame after another without converting it to RGB."""
         for frame in self._decoded_frames:
             self._number += 1
             yield self._clock.time_of(frame)
 
     def frames(self) -> Iterator[pipeline.Frame]:
-        """Yields all frames that `skipped_times` has not skipped."""
+        """Yields the frames that follow those that `skipped_times` has already passed."""
         for frame in self._decoded_frames:
             self._number += 1
             yield pipeline.Frame(self._pixels(frame), self._clock.time_of(frame))
 
     def _pixels(self, frame: Any) -> np.ndarray:
-        """`[H, W, 3]` uint8, upright and of the size of the first frame."""
+        """Converts PyAV's frame to `[H, W, 3]` uint8, upright, in the size of the first frame."""
         pixels = shapes.upright(self._colours.to_rgb(frame), frame)
         seconds = None if frame.time is None else frame.time - float(self.start)
         return self._shapes.fit(pixels, self._number, seconds)

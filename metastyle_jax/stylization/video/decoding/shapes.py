@@ -1,4 +1,4 @@
-"""Rotates frames as their file says, and gives all of them one size."""
+"""Rotates frames as the metadata of their file say, and gives all frames of a video one size."""
 
 import fractions
 from typing import Any
@@ -13,11 +13,14 @@ _SAME_SHAPE = 0.02  # relative difference of two shapes that are scaled without 
 
 
 def upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
-    """Turns and mirrors the pixels of a frame as its display matrix says.
+    """Rotates and mirrors the pixels of a frame as its display matrix says.
 
     Args:
         pixels: `[H, W, 3]`.
-        frame: PyAV's frame.
+        frame: PyAV's frame, which has the display matrix.
+
+    Returns:
+        `[H, W, 3]`, or `[W, H, 3]` after a rotation by 90 degrees.
     """
     (a, b), (c, d) = _display_matrix(frame)
     if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -27,13 +30,13 @@ def upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
 
 
 def is_turned(frame: Any) -> bool:
-    """Whether `upright` exchanges height and width."""
+    """Whether `upright` exchanges the height and width of a frame."""
     (a, b), (c, d) = _display_matrix(frame)
     return bool(abs(a) + abs(d) < abs(b) + abs(c))
 
 
 def _display_matrix(frame: Any) -> np.ndarray:
-    """`[2, 2]`: the place (x, y) of a pixel times this matrix is where it is shown."""
+    """Returns the `[2, 2]` matrix by which the position (x, y) of a pixel is multiplied."""
     import av
 
     data = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
@@ -43,13 +46,14 @@ def _display_matrix(frame: Any) -> np.ndarray:
 
 
 class SizeKeeper:
-    """Gives all frames the size of the first one, and warns where the size changes.
+    """Gives all frames of a video the size of the first frame, and warns when the size changes.
 
-    A frame of another shape gets black bars, because a player shows a film in one shape.
+    Frames with another aspect ratio get black bars, because all frames of the output must have the
+    same size.
 
     Args:
-        name: what messages call the video.
-        max_size: limit of the longer side of the frames; None for no limit.
+        name: name of the video in messages.
+        max_size: limit of the longer side of the frames in pixels; None for no limit.
     """
 
     def __init__(self, name: str, max_size: int | None) -> None:
@@ -60,12 +64,15 @@ class SizeKeeper:
         self._told = False
 
     def fit(self, pixels: np.ndarray, number: int, time: float | None) -> np.ndarray:
-        """Reduces a frame to the limit, or scales it to the size of the first frame.
+        """Scales a frame to the size of the first frame, which is first reduced to `max_size`.
 
         Args:
             pixels: `[H, W, 3]` uint8, upright.
-            number: of the frame, from 1.
-            time: of the frame in seconds; None if it is unknown.
+            number: number of the frame, from 1.
+            time: time of the frame in seconds; None if it is unknown.
+
+        Returns:
+            `[H', W', 3]` uint8, of the same size for all frames.
         """
         size = pixels.shape[0], pixels.shape[1]
         if self._first is None or size == self._first:
@@ -79,7 +86,7 @@ class SizeKeeper:
         return _fit_into(pixels, self._size, _shape(self._first))
 
     def _tell(self, size: tuple[int, int], number: int, time: float | None) -> None:
-        """Tells of the first change of size."""
+        """Warns about the first change of the size; later changes are not reported."""
         if self._told or self._first is None:
             return
         self._told = True
@@ -96,7 +103,7 @@ def _shape(size: tuple[int, int]) -> fractions.Fraction:
 
 
 def _fit_into(pixels: np.ndarray, size: tuple[int, int], wanted: fractions.Fraction) -> np.ndarray:
-    """Scales a frame into a size, with black bars if its shape is not the wanted one."""
+    """Scales a frame to fit into a size; adds black bars if its aspect ratio is not `wanted`."""
     height, width = size
     shape = _shape((pixels.shape[0], pixels.shape[1]))
     if abs(shape / wanted - 1) <= _SAME_SHAPE:

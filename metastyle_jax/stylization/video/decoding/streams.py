@@ -1,4 +1,4 @@
-"""Chooses the video stream of a file: files may hold several, and cover pictures."""
+"""Chooses the video stream to read from a file, which may hold several, and cover pictures."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ _DEFAULT_BONUS = 5_000_000  # pixels by which FFmpeg prefers a stream that is pl
 
 
 def choose_picture(container: Any, name: str) -> Any:
-    """Chooses the video stream that the program `ffmpeg` would choose; warns if there are others.
+    """Chooses the video stream that the program `ffmpeg` would choose; warns if there are several.
 
-    That is the stream with the most pixels; a stream that is marked as default is preferred. Cover
-    pictures and previews are not chosen.
+    That is the stream with the most pixels per frame, where a stream that is marked as default
+    counts as 5 million pixels larger. Cover pictures and previews are never chosen.
 
     Args:
-        container: opened by PyAV.
-        name: what messages call it.
+        container: the file, opened by PyAV.
+        name: name of the file in messages.
 
     Returns:
         PyAV's stream.
 
     Raises:
-        VideoError: there is no film, or this build of FFmpeg has no decoder for it.
+        VideoError: the file has no video stream, or this build of FFmpeg cannot decode it.
     """
     pictures = list(container.streams.video)
     films = [stream for stream in pictures if not is_cover(stream)]
@@ -41,14 +41,14 @@ def choose_picture(container: Any, name: str) -> Any:
     chosen = max(readable, key=_preference)
     if len(films) > 1:
         logging.warning(
-            '%s has %d video streams: stream %d, %d x %d pixels, is taken', name, len(films),
+            '%s has %d video streams: stream %d, %d x %d pixels, is used', name, len(films),
             chosen.index, chosen.codec_context.width, chosen.codec_context.height,
         )  # fmt: skip
     return chosen
 
 
 def is_cover(stream: Any) -> bool:
-    """Whether a video stream is a cover picture or a preview, and not the film."""
+    """Whether a video stream holds a cover picture or preview pictures instead of a film."""
     return bool(int(stream.disposition) & (_ATTACHED_PICTURE | _TIMED_THUMBNAILS))
 
 

@@ -1,4 +1,7 @@
-"""Times of frames: the clock of a file starts at any second, and may jump or be missing."""
+"""Makes the times of packets and frames continuous and increasing.
+
+The clock of a file may start at any time, may jump, and may be missing.
+"""
 
 import fractions
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +18,14 @@ _SLOWEST, _FASTEST = fractions.Fraction(1, 100), 960  # frames per second that a
 
 
 class Timeline:
-    """Corrects the times of packets where the clock of a file jumps.
+    """Corrects the times of packets after each jump of a file's clock.
 
-    Broadcasts, and files that were appended to each other, set their clock anew in mid-film. Each
-    stream goes on where it was; streams that jump together stay in step.
+    In recorded broadcasts, and in files that were joined byte by byte, the clock jumps to another
+    time in mid-film. The times after a jump are moved so that each stream continues where it was
+    before. Picture and sound that jump together are moved by the same time, so they stay in step.
 
     Args:
-        container: opened by PyAV.
+        container: the file, opened by PyAV.
     """
 
     def __init__(self, container: Any) -> None:
@@ -47,10 +51,10 @@ class Timeline:
         """Yields the packets of some streams, with corrected times; continues after damage.
 
         Args:
-            streams: of the container.
-            damaged: called where reading fails, with the second of the last packet before. Reading
-                continues as long as more packets follow.
-            errors: what PyAV raises at damage. Other errors are not caught.
+            streams: the streams of the container to read.
+            damaged: called whenever reading fails, with the time in seconds of the last packet that
+                was read. Reading continues as long as more packets follow.
+            errors: classes of errors that PyAV raises at damage. Other errors are not caught.
         """
         wanted = {stream.index for stream in streams}
         # The clocks of all streams jump together, so picture and sound are always read.
@@ -73,7 +77,7 @@ class Timeline:
                 damaged(time)
 
     def _correct(self, packet: Any) -> None:
-        """Changes the times of a packet, if the clock of its stream has jumped."""
+        """Changes the times of a packet in place if the clock of its stream has jumped."""
         index, base = packet.stream_index, packet.time_base
         if packet.dts is not None:
             raw = float(packet.dts * base)
@@ -94,7 +98,10 @@ class Timeline:
         return index in self._last and time + _BACKWARDS < self._last[index]
 
     def _offset_after_jump(self, index: int, raw: float) -> float:
-        """The offset that another stream got at the same jump, or else a new one."""
+        """Returns the seconds to add to a stream's clock after a jump.
+
+        If another stream has made the same jump already, its offset is used again.
+        """
         for offset in reversed(self._offsets):
             near = abs(raw + offset - self._end()) <= _JOINING
             if near and not self._is_jump(index, raw + offset):
@@ -104,30 +111,34 @@ class Timeline:
         return self._offsets[-1]
 
     def _note(self, index: int, time: float, duration: float) -> None:
-        """Remembers the last packet of a stream; where it has no duration, its distance counts."""
+        """Records the time and duration of the last packet of a stream.
+
+        A missing duration is replaced by the time since the packet before, at most one second.
+        """
         if not duration and index in self._last:
             duration = min(max(0.0, time - self._last[index]), 1.0)
         self._last[index], self._next[index] = time, time + duration
 
     def _end(self) -> float:
-        """When all packets so far have ended."""
+        """Returns the second at which the last of the packets so far ends."""
         return max(self._next.values(), default=0.0)
 
 
 class FrameClock:
-    """Times of the frames of a stream, which begin near 0 and always rise.
+    """Gives each frame of a video stream a time; the times begin near 0 and always increase.
 
     Args:
-        stream: PyAV's stream of pictures.
-        first: the first frames.
-        sound_start: second at which the sound begins by the clock of the file; None without sound.
-        name: what messages call the file.
+        stream: PyAV's video stream.
+        first: PyAV's first frames of the stream.
+        sound_start: time in the file, in seconds, at which the sound begins; None without sound.
+        name: name of the file in messages.
 
     Attributes:
         rate: frames per second, on average.
-        time_base: seconds per unit.
-        start: second by the clock of the file that becomes 0: where picture or sound begins.
-        last_duration: how long the last frame that was read is shown, in units.
+        time_base: seconds per unit of the times.
+        start: time in the file, in seconds, that becomes time 0: the earlier of the beginnings of
+            picture and sound.
+        last_duration: how long the most recently read frame is shown, in units of `time_base`.
     """
 
     def __init__(
@@ -149,14 +160,17 @@ class FrameClock:
         self.last_duration = self._usual_duration
 
     def _first_time(self, first: Sequence[Any]) -> int | None:
-        """Time of the first frame; None if no frame has a time."""
+        """Time of the first frame in units of the stream; None if no frame has a time."""
         for i, frame in enumerate(first):
             if frame.pts is not None:
                 return int(frame.pts) - i * self._usual_duration
         return None
 
     def time_of(self, frame: Any) -> int:
-        """Time of a frame, always later than that of the frame before, as players require."""
+        """Returns the time of the next frame in units of `time_base`.
+
+        It is always later than the time of the frame before, because players require that.
+        """
         pts, last = frame.pts, self._last
         if pts is not None:
             pts -= self._start
@@ -169,7 +183,7 @@ class FrameClock:
 
 
 def sound_start(container: Any) -> float | None:
-    """Second at which the sound begins by the clock of a file; None if there is none."""
+    """Returns the time in the file, in seconds, at which the sound begins; None without sound."""
     starts = [
         float(stream.start_time * stream.time_base)
         for stream in container.streams.audio
@@ -179,12 +193,16 @@ def sound_start(container: Any) -> float | None:
 
 
 def choose_rate(stream: Any, times: Sequence[int | None], name: str) -> fractions.Fraction:
-    """Chooses the frames per second of a stream; containers may name a wrong rate or none.
+    """Determines the frames per second of a stream, even if its file names a wrong rate or none.
 
     Args:
-        stream: PyAV's stream of pictures.
-        times: of the first frames, in units of the stream; None where a frame has none.
-        name: what messages call the file.
+        stream: PyAV's video stream.
+        times: times of the first frames, in units of the stream; None for a frame without a time.
+        name: name of the file in messages.
+
+    Returns:
+        The rate from the file if it is plausible, else the measured rate of the first frames, else
+        25 with a warning.
     """
     known = [time for time in times if time is not None]
     # Without times, the container's rate is a guess, and the codec's own rate is better.
@@ -204,5 +222,5 @@ def choose_rate(stream: Any, times: Sequence[int | None], name: str) -> fraction
 
 
 def _clock_may_skip(container: Any) -> bool:
-    """Whether the clock of a container may jump, as FFmpeg knows of its kind."""
+    """Whether FFmpeg's description of the container format says that its clock may jump."""
     return bool(container.format.flags & _TS_DISCONT)

@@ -1,7 +1,7 @@
 """The kinds of video files that can be written, and what each of them holds.
 
-A codec that a container may hold is not always one that players expect there. So the table below
-names the sound that players of a container play, and everything else is tried with FFmpeg.
+A container may hold a codec that most of its players cannot play. So the table below lists the
+sound codecs that players support. Everything else is found out by trials with FFmpeg.
 """
 
 import functools
@@ -18,18 +18,19 @@ class Container(NamedTuple):
 
     Attributes:
         muxer: FFmpeg's name of the container.
-        encoder: FFmpeg's encoder of the segments of the picture.
-        sound_encoders: encoders for sound that is not copied; the first that works is used. Without
-            any, the file is silent.
-        played_sound: codecs that players of this container play; None for all that it can hold.
-        text_encoder: encoder of subtitles that are text and cannot be copied; None if the container
-            has no text.
-        copied_subtitles: codecs of subtitles that players of this container show.
-        options: of the muxer.
-        holds_times: whether each frame has a time of its own. Otherwise frames are evenly spaced.
-        holds_chapters: whether there is a place for chapters.
-        holds_cover: whether there is a place for a cover picture.
-        holds_attachments: whether there is a place for attached files, such as fonts.
+        encoder: FFmpeg's name of the encoder for the picture.
+        sound_encoders: FFmpeg's names of the encoders for sound that cannot be copied; the first
+            one that works is used. If the tuple is empty, the file has no sound.
+        played_sound: codecs of sound that players of this container can play; None if they play
+            all codecs that the container can hold.
+        text_encoder: FFmpeg's name of the encoder for text subtitles that cannot be copied; None
+            if the container holds no text subtitles.
+        copied_subtitles: codecs of subtitles that players of this container can show.
+        options: FFmpeg's options for the muxer.
+        holds_times: whether each frame has its own time. If not, frames are evenly spaced.
+        holds_chapters: whether the file can hold chapters.
+        holds_cover: whether the file can hold a cover picture.
+        holds_attachments: whether the file can hold attached files, such as fonts.
     """
 
     muxer: str
@@ -114,7 +115,7 @@ CONTAINERS = {
 
 
 def container_of(path: pathlib.Path) -> Container:
-    """The kind of file that a suffix stands for.
+    """Returns the kind of video file that the suffix of a path stands for.
 
     Raises:
         VideoError: the suffix is unknown, or this build of PyAV cannot write that kind of file. The
@@ -133,7 +134,7 @@ def container_of(path: pathlib.Path) -> Container:
 
 @functools.cache
 def can_write(suffix: str) -> bool:
-    """Whether this build of PyAV has the container and the encoder of a suffix; it is tried."""
+    """Tries whether this build of PyAV can write video files with a suffix, such as '.mp4'."""
     import av
 
     kind = CONTAINERS[suffix]

@@ -1,6 +1,7 @@
 """Writes an animated GIF from encoded segments.
 
-A GIF has 256 colours and times in hundredths of a second. Each frame gets a palette of its own.
+A GIF shows at most 256 colours in a frame, so each frame gets its own palette. Its times are
+multiples of a hundredth of a second.
 """
 
 import fractions
@@ -28,15 +29,16 @@ def write(
     last_duration: int | None,
     comment: str,
 ) -> None:
-    """Writes all frames of some segments.
+    """Writes all frames of the segments to a GIF; leaves out frames that come too fast for a GIF.
 
     Args:
         path: the file to write.
         segments: the files of the segments, in order.
         times: time of each frame, in units of the format's time base.
-        video_format: of the frames.
-        last_duration: how long the last frame is shown, in the same units; None for the usual time.
-        comment: written to the end of the file.
+        video_format: format of the frames.
+        last_duration: how long the last frame is shown, in the same units; None for one frame at
+            the average rate.
+        comment: text that is added at the end of the file.
     """
     import av
 
@@ -66,7 +68,7 @@ def write(
     _add_comment(path, comment)
     if dropped:
         logging.warning(
-            '%d frames are left out: a GIF shows at most %d in a second',
+            '%d frames are left out: a GIF shows at most %d frames per second',
             dropped, round(1 / _TICK / _LEAST_TICKS),
         )  # fmt: skip
 
@@ -101,7 +103,7 @@ def _palette_filters(width: int, height: int, shown_width: int) -> Any:
 
 
 def _add_comment(path: pathlib.Path, comment: str) -> None:
-    """Adds a comment at the end of a GIF; FFmpeg writes none."""
+    """Adds a comment at the end of a GIF, because FFmpeg cannot write comments to a GIF."""
     text = comment.encode()
     blocks = (text[begin : begin + _BLOCK] for begin in range(0, len(text), _BLOCK))
     data = b''.join(bytes([len(block)]) + block for block in blocks)

@@ -1,7 +1,7 @@
 """Joins encoded segments into one file, with the original's sound, subtitles, tags and chapters.
 
-Joining encodes no frame again, except for a GIF: packets are copied, and only their times are set
-anew. The times come from the original video, frame by frame, so uneven frame rates are kept.
+Frames are not encoded again (except for a GIF): packets are copied and get new times. Each frame
+gets the time that it has in the original video, so uneven frame rates are kept.
 """
 
 import contextlib
@@ -44,12 +44,16 @@ def join(
         segments: the files of the segments, in order.
         target: the file to write; its suffix names the container.
         times: time of each frame, in units of the format's time base.
-        video_format: of the frames.
-        plan: what is written beside the picture; None for nothing.
+        video_format: format of the frames.
+        plan: what is written beside the picture; None to write only the picture.
         last_duration: how long the last frame is shown, in units of the format's time base; None
-            for the usual time.
-        complete: whether these are all frames. If not, everything ends with the last of them.
-        comment: added to the file's comment.
+            for one frame at the average rate.
+        complete: whether these are all frames of the video. If not, sound, subtitles and chapters
+            end with the last frame.
+        comment: text that is added to the file's comment.
+
+    Raises:
+        ValueError: FFmpeg cannot write even the picture alone.
     """
     # The name is short, because the target's may have the greatest length that a disk allows.
     part = target.with_name(f'.{secrets.token_hex(8)}.part')
@@ -79,10 +83,11 @@ def _try_plans(
     plan: planning.Plan | None,
     target: pathlib.Path,
 ) -> None:
-    """Writes a file; the picture is written even if the container refuses other packets.
+    """Writes a file with as much beside the picture as its container accepts.
 
-    The trial of `planning.make_plan` sees the first packets only. If the container refuses a
-    later one, nothing is copied: sound is encoded. If that fails too, only the picture is written.
+    `planning.make_plan` tried the first packets of each track only. If the container refuses a
+    later packet, the file is written again with encoded instead of copied sound, and without
+    copied subtitles. If that fails too, only the picture and the tags are written.
     """
     plans = [plan] if plan is None else planning.simpler_plans(plan, target)
     for number, simpler in enumerate(plans):
@@ -110,7 +115,7 @@ def _mux(
     complete: bool,
     comment: str,
 ) -> None:
-    """Writes the packets of all tracks to a file."""
+    """Writes picture, sound, subtitles and tags to the file `part`; logs tags that got lost."""
     import av
 
     kind = containers.container_of(target)
@@ -150,7 +155,7 @@ def _mux(
 
 
 def _tell_missing(target: pathlib.Path, missing: list[str]) -> None:
-    """Tells in one line which tags of the original are not in the finished file."""
+    """Warns in one line about the tags that the container of the finished file cannot hold."""
     if missing:
         logging.warning(
             '%s: a %s file has no place for: %s',
@@ -161,15 +166,17 @@ def _tell_missing(target: pathlib.Path, missing: list[str]) -> None:
 def even_times(
     times: Sequence[int], video_format: ffmpeg.VideoFormat
 ) -> tuple[list[int], fractions.Fraction]:
-    """Times for a container whose frames are evenly spaced; it shows a frame again in a gap.
+    """Converts times for a container, such as AVI, that numbers frames at a constant rate.
+
+    A time becomes a frame number. Where a number is left out, a player repeats the frame before.
 
     Args:
-        times: in units of the format's time base.
-        video_format: of the frames.
+        times: time of each frame, in units of the format's time base.
+        video_format: format of the frames.
 
     Returns:
-        The times in units of a new time base, and that time base in seconds. If the smallest unit
-        that all times share is too short, frames move by up to half a unit.
+        The number of each frame, and the seconds per number. If exact times would need more than
+        `_MOST_TICKS` numbers per second, times are rounded.
     """
     base = video_format.time_base
     unit = math.gcd(*(time - times[0] for time in times)) * base
@@ -188,7 +195,7 @@ def even_times(
 def _bitstream_filter(
     kind: containers.Container, template: Any, stream: Any
 ) -> Callable[[Any], list[Any]]:
-    """What turns a packet of a segment into packets that the container takes."""
+    """Returns a function that turns a packet of a segment into packets for the container."""
     from av.bitstream import BitStreamFilterContext
 
     if kind.muxer != 'avi':
@@ -204,7 +211,10 @@ def _video_packets(
     stream: Any,
     filtered: Callable[[Any], list[Any]],
 ) -> Iterator[tuple[float, Any]]:
-    """Yields the time in seconds and the packet of each frame, which is shown in an interval."""
+    """Yields (time in seconds, packet) of each frame.
+
+    `intervals` holds the time of each frame and the time at which it ends, in units of `time_base`.
+    """
     import av
 
     following = iter(intervals)

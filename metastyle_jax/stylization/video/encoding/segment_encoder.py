@@ -25,13 +25,13 @@ _ENCODERS = {
 class SegmentEncoder:
     """Encodes the frames of one segment.
 
-    Many players show H.264 only if colours have half the resolution of brightness, which needs
-    even sides. So the last column or row of an odd frame is repeated.
+    Many players show H.264 only with 4:2:0 chroma subsampling, which needs an even width and
+    height. So the last column or row is repeated if the width or height is odd.
 
     Args:
         path: the file to write.
-        video_format: of the frames.
-        encoder: FFmpeg's name, a key of `_ENCODERS`.
+        video_format: format of the frames.
+        encoder: FFmpeg's name of the encoder, a key of `_ENCODERS`.
 
     Attributes:
         count: number of frames encoded so far.
@@ -78,7 +78,7 @@ class SegmentEncoder:
         self.count += 1
 
     def close(self) -> None:
-        """Encodes what the encoder still holds, and makes sure that it is on the disk."""
+        """Encodes the frames that the encoder still holds, and waits until all is on the disk."""
         with self._container as container:
             container.mux(self._stream.encode())
         with self._path.open('rb+') as opened:
@@ -90,7 +90,7 @@ class SegmentEncoder:
 
 
 def count_frames(path: pathlib.Path) -> int:
-    """Counts the frames of a file; 0 if there is no such file or it cannot be read."""
+    """Counts the frames of a video file; returns 0 if it is missing or cannot be read."""
     import av
 
     try:

@@ -1,9 +1,9 @@
-"""A video in progress: encoded segments in a folder beside the target, which are joined at the end.
+"""Writes a video as encoded segments in a folder beside the target, and joins them at the end.
 
-Each segment has an encoder of its own, begins with a key frame, and gets its final name only when
-it is complete. So every file with such a name can be kept when a run stops for whatever reason. A
-run that resumes encodes the incomplete segment again. All segments have the same number of frames,
-so a resumed run writes the same file as a run that was never stopped.
+A segment gets its final name only when it is complete, so a resumed run can keep every file with a
+final name. It encodes the incomplete segment again. Each segment has its own encoder and begins
+with a key frame, and all segments have the same number of frames. So a resumed run writes the same
+file as a run that was never stopped.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ SEGMENT_FRAMES = 48  # the work that is lost when a run is stopped
 
 
 def segment_folder(target: pathlib.Path) -> pathlib.Path:
-    """The folder that holds the segments of a video.
+    """Returns the folder for the segments of a video: the name of the video with `.parts` added.
 
-    Its name is that of the video and `.parts`. A name that would be too long for an encrypted disk
-    is cut, and a hash of the video's name tells it from others.
+    If this name would be too long for an encrypted disk, it is shortened, and a hash of the video's
+    name is added so that two videos never share a folder.
     """
     name = f'{target.name}.parts'
     if len(os.fsencode(name)) > _MOST_NAME:
@@ -50,10 +50,12 @@ def segment_folder(target: pathlib.Path) -> pathlib.Path:
 def recorded_settings(
     video_format: ffmpeg.VideoFormat, length: int, **others: Any
 ) -> dict[str, Any]:
-    """Everything that the encoded frames depend on, as JSON types.
+    """Collects all settings that change the encoded frames, as JSON types.
+
+    A stopped run can be resumed only with equal settings.
 
     Args:
-        video_format: of the frames.
+        video_format: format of the frames.
         length: frames per segment.
         **others: further settings, JSON types.
     """
@@ -67,15 +69,16 @@ class SegmentWriter:
 
     Args:
         target: the video to make.
-        video_format: of its frames.
+        video_format: format of its frames.
         length: frames per segment.
-        settings: of `recorded_settings`.
-        resume: whether to keep the complete segments of a stopped run; else they are deleted.
+        settings: result of `recorded_settings`.
+        resume: whether to keep the complete segments of a stopped run. If False, they are deleted.
 
     Attributes:
+        folder: the folder of the segments.
         done: number of frames in the complete segments that were kept.
-        times: time of each frame, in units of the format's time base. The caller must put the
-            times of the `done` frames here before the first call of `write`.
+        times: time of each frame, in units of the format's time base. The caller must append the
+            times of the `done` kept frames before the first call of `write`.
 
     Raises:
         VideoError: the folder of segments cannot be used, another process uses it, or it was made
@@ -138,7 +141,7 @@ class SegmentWriter:
             )
 
     def _keep_complete_segments(self) -> int:
-        """Counts the complete segments, and deletes all other video files of the folder."""
+        """Counts the complete segments from the first one on; deletes all other video files."""
         complete = 0
         while segment_encoder.count_frames(self._segment(complete)) == self._length:
             complete += 1
@@ -158,7 +161,7 @@ class SegmentWriter:
         return self.folder / 'open.mkv'
 
     def state(self) -> dict[str, np.ndarray]:
-        """The renderer's state after the last frame of the complete segments."""
+        """Reads the renderer's state after the last complete segment; empty if there is none."""
         if not self._complete:
             return {}
         try:
@@ -177,8 +180,8 @@ class SegmentWriter:
         """Encodes the next frames.
 
         Args:
-            frames: `length` must be a multiple of their number, except for the last call.
-            state: of the renderer, after the last of them.
+            frames: the next frames. Except in the last call, their number must divide `length`.
+            state: state of the renderer after the last of these frames.
 
         Raises:
             VideoError: the disk is full, or the frames cannot be encoded.
@@ -201,7 +204,7 @@ class SegmentWriter:
             encoder.close()
 
     def _complete_segment(self, state: dict[str, np.ndarray]) -> None:
-        """Gives the open segment its final name."""
+        """Saves the renderer's state, and gives the open segment its final name."""
         self._close_encoder()
         # The state comes first: a segment with a name must have one.
         with self._state_file(self._complete).open('wb') as opened:
@@ -220,17 +223,17 @@ class SegmentWriter:
         last_duration: int | None = None,
         complete: bool,
     ) -> None:
-        """Joins all frames written so far, with what is written beside the picture.
+        """Joins all frames written so far into the target.
 
         Args:
-            plan: of the sound and all else; None for a silent video.
+            plan: what is written beside the picture; None to write only the picture.
             last_duration: how long the last frame is shown, in units of the format's time base;
-                None for the usual time.
+                None for one frame at the average rate.
             complete: whether these are all frames of the video. If not, the sound ends with the
                 frames, and the segments are kept so that a later run can resume.
 
         Raises:
-            VideoError: the disk is full.
+            VideoError: the target cannot be written, for example because the disk is full.
         """
         with self._errors_named():
             self._close_encoder()
@@ -248,7 +251,10 @@ class SegmentWriter:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Releases the files; deletes the open segment, and a folder without complete segments."""
+        """Releases all files and deletes the incomplete segment.
+
+        The folder is deleted too if it holds no complete segment and nothing was joined.
+        """
         if self._encoder is not None:
             # The open segment is deleted next, so it does not matter whether it can be ended.
             with contextlib.suppress(Exception):
@@ -261,7 +267,7 @@ class SegmentWriter:
 
     @contextlib.contextmanager
     def _errors_named(self) -> Iterator[None]:
-        """Turns errors of writing into a VideoError that says which frames are kept."""
+        """Turns errors of writing into a VideoError that says how many frames are kept."""
         import av
 
         try:

@@ -1,7 +1,7 @@
-"""What is written beside the picture: sound, subtitles, attached files, a cover, tags and chapters.
+"""Plans what a video file holds beside its picture: sound, subtitles, covers, tags and chapters.
 
-Before any frame is rendered, `make_plan` tries what the output can hold, and tells in one line for
-each kind what is encoded anew and what is left out.
+Before any frame is rendered, `make_plan` finds out by small trials with FFmpeg what the output file
+can hold. It logs one line for each kind of track that must be encoded anew or left out.
 """
 
 import contextlib
@@ -24,17 +24,18 @@ _UNHEARD_DELAY = 0.04  # seconds
 
 
 class Plan(NamedTuple):
-    """What of a file is written beside the picture.
+    """Which parts of a source file are written to the output beside the picture, and how.
 
     Attributes:
-        source: the file.
-        tracks: how each track of sound and subtitles is written, by its number in the source: None
-            to copy it, the format of the sound, or the encoder of the subtitles.
-        covers: numbers of the cover pictures.
-        attachments: numbers of the attached files.
-        tags: of the whole file.
+        source: the file that the parts are read from.
+        tracks: stream number in the source -> how this track of sound or subtitles is written:
+            None copies it, a `SoundFormat` encodes sound, and a string is the name of FFmpeg's
+            encoder for subtitles. Tracks that are not listed are left out.
+        covers: stream numbers of the cover pictures.
+        attachments: stream numbers of the attached files.
+        tags: name -> value of the tags of the whole file.
         chapters: whether chapters are written.
-        start: the second of the source's clock that becomes time 0.
+        start: time in the source, in seconds, that becomes time 0 of the output.
     """
 
     source: pathlib.Path
@@ -54,17 +55,18 @@ def make_plan(
     sound_choice: str = 'copy',
     keep_location: bool = False,
 ) -> Plan:
-    """Tries what of a file can be written beside the picture; tells what changes.
+    """Plans which tracks and tags of a file are written beside the picture, and logs what changes.
 
     Args:
-        source: the file.
-        target: the file to be written later; its suffix names the container.
-        start: the second of the source's clock that becomes time 0.
-        sound_choice: 'copy', 'none', or a key of `sound.ENCODERS`.
-        keep_location: whether to keep where it was filmed.
+        source: the file to read them from.
+        target: the file that will be written later; its suffix names the container.
+        start: time in the source, in seconds, that becomes time 0 of the output.
+        sound_choice: 'copy' encodes only what cannot be copied, 'none' leaves the sound out, and a
+            key of `sound.ENCODERS` encodes all sound with that encoder.
+        keep_location: whether to keep tags that say where the video was filmed.
 
     Raises:
-        VideoError: the container cannot hold the sound that was asked for.
+        VideoError: the container cannot hold sound of the encoder `sound_choice`.
     """
     import av
 
@@ -82,16 +84,25 @@ def make_plan(
         if not keep_location and tags.has_location(opened.metadata):
             logging.info('%s: the place where it was filmed is left out', source.name)
         if opened.chapters() and not kind.holds_chapters:
-            logging.warning('%s: a %s file has no chapters', source.name, target.suffix)
+            logging.warning(
+                '%s: its chapters are left out: a %s file cannot hold them',
+                source.name, target.suffix.lower(),
+            )  # fmt: skip
     return Plan(source, written, covers, attachments, kept, kind.holds_chapters, start)
 
 
 def simpler_plans(plan: Plan, target: pathlib.Path) -> list[Plan]:
-    """Plans for a container that refuses a packet, each with less than the one before.
+    """Lists the plans to try in turn, because a container may refuse packets late in a file.
+
+    Each plan writes less than the plan before it.
+
+    Args:
+        plan: the plan from `make_plan`.
+        target: the file to write; its suffix names the container.
 
     Returns:
-        The plan itself; the plan with all sound encoded and without copied subtitles; the plan with
-        nothing beside the picture but tags.
+        Three plans: `plan` itself; `plan` with all sound encoded and without copied subtitles; a
+        plan that keeps only the tags.
     """
     import av
 
@@ -113,34 +124,37 @@ def simpler_plans(plan: Plan, target: pathlib.Path) -> list[Plan]:
 
 
 def _check_sound(target: pathlib.Path, kind: containers.Container, choice: str) -> None:
-    """Raises VideoError if the container cannot hold a kind of sound; it is tried."""
+    """Raises VideoError if a trial shows that the container cannot hold sound of this encoder.
+
+    The choices 'copy' and 'none' always pass.
+    """
     if choice in ('copy', 'none'):
         return
     works = [name for name in sound.ENCODERS if kind.sound_encoders and _holds(kind, name)]
     if choice not in works:
         others = ', '.join(f'sound={name}' for name in (*works, 'none'))
         raise ffmpeg.VideoError(
-            f'sound={choice}: a {target.suffix} file cannot hold that sound: choose sound=copy '
-            f'(which encodes what cannot be copied), {others}'
+            f'sound={choice}: a {target.suffix} file cannot hold that sound: choose '
+            f'sound=copy (which encodes what cannot be copied), {others}'
         )
 
 
 def _holds(kind: containers.Container, choice: str) -> bool:
-    """Whether a container holds, and its players play, sound of an encoder."""
+    """Whether a container can hold sound of an encoder, and its usual players can play it."""
     played = kind.played_sound is None or choice in kind.played_sound
     usual = sound.SoundFormat(sound.ENCODERS[choice], 48_000, 'stereo', 128_000)
     return played and sound.can_encode(usual, kind.muxer)
 
 
 class _Planner:
-    """Decides about the tracks of one file.
+    """Decides for each track of one source file how it is written.
 
     Args:
-        opened: the file, opened by PyAV.
-        source: the file.
-        target: the file to be written.
-        kind: of the target.
-        start: the second of the source's clock that becomes time 0.
+        opened: the source file, opened by PyAV.
+        source: path of the source file.
+        target: the file that will be written.
+        kind: kind of the target.
+        start: time in the source, in seconds, that becomes time 0 of the output.
     """
 
     def __init__(
@@ -155,7 +169,7 @@ class _Planner:
         self._kind, self._start = kind, start
 
     def sound(self, choice: str) -> dict[int, sound.SoundFormat | None]:
-        """How each track of sound is written."""
+        """Returns stream number -> format, or None to copy; logs what is encoded or left out."""
         kind = self._kind
         written: dict[int, sound.SoundFormat | None] = {}
         left_out = []
@@ -187,7 +201,7 @@ class _Planner:
         return written
 
     def _can_copy_sound(self, stream: Any) -> bool:
-        """Whether the output can hold a track of sound as it is."""
+        """Whether a track of sound can be copied to the output without encoding it."""
         kind, context = self._kind, stream.codec_context
         if context is None or not kind.sound_encoders:
             return False
@@ -200,7 +214,7 @@ class _Planner:
         return packets.probe_copy(self._source, stream.index, kind.muxer, packets=_TRIAL_PACKETS)
 
     def subtitles(self) -> dict[int, str | None]:
-        """How each track of subtitles is written."""
+        """Returns stream number -> encoder, or None to copy; logs what is left out."""
         written: dict[int, str | None] = {}
         left_out = []
         for stream in self._opened.streams.subtitles:
@@ -219,7 +233,7 @@ class _Planner:
         return written
 
     def files(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Numbers of the cover pictures and of the attached files that are written."""
+        """Returns the stream numbers of the covers and of the attached files to write."""
         covers = [s for s in self._opened.streams.video if streams.is_cover(s)]
         attachments = [s for s in self._opened.streams if s.type == 'attachment']
         if covers and not self._kind.holds_cover:
@@ -233,7 +247,7 @@ class _Planner:
         return tuple(s.index for s in covers), tuple(s.index for s in attachments)
 
     def tell_other_tracks(self) -> None:
-        """Tells which tracks are neither picture, sound nor subtitles."""
+        """Logs that tracks of other kinds, such as timecodes, are left out."""
         others = [s for s in self._opened.streams if s.type in ('data', 'unknown')]
         # MP4 stores the titles of chapters as a track, which FFmpeg gives as chapters too.
         if self._opened.chapters():
@@ -245,7 +259,7 @@ class _Planner:
         return self._target.suffix.lower()
 
     def _tell(self, what: str, tracks: list[Any], happens: str, *, warn: bool = True) -> None:
-        """Tells in one line what happens to some tracks."""
+        """Logs in one line what happens to some tracks; logs nothing if there are none."""
         if tracks:
             names = ', '.join(dict.fromkeys(describe(track) for track in tracks))
             count = '' if len(tracks) == 1 else f'{len(tracks)} tracks of '
@@ -255,7 +269,7 @@ class _Planner:
 
 
 def codec_name(stream: Any) -> str:
-    """FFmpeg's name of a codec, whichever decoder is used."""
+    """FFmpeg's name of a stream's codec; it is the same for all decoders of that codec."""
     return stream.codec_context.codec.canonical_name
 
 
@@ -269,7 +283,7 @@ def _has_encoder(name: str) -> bool:
 
 
 def describe(stream: Any) -> str:
-    """What messages call a track: its language, and its codec or name."""
+    """Describes a track in messages, by its language and its codec or name."""
     language = stream.metadata.get('language', '')
     name = stream.metadata.get('filename') or stream.metadata.get('handler_name') or stream.name
     if stream.codec_context is not None:

@@ -30,12 +30,17 @@ _CREATION_DATE = 'com.apple.quicktime.creationdate'
 def kept_tags(
     metadata: Mapping[str, str], kind: containers.Container, *, keep_location: bool
 ) -> dict[str, str]:
-    """The tags of a file that belong into a stylized copy.
+    """Selects the tags of a source file that are written to its stylized copy.
+
+    Tags that describe the old file itself, such as its encoder or its duration, are left out.
 
     Args:
-        metadata: of the source.
-        kind: of the file to write.
-        keep_location: whether to keep where it was filmed.
+        metadata: name -> value of the tags of the source.
+        kind: kind of the file to write.
+        keep_location: whether to keep tags that say where the video was filmed.
+
+    Returns:
+        Name -> value of the tags to write.
     """
     tags = {}
     for name, value in metadata.items():
@@ -52,16 +57,16 @@ def kept_tags(
 
 
 def has_location(metadata: Mapping[str, str]) -> bool:
-    """Whether tags say where a film was made."""
+    """Whether any tag says where a video was filmed."""
     return any(_PLACE.search(name) for name in metadata)
 
 
 def missing_track_tags(wanted: Any, found: Any) -> list[str]:
-    """Names of what a track of a finished file lacks.
+    """Lists which of language, title and forced flag a container did not store for a track.
 
     Args:
-        wanted: the track as it was written.
-        found: the track as it is read.
+        wanted: PyAV's stream of the track, with the tags that were given to the container.
+        found: the same track, read from the finished file.
     """
     import av
 
@@ -77,7 +82,7 @@ def missing_track_tags(wanted: Any, found: Any) -> list[str]:
 
 
 def missing_tags(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """Names of tags that a finished file lacks."""
+    """Lists the names of the tags that were to be written but are not in the finished file."""
     there = {name.lower() for name in found}
     synonyms = {'album': 'product'}  # in AVI
     return sorted(
@@ -91,8 +96,8 @@ def copy_track_tags(stream: Any, made: Any) -> None:
     """Gives a track of the output the language, title and flags of a track of the source.
 
     Args:
-        stream: of the source.
-        made: of the output.
+        stream: track of the source.
+        made: track of the output.
     """
     metadata = {name.lower(): value for name, value in stream.metadata.items()}
     handler = metadata.get('handler_name', '')
@@ -104,13 +109,16 @@ def copy_track_tags(stream: Any, made: Any) -> None:
 
 
 def settings_comment(settings: dict[str, Any]) -> str:
-    """A comment for the finished video, from which its settings can be recognized."""
+    """Makes a comment for the finished video that contains a hash of its settings.
+
+    A later run compares the hash, to find out whether the video was made with the same settings.
+    """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return f'metastyle_jax {digest[:16]}'
 
 
 def add_comment(tags: Mapping[str, str], comment: str) -> dict[str, str]:
-    """Adds a comment of `settings_comment` to the tags of a file."""
+    """Adds a comment from `settings_comment` to the tags of a file; it replaces an older one."""
     # The input may be an earlier output.
     own = _OWN_COMMENT.sub('', tags.get('comment', ''))
     return {**tags, 'comment': f'{own} [{comment}]' if own else comment}
@@ -119,15 +127,16 @@ def add_comment(tags: Mapping[str, str], comment: str) -> dict[str, str]:
 def moved_chapters(
     chapters: list[dict[str, Any]], start: fractions.Fraction, end: float | None
 ) -> list[dict[str, Any]]:
-    """Chapters in the time of the output.
+    """Converts the times of chapters from those of the source to those of the output.
 
     Args:
-        chapters: as PyAV gives them.
-        start: the second of the source's clock that becomes time 0.
-        end: seconds after `start` at which the output ends; None for the end of the source.
+        chapters: the source's chapters, as PyAV gives them.
+        start: time in the source, in seconds, that becomes time 0 of the output.
+        end: length of the output in seconds; None if the output is as long as the source.
 
     Returns:
-        The chapters that begin before `end`, cut off there, in milliseconds.
+        The chapters with times in milliseconds. Chapters that begin after `end` are left out, and
+        a chapter that goes beyond `end` is shortened.
     """
     unit = fractions.Fraction(1, 1000)
     last = None if end is None else round(end / unit)
