@@ -15,7 +15,7 @@ from metastyle_jax.core.types import Params
 
 
 def check_weights(weights: Sequence[float], count: int) -> None:
-    """Raises UserError unless there are `count` weights, at least 0, with the sum 1."""
+    """Raises UserError unless there are `count` weights that are not negative and sum to 1."""
     shown = ','.join(f'{weight:g}' for weight in weights)
     if len(weights) != count:
         raise UserError(f'weights={shown}: {count} styles need {count} weights')
@@ -29,8 +29,8 @@ def blend(networks: Sequence[Params], weights: Sequence[float]) -> Params:
     """Blends networks that were adapted from one θ: Σ αᵢ wᵢ.
 
     Args:
-        networks: the parameters wᵢ of each style.
-        weights: a weight αᵢ for each, at least 0, with the sum 1.
+        networks: the parameters wᵢ of the network of each style.
+        weights: a weight αᵢ for each network; not negative, with the sum 1.
 
     Returns:
         The parameters of the blend.
@@ -41,7 +41,9 @@ def blend(networks: Sequence[Params], weights: Sequence[float]) -> Params:
     check_weights(weights, len(networks))
     shapes = [jax.tree.map(np.shape, network) for network in networks]
     if any(shape != shapes[0] for shape in shapes):
-        raise UserError('the styles are of networks of different sizes: they cannot be blended')
+        raise UserError(
+            'the styles belong to networks of different sizes, so they cannot be blended'
+        )
     return jax.tree.map(
         lambda *leaves: sum(weight * leaf for weight, leaf in zip(weights, leaves, strict=True)),
         *networks,
@@ -49,18 +51,18 @@ def blend(networks: Sequence[Params], weights: Sequence[float]) -> Params:
 
 
 def grid_weights(count: int, across: int) -> list[list[list[float]]]:
-    """Weights of a strip of blends between two styles, or of a square between four.
+    """Computes the weights of a row of blends between two styles, or of a square between four.
 
     Args:
         count: number of styles, 2 or 4.
         across: number of blends in a row, at least 2.
 
     Returns:
-        Rows of blends, and the weights of each blend. The four styles are at the corners: top left,
-        top right, bottom left, bottom right.
+        The weights of the styles as `[row][column][style]`. Four styles are at the corners: top
+        left, top right, bottom left, bottom right.
 
     Raises:
-        UserError: there is another number of styles, or `across` is too small.
+        UserError: `count` is neither 2 nor 4, or `across` is below 2.
     """
     if count not in (2, 4):
         raise UserError(
@@ -74,14 +76,14 @@ def grid_weights(count: int, across: int) -> list[list[list[float]]]:
 
 
 def tour_weights(count: int, frames: int) -> list[list[float]]:
-    """Weights of an animation that goes from style to style, and back to the first.
+    """Computes the weights of an animation that goes from style to style, and back to the first.
 
     Args:
         count: number of styles, at least 2.
         frames: number of frames, at least one for each style.
 
     Returns:
-        The weights of each frame; they change by the same amount from frame to frame.
+        The weights of the styles as `[frame][style]`. The blend changes at a constant speed.
 
     Raises:
         UserError: there are too few styles or frames.

@@ -51,7 +51,8 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     add.several_paths(
         'mask',
-        'Grey picture, white where a style goes: one for each --style; the first may have none.',
+        'Grey picture that is white where a style is used: one for each --style, or for all but '
+        'the first.',
     )
     add.real('feather', None, "Softness of the masks' edges, 0 to below 1 (default: 0.01).")
     add.real('strength', 1.0, 'Strength of the style, from 0 (the photograph) to 1.')
@@ -61,7 +62,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add.number(
         'grid',
         None,
-        'Draw this many blends in a row: a strip of two styles, or a square of four.',
+        'Draw this many blends in a row: one row for two styles, or a square for four.',
     )
     add.number(
         'animate', None, 'Write an animation (.webp, .gif, .png) of this many blends of the styles.'
@@ -70,8 +71,8 @@ def define_flags(values: flags.FlagValues) -> None:
     add.switch(
         'all',
         False,
-        'Stylize one picture in every style of a library: to a folder, or to a contact sheet if '
-        '--output is a picture.',
+        'Stylize one picture in every style of a library. The results go to a folder, or to one '
+        'contact sheet if --output is a picture.',
     )
     add.path(
         'theta',
@@ -79,9 +80,15 @@ def define_flags(values: flags.FlagValues) -> None:
         'θ from which the style was adapted (default: the one in the package).',
         schemes=('gs', 's3'),
     )
-    add.text('tile', 'auto', "Render in strips: 'auto' (large pictures), 'always', 'never'.")
+    add.text(
+        'tile',
+        'auto',
+        "Render in strips to save memory: 'auto' (only large pictures), 'always' or 'never'.",
+    )
     add.switch('overwrite', False, 'Replace existing files.')
-    add.switch('resume', False, 'Continue a stopped run: skip pictures that are done, or go on.')
+    add.switch(
+        'resume', False, 'Continue a stopped run: skip finished pictures, or continue the video.'
+    )
     add.switch('skip_existing', False, 'Skip pictures whose output file exists.')
     add.settings(VideoSettings())
 
@@ -110,12 +117,17 @@ def main(values: flags.FlagValues) -> int:
 
 
 def _look(values: flags.FlagValues) -> dict[str, Any]:
-    """The flags that all kinds of work share, as arguments."""
+    """Returns the values of the flags that every kind of work uses, as keyword arguments."""
     return {name: values[name].value for name in ('strength', 'keep_colours', 'theta')}
 
 
 def _given(values: flags.FlagValues, **arguments: str) -> dict[str, Any]:
-    """Arguments and their values for those flags that were given, so that defaults apply."""
+    """Returns argument -> value for the flags that the user gave; the others keep their defaults.
+
+    Args:
+        values: the parsed flags.
+        **arguments: argument -> name of its flag.
+    """
     return {
         argument: values[flag].value
         for argument, flag in arguments.items()
@@ -124,7 +136,7 @@ def _given(values: flags.FlagValues, **arguments: str) -> dict[str, Any]:
 
 
 def _picture_arguments(values: flags.FlagValues) -> dict[str, Any]:
-    """The flags that a picture and a folder share, as arguments."""
+    """Returns the values of the flags for pictures and folders, as keyword arguments."""
     return {
         'weights': command_line.numbers('weights', values.weights), 'max_size': values.max_size,
         'tile': values.tile, 'keep_location': values.keep_location,
@@ -133,7 +145,7 @@ def _picture_arguments(values: flags.FlagValues) -> dict[str, Any]:
 
 
 def _stylize_picture(values: flags.FlagValues, source: str) -> None:
-    """Stylizes a picture."""
+    """Stylizes one picture file."""
     if values.skip_existing and pathlib.Path(values.output).is_file():
         logging.info('skipped, because it exists: %s', values.output)
         return
@@ -145,7 +157,7 @@ def _stylize_picture(values: flags.FlagValues, source: str) -> None:
 
 
 def _stylize_folder(values: flags.FlagValues) -> int:
-    """Stylizes several pictures; returns the exit code."""
+    """Stylizes several pictures to a folder; returns the exit code."""
     from metastyle_jax.stylization import stylize_folder
 
     with command_line.Stop().listening() as stop:
@@ -225,7 +237,7 @@ def _draw_grid(values: flags.FlagValues, source: str) -> None:
 
 
 def _stylize_all_styles(values: flags.FlagValues, source: str) -> None:
-    """Writes one picture in every style of a library: a contact sheet, or a folder."""
+    """Stylizes one picture in every style of a library, to a contact sheet or to a folder."""
     from metastyle_jax.data.images import image_writing
     from metastyle_jax.storage import style_library
     from metastyle_jax.stylization import grids, stylize_folder

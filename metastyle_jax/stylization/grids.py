@@ -1,4 +1,4 @@
-"""One picture in several styles: a grid or an animation of blends, or all styles of a library."""
+"""Draws one picture in several styles: a grid or an animation of blends, or a whole library."""
 
 import os
 import pathlib
@@ -33,7 +33,7 @@ def draw_grid(
     max_size: int | None = None,
     tile: str = 'auto',
 ) -> Any:
-    """Draws an image in blends of styles: a strip between two styles, or a square between four.
+    """Draws an image in blends of styles: a row between two styles, or a square between four.
 
     Args:
         styles: two or four styles, in any form that `stylize` takes.
@@ -42,7 +42,7 @@ def draw_grid(
         strength: see `stylize`.
         keep_colours: see `stylize`.
         theta: see `stylize`.
-        max_size: see `stylize`; of one cell.
+        max_size: see `stylize`; it limits one cell of the grid.
         tile: see `stylize`.
 
     Returns:
@@ -67,7 +67,18 @@ def grid_picture(
     tile: str = 'auto',
     **look: Any,
 ) -> pixel_values.Picture:
-    """Draws a grid of blended styles for a decoded picture, and keeps its transparency."""
+    """Draws a grid as `draw_grid` does, for a decoded picture; each cell keeps the transparency.
+
+    Args:
+        styles: see `draw_grid`.
+        picture: the picture, from `render.read_fitted`.
+        across: see `draw_grid`.
+        tile: see `draw_grid`.
+        **look: `strength`, `keep_colours` and `theta` of `draw_grid`.
+
+    Returns:
+        The grid as one picture.
+    """
     styles = styled_network.open_styles(styles)
     rows = []
     for row in blending.grid_weights(len(styles), across):
@@ -93,7 +104,7 @@ def animate(
     overwrite: bool = False,
     progress: bool = False,
 ) -> pathlib.Path:
-    """Writes an animation in which an image goes from style to style, and back to the first.
+    """Writes an animation of an image that goes from style to style, and back to the first style.
 
     Args:
         styles: at least two, in any form that `stylize` takes.
@@ -167,15 +178,16 @@ def stylize_all_styles(
             package.
         max_size: see `stylize`.
         tile: see `stylize`.
-        batch: styles in one forward pass; fewer where memory does not suffice. None for 4.
+        batch: number of styles in one forward pass; None for 4. It is reduced if memory does not
+            suffice.
         progress: whether to show a progress bar.
 
     Returns:
         An iterator over `[H, W, 3]` float32 in 0..1, in the order of the library's names.
 
     Raises:
-        UserError: an argument is invalid, a file cannot be read, or the library and θ do not belong
-            together.
+        UserError: an argument is invalid, a file cannot be read, or the library was not adapted
+            from θ.
     """
     if batch is not None:
         checks.whole_number('batch', batch, 1)
@@ -200,7 +212,7 @@ def _render_library(
     progress: bool,
     **look: Any,
 ) -> Iterator[np.ndarray]:
-    """Yields the picture in one style after another."""
+    """Yields the stylized picture, `[H, W, 3]` float32, for one style after another."""
     names = library.names
     with progress_bar.show(
         description='stylizing', unit='style', total=len(names), disable=not progress
@@ -233,9 +245,9 @@ def draw_all_styles(
     Args:
         library: a style library, or its file.
         image: see `stylize`; it is the first picture of the sheet.
-        caption: of the image; the others have the names of their styles.
-        cell: pixels of the longer side of each picture in the sheet.
-        **options: of `stylize_all_styles`.
+        caption: caption of the image; the captions of the other pictures are their style names.
+        cell: longer side of each picture in the sheet, in pixels.
+        **options: further arguments of `stylize_all_styles`.
 
     Returns:
         `[H, W, 3]` float32 in 0..1.

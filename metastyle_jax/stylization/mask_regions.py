@@ -1,4 +1,4 @@
-"""Masks: one picture with a style in each region."""
+"""Reads masks, which say where in a picture each of several styles is used."""
 
 import os
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ _SUM_TOLERANCE = 0.02
 def read_masks(
     masks: Sequence[image_inputs.ImageLike], size: tuple[int, int], new_size: tuple[int, int]
 ) -> list[np.ndarray]:
-    """Reads masks, and resizes them like the image to which they belong.
+    """Reads masks, and resizes them as the image was resized.
 
     Args:
-        masks: grey pictures in any form of `image_inputs.as_rgb`, or arrays `[H, W]` float in 0..1.
+        masks: grey pictures in any form that `image_inputs.as_rgb` accepts, or arrays `[H, W]`
+            float in 0..1.
         size: height and width of the image before it is resized; each mask must have this size.
         new_size: height and width of the image after it is resized.
 
@@ -53,14 +54,14 @@ def read_masks(
 
 
 def shares_of_styles(masks: Sequence[np.ndarray], *, count: int, feather: float) -> np.ndarray:
-    """Computes the share of each style in each pixel.
+    """Computes from masks how much of each style each pixel gets.
 
     Args:
-        masks: `[H, W]` float in 0..1, all of one size: one for each style; or one for each style
-            except the first, which then takes the pixels that the masks leave free.
+        masks: `[H, W]` float in 0..1, all of the same size: one mask for each style, or one for
+            each style except the first, which then gets the rest of each pixel.
         count: number of styles, at least 2.
-        feather: softness of the edges: the standard deviation of a Gaussian blur, as a fraction of
-            the shorter side, from 0 to below 1; 0 keeps the masks as they are.
+        feather: standard deviation of the Gaussian blur that softens the masks, as a fraction of
+            their shorter side, from 0 to below 1; 0 keeps the masks as they are.
 
     Returns:
         `[count, H, W]` float32; the sum over the styles is 1 in each pixel.

@@ -1,4 +1,4 @@
-"""Renders pixels with a styled network: one forward pass, or strip by strip for large pictures.
+"""Renders pictures with a styled network, in one forward pass or strip by strip.
 
 Source: the transformer of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
@@ -33,15 +33,15 @@ def render(
     Args:
         network: from `styled_network.load`.
         pixels: `[H, W, 3]` float32 in 0..1, both sides at least 16.
-        tile: 'auto' to render in strips if one forward pass would need too much memory; 'always' or
-            'never'. The result is the same but for rounding.
+        tile: 'auto' renders in strips if one forward pass would need too much memory, 'always' and
+            'never' do so always or never. The results are equal except for rounding.
         progress: whether to show a progress bar of the strips.
 
     Returns:
         `[H, W, 3]` float32 in 0..1.
 
     Raises:
-        UserError: `tile` is another word.
+        UserError: `tile` is not one of `TILE_MODES`.
     """
     check_tile(tile)
     params = network.forward_params()
@@ -53,7 +53,7 @@ def render(
 
 
 def render_batch(network: styled_network.StyledNetwork, pixels: np.ndarray) -> np.ndarray:
-    """Renders several pictures of one size in one forward pass.
+    """Renders several pictures of the same size in one forward pass.
 
     Args:
         network: from `styled_network.load` or `styled_network.load_batch`.
@@ -77,12 +77,13 @@ def render_regions(
 ) -> np.ndarray:
     """Renders one picture with a style in each region.
 
-    Each network renders the whole picture, since its instance norms take the statistics of all
-    pixels; the outputs are then mixed.
+    Each network renders the whole picture, because instance norms use the statistics of all pixels.
+    The outputs are then mixed pixel by pixel.
 
     Args:
-        networks: one for each style.
-        shares: `[S, H, W]`, from `mask_regions.shares_of_styles`.
+        networks: the S networks, one for each style.
+        shares: `[S, H, W]`, share of each style in each pixel, from
+            `mask_regions.shares_of_styles`.
         pixels: `[H, W, 3]` float32 in 0..1.
         tile: see `render`.
         progress: see `render`.
@@ -99,14 +100,14 @@ def render_regions(
 def read_fitted(
     image: image_inputs.ImageLike, max_size: int | None, *, name: str
 ) -> pixel_values.Picture:
-    """Reads an image and reduces it until its longer side has at most `max_size` pixels.
+    """Reads an image, and reduces it so that its longer side has at most `max_size` pixels.
 
-    A large picture takes little memory if it is reduced much.
+    A large image that is reduced strongly is decoded at a reduced size, which saves memory.
 
     Args:
         image: see `image_inputs.as_picture`.
-        max_size: in pixels; None keeps the size.
-        name: what errors call the image, unless it is a file.
+        max_size: limit of the longer side in pixels; None keeps the size.
+        name: name of the image in error messages, unless it is a file.
 
     Raises:
         UserError: `max_size` is below 16.
@@ -122,7 +123,7 @@ def read_fitted(
 
 
 def _fitted_size(max_size: int, name: str, height: int, width: int) -> tuple[int, int]:
-    """Height and width of a picture that is reduced to `max_size`; refuses too small ones."""
+    """Returns the height and width after reduction; raises ImageError if a side is too small."""
     size = resizing.fit_size(max_size, height, width)
     if min(size) < transformer.MIN_SIDE:
         raise image_files.ImageError(
@@ -133,18 +134,18 @@ def _fitted_size(max_size: int, name: str, height: int, width: int) -> tuple[int
 
 
 def fits_memory(count: int, height: int, width: int) -> bool:
-    """Whether the memory suffices for a forward pass over `count` pictures of a size."""
+    """Whether memory suffices for one forward pass over `count` pictures of this size."""
     height, width = (side + 2 * transformer.MARGIN for side in (height, width))
     return tiled_transformer.fits(count * height, width)
 
 
 def check_max_size(max_size: int) -> None:
-    """Raises UserError if a picture of this size is too small for the network."""
+    """Raises UserError if a picture of `max_size` pixels would be too small for the network."""
     checks.whole_number('max_size', max_size, transformer.MIN_SIDE)
 
 
 def check_tile(tile: str) -> None:
-    """Raises UserError unless the word is one of `TILE_MODES`."""
+    """Raises UserError unless `tile` is one of `TILE_MODES`."""
     checks.one_of('tile', tile, TILE_MODES)
 
 
@@ -154,14 +155,14 @@ _forward = jax.jit(transformer.apply_with_margin)
 def _combine(
     network: styled_network.StyledNetwork, output: np.ndarray, pixels: np.ndarray
 ) -> np.ndarray:
-    """Combines the network's output with the photograph, by the strength and its colours."""
+    """Mixes the network's output with the photograph by the strength, and restores its colours."""
     if network.strength < 1:
         output = pixels + np.float32(network.strength) * (output - pixels)
     return colour_transfer.keep(output, pixels) if network.keep_colours else output
 
 
 def _render_in_strips(params: Params, pixels: np.ndarray, progress: bool) -> np.ndarray:
-    """The forward pass over one picture, strip by strip, with a progress bar."""
+    """Renders one picture strip by strip, with a progress bar."""
     margin = transformer.MARGIN
     height, width = pixels.shape[:2]
     if progress:

@@ -1,4 +1,4 @@
-"""The network that stylizes: parameters of one style or a blend, with its strength and colours."""
+"""Loads the network that stylizes: parameters of a style or a blend, strength, kept colours."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, style_library, tensor_files, theta_files
 from metastyle_jax.stylization import blending
 
-# A style file or LIBRARY.safetensors:NAME, or what `adapt` returned.
+# A style file, LIBRARY.safetensors:NAME, or a style that `adapt` returned.
 StyleLike: TypeAlias = str | os.PathLike | style_files.Style
 ThetaLike: TypeAlias = str | os.PathLike | theta_files.Theta
 
@@ -22,9 +22,10 @@ class StyledNetwork(NamedTuple):
     """A network and how its output is combined with the photograph.
 
     Attributes:
-        params: the adapted parameters, of one style or of a blend.
-        theta_params: the parameters of θ, before adaptation; None if they are not needed.
-        strength: s in 0..1, from the photograph itself to the full style.
+        params: the adapted parameters of one style or of a blend.
+        theta_params: the parameters of θ, before adaptation; None if the strength is 1 and they are
+            not needed.
+        strength: strength of the style, from 0 (the photograph itself) to 1 (the full style).
         keep_colours: whether the photograph's colours are kept.
     """
 
@@ -34,7 +35,7 @@ class StyledNetwork(NamedTuple):
     keep_colours: bool = False
 
     def forward_params(self) -> Params:
-        """The parameters of the forward pass: s·(adapted) + (1 − s)·θ, with the strength s."""
+        """Returns the parameters for the forward pass: s·params + (1 − s)·θ for the strength s."""
         if self.strength == 1:
             return self.params
         return blending.blend([self.params, self.theta_params], [self.strength, 1 - self.strength])
@@ -52,15 +53,16 @@ def load(
 
     Args:
         style: a style, or several to be blended.
-        weights: of the styles in the blend, at least 0, with the sum 1; None for equal weights.
+        weights: weights of the styles in the blend, not negative, with the sum 1; None for equal
+            weights.
         strength: see `StyledNetwork`.
         keep_colours: see `StyledNetwork`.
-        theta: the initialization from which the styles were adapted. It is needed for styles of
-            instance norms alone and for a strength below 1; None for the one in the package.
+        theta: the initialization from which the styles were adapted; None for the one in the
+            package. It is used if only instance norms were adapted, or if the strength is below 1.
 
     Raises:
-        UserError: an argument is invalid, a file cannot be read, or the styles and θ do not belong
-            together.
+        UserError: an argument is invalid, a file cannot be read, or the styles were not adapted
+            from θ.
     """
     _check_strength(strength)
     styles = open_styles(style)
@@ -85,7 +87,7 @@ def load(
 def _theta_of(
     styles: Sequence[style_files.Style], theta: ThetaLike | None, strength: float
 ) -> theta_files.Theta | None:
-    """Loads θ if it is given or needed; None if the styles need none."""
+    """Loads θ if it is given or needed; returns None if the styles do not need it."""
     if isinstance(theta, theta_files.Theta):
         return theta
     if theta is not None:
@@ -112,10 +114,10 @@ def load_batch(
     keep_colours: bool = False,
     theta: ThetaLike | None = None,
 ) -> StyledNetwork:
-    """Loads one network that gives each image of a batch a style of its own.
+    """Loads one network that stylizes each image of a batch in a different style.
 
     Args:
-        library: the styles.
+        library: the style library.
         names: N names of styles, one for each image.
         strength: see `StyledNetwork`.
         keep_colours: see `StyledNetwork`.
@@ -123,7 +125,7 @@ def load_batch(
             package.
 
     Raises:
-        UserError: an argument is invalid, or the library and θ do not belong together.
+        UserError: an argument is invalid, or the library was not adapted from θ.
     """
     _check_strength(strength)
     theta = theta_of_library(library, theta)
@@ -135,11 +137,11 @@ def theta_of_library(library: style_library.Library, theta: ThetaLike | None) ->
     """Reads the θ from which a library was adapted.
 
     Args:
-        library: the styles.
-        theta: that θ, or its place; None for the one in the package.
+        library: the style library.
+        theta: this θ, or its file; None for the θ in the package.
 
     Raises:
-        UserError: it cannot be read, or is another θ.
+        UserError: θ cannot be read, or the library was adapted from another θ.
     """
     source = 'the θ in the package' if theta is None else 'theta'
     if not isinstance(theta, theta_files.Theta):
@@ -155,19 +157,20 @@ def theta_of_library(library: style_library.Library, theta: ThetaLike | None) ->
 def stack_parameters(
     library: style_library.Library, names: Sequence[str], theta: theta_files.Theta
 ) -> tuple[Params, Params]:
-    """Stacks instance norms, so that each image of a batch gets a style of its own.
+    """Stacks the instance norms of N styles, so that one forward pass draws N images in N styles.
 
     Args:
-        library: the styles.
+        library: the style library.
         names: N names of styles, one for each image.
-        theta: the θ of the library.
+        theta: the θ from which the library was adapted.
 
     Returns:
-        Parameters for `transformer.apply` on N images, whose instance norms are `[N, C]`: those of
-        the styles, and those of θ.
+        Two sets of parameters for `transformer.apply` on N images. In both, the scales and biases
+        of instance norms are `[N, C]`: those of the N styles in the first set, N copies of those of
+        θ in the second.
 
     Raises:
-        UserError: a name is unknown, or the library has other tensors than the norms of θ.
+        UserError: a name is unknown, or the tensors of the library are not the norms of θ.
     """
     flat = tensor_files.flatten(theta.params)
     is_norm = transformer.adapted('norm')
@@ -187,16 +190,16 @@ def _check_strength(strength: float) -> None:
 
 
 def open_styles(style: StyleLike | Sequence[StyleLike]) -> list[style_files.Style]:
-    """Reads one style or several, which may already be in memory.
+    """Reads one style or several; styles that are in memory already are returned as they are.
 
     Args:
         style: a style, or a sequence of styles.
 
     Returns:
-        At least one style.
+        The styles, at least one.
 
     Raises:
-        UserError: a style cannot be read, or there is none.
+        UserError: a style cannot be read, or no style is given.
     """
     if isinstance(style, style_files.Style):
         return [style]

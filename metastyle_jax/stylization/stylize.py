@@ -1,6 +1,6 @@
-"""Stylizes images in Python: one image, or a batch in which each image has another style.
+"""Stylizes images in Python: one image, or a batch in which each image gets a different style.
 
-Source: one forward pass of the transformer of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
+Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233; stylizing is one forward pass of their network.
 """
 
 import os
@@ -31,36 +31,40 @@ def stylize(
 ) -> Any:
     """Stylizes one image.
 
-    With a strength s below 1, the network's parameters are blended with θ by s, and its output is
-    mixed with the image by s. Neither is enough: the output of θ is not the image, and a mixture of
-    the image with the fully stylized image can have a lower style loss than the latter.
+    A strength s below 1 has two effects: the network's parameters become s·(adapted) + (1 − s)·θ,
+    and the result becomes s·(network's output) + (1 − s)·(image). With the first alone, s = 0 would
+    give the output of θ instead of the image. With the second alone, a mixture may have a lower
+    style loss than the fully stylized image.
 
     Args:
         style: a style file, a style that `adapt` returned, or `LIBRARY.safetensors:NAME`; or
-            several of these, to be blended or to be placed by masks.
+            several of these, which are blended, or are placed by masks.
         image: a file, its bytes, a Pillow image, or an array `[H, W, 3]` float in 0..1 or uint8.
-        weights: of the styles in a blend, at least 0, with the sum 1; None for equal weights.
-        masks: one for each style, or for each but the first, which then takes the rest: grey
-            pictures in any form of `image`, or arrays `[H, W]` float in 0..1. They have the image's
-            size and are 1 (white) where the style goes.
+        weights: weights of the styles in a blend, not negative, with the sum 1; None for equal
+            weights.
+        masks: one mask for each style, or for each style but the first, which then gets the rest of
+            the image. A mask is a grey picture in any form that `image` may have, or an array
+            `[H, W]` float in 0..1. It has the image's size, and is 1 (white) where the style is
+            used.
         feather: softness of the masks' edges, as a fraction of the shorter side, from 0 to below 1.
-        strength: s in 0..1, from the image itself to the full style.
-        keep_colours: whether to keep the image's colours and take only the brightness of the
+        strength: strength s of the style, from 0 (the image itself) to 1 (the full style).
+        keep_colours: whether to keep the image's colours, and take only the brightness of the
             stylized image.
-        theta: the initialization from which the styles were adapted: a file, a run's folder, or
-            what `load_theta` returned. It is needed for styles of instance norms alone and for a
-            strength below 1; None for the one in the package.
-        max_size: limit of the longer side, to which the image is reduced; None keeps the size.
-        tile: 'auto' to render in strips if one forward pass would need too much memory; 'always' or
-            'never'. The result is the same but for rounding.
+        theta: the initialization from which the styles were adapted: a file, the folder of a
+            training run, or the result of `load_theta`; None for the one in the package. It is used
+            if only instance norms were adapted, or if the strength is below 1.
+        max_size: the image is reduced so that its longer side has at most this many pixels; None
+            keeps the size.
+        tile: 'auto' renders in strips if one forward pass would need too much memory, 'always' and
+            'never' do so always or never. The results are equal except for rounding.
         progress: whether to show a progress bar of the strips.
 
     Returns:
         `[H, W, 3]` float32 in 0..1; a Pillow image, with the same transparency, if `image` is one.
 
     Raises:
-        UserError: an argument is invalid, a file cannot be read, or the styles and θ do not belong
-            together.
+        UserError: an argument is invalid, a file cannot be read, or the styles were not adapted
+            from θ.
     """
     picture = stylize_picture(
         style, render.read_fitted(image, max_size, name='image'),
@@ -87,15 +91,18 @@ def stylize_picture(
 
     Args:
         style: see `stylize`.
-        picture: its colours and its transparency, from `render.read_fitted`.
+        picture: colours and transparency, from `render.read_fitted`.
         weights: see `stylize`.
         masks: see `stylize`.
         feather: see `stylize`.
-        full_size: height and width of the picture before it was reduced, which are those of its
-            masks; None if it was not reduced.
+        full_size: height and width of the picture before it was reduced; masks must have this size.
+            None if the picture was not reduced.
         tile: see `stylize`.
         progress: see `stylize`.
         **look: `strength`, `keep_colours` and `theta` of `stylize`.
+
+    Raises:
+        UserError: see `stylize`.
     """
     if masks is None:
         network = styled_network.load(style, weights=weights, **look)
@@ -124,14 +131,14 @@ def stylize_batch(
     keep_colours: bool = False,
     theta: styled_network.ThetaLike | None = None,
 ) -> np.ndarray:
-    """Stylizes a batch in one forward pass; each image has another style of a library.
+    """Stylizes N images in one forward pass, each in its own style of a library.
 
     Args:
         library: a style library, or its file.
-        images: N images of one size: an array `[N, H, W, 3]` float in 0..1 or uint8, or a sequence
-            in any form that `stylize` takes.
-        names: N names of styles in the library, one for each image; folders and suffix may be
-            left out.
+        images: N images of the same size: an array `[N, H, W, 3]` float in 0..1 or uint8, or a
+            sequence of images in any form that `stylize` accepts.
+        names: N names of styles in the library, one for each image; the folders and the suffix of a
+            name may be left out if the rest is unambiguous.
         strength: see `stylize`.
         keep_colours: see `stylize`.
         theta: the initialization from which the library was adapted; None for the one in the

@@ -1,4 +1,4 @@
-"""Stylizes picture files: one file to a file, or all pictures of a folder to a folder."""
+"""Stylizes one picture file to another file, or all pictures of a folder to another folder."""
 
 import collections
 import itertools
@@ -18,14 +18,14 @@ from metastyle_jax.stylization.inputs import done_record, folder_jobs, photograp
 
 
 class StylizedFolder(NamedTuple):
-    """Which pictures were stylized, and which were not for what reason.
+    """Which pictures of a folder were stylized, and why others were not.
 
     Attributes:
         written: the files that were written.
-        left_out: each picture that could not be stylized, and the reason.
-        skipped: files that were there already: finished by an earlier run, or kept because of
-            `skip_existing`.
-        others: files in the input folders that are no pictures.
+        left_out: picture that could not be stylized -> reason.
+        skipped: output files that existed already and were kept: an earlier run finished them, or
+            `skip_existing` was given.
+        others: files in the input folders that are not pictures.
         stopped: whether the run was stopped before the last picture.
     """
 
@@ -55,14 +55,15 @@ def stylize_file(
 ) -> pathlib.Path:
     """Stylizes a picture file.
 
-    The result gets the metadata of the photograph: date, camera, exposure, people, rights,
-    description and resolution. All formats but JPEG keep its transparency.
+    The metadata of the photograph are copied: date, camera, exposure, people, rights, description
+    and resolution. Its transparency is kept, except in JPEG files.
 
     Args:
         style: see `stylize`.
-        input: the picture.
-        output: the picture to write: .png, .jpg, .webp, .tif or .avif, or .heic with the extra
-            heif; or a folder. A slash at its end marks a folder, which is made.
+        input: the picture file.
+        output: the picture to write: .png, .jpg, .webp, .tif or .avif, or .heic with the optional
+            dependency `heif`. It may also be a folder, which gets a picture of the same name. A
+            name that ends in a slash is a folder; it is created if it does not exist.
         weights: see `stylize`.
         masks: see `stylize`.
         feather: see `stylize`.
@@ -71,9 +72,9 @@ def stylize_file(
         theta: see `stylize`.
         max_size: see `stylize`.
         tile: see `stylize`.
-        keep_location: whether the place where the photograph was taken stays in the metadata.
+        keep_location: whether to keep metadata that say where the photograph was taken.
         overwrite: whether an existing file may be replaced.
-        progress: whether to show a progress bar for a large picture.
+        progress: whether to show a progress bar if the picture is rendered in strips.
 
     Returns:
         The file that was written.
@@ -120,14 +121,15 @@ def stylize_folder(
 ) -> StylizedFolder:
     """Stylizes all pictures of a folder and of its sub-folders, or several files.
 
-    A picture that cannot be stylized is left out; the others are still stylized.
+    Pictures that cannot be stylized are listed in the result; the others are still stylized.
 
     Args:
         style: see `stylize`.
         input: a folder, a picture, a pattern such as ``photos/*.jpg``, or several of these.
-        output: the folder to write to; it is made if it does not exist. It gets the same
-            sub-folders. PNG, JPEG and WebP pictures keep their format, others become PNG. Pictures
-            that would get the same name get their suffix in it, see `distinct_names`.
+        output: the folder to write to; it is created if it does not exist. It gets the sub-folders
+            of the input. PNG, JPEG and WebP pictures keep their format, others become PNG. If two
+            pictures would get the same name, the suffix becomes part of the name, see
+            `distinct_names`.
         weights: see `stylize`.
         strength: see `stylize`.
         keep_colours: see `stylize`.
@@ -136,11 +138,12 @@ def stylize_folder(
         tile: see `stylize`.
         keep_location: see `stylize_file`.
         overwrite: whether existing files may be replaced.
-        resume: whether to continue a stopped run: pictures are skipped if their file, the style and
-            the settings are those of the result that is there. The folder's record tells, see
+        resume: whether to continue a stopped run: a picture is skipped if its output file was made
+            from the same picture, style and settings. A record in the output folder says so, see
             `done_record`.
-        skip_existing: whether to skip each picture whose output file exists, whatever it shows.
-        stopped: asked before each picture whether to stop; `resume` continues later.
+        skip_existing: whether to skip each picture whose output file exists, whatever it holds.
+        stopped: called before each picture; the run stops if it returns True, and can be continued
+            with `resume`.
         progress: whether to show a progress bar.
 
     Returns:
@@ -203,7 +206,7 @@ def stylize_folder(
 def _settings_digest(
     network: styled_network.StyledNetwork, max_size: int | None, keep_location: bool
 ) -> str:
-    """SHA-256 of everything but the photograph that determines the result."""
+    """SHA-256 of the network and of all settings that change the result for a photograph."""
     theta = network.theta_params if network.strength < 1 else None
     return done_record.settings_digest(
         {
@@ -218,29 +221,29 @@ def _settings_digest(
 
 
 def _reason(path: pathlib.Path, error: Exception) -> str:
-    """Why a picture is left out; the message of an `ImageError` names the file itself."""
+    """Returns the reason why a picture is left out, with the name of its file."""
     if isinstance(error, image_files.ImageError):
         return str(error)
     return f'{path}: {files.reason(error)}'
 
 
 def _nothing_done(result: StylizedFolder) -> UserError:
-    """The error for input of which no picture could be stylized."""
+    """Makes the error for a run in which no picture could be stylized."""
     reasons = list(result.left_out.values())
     lines = '\n  '.join(reasons)
     return UserError(f'none of the {len(reasons)} pictures could be stylized:\n  {lines}')
 
 
 def file_names_of_styles(library: style_library.Library) -> list[str]:
-    """Names of PNG files, one for each style, for pictures in all styles of a library.
+    """Chooses the name of a PNG file for each style of a library.
 
-    Folders in the names of styles become folders, and no file name leads out of the output folder.
+    Folders in the names of styles become folders. No file name leads out of the output folder.
 
     Args:
-        library: the library.
+        library: the style library.
 
     Returns:
-        A relative path for each style, in the order of the rows.
+        A relative path for each style, in the order of the library's names; all are different.
     """
     parts = [
         [

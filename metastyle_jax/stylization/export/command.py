@@ -10,7 +10,7 @@ from absl import flags, logging
 from metastyle_jax.core import command_line
 from metastyle_jax.core.errors import UserError
 
-USAGE = """Exports a style to a file for other programs: pixels in, pixels out, of any size.
+USAGE = """Exports a style to a file that other programs can run, by default for images of any size.
 
   metastyle export painting.safetensors -o painting.onnx
   metastyle export painting.safetensors -o painting.stablehlo
@@ -26,24 +26,24 @@ def define_flags(values: flags.FlagValues) -> None:
     add.text(
         'format',
         None,
-        "'onnx' or 'stablehlo' for a program, 'safetensors' for tensors (default: the suffix of "
-        '--out).',
+        "File format: 'onnx' or 'stablehlo' for a program, 'safetensors' for tensors (default: the "
+        'suffix of --out).',
     )
     add.text(
         'pixels',
         'float32',
-        "Type of a program's input and output: 'float32' in 0..1, or 'uint8'.",
+        "Type of a program's input and output pixels: 'float32' in 0..1, or 'uint8' in 0..255.",
     )
     add.text(
         'size',
         None,
-        "Fixed height and width of a program's images, as 512x512, or number, height and width, as "
-        '1x512x512 (default: any).',
+        "Fixed size of a program's images: height and width, as 512x512, or batch size, height and "
+        'width, as 1x512x512 (default: any size).',
     )
     add.text(
         'precision',
         'float32',
-        "How an ONNX program stores its kernels of 3 × 3: 'float32', 'float16' or 'int8'.",
+        "How an ONNX program stores its 3 × 3 kernels: 'float32', 'float16' or 'int8'.",
     )
     add.words(
         'weights', None, 'Weights of the styles in a blend, for example 0.3,0.7 (default: equal).'
@@ -58,7 +58,7 @@ def define_flags(values: flags.FlagValues) -> None:
         'θ from which the style was adapted (default: the one in the package).',
         schemes=('gs', 's3'),
     )
-    add.switch('check', True, 'Compare the program with JAX before it is written.')
+    add.switch('check', True, "Compare the program's output with JAX before writing the file.")
     add.switch('overwrite', False, 'Replace an existing file.')
 
 
@@ -90,10 +90,10 @@ def main(values: flags.FlagValues) -> int:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    """Parses HxW or NxHxW; UserError for any other text."""
+    """Parses HxW or NxHxW; raises UserError for any other text."""
     if re.fullmatch(r'[0-9]{1,6}([x×][0-9]{1,6}){1,2}', text) is None:
         raise UserError(
-            f'size={text}: write a height and a width, as 512x512, or a number, a height and a '
+            f'size={text}: write a height and a width, as 512x512, or a batch size, a height and a '
             'width, as 1x512x512'
         )
     return tuple(int(number) for number in re.split('[x×]', text))

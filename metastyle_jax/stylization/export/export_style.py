@@ -1,4 +1,4 @@
-"""Exports a style to one file that runs without this package: ONNX, StableHLO or tensors."""
+"""Exports a style to one file that works without this package: ONNX, StableHLO or tensors."""
 
 import json
 import math
@@ -33,14 +33,14 @@ CHECKED_SIZES = ((1, 48, 64), (2, 33, 41))  # batch, height and width of the ima
 
 
 class ExportedStyle(NamedTuple):
-    """The exported file.
+    """Describes an exported file.
 
     Attributes:
         path: the file.
         format: one of `FORMATS`.
-        size: in bytes.
-        difference: the largest difference from JAX on random pixels, in units of 0..1; None if the
-            file is no program or was not checked.
+        size: size of the file in bytes.
+        difference: the largest difference between the outputs of the program and of JAX on random
+            images, for pixels in 0..1; None if the file holds only tensors or was not checked.
     """
 
     path: pathlib.Path
@@ -64,34 +64,36 @@ def export_style(
     check: bool = True,
     overwrite: bool = False,
 ) -> ExportedStyle:
-    """Exports a style, or a blend of styles, to one file that needs nothing else.
+    """Exports a style, or a blend of styles, to one file that works without this package.
 
     Args:
         style: see `stylize`.
-        out: the file to write; its suffix is the name of the format.
-        format: 'onnx' or 'stablehlo' for a program that maps images `[N, H, W, 3]` to the same, for
-            any N and for H and W of at least 16; 'safetensors' for the network's tensors and a
-            description of its layers. None for the format that the suffix names.
-        pixels: type of the program's input and output: 'float32' in 0..1, or 'uint8'.
-        size: height and width of a program's images, at least 16, or their number, height and
-            width, for runtimes that need fixed ones; None for any.
-        precision: how an ONNX program stores its kernels of 3 × 3: 'float32', 'float16' for half
-            the file, or 'int8' for a quarter. It computes in float32 with all three.
+        out: the file to write; its suffix must be the name of the format.
+        format: 'onnx' or 'stablehlo' for a program that maps images `[N, H, W, 3]` to stylized
+            images of the same shape, for any N and for H and W of at least 16; 'safetensors' for
+            the network's tensors and a description of its layers. None for the format that the
+            suffix names.
+        pixels: type of the program's input and output: 'float32' in 0..1, or 'uint8' in 0..255.
+        size: fixed (height, width) or (batch size, height, width) of a program's images, for
+            runtimes that need fixed sizes; height and width at least 16. None for any size.
+        precision: how an ONNX program stores its 3 × 3 kernels: 'float32', 'float16' (about half
+            the file size), or 'int8' (about a quarter). It computes in float32 in each case.
         weights: see `stylize`.
         strength: see `stylize`; it must be 1 for tensors.
         keep_colours: see `stylize`; it must be False for tensors.
         theta: see `stylize`.
-        check: whether to compare the program with JAX before it is written.
+        check: whether to compare the program's output with JAX before the file is written.
         overwrite: whether an existing file may be replaced.
 
     Returns:
         `ExportedStyle`.
 
     Raises:
-        UserError: an argument is invalid, a file cannot be read or written, an extra is missing,
-            the styles and θ do not belong together, or the program differs from JAX by more than
-            1e-4 (plus one level, 1/255, for 'uint8'). Rounded kernels of 'float16' and 'int8' may
-            differ by more; `ExportedStyle.difference` tells by how much.
+        UserError: an argument is invalid, a file cannot be read or written, an optional dependency
+            is missing, the styles were not adapted from θ, or the program's output differs from
+            that of JAX by more than 1e-4 (plus 1/255 for 'uint8', plus 1/255 for the precision
+            'float16'). For 'int8' only outputs that are not finite are an error;
+            `ExportedStyle.difference` is the difference.
     """
     out = pathlib.Path(out)
     format = _check_arguments(out, format, pixels, overwrite=overwrite)
@@ -142,11 +144,11 @@ def largest_difference(
         data: contents of the program's file.
         format: 'onnx' or 'stablehlo'.
         network: the network from which the program was made.
-        pixels: type of its input and output.
-        sizes: batch size, height and width of the images of each comparison.
+        pixels: type of the program's input and output, 'float32' or 'uint8'.
+        sizes: (batch size, height, width) of the images of each comparison.
 
     Returns:
-        The largest difference, in units of 0..1.
+        The largest difference of a pixel value, for values in 0..1.
     """
     load = onnx_loading.load_onnx if format == 'onnx' else stablehlo_program.load_stablehlo
     run = load(data)
@@ -181,10 +183,10 @@ def _check_arguments(out: pathlib.Path, format: str | None, pixels: str, *, over
 def _check_program_options(
     format: str, size: Sequence[int] | None, precision: str, check: bool
 ) -> tuple[int, ...] | None:
-    """Refuses options of programs that are invalid, or given for another format.
+    """Raises ExportError if `size` or `precision` is invalid or does not apply to the format.
 
     Returns:
-        The size as integers of Python.
+        The size as Python integers; None if no size is given.
     """
     checks.one_of('precision', precision, onnx_graph.PRECISIONS, ExportError)
     if precision != 'float32' and format != 'onnx':
@@ -195,7 +197,7 @@ def _check_program_options(
         raise ExportError('size= is for programs only: leave it out')
     if isinstance(size, str) or not isinstance(size, Sequence) or len(size) not in (2, 3):
         raise ExportError(
-            f'size={size!r}: it must be a height and a width, or a number, a height and a width'
+            f'size={size!r}: it must be a height and a width, or a batch size, a height and a width'
         )
     for i, side in enumerate(reversed(size)):
         checks.whole_number('size', side, transformer.MIN_SIDE if i < 2 else 1, error=ExportError)
@@ -208,7 +210,7 @@ def _check_program_options(
 
 
 def _check_not_the_style(out: pathlib.Path, style: Any) -> None:
-    """Refuses to replace a style file that is exported."""
+    """Raises ExportError if the file to write is one of the styles that are exported."""
     several = [style] if isinstance(style, str | os.PathLike | style_files.Style) else style
     for one in several:
         if isinstance(one, style_files.Style):
@@ -219,7 +221,7 @@ def _check_not_the_style(out: pathlib.Path, style: Any) -> None:
 
 
 def _interface(pixels: str) -> dict[str, str]:
-    """Metadata of an exported program: layout, colour channels and value range of its images."""
+    """Makes metadata of an exported program: layout, channels and value range of its images."""
     return {
         'format': 'metastyle_jax.program',
         'layout': 'NHWC',
@@ -235,7 +237,7 @@ def _origin(
     strength: float,
     keep_colours: bool,
 ) -> dict[str, str]:
-    """Metadata of every file: the styles and settings from which it was made."""
+    """Makes metadata of an exported file: the styles and settings from which it was made."""
     weights = weights or [1 / len(styles)] * len(styles)
     parts = [
         {'name': style.style_name, 'sha256': style.style_sha256, 'weight': weight}
@@ -252,7 +254,7 @@ def _origin(
 
 
 def _licence(theta_sha256: str) -> str:
-    """Tells under which licence the network is, for other programs and their users."""
+    """Returns a text about the licence of the network, for users of the exported file."""
     if theta_sha256 == theta_files.load_theta().fingerprint:
         return f'θ of the package metastyle_jax: {_LICENCE}. The style image has its own.'
     return 'Unknown: θ did not come with the package metastyle_jax.'

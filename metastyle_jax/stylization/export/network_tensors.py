@@ -1,4 +1,7 @@
-"""The network's tensors in a safetensors file, with a description from which it can be rebuilt."""
+"""Writes the network's tensors to a safetensors file, with a description of the network.
+
+Another program can rebuild the network from the description.
+"""
 
 import json
 import pathlib
@@ -15,7 +18,7 @@ from metastyle_jax.stylization import styled_network
 
 
 class ExportError(UserError):
-    """A network that cannot be exported, or not to that file."""
+    """The network cannot be exported with these arguments, or the file cannot be written."""
 
 
 _FORMAT = tensor_files.FileFormat(
@@ -36,17 +39,18 @@ def write_tensors(
     pixels: str,
     overwrite: bool,
 ) -> None:
-    """Writes the tensors of a network.
+    """Writes the tensors of a network to a safetensors file.
 
     Args:
         path: the file to write.
-        network: from `styled_network.load`.
-        metadata: texts to store beside the description of the network.
-        pixels: must be 'float32', since tensors have no input.
+        network: the network, from `styled_network.load`.
+        metadata: name -> text of further metadata, stored beside the description of the network.
+        pixels: must be 'float32', because a file of tensors has no input to convert.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        ExportError: the tensors alone do not give the wanted output, or the file cannot be written.
+        ExportError: the network has a strength below 1 or keeps colours, which tensors cannot
+            express, `pixels` is not 'float32', or the file cannot be written.
     """
     for argument, needs_program in (
         ('keep_colours=True', network.keep_colours),
@@ -68,10 +72,11 @@ def architecture(params: Params) -> dict[str, Any]:
     """Describes the network so that other programs can rebuild it from its tensors.
 
     Args:
-        params: of the transformer.
+        params: parameters of the transformer.
 
     Returns:
-        JSON types: the conventions, and the layers in the order in which they are computed.
+        A dict of JSON types: what the names and numbers mean, and under 'layers' the layers in the
+        order in which they are computed.
     """
     _, blocks = transformer.width_and_blocks(params)
     layer = lambda name, size=3, stride=1, **more: {

@@ -1,9 +1,9 @@
-"""Nodes and tensors of an ONNX graph, with the layers of the style transformer.
+"""Builds an ONNX graph from the layers of the style transformer.
 
-ONNX has single operators for reflection padding, instance norm and nearest-neighbour resizing; a
-graph traced from JAX has many nodes for each. Nodes and tensors have the names of the layers, such
-as `block1/first`, and kernels have ONNX's own order `[C', C, K, K]`. Tools that quantize or convert
-a model rely on both.
+ONNX has single operators for reflection padding, instance norm and nearest-neighbour resizing,
+while a graph traced from JAX has many nodes for each. So this module writes the graph itself. Nodes
+and tensors have the names of the layers, such as `block1/first`, and kernels have ONNX's axis order
+`[C', C, K, K]`. Tools that quantize or convert a model rely on names and order.
 
 Source: https://onnx.ai/onnx/operators, version 13 of the operator set.
 """
@@ -21,11 +21,18 @@ PRECISIONS = ('float32', 'float16', 'int8')
 
 
 class Graph:
-    """Collects nodes and tensors. Each method appends some, and returns the name of their output.
+    """Collects the nodes and tensors of an ONNX graph.
+
+    Each method appends nodes and tensors, and returns the name of the output of the last one.
 
     Args:
-        precision: how the kernels of 3 × 3 are stored: 'float32', 'float16', or 'int8' with one
-            scale for each output channel. The network computes in float32 with all three.
+        precision: how the 3 × 3 kernels are stored: 'float32', 'float16', or 'int8' with one scale
+            for each output channel. The network computes in float32 in each case.
+
+    Attributes:
+        onnx: the imported package `onnx`.
+        nodes: ONNX nodes, in the order of computation.
+        tensors: ONNX tensors of the constants.
     """
 
     def __init__(self, precision: str) -> None:
@@ -37,30 +44,30 @@ class Graph:
         self.tensors: list[Any] = []
 
     def node(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Appends a node.
+        """Appends a node with one output.
 
         Args:
-            operator: its ONNX name.
-            inputs: names of tensors and of outputs of other nodes.
-            name: of the node and of its only output.
-            **attributes: of the operator.
+            operator: ONNX name of the operator.
+            inputs: names of the inputs: tensors, or outputs of other nodes.
+            name: name of the node and of its output.
+            **attributes: attributes of the operator.
         """
         made = self.onnx.helper.make_node(operator, inputs, [name], name=name, **attributes)
         self.nodes.append(made)
         return name
 
     def constant(self, value: Any, name: str, dtype: Any = np.float32) -> str:
-        """Appends a tensor."""
+        """Appends a constant tensor."""
         array = np.ascontiguousarray(np.asarray(value, dtype))
         self.tensors.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
     def kernel(self, value: np.ndarray, name: str) -> str:
-        """Appends a kernel, and what turns its stored form into float32.
+        """Appends a kernel in the stored precision, and nodes that convert it to float32.
 
         Args:
-            value: `[K, K, C, C']`.
-            name: of the tensor.
+            value: the kernel, `[K, K, C, C']`.
+            name: name of the float32 kernel.
         """
         kernel = np.asarray(value, np.float32).transpose(3, 2, 0, 1)
         # The 9 × 9 kernels of the first and the last layer are 1 % of the bytes. Rounding the first
@@ -85,7 +92,7 @@ class Graph:
         return self.node('Pad', [x, pads], name, mode='reflect')
 
     def convolution(self, x: str, params: Mapping[str, Any], name: str, *, stride: int = 1) -> str:
-        """A convolution of an image that is extended by reflection."""
+        """Appends a convolution with reflection padding."""
         size = np.shape(params['kernel'])[0]
         padded = self.reflect(x, size // 2, f'{name}/reflect')
         kernel = self.kernel(params['kernel'], f'{name}/kernel')
@@ -98,7 +105,7 @@ class Graph:
     def convolution_and_norm(
         self, x: str, params: Mapping[str, Any], name: str, *, stride: int = 1
     ) -> str:
-        """A convolution and an instance norm."""
+        """Appends a convolution with reflection padding, and an instance norm."""
         convolved = self.convolution(x, params['conv'], f'{name}/conv', stride=stride)
         scale, bias = (
             self.constant(params['norm'][part], f'{name}/norm/{part}') for part in ('scale', 'bias')
@@ -109,15 +116,16 @@ class Graph:
         )  # fmt: skip
 
     def upsample(self, x: str, like: str, name: str, size: tuple[int, int] | None) -> str:
-        """Doubles an image by nearest neighbours, and crops it to the size of another.
+        """Doubles height and width by nearest neighbours, and crops to the size of another tensor.
 
-        An odd side was halved and rounded up on the way down, so its double is one pixel too long.
+        An earlier layer halved each side and rounded up, so doubling an odd side gives one pixel
+        too many.
 
         Args:
-            x: the image.
-            like: the other image.
-            name: of the layer.
-            size: height and width of the other image; None if they are known only at run time.
+            x: name of the tensor to enlarge.
+            like: name of the tensor whose height and width the result must have.
+            name: name of the layer.
+            size: height and width of `like`; None if they are known only at run time.
         """
         scales = self.constant([1, 1, 2, 2], f'{name}/scales')
         doubled = self.node(
@@ -138,13 +146,13 @@ class Graph:
         return self.crop(doubled, [0, 0], end, name)
 
     def crop(self, x: str, begin: list[int], end: str, name: str) -> str:
-        """Crops an image.
+        """Crops rows and columns.
 
         Args:
-            x: the image.
-            begin: first row and column that stay.
-            end: name of a tensor of the first row and column that do not stay.
-            name: prefix of the names of the node and its tensors.
+            x: name of the tensor to crop.
+            begin: first row and first column that are kept.
+            end: name of a tensor with the first row and the first column after the kept ones.
+            name: prefix of the names of the new node and tensors.
         """
         starts = self.constant(begin, f'{name}/begin', np.int64)
         axes = self.constant([2, 3], f'{name}/axes', np.int64)
@@ -152,13 +160,13 @@ class Graph:
 
 
 def to_int8(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rounds a kernel to multiples of one scale for each output channel.
+    """Quantizes a kernel: each output channel becomes integers times one scale.
 
     Args:
-        kernel: `[C', C, K, K] float32`.
+        kernel: `[C', C, K, K]` float32.
 
     Returns:
-        The multiples, whole numbers in -127..127, and the scales `[C'] float32`.
+        The integers in -127..127, `[C', C, K, K]` float32, and the scales, `[C']` float32.
     """
     largest = np.abs(kernel).max(axis=(1, 2, 3))
     scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)

@@ -11,15 +11,16 @@ def load_onnx(file: str | os.PathLike | bytes) -> program.Program:
     """Opens an exported ONNX model, to run on the CPU with onnxruntime.
 
     Args:
-        file: its path, or its contents.
+        file: path of the file, or its contents.
 
     Returns:
-        A function of images `[N, H, W, 3]` to stylized images of the same shape and type: float32
-        in 0..1 or uint8, as exported. It raises UserError for another type or shape, for sides
-        below 16 pixels, and, if the program has a fixed size, for images of another size.
+        A function that maps images `[N, H, W, 3]` to stylized images of the same shape and type.
+        The type is the one of the export: float32 in 0..1 or uint8. The function raises UserError
+        for images of another type or shape, for sides below 16 pixels, and, if the model has a
+        fixed size, for images of another size.
 
     Raises:
-        UserError: the file is missing or is no such model, or onnxruntime is missing.
+        UserError: the file is missing, is not an exported style, or onnxruntime is missing.
     """
     if importlib.util.find_spec('onnxruntime') is None:
         raise UserError("ONNX needs onnxruntime: pip install 'metastyle_jax[onnx]'")

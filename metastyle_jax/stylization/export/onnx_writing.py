@@ -1,7 +1,7 @@
-"""The style transformer as an ONNX graph of the operators that every runtime has.
+"""Writes the style transformer as an ONNX model with operators that all common runtimes support.
 
-The graph is written operator by operator, with the layers of `onnx_graph`. Where height and width
-are fixed, no node computes a size, since some runtimes cannot.
+The layers come from `onnx_graph`. If height and width are fixed, the model has no node that
+computes a size, because some runtimes do not support that.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from metastyle_jax.stylization.export import onnx_graph, program
 
 
 def require_onnx() -> None:
-    """Raises UserError, which names the extra to install, if ONNX cannot be written."""
+    """Raises UserError if the package `onnx` is missing; the message says how to install it."""
     if importlib.util.find_spec('onnx') is None:
         raise UserError("ONNX needs the package onnx: pip install 'metastyle_jax[onnx]'")
 
@@ -36,18 +36,18 @@ def to_onnx(
     """Converts a network to an ONNX model with the input `images` and the output `stylized`.
 
     Args:
-        network: from `styled_network.load`.
-        metadata: texts to store in the model.
+        network: the network, from `styled_network.load`.
+        metadata: name -> text of the metadata to store in the model.
         pixels: type of input and output, see `program.pixel_function`.
-        size: height and width of all images, or their number, height and width, for runtimes that
-            need fixed ones; None for any.
-        precision: how the kernels are stored, one of `onnx_graph.PRECISIONS`.
+        size: fixed (height, width) or (batch size, height, width) of the images, for runtimes that
+            need fixed sizes; None for any size.
+        precision: how the 3 × 3 kernels are stored, one of `onnx_graph.PRECISIONS`.
 
     Returns:
         The contents of the file.
 
     Raises:
-        UserError: the extra is missing, or `pixels` or `precision` is unknown.
+        UserError: the package `onnx` is missing, or `pixels` or `precision` is unknown.
     """
     require_onnx()
     checks.one_of('pixels', pixels, program.PIXELS)
@@ -70,13 +70,14 @@ def build(
     """Writes the transformer as an ONNX model with the input `images` and the output `stylized`.
 
     Args:
-        params: of the transformer, as `transformer.init` returns them.
-        metadata: of the model.
-        pixels: of input and output: 'float32' in 0..1, or 'uint8' in 0..255.
-        strength: from 0, the image itself, to 1, the network's output.
-        keep_colours: whether the image keeps its colours and takes only the style's brightness.
+        params: parameters of the transformer, as `transformer.init` returns them.
+        metadata: name -> text of the metadata to store in the model.
+        pixels: type of input and output: 'float32' in 0..1, or 'uint8' in 0..255.
+        strength: share of the network's output in the result, 0..1; the rest is the image itself.
+        keep_colours: whether the result keeps the colours of the image, and takes only the
+            brightness of the network's output.
         size: see `to_onnx`.
-        precision: of the stored kernels, one of `onnx_graph.PRECISIONS`.
+        precision: see `to_onnx`.
 
     Returns:
         The contents of the file.
@@ -119,7 +120,7 @@ def build(
 
 
 def _photos(graph: onnx_graph.Graph, pixels: str) -> str:
-    """The input as float32 in 0..1, channels first."""
+    """Appends nodes that convert the input `[N, H, W, 3]` to float32 `[N, 3, H, W]` in 0..1."""
     x = 'images'
     if pixels == 'uint8':
         x = graph.node('Cast', [x], 'photos/float', to=graph.onnx.TensorProto.FLOAT)
@@ -130,7 +131,14 @@ def _photos(graph: onnx_graph.Graph, pixels: str) -> str:
 def _transformer(
     graph: onnx_graph.Graph, params: Params, photos: str, size: tuple[int, ...] | None
 ) -> str:
-    """`transformer.apply_with_margin`, on channels first. Without a size, any is taken."""
+    """Appends the nodes of `transformer.apply_with_margin`, for images `[N, 3, H, W]`.
+
+    Args:
+        graph: the graph to extend.
+        params: parameters of the transformer.
+        photos: name of the input tensor.
+        size: height and width of the images; None for a graph that computes sizes at run time.
+    """
     _, blocks = transformer.width_and_blocks(params)
     margin = transformer.MARGIN
     sizes: list[tuple[int, int] | None] = [None, None]  # of the outputs of down1 and down2
@@ -161,7 +169,10 @@ def _transformer(
 
 
 def _with_colours_of(graph: onnx_graph.Graph, stylized: str, photos: str) -> str:
-    """The photographs with the brightness of the stylized images, see `colour_transfer.keep`."""
+    """Appends nodes that give the photographs the brightness of the stylized images.
+
+    They compute the same as `colour_transfer.keep`.
+    """
     change = graph.node('Sub', [stylized, photos], 'colours/change')
     weights = graph.constant(program.LUMA.reshape(1, 3, 1, 1), 'colours/luma')
     weighted = graph.node('Mul', [change, weights], 'colours/weighted')
@@ -171,7 +182,7 @@ def _with_colours_of(graph: onnx_graph.Graph, stylized: str, photos: str) -> str
 
 
 def _pixels_out(graph: onnx_graph.Graph, stylized: str, pixels: str) -> None:
-    """Channels last, in the type of the output."""
+    """Appends nodes that convert `[N, 3, H, W]` in 0..1 to `[N, H, W, 3]` of the output's type."""
     if pixels == 'float32':
         graph.node('Transpose', [stylized], 'stylized', perm=[0, 2, 3, 1])
         return
@@ -183,6 +194,6 @@ def _pixels_out(graph: onnx_graph.Graph, stylized: str, pixels: str) -> None:
 
 
 def _clip(graph: onnx_graph.Graph, x: str, name: str) -> str:
-    """Clips values to 0..1."""
+    """Appends a node that clips values to 0..1."""
     bounds = [graph.constant(value, f'{name}_{value}') for value in (0, 1)]
     return graph.node('Clip', [x, *bounds], name)

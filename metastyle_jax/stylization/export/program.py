@@ -1,8 +1,8 @@
-"""What all exported programs share: the function from pixels to pixels, and checks of images.
+"""The function that all exported programs compute, and the checks of their input images.
 
-JAX traces the function with symbols in place of the batch size, the height and the width, so one
-file takes images of any size. `stablehlo_program` writes the traced function; `onnx_writing` writes
-the same function operator by operator, and is compared with it.
+JAX traces the function with symbolic batch size, height and width, so one file accepts images of
+any size. `stablehlo_program` writes the traced function. `onnx_writing` writes the same computation
+operator by operator; its output is compared with this function.
 """
 
 import os
@@ -25,7 +25,7 @@ PIXELS = ('float32', 'uint8')
 _SIZES = 'batch, height, width'  # names of the symbols
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R, G and B in Y of YIQ
 
-# A program in a file, opened to run: [N, H, W, 3] to the same.
+# A program that was opened from a file. It maps images [N, H, W, 3] to an array of the same shape.
 Program: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
@@ -35,18 +35,19 @@ def pixel_function(
     pixels: str = 'float32',
     formulation: str | None = None,
 ) -> Callable[[Array], Array]:
-    """Makes a function of pixels that does all that `stylize` does.
+    """Makes a function from images to stylized images, with strength and kept colours applied.
 
     Args:
-        network: from `styled_network.load`.
-        pixels: type of input and output: 'float32' in 0..1, or 'uint8'.
-        formulation: of the convolutions, see `transformer.apply`.
+        network: the network, from `styled_network.load`.
+        pixels: type of input and output: 'float32' in 0..1, or 'uint8' in 0..255.
+        formulation: how convolutions are computed, see `transformer.apply`.
 
     Returns:
-        A function of `[N, H, W, 3]` to the same, which JAX can trace.
+        A function that JAX can trace. It maps images `[N, H, W, 3]` of the type `pixels` to
+        stylized images of the same shape and type.
 
     Raises:
-        UserError: `pixels` is another word.
+        UserError: `pixels` is neither 'float32' nor 'uint8'.
     """
     checks.one_of('pixels', pixels, PIXELS)
     params = network.forward_params()
@@ -69,12 +70,12 @@ def pixel_function(
 
 
 def any_images(pixels: str, size: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
-    """Stands for images when tracing.
+    """Describes the shape and type of the images, as JAX needs it to trace a function.
 
     Args:
-        pixels: their type.
-        size: their height and width, or their number, height and width. What is not given may be
-            any that the network takes.
+        pixels: type of the images, 'float32' or 'uint8'.
+        size: fixed (height, width) or (batch size, height, width). Dimensions that are not given
+            are symbols: any batch size, and any height and width of at least 16.
     """
     if size is not None:
         batch = size[0] if len(size) == 3 else jax.export.symbolic_shape('batch')[0]
@@ -87,17 +88,18 @@ def any_images(pixels: str, size: tuple[int, ...] | None = None) -> jax.ShapeDty
 def checked(run: Program, dtype: str, shape: Sequence[Any] = ()) -> Program:
     """Adds a check of the images to a program.
 
-    Without it, a program may fail with a message of its runtime, or take images of another type
-    without a word.
+    Without the check, a program may fail with an unclear message of its runtime, or silently accept
+    images of a wrong type.
 
     Args:
         run: the program.
-        dtype: type of its images.
-        shape: of its images: a whole number where the program fixes it, anything else where it does
-            not. Empty if it fixes nothing.
+        dtype: required type of the images.
+        shape: required shape of the images; only integers in it are checked, other values stand for
+            any size. Empty if all sizes are allowed.
 
     Returns:
-        A program that raises UserError for images of another type or shape, or below 16 pixels.
+        The program with the check: it raises UserError for images of another type or shape, or with
+        a side below 16 pixels.
     """
     least = transformer.MIN_SIDE
     fixed = {axis: side for axis, side in enumerate(shape) if isinstance(side, int)}
@@ -119,7 +121,7 @@ def checked(run: Program, dtype: str, shape: Sequence[Any] = ()) -> Program:
 
 
 def read_bytes(file: str | os.PathLike | bytes) -> bytes:
-    """Returns the contents of a file, or the bytes themselves; UserError if it cannot be read."""
+    """Reads a file, or returns given bytes unchanged; raises UserError for an unreadable file."""
     if isinstance(file, bytes):
         return file
     try:
@@ -129,5 +131,5 @@ def read_bytes(file: str | os.PathLike | bytes) -> bytes:
 
 
 def name_of(file: str | os.PathLike | bytes) -> str:
-    """Name of a file for messages."""
+    """Returns the name of a file for messages; 'the file' if only its bytes are known."""
     return 'the file' if isinstance(file, bytes) else str(file)

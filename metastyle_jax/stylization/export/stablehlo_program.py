@@ -1,4 +1,4 @@
-"""StableHLO: writes and runs the program with `jax.export`."""
+"""Writes and opens StableHLO programs with `jax.export`."""
 
 import os
 
@@ -23,12 +23,12 @@ def to_stablehlo(
     """Converts a network to one StableHLO program for CPU, CUDA and TPU.
 
     Args:
-        network: from `styled_network.load`.
+        network: the network, from `styled_network.load`.
         pixels: type of input and output, see `program.pixel_function`.
-        size: height and width of all images, or their number, height and width; None for any.
+        size: fixed (height, width) or (batch size, height, width) of the images; None for any size.
 
     Returns:
-        The contents of the file, which `jax.export.deserialize` reads.
+        The contents of the file, which `jax.export.deserialize` can read.
 
     Raises:
         UserError: `pixels` is unknown.
@@ -46,13 +46,13 @@ def load_stablehlo(file: str | os.PathLike | bytes) -> program.Program:
     """Opens an exported StableHLO program, to run on JAX's default backend.
 
     Args:
-        file: its path, or its contents.
+        file: path of the file, or its contents.
 
     Returns:
-        A function of images, see `onnx_loading.load_onnx`.
+        A function from images to stylized images, as from `onnx_loading.load_onnx`.
 
     Raises:
-        UserError: the file is missing, or is no such program.
+        UserError: the file is missing, or is not an exported style.
     """
     data = program.read_bytes(file)
     try:

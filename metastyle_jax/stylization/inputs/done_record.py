@@ -1,7 +1,8 @@
-"""The record of an output folder: which pictures are done, so that a stopped run can go on.
+"""Records in an output folder which pictures are finished, so that a stopped run can be resumed.
 
-It is a file of JSON lines in the folder. A line is appended before a picture is written and another
-one afterwards, so the record says of every file whether this program made it, and from what.
+The record is a file of JSON lines in the folder. One line is appended before a picture is written,
+and another one afterwards. So the record says of each file whether this program made it, and from
+which picture and settings.
 """
 
 import hashlib
@@ -47,20 +48,20 @@ class DoneRecord:
                 self._entries[entry['target']] = entry
 
     def is_own(self, target: str) -> bool:
-        """Whether this program has written a file, or begun to.
+        """Whether this program has written a file, or has begun to write it.
 
         Args:
-            target: path of the file below the folder, with '/'.
+            target: path of the file relative to the folder, with '/'.
         """
         return target in self._entries
 
     def is_done(self, target: str, *, source_sha256: str, settings_sha256: str) -> bool:
-        """Whether a file is the whole result of this picture with these settings.
+        """Whether a file is the complete result for this picture and these settings.
 
         Args:
-            target: path of the file below the folder, with '/'.
-            source_sha256: SHA-256 of the file of the picture.
-            settings_sha256: what `settings_digest` returned.
+            target: path of the file relative to the folder, with '/'.
+            source_sha256: SHA-256 of the picture file.
+            settings_sha256: result of `settings_digest`.
         """
         entry = self._entries.get(target, {})
         wanted = {'source_sha256': source_sha256, 'settings_sha256': settings_sha256}
@@ -72,11 +73,11 @@ class DoneRecord:
             return False
 
     def begin(self, target: str) -> None:
-        """Notes that a file is about to be written."""
+        """Records that a file will be written next."""
         self._append({'target': target})
 
     def finish(self, target: str, *, source_sha256: str, settings_sha256: str) -> None:
-        """Notes that a file has been written; for the arguments see `is_done`."""
+        """Records that a file has been written; for the arguments see `is_done`."""
         entry = {
             'target': target,
             'source_sha256': source_sha256,
@@ -93,13 +94,13 @@ class DoneRecord:
                 opened.write(line)
         except OSError as error:
             raise UserError(
-                f'{self._path} cannot be written: {files.reason(error)}. See that the folder is '
-                'writable and that the disk is not full'
+                f'{self._path} cannot be written: {files.reason(error)}. Make sure that the folder '
+                'is writable and that the disk is not full'
             ) from error
         self._begin = b''
         self._entries[entry['target']] = entry
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of settings, which are of JSON types."""
+    """Computes the SHA-256 of settings, which must be JSON types."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

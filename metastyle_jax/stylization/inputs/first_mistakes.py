@@ -1,6 +1,6 @@
-"""The likeliest first mistakes with `metastyle stylize`, answered with the command that would work.
+"""Answers common mistakes with `metastyle stylize` by a message that shows the correct command.
 
-This module loads neither JAX nor NumPy, so that mistakes are answered at once.
+This module loads neither JAX nor NumPy, so the message appears at once.
 """
 
 import os
@@ -18,13 +18,14 @@ _OWN_FLAGS = ('style', 'input', 'output')
 
 
 def check_words(values: flags.FlagValues) -> None:
-    """Refuses missing words, a style in the place of a picture, and a picture in that of a style.
+    """Checks that the style, the input and the output are given, and are not exchanged.
 
     Args:
         values: the parsed flags.
 
     Raises:
-        UserError: see above.
+        UserError: one of the three is missing, a style file is given as the input, or a picture or
+            a folder is given as the style.
     """
     styles, inputs = (
         [word for word in values[name].value or [] if word] for name in _OWN_FLAGS[:2]
@@ -61,14 +62,14 @@ def check_words(values: flags.FlagValues) -> None:
 
 
 def check_output(values: flags.FlagValues, source: str) -> None:
-    """Refuses an output for one picture that has no suffix, or that is the picture itself.
+    """Checks the name of the output for one picture.
 
     Args:
         values: the parsed flags.
-        source: the picture.
+        source: the input picture.
 
     Raises:
-        UserError: see above.
+        UserError: the output is the input picture itself, or has no suffix and is not a folder.
     """
     output = pathlib.Path(values.output)
     if output.exists() and os.path.exists(source) and output.samefile(source):
@@ -91,7 +92,7 @@ def check_output(values: flags.FlagValues, source: str) -> None:
 def _picture_as_style(
     styles: list[str], paintings: list[str], photos: list[str], output: str, others: list[str]
 ) -> str:
-    """Message for pictures that were given as styles."""
+    """Makes the message for pictures that were given as styles."""
     made = {painting: first_steps.style_name(painting) for painting in paintings}
     steps = [
         first_steps.adapt_line([painting], file)
@@ -109,7 +110,7 @@ def _picture_as_style(
 
 
 def _folder_as_style(folder: str) -> str:
-    """Message for a folder that was given as a style."""
+    """Makes the message for a folder that was given as a style."""
     files = sorted(pathlib.Path(folder).glob('*.safetensors'))
     named = ', '.join(f'--style={file}' for file in files[:5])
     hint = f'name a file in it: {named}' if files else 'it holds no .safetensors file'

@@ -1,6 +1,6 @@
-"""Which input the flags of `metastyle stylize` name, and which flags exclude each other.
+"""Checks which flags of `metastyle stylize` can be combined, and finds its single input if any.
 
-This module loads neither JAX nor NumPy, so that mistakes are answered at once.
+This module loads neither JAX nor NumPy, so error messages appear at once.
 """
 
 from absl import flags
@@ -13,17 +13,20 @@ from metastyle_jax.stylization.video.decoding import film_files
 
 
 def _kinds(values: flags.FlagValues) -> list[str]:
-    """The flags that ask for something else than a stylized copy of each picture."""
+    """Returns the given flags that ask for more than one stylized copy of each picture."""
     return [f'--{name}' for name in ('all', 'animate', 'grid', 'mask') if values[name].present]
 
 
 def only_input(values: flags.FlagValues) -> str | None:
-    """The file or camera to stylize; None for the pictures of a folder, or for several inputs.
+    """Returns the only input, or None if the inputs are a folder or several files.
 
-    One picture that goes to a folder counts as several, so that the run can be resumed.
+    One picture with a folder as the output counts as several files, so that the run can be resumed.
 
     Args:
         values: the parsed flags.
+
+    Returns:
+        A file, 'camera:NAME', '-', or None.
 
     Raises:
         UserError: an input does not exist.
@@ -39,15 +42,15 @@ def only_input(values: flags.FlagValues) -> str | None:
 
 
 def check(values: flags.FlagValues, source: str | None, is_video: bool) -> None:
-    """Refuses flags that do not go together, or that this kind of work does not use.
+    """Checks that the given flags can be combined, and that all of them have an effect.
 
     Args:
         values: the parsed flags.
-        source: what `only_input` returned.
-        is_video: whether `source` is a video, a camera or a stream.
+        source: result of `only_input`.
+        is_video: whether `source` is a video, a camera or the standard input.
 
     Raises:
-        UserError: see above.
+        UserError: two flags exclude each other, or a flag does not apply to the input.
     """
     kinds = _kinds(values)
     if is_video and kinds:

@@ -1,4 +1,4 @@
-"""Which pictures are to be stylized, and to which files."""
+"""Decides which pictures are stylized, and to which files they are written."""
 
 import concurrent.futures
 import os
@@ -22,7 +22,7 @@ class PictureJob(NamedTuple):
 
     Attributes:
         source: the file to read.
-        name: path of the file to write, below the output folder, with '/'.
+        name: path of the file to write, relative to the output folder, with '/'.
         target: the file to write.
     """
 
@@ -32,12 +32,12 @@ class PictureJob(NamedTuple):
 
 
 class FolderJobs(NamedTuple):
-    """What is to be done.
+    """The pictures of a run.
 
     Attributes:
-        pictures: the pictures that seem readable.
-        unreadable: each file that cannot be stylized, and the reason.
-        others: files that are no pictures.
+        pictures: the pictures to stylize; their headers could be read.
+        unreadable: file that cannot be stylized -> reason.
+        others: files that are not pictures.
     """
 
     pictures: list[PictureJob]
@@ -46,15 +46,15 @@ class FolderJobs(NamedTuple):
 
 
 def plan(inputs: PathLike | Sequence[PathLike], output: PathLike) -> FolderJobs:
-    """Finds the pictures, reads their headers, and gives each a file of its own to be written to.
+    """Finds the pictures, reads their headers, and chooses a different output file for each.
 
     Args:
         inputs: files, folders and patterns, see `picture_listing.find`.
-        output: the output folder, which need not exist.
+        output: the output folder; it need not exist.
 
     Raises:
-        UserError: an input is missing, no input is a picture, `output` is no folder or lies inside
-            of an input folder, or a picture would be written over one of the inputs.
+        UserError: an input is missing, no input is a picture, `output` is not a folder or lies
+            inside an input folder, or an output file would replace one of the inputs.
     """
     output = paths.expand(os.fspath(output))
     target = pathlib.Path(output)
@@ -64,7 +64,7 @@ def plan(inputs: PathLike | Sequence[PathLike], output: PathLike) -> FolderJobs:
     if not (listing.pictures or listing.unreadable):
         shown = ', '.join(map(str, given[:3]))
         if any(path.suffix.lower() in film_files.SUFFIXES for path in listing.others):
-            raise UserError(f'{shown}: holds no pictures but films; give one film as the input')
+            raise UserError(f'{shown}: holds only films; give one film as the input')
         raise UserError(
             f'{shown}: holds no pictures; these are accepted: {", ".join(image_files.SUFFIXES_IN)}'
         )
@@ -86,13 +86,13 @@ def plan(inputs: PathLike | Sequence[PathLike], output: PathLike) -> FolderJobs:
 
 
 class ExistingFiles(NamedTuple):
-    """What is done about output files that exist.
+    """What happens to output files that exist already; at most one of the three may be True.
 
     Attributes:
-        overwrite: they are replaced.
-        resume: they are kept if the record says that they are up to date, and replaced if it says
-            that an earlier run made them from something else.
-        skip_existing: they are kept.
+        overwrite: existing files are replaced.
+        resume: files that an earlier run made are kept if picture and settings are still the same,
+            and replaced if not. Other existing files are an error.
+        skip_existing: existing files are kept.
     """
 
     overwrite: bool
@@ -100,15 +100,15 @@ class ExistingFiles(NamedTuple):
     skip_existing: bool
 
     def check(self, jobs: Sequence[PictureJob], record: done_record.DoneRecord) -> None:
-        """Refuses files that may not be replaced, before any work is done.
+        """Checks the existing output files before any work is done.
 
         Args:
             jobs: the pictures to stylize.
             record: the record of the output folder.
 
         Raises:
-            UserError: two of the settings contradict each other, or a file exists that may not be
-                replaced.
+            UserError: more than one of the three attributes is True, or a file exists that may not
+                be replaced.
         """
         given = [name for name, value in self._asdict().items() if value]
         if len(given) > 1:
@@ -128,13 +128,13 @@ class ExistingFiles(NamedTuple):
     def is_kept(
         self, job: PictureJob, record: done_record.DoneRecord, source: str, settings: str
     ) -> bool:
-        """Whether a picture is skipped.
+        """Whether a picture is skipped because its output file is kept.
 
         Args:
             job: the picture.
             record: the record of the output folder.
-            source: SHA-256 of the file of the picture.
-            settings: SHA-256 of the settings.
+            source: SHA-256 of the picture file.
+            settings: SHA-256 of the settings, from `done_record.settings_digest`.
         """
         if self.skip_existing:
             return job.target.exists()
@@ -144,7 +144,7 @@ class ExistingFiles(NamedTuple):
 
 
 def writable_name(name: str) -> str:
-    """The name of the result: that of a PNG, JPEG or WebP, of another format with suffix .png."""
+    """Returns the name of the result: PNG, JPEG and WebP keep their name, others end in .png."""
     path = pathlib.PurePosixPath(name)
     if path.suffix.lower() in image_writing.SUFFIXES_KEPT:
         return name
@@ -154,7 +154,7 @@ def writable_name(name: str) -> str:
 def _with_names(
     pictures: Sequence[picture_listing.PictureFile], target: pathlib.Path
 ) -> list[PictureJob]:
-    """Gives each picture a file name of its own in the output folder."""
+    """Chooses a different file name in the output folder for each picture."""
     wanted = [
         distinct_names.WantedName(
             writable_name(picture.name),
@@ -172,13 +172,13 @@ def _with_names(
 
 
 def _without_output(given: list[pathlib.Path], target: pathlib.Path) -> list[pathlib.Path]:
-    """Leaves out the output folder itself, which a pattern such as ``*`` may have named."""
+    """Removes the output folder from the inputs, since a pattern such as ``*`` may match it."""
     others = [path for path in given if os.path.realpath(path) != os.path.realpath(target)]
     return others if others else given
 
 
 def _check_output(given: Sequence[pathlib.Path], target: pathlib.Path, output: PathLike) -> None:
-    """Refuses an output that is a picture, a file, or lies inside of an input folder."""
+    """Raises UserError if the output is a picture, another file, or inside an input folder."""
     folders = [path for path in given if path.is_dir()]
     if not paths.names_folder(output):
         if target.suffix.lower() in image_writing.SUFFIXES_OUT:

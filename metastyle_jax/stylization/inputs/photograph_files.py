@@ -1,4 +1,4 @@
-"""Reads photographs and writes their results: pixels, metadata, and warnings."""
+"""Reads photographs, writes stylized pictures with their metadata, and collects warnings."""
 
 import pathlib
 
@@ -19,8 +19,9 @@ class PhotographFiles:
     """Reads the photographs of a run, and writes the stylized pictures.
 
     Args:
-        max_size: limit of the longer side, to which photographs are reduced; None for none.
-        keep_location: whether the place where a photograph was taken stays in its metadata.
+        max_size: photographs are reduced so that their longer side has at most this many pixels;
+            None keeps their size.
+        keep_location: whether to keep metadata that say where a photograph was taken.
     """
 
     def __init__(self, *, max_size: int | None, keep_location: bool):
@@ -39,7 +40,7 @@ class PhotographFiles:
         self._read += 1
         count = image_files.frames(path)
         if count > 1:
-            self._notices.add(f'the first of its {count} frames is taken', str(path))
+            self._notices.add(f'the first of its {count} frames is used', str(path))
         if text := plain_pictures.of_photograph(picture.rgb):
             self._notices.add(text, str(path))
         return picture
@@ -53,13 +54,13 @@ class PhotographFiles:
         source: pathlib.Path,
         overwrite: bool,
     ) -> None:
-        """Writes a picture with the metadata of its photograph.
+        """Writes a stylized picture with the metadata of its photograph.
 
         Args:
             target: the file to write.
             rgb: `[H, W, 3]` float32 in 0..1.
             alpha: `[H, W]` float32 in 0..1, or None.
-            source: the file of the photograph.
+            source: the file of the photograph, from which the metadata are read.
             overwrite: whether an existing file may be replaced.
 
         Raises:
@@ -72,7 +73,8 @@ class PhotographFiles:
         if metadata.damaged:
             kinds = ', '.join(metadata.damaged)
             self._notices.add(
-                f'damaged metadata ({kinds}); the result gets what can be read of them', str(source)
+                f'damaged metadata ({kinds}); only the readable part goes to the result',
+                str(source),
             )
         if left_out:
             self._notices.add(

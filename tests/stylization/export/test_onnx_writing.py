@@ -198,7 +198,7 @@ def test_the_difference_of_rounded_kernels_is_told(style, tmp_path):
         ({'size': (0, 32, 32)}, 'size=0: it must be a whole number of at least 1'),
         ({'size': (32.0, 32)}, 'size=32.0: it must be a whole number'),
         ({'size': (32,)}, 'it must be a height and a width'),
-        ({'size': (1, 1, 32, 32)}, 'it must be a height and a width, or a number, a height and'),
+        ({'size': (1, 1, 32, 32)}, 'it must be a height and a width, or a batch size, a height'),
         ({'size': '32x32'}, "size='32x32': it must be a height and a width"),
         ({'size': 32}, 'size=32: it must be a height and a width'),
         ({'size': (10**5, 10**5)}, 'more memory than most machines have'),
