@@ -165,6 +165,7 @@ def decode(
     size: tuple[int, int],
     *,
     before: Mapping[str, Callable[[Array], Array]] | None = None,
+    normalize: Callable[[Array], Array] | None = None,
 ) -> Array:
     """Applies a decoder: convolutions with a ReLU after each but the last, and upsampling.
 
@@ -175,6 +176,7 @@ def decode(
         size: height and width of the picture whose features these are.
         before: name of a convolution -> function applied to its input, `[N, h, w, C]`, after the
             upsampling if there is any.
+        normalize: function applied to the result of each convolution but the last, before its ReLU.
 
     Returns:
         `[N, height, width, 3]`, not clipped.
@@ -192,7 +194,8 @@ def decode(
         else:
             x = layers.upsample(x, height=height, width=width) if layer.resamples else x
             x = convolve(module, x if change is None else change(x))
-        x = x if layer is convolutions[-1] else jax.nn.relu(x)
+        if layer is not convolutions[-1]:
+            x = jax.nn.relu(x if normalize is None else normalize(x))
     return x
 
 

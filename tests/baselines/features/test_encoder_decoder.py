@@ -128,3 +128,18 @@ def test_float64_is_kept(x64):
     (features,) = encoder_decoder.encode(params, images, ('relu2_1',))
     decoded = encoder_decoder.decode(decoder, mirrored, features, (16, 16))
     assert features.dtype == decoded.dtype == np.float64
+
+
+def test_the_decoder_normalizes_before_each_relu_but_does_not_change_the_picture():
+    _, mirrored, params = make('vgg16', 'relu3_1')
+    features = jnp.ones((1, 4, 4, 8))
+    seen = []
+
+    def normalize(x):
+        seen.append(x.shape[-1])
+        return jnp.full_like(x, -1)  # the ReLU makes it zero
+
+    found = encoder_decoder.decode(params, mirrored, features, (16, 16), normalize=normalize)
+    assert seen == [layer.outputs for layer in mirrored[:-1]]
+    bias = jnp.broadcast_to(params['conv1_1']['bias'], found.shape)
+    np.testing.assert_allclose(found, bias, rtol=1e-6)
