@@ -56,6 +56,7 @@ class System:
             decoder, or the content itself.
         count: number of parameters as the poster counts them, or None if the system has none.
         footnote: what a reader must know about the count, or ''.
+        alpha: the strength that its paper uses.
         loops: names of those of the two functions that run many compiled steps in a Python loop,
             such as an adaptation. They cannot be compiled as one program.
     """
@@ -67,6 +68,7 @@ class System:
     apply: Callable[[Params, PyTree, Array, Any], Array]
     count: int | None
     footnote: str = ''
+    alpha: float = 1.0
     loops: frozenset[str] = frozenset()
 
 
@@ -101,7 +103,12 @@ def compiled(system: System) -> System:
 
 
 def stylize(
-    system: System, params: Params, style_image: Array, contents: Array, *, alpha: float = 1.0
+    system: System,
+    params: Params,
+    style_image: Array,
+    contents: Array,
+    *,
+    alpha: float | None = None,
 ) -> Array:
     """Stylizes contents with one style image.
 
@@ -110,7 +117,7 @@ def stylize(
         params: its parameters.
         style_image: `[H, W, 3]` floating in 0..1.
         contents: `[N, H, W, 3]` floating in 0..1.
-        alpha: strength of the style, in 0..1.
+        alpha: strength of the style, in 0..1; None for the one that the system's paper uses.
 
     Returns:
         `[N, H, W, 3]` in 0..1.
@@ -118,6 +125,7 @@ def stylize(
     Raises:
         UserError: alpha is not in 0..1, or images have shapes that the system does not accept.
     """
+    alpha = system.alpha if alpha is None else alpha
     check_alpha(alpha)
     style = system.encode_style(params, style_image)
     return system.apply(params, style, contents, alpha)
@@ -126,6 +134,12 @@ def stylize(
 def check_alpha(alpha: Any) -> None:
     """Raises UserError unless alpha is a number in 0..1."""
     checks.real_number('alpha', alpha, least=0, most=1)
+
+
+def blend(plain: Array, styled: Array, alpha: Any) -> Array:
+    """Computes the weighted mean (1 − α) · plain + α · styled of two arrays of one shape."""
+    weight = jnp.asarray(alpha, plain.dtype)
+    return (1 - weight) * plain + weight * styled
 
 
 def fade(apply: Callable[[Params, PyTree, Array], Array]) -> Callable[..., Array]:
@@ -143,6 +157,6 @@ def fade(apply: Callable[[Params, PyTree, Array], Array]) -> Callable[..., Array
     @functools.wraps(apply)
     def faded(params: Params, style: PyTree, contents: Array, alpha: Any) -> Array:
         pictures = apply(params, style, contents)
-        return contents + jnp.asarray(alpha, contents.dtype) * (pictures - contents)
+        return blend(contents, pictures, alpha)
 
     return faded

@@ -12,8 +12,16 @@ SMALL = {
     'gatys': {'width': 2, 'iterations': 1},
     'johnson': {'width': 2, 'blocks': 1, 'steps': 1, 'batch': 1, 'size': 32, 'style_size': 32},
     'metastyle': {'width': 2, 'blocks': 1, 'steps': 1, 'batch': 1, 'size': 32, 'style_size': 32},
+    'adain': {'width': 2},
+    'wct': {'width': 2, 'encoder': 'vgg16'},
 }
-COUNTS = {'gatys': None, 'johnson': 1_679_235, 'metastyle': 1_679_235}
+COUNTS = {
+    'gatys': None,
+    'johnson': 1_679_235,
+    'wct': 34_239_311,
+    'adain': 7_010_947,
+    'metastyle': 1_679_235,
+}
 
 
 def test_an_unknown_system_is_refused():

@@ -11,6 +11,7 @@ decoder crops its result to the size of the picture.
 Source: Huang and Belongie 2017, arXiv 1703.06868, section 6; Simonyan and Zisserman 2015 for VGG.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
-from metastyle_jax.models import layers, transformer, vgg
+from metastyle_jax.models import layers, vgg
 
 WIDTH = 64  # channels of the first convolution
 MIN_SIDE = 16  # pixels, of a picture
@@ -101,7 +102,7 @@ def decoder_layers(encoder: str, cut: str, *, width: int = WIDTH) -> tuple[Convo
 
 
 def init(rng: Array, convolutions: Sequence[Convolution]) -> Params:
-    """Draws random parameters, uniform within ±1/√fan-in.
+    """Draws random parameters: He-normal kernels, and biases of zero.
 
     Args:
         rng: a key.
@@ -109,15 +110,16 @@ def init(rng: Array, convolutions: Sequence[Convolution]) -> Params:
 
     Returns:
         `{name: {'kernel': [K, K, I, O], 'bias': [O]}}`, float32.
+
+    Source: He et al. 2015, arXiv 1502.01852.
     """
     params = {}
     for key, layer in zip(jax.random.split(rng, len(convolutions)), convolutions, strict=True):
-        kernel_key, bias_key = jax.random.split(key)
         shape = (layer.size, layer.size, layer.inputs, layer.outputs)
-        params[layer.name] = {
-            'kernel': transformer.uniform_by_fan_in(kernel_key, shape, shape),
-            'bias': transformer.uniform_by_fan_in(bias_key, shape[-1:], shape),
-        }
+        # A variance of 2 / fan-in keeps the scale of activations from layer to layer under ReLU.
+        std = math.sqrt(2 / math.prod(shape[:3]))
+        kernel = jax.random.normal(key, shape, jnp.float32) * std
+        params[layer.name] = {'kernel': kernel, 'bias': jnp.zeros(shape[-1:], jnp.float32)}
     return params
 
 

@@ -1,0 +1,59 @@
+"""AdaIN: the features of the content get each channel's mean and standard deviation of the style.
+
+An encoder computes features of the content and of the style image, and a decoder turns the changed
+features into a picture. Only the decoder is trained.
+
+Source: Huang and Belongie 2017, arXiv 1703.06868.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metastyle_jax.baselines import systems
+from metastyle_jax.baselines.features import encoder_decoder, statistics
+from metastyle_jax.core.types import Array, Params
+
+CUT = 'relu4_1'
+
+
+def system(*, encoder: str = 'vgg19', width: int = encoder_decoder.WIDTH) -> systems.System:
+    """Returns AdaIN as a system.
+
+    Its parameters are `{'encoder', 'decoder'}`, see `encoder_decoder`. The style is the
+    `statistics.Moments` of the style image, `[1, C]`.
+
+    Args:
+        encoder: one of `encoder_decoder.ENCODERS`.
+        width: channels of the first convolution.
+    """
+    encoder_layers = encoder_decoder.encoder_layers(encoder, CUT, width=width)
+    decoder_layers = encoder_decoder.decoder_layers(encoder, CUT, width=width)
+
+    def init(rng: Array) -> Params:
+        encoder_rng, decoder_rng = jax.random.split(rng)
+        return {
+            'encoder': encoder_decoder.init(encoder_rng, encoder_layers),
+            'decoder': encoder_decoder.init(decoder_rng, decoder_layers),
+        }
+
+    def encode_style(params: Params, style_image: Array) -> statistics.Moments:
+        (features,) = encoder_decoder.encode(params['encoder'], style_image[None], (CUT,))
+        return statistics.moments(features)
+
+    def apply(params: Params, style: statistics.Moments, contents: Array, alpha: Array) -> Array:
+        (features,) = encoder_decoder.encode(params['encoder'], contents, (CUT,))
+        features = systems.blend(features, statistics.with_moments(features, style), alpha)
+        height, width = contents.shape[1:3]
+        pictures = encoder_decoder.decode(
+            params['decoder'], decoder_layers, features, (height, width)
+        )
+        return jnp.clip(pictures, 0, 1)
+
+    return systems.System(
+        name='adain',
+        title='AdaIN (Huang and Belongie 2017)',
+        init=init,
+        encode_style=encode_style,
+        apply=apply,
+        count=encoder_decoder.parameter_count([*encoder_layers, *decoder_layers]),
+    )

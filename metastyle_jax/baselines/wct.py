@@ -1,0 +1,82 @@
+"""WCT: the features of the content get the covariance matrix of the style, layer by layer.
+
+Five pairs of encoder and decoder, from relu5_1 to relu1_1, each work on the picture of the pair
+before. The decoders are trained to reconstruct pictures, without any style.
+
+Source: Li et al. 2017, arXiv 1705.08086.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metastyle_jax.baselines import systems
+from metastyle_jax.baselines.features import encoder_decoder, statistics
+from metastyle_jax.core.types import Array, Params
+
+CUTS = ('relu5_1', 'relu4_1', 'relu3_1', 'relu2_1', 'relu1_1')  # in the order of the pairs
+ALPHA = 0.6  # of the paper's experiments, in each pair
+
+
+def system(*, encoder: str = 'vgg19', width: int = encoder_decoder.WIDTH) -> systems.System:
+    """Returns WCT as a system.
+
+    Its parameters are `{'encoder': up to relu5_1, 'decoders': {'relu5_1', ..., 'relu1_1'}}`. The
+    style is a `statistics.CovarianceRoots` of the style image for each pair.
+
+    Args:
+        encoder: one of `encoder_decoder.ENCODERS`.
+        width: channels of the first convolution.
+    """
+    encoders = {c: encoder_decoder.encoder_layers(encoder, c, width=width) for c in CUTS}
+    decoders = {c: encoder_decoder.decoder_layers(encoder, c, width=width) for c in CUTS}
+
+    def init(rng: Array) -> Params:
+        encoder_rng, *rngs = jax.random.split(rng, 1 + len(CUTS))
+        return {
+            'encoder': encoder_decoder.init(encoder_rng, encoders[CUTS[0]]),
+            'decoders': {
+                cut: encoder_decoder.init(decoder_rng, decoders[cut])
+                for cut, decoder_rng in zip(CUTS, rngs, strict=True)
+            },
+        }
+
+    def encode_style(params: Params, style_image: Array) -> dict[str, statistics.CovarianceRoots]:
+        features = encoder_decoder.encode(params['encoder'], style_image[None], CUTS[::-1])
+        return {
+            cut: statistics.covariance_roots(layer)
+            for cut, layer in zip(CUTS[::-1], features, strict=True)
+        }
+
+    def apply(
+        params: Params,
+        style: dict[str, statistics.CovarianceRoots],
+        contents: Array,
+        alpha: Array,
+    ) -> Array:
+        pictures = contents
+        for cut in CUTS:
+            (features,) = encoder_decoder.encode(params['encoder'], pictures, (cut,))
+            styled = statistics.with_covariance(features, style[cut])
+            height, width = contents.shape[1:3]
+            pictures = encoder_decoder.decode(
+                params['decoders'][cut],
+                decoders[cut],
+                systems.blend(features, styled, alpha),
+                (height, width),
+            )
+            # What the next pair encodes is a picture, so its values are in 0..1.
+            pictures = jnp.clip(pictures, 0, 1)
+        return pictures
+
+    stored = encoders[CUTS[0]] + sum(decoders.values(), ())
+    return systems.System(
+        name='wct',
+        title='WCT (Li et al. 2017)',
+        init=init,
+        encode_style=encode_style,
+        apply=apply,
+        count=encoder_decoder.parameter_count(sum((*encoders.values(), *decoders.values()), ())),
+        footnote='five encoders are counted, as on the poster; the shorter ones are parts of the '
+        f'longest, so {encoder_decoder.parameter_count(stored):,} parameters are stored',
+        alpha=ALPHA,
+    )
