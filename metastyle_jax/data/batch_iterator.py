@@ -1,4 +1,4 @@
-"""An endless iterator of batches whose state is one number, its step."""
+"""An endless iterator of batches that can be resumed from the number of its step."""
 
 import atexit
 import weakref
@@ -19,17 +19,16 @@ BatchT = TypeVar('BatchT')
 class BatchIterator(Iterator[BatchT], Generic[BatchT]):
     """An endless iterator of batches that can resume exactly from a saved state.
 
-    The state does not depend on the number of workers. To end the workers at once, close the
-    iterator or use it in a `with` statement; otherwise they end with the process.
-
-    Nothing is read before the first batch is asked for.
+    The state does not depend on the number of workers. The workers end when the iterator is closed,
+    when a `with` statement with the iterator ends, or with the process. Nothing is read before the
+    first batch is requested.
 
     Args:
-        streams: datasets of whole batches, of equal length.
+        streams: datasets of whole batches, all of the same length.
         build: makes a batch from one element of each stream.
         workers: number of processes that read ahead; 0 to read ahead in threads of this process.
-        facts: properties of the data that the sequence of batches depends on. They are saved with
-            the state, so that a change can be reported when the run is resumed.
+        facts: name -> JSON value of properties of the data that change the sequence of batches.
+            They are saved with the state, so that changes can be reported when a run is resumed.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class BatchIterator(Iterator[BatchT], Generic[BatchT]):
         return self._build(*element)
 
     def _first(self) -> tuple:
-        """Starts reading ahead, and waits for the first element."""
+        """Starts to read ahead, and returns the first element."""
         self._iterator = worker_processes.start(self._dataset[self._step :], self._workers)
         if not self._workers:
             return next(self._iterator)
@@ -73,23 +72,24 @@ class BatchIterator(Iterator[BatchT], Generic[BatchT]):
         return worker_processes.first(self._iterator)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns the state after the last batch, for `set_state`; it consists of JSON types."""
+        """Returns the state after the most recent batch, as JSON types, for `set_state`."""
         return {'step': self._step, **self._facts}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to the batch at which `get_state` was called, in this process or another.
+        """Continues after the batch at which `get_state` returned the given state.
 
-        If the data has changed since then, the changes are logged as a warning.
+        The state may come from another process. If the data have changed since then, a warning
+        lists the changes.
 
         Args:
-            state: what `get_state` returned.
+            state: result of `get_state`.
 
         Raises:
-            DataError: `state` is something else.
+            DataError: `state` is not such a result.
         """
         if not isinstance(state, dict) or 'step' not in state:
             raise image_source.DataError(
-                f'{state!r} is no state of the data. Give what get_state returned.'
+                f'{state!r} is not a state of the data. Give the result of get_state.'
             )
         checks.whole_number('step', state['step'], 0, error=image_source.DataError)
         changed = [
@@ -106,7 +106,7 @@ class BatchIterator(Iterator[BatchT], Generic[BatchT]):
         self._step = int(state['step'])
 
     def close(self) -> None:
-        """Ends the workers; if another batch is asked for, new workers are started."""
+        """Ends the workers; new workers are started if another batch is requested."""
         iterator, self._iterator = self._iterator, None
         if iterator is not None:
             iterator.close()

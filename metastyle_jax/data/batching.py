@@ -1,7 +1,7 @@
 """Batches of images for training and adaptation.
 
-Each sequence of batches is a function of the seed and the step alone: Grain derives shuffling and
-crops from (seed, index). So the sequence is the same for any number of workers, and a run can be
+A batch depends only on the seed and on the number of the step, because Grain derives shuffling and
+crops from them. So the sequence of batches is the same for any number of workers, and a run can be
 resumed from the number of its step.
 """
 
@@ -20,7 +20,7 @@ MIN_SIZE = 16  # smallest side of a batch's images, in pixels
 class MetaBatch(NamedTuple):
     """The images of one outer step, for S styles, T inner steps and N contents per style.
 
-    The indices are the numbers of the images in their sources, to name files in messages.
+    The indices are the numbers of the images in their sources; messages use them to name files.
 
     Attributes:
         inner: `[S, T, N, H, W, 3]` uint8, contents of the inner steps, from D_tr.
@@ -97,9 +97,9 @@ def meta_batches(
         val_fraction: fraction of the contents in D_val, between 0 and 1.
         seed: seed of the split, the orders and the crops; from 0 to 2**32 - 1.
         workers: number of processes that decode images; 0 for threads of this process.
-        share: (p, P) for the p-th of P equal parts of each batch: S / P styles with their contents.
-            Nothing else is read. The parts together are the batch of (0, 1), and all parts have the
-            same state.
+        share: (p, P): part p, from 0, of P equal parts of each batch. A part has S / P styles and
+            their contents, and only its images are read. The P parts together are equal to the
+            batch of (0, 1). The saved state is the same for all parts.
 
     Returns:
         The iterator of batches.
@@ -186,23 +186,27 @@ def content_batches(
 
 
 def as_float(pixels: Any) -> Any:
-    """Converts unsigned bytes, a NumPy or JAX array of any shape, to float32 in 0..1."""
+    """Converts a NumPy or JAX array of uint8, of any shape, to float32 in 0..1."""
     return pixels.astype('float32') / 255
 
 
 def check_seed(seed: Any) -> None:
-    """Raises DataError unless a seed is a whole number from 0 to 2**32 - 1."""
+    """Raises DataError unless `seed` is an integer from 0 to 2**32 - 1."""
     checks.whole_number('seed', seed, 0, 2**32 - 1, error=image_source.DataError)
 
 
 def _check_whole(**values: tuple[Any, int]) -> None:
-    """Raises DataError unless each value, given with its minimum, is a whole number in range."""
+    """Raises DataError unless each value is an integer that is at least its minimum.
+
+    Args:
+        **values: name -> (value, minimum).
+    """
     for name, (value, least) in values.items():
         checks.whole_number(name, value, least, error=image_source.DataError)
 
 
 def _side_before_crop(size: int) -> int:
-    """Returns the shorter side that `crop_and_mirror` needs for a result of `size` pixels."""
+    """Returns the shorter side in pixels that an image needs for a crop of `size` pixels."""
     return math.ceil(size * 9 / 8)
 
 
@@ -210,8 +214,9 @@ def _meta_batch(*parts: tuple, shape: tuple[int, int, int]) -> MetaBatch:
     """Reshapes flat batches of (image, index) pairs to a `MetaBatch`.
 
     Args:
-        *parts: the batch of the inner steps, if T > 0; that of the outer loss; the style images.
-        shape: S, T, N.
+        *parts: pairs (images, indices) of the inner steps (only if T > 0), of the outer loss, and
+            of the styles, each with one axis for all images.
+        shape: (S, T, N).
     """
     S, T, N = shape
     outer, style = parts[-2:]

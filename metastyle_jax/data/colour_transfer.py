@@ -1,4 +1,4 @@
-"""Keeping the colours of a photograph: after stylizing, or before adapting.
+"""Keeps the colours of a photograph, by a change of the stylized picture or of the painting.
 
 Source: Gatys et al. 2016, Preserving Color in Neural Artistic Style Transfer, arXiv 1606.05897.
 """
@@ -9,19 +9,23 @@ from metastyle_jax.core.errors import UserError
 
 
 def keep(stylized: np.ndarray, photo: np.ndarray) -> np.ndarray:
-    """Takes the brightness of a stylized picture and the colours of its photograph.
+    """Combines the brightness of a stylized picture with the colours of its photograph.
 
     Args:
         stylized: `[H, W, 3]` float32 in 0..1.
-        photo: the same shape.
+        photo: the photograph, of the same shape, type and range.
 
     Returns:
-        The same shape; its luma (Y of YIQ) is that of `stylized` wherever 0..1 can hold it.
+        `[H, W, 3]` float32, clipped to 0..1. Where nothing is clipped, Y of the colour space YIQ is
+        that of `stylized`, and I and Q are those of `photo`.
+
+    Raises:
+        UserError: the shapes differ.
     """
     if stylized.shape != photo.shape:
         raise UserError(
             f'the picture has shape {stylized.shape} and its photograph {photo.shape}: both must '
-            'be of one size'
+            'have the same size'
         )
     from skimage import color  # slow to import, and rarely needed
 
@@ -31,14 +35,16 @@ def keep(stylized: np.ndarray, photo: np.ndarray) -> np.ndarray:
 
 
 def match(painting: np.ndarray, photo: np.ndarray) -> np.ndarray:
-    """Gives a painting the histogram of a photograph in each channel, before it is adapted to.
+    """Gives each channel of a painting the histogram of a photograph.
+
+    A style that is adapted to the result has the colours of the photograph.
 
     Args:
         painting: `[H, W, 3]` float32 in 0..1.
         photo: `[H', W', 3]` float32 in 0..1.
 
     Returns:
-        The shape of `painting`.
+        `[H, W, 3]` float32 in 0..1, the painting in the new colours.
     """
     from skimage import exposure  # slow to import, and rarely needed
 

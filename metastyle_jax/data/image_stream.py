@@ -1,6 +1,7 @@
-"""Endless shuffled streams of images, cropped at random, on top of Grain.
+"""Makes endless streams of shuffled, randomly cropped images with Grain.
 
-A damaged image is replaced by the next one of its part of the source.
+A damaged image is replaced by the next image of the same part (training or validation) of the
+source.
 """
 
 import dataclasses
@@ -25,7 +26,12 @@ _LOCK = threading.Lock()  # guards every tally; a lock inside a tally could not 
 
 @dataclasses.dataclass
 class DamageTally:
-    """The images of a source that this process has tried, and the damaged ones among them."""
+    """Records which images of a source this process has tried to decode, and which are damaged.
+
+    Attributes:
+        tried: numbers of all images that were tried.
+        bad: numbers of the damaged ones among them.
+    """
 
     tried: set[int] = dataclasses.field(default_factory=set)
     bad: set[int] = dataclasses.field(default_factory=set)
@@ -33,15 +39,15 @@ class DamageTally:
     def count(
         self, source: image_source.ImageSource, index: int, error: image_files.ImageError | None
     ) -> None:
-        """Counts one image; logs it if it is damaged.
+        """Records that one image was tried; warns if it is damaged.
 
         Args:
             source: the source of the image.
             index: the number of the image in the source.
-            error: the error that decoding raised, or None.
+            error: the error that decoding raised; None if it succeeded.
 
         Raises:
-            DataError: too large a fraction of the images is damaged.
+            DataError: too large a fraction of the tried images is damaged.
         """
         with _LOCK:
             self.tried.add(index)
@@ -65,13 +71,15 @@ class DamageTally:
 
 
 class PartReader:
-    """A part of a source, in the form that Grain reads from: `len` and indexing.
+    """Gives Grain access to a part of a source, by `len` and indexing.
+
+    An element is a pair: the image `[H, W, 3]` uint8, and its number in the source.
 
     Args:
         source: the whole source.
         indices: numbers of the images that belong to this part.
-        tally: counts damaged images; shared by the parts of one source.
-        min_side: number of pixels that the shorter side of an image needs.
+        tally: record of damaged images; all parts of a source share one.
+        min_side: least number of pixels of the shorter side of each image.
     """
 
     def __init__(
@@ -113,7 +121,7 @@ class PartReader:
 def crop(
     element: tuple[np.ndarray, np.int32], rng: np.random.Generator, *, size: int, share: float
 ) -> tuple[np.ndarray, np.int32]:
-    """Cuts out a random square, `share` times the shorter side, and resizes it to `size`."""
+    """Cuts a random square of `share` times the shorter side, and resizes it to `size` pixels."""
     image, index = element
     side = max(1, round(min(image.shape[:2]) * share))
     top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
@@ -123,9 +131,10 @@ def crop(
 def crop_and_mirror(
     element: tuple[np.ndarray, np.int32], rng: np.random.Generator, *, size: int
 ) -> tuple[np.ndarray, np.int32]:
-    """Cuts out a random square of 8/9 of the shorter side, and mirrors half of the images.
+    """Cuts a random square of 8/9 of the shorter side, and mirrors it with probability 1/2.
 
-    The result is the same as a crop of `size` from an image whose shorter side is 9/8 of `size`.
+    The square is resized to `size` pixels. This is the same as a crop of `size` pixels from an
+    image whose shorter side was resized to 9/8 of `size`.
     """
     image, index = crop(element, rng, size=size, share=8 / 9)
     return (image[:, ::-1] if rng.random() < 0.5 else image), index
@@ -134,7 +143,7 @@ def crop_and_mirror(
 def squash(
     element: tuple[np.ndarray, np.int32], rng: np.random.Generator, *, size: int
 ) -> tuple[np.ndarray, np.int32]:
-    """Resizes the whole image to a square and does not keep its aspect ratio."""
+    """Resizes the whole image to a square of `size` pixels; its aspect ratio is lost."""
     del rng
     image, index = element
     return resizing.resize(image, size, size), index
@@ -152,13 +161,13 @@ def image_stream(
 
     Args:
         reader: the images; they are shuffled again in every epoch.
-        transform: see `crop`; it gets a pair and a random generator.
-        batch: number of pairs in a batch of all processes together.
-        seed: seed of the data and number of the stream.
-        share: (p, P) for the p-th of P equal parts of each batch.
+        transform: maps (pair, random generator) to a pair, as `crop` does.
+        batch: number of pairs in a whole batch, which all processes share.
+        seed: (seed of the data, number of the stream).
+        share: (p, P): part p, from 0, of P equal parts of each batch.
 
     Returns:
-        A dataset of `STEPS` batches. Batch i is a function of the seed and i alone.
+        A dataset of `STEPS` batches. Batch i depends only on `seed` and i.
     """
     import grain
 

@@ -1,7 +1,8 @@
-"""Opening an image source by a word, and choosing among its images.
+"""Opens image sources, and selects some of their images.
 
-The words are `sample:` (images that pip packages carry), `folder:PATH` (nested folders, any image
-format) and `tfds:NAME[/CONFIG][:SPLIT]` (prepared as ArrayRecord, read without TensorFlow).
+A user names a source by a word: `sample:` (images from installed packages), `folder:PATH` (a folder
+with its sub-folders) or `tfds:NAME[/CONFIG][:SPLIT]` (a data set that TensorFlow Datasets prepared
+as ArrayRecord files; reading it does not need TensorFlow).
 """
 
 import hashlib
@@ -30,19 +31,18 @@ def open_source(
 
     Args:
         word: `sample:`, `folder:PATH` or `tfds:NAME[/CONFIG][:SPLIT]`.
-        kind: 'content' or 'style'; `sample:` holds photographs for the one and paintings for the
-            other.
-        data_dir: the folder in which TensorFlow Datasets keeps its data; by default
-            `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-        probe: whether the headers of a folder's images are read first, and images with unreadable
-            headers left out. If False, such images are found when they are decoded.
+        kind: which images `sample:` stands for: 'content' for photographs, 'style' for paintings.
+        data_dir: the folder of TensorFlow Datasets; by default `$TFDS_DATA_DIR`, else
+            `~/tensorflow_datasets`.
+        probe: whether to read the headers of all images of a folder, and to leave out images with
+            unreadable headers. If False, such images are found only when they are decoded.
         bad_share: largest fraction of unreadable images that is tolerated.
 
     Returns:
         The source; it holds at least one image.
 
     Raises:
-        DataError: the word has another form, or the source is missing, empty or damaged.
+        DataError: the word has none of these forms, or the source is missing, empty or damaged.
     """
     scheme, colon, value = word.partition(':')
     if scheme == 'sample' and colon and not value:
@@ -59,18 +59,18 @@ def open_source(
 
 
 def without(source: image_source.ImageSource, words: Collection[str]) -> image_source.ImageSource:
-    """Leaves out the images whose names contain one of some words.
+    """Leaves out all images whose names contain at least one of the given words.
 
     Args:
         source: the images to choose from; not a `tfds:` source.
-        words: parts of names, in lower or upper case.
+        words: parts of names; upper and lower case are the same.
 
     Returns:
         A source of the other images, in the same order, numbered from 0; the source itself if
-        there are no words.
+        `words` is empty.
 
     Raises:
-        DataError: a word is in no name, no image remains, or the source is `tfds:`.
+        DataError: no name contains one of the words, no image remains, or the source is `tfds:`.
     """
     if not words:
         return source
@@ -104,23 +104,23 @@ def subset(source: image_source.ImageSource, indices: Sequence[int]) -> image_so
 
 
 def is_held_out(name: str) -> bool:
-    """Whether an image is never used in training: one in sixteen, chosen by a hash of its name.
+    """Whether an image is held out, which means that it is never used in training.
 
-    The choice depends on the file name alone, so it is the same on every machine and does not
-    change when images are added.
+    About one image in sixteen is held out. A hash of the file name decides, so the choice is the
+    same on every machine and does not change when images are added.
 
     Args:
-        name: the name of the file; folders before it do not count.
+        name: name of the file; folders in it are ignored.
     """
     return hashlib.sha256(Path(name).name.encode()).hexdigest().startswith('0')
 
 
 def held_out(source: image_source.ImageSource, *, inside: bool = True) -> image_source.ImageSource:
-    """Returns the held-out images of a source, or those for training; see `is_held_out`.
+    """Returns the held-out images of a source, or the images for training; see `is_held_out`.
 
     Args:
-        source: image files; not a `tfds:` source.
-        inside: True for the held-out images, False for the others.
+        source: the images to choose from; not a `tfds:` source.
+        inside: True for the held-out images, False for the images for training.
 
     Raises:
         DataError: no image remains, or the source is `tfds:`.

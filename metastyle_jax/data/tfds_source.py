@@ -15,13 +15,13 @@ from metastyle_jax.data.images import image_files
 
 
 class TfdsSource(image_source.ImageSource):
-    """The feature `image` of a split that TensorFlow Datasets prepared as ArrayRecord files.
+    """The images of a data set that TensorFlow Datasets prepared as ArrayRecord files.
 
-    Everything is read from the prepared folder. The code that prepared it, which may need
-    TensorFlow, is never imported.
+    The images are the feature `image` of a split. Only the prepared folder is read: the code that
+    prepared it, which may need TensorFlow, is never imported.
 
     Args:
-        word: the word that the source was opened with.
+        word: the word of the user that names the source, for messages.
         folder: the prepared folder, DATA_DIR/NAME[/CONFIG]/VERSION.
         split: the split or a part of it, such as 'train[:10%]'.
     """
@@ -80,7 +80,7 @@ class TfdsSource(image_source.ImageSource):
         return image_files.read_uint8(self[index], name=f'{self.word}[{index}]', min_side=min_side)
 
     def _record(self, index: int) -> dict[str, Any]:
-        """Reads one record; a damaged record raises ImageError, like a damaged image."""
+        """Reads one record; raises ImageError for a damaged record."""
         records = self._records
         try:
             return records[index]
@@ -93,7 +93,7 @@ class TfdsSource(image_source.ImageSource):
             ) from error
 
     def _file(self, index: int) -> str:
-        """Finds the name of the file that holds a record."""
+        """Returns the name of the file that holds a record."""
         for part in self._records.dataset_info.splits[self._split].file_instructions:
             if index < part.take:
                 return part.filename
@@ -105,20 +105,20 @@ def open_tfds(word: str, value: str, data_dir: str | os.PathLike | None) -> Tfds
     """Opens a prepared data set.
 
     Args:
-        word: the whole word, for messages.
-        value: what follows `tfds:` in the word: NAME[/CONFIG][:SPLIT]; the split is 'train' by
+        word: the whole word of the user, for messages.
+        value: the part of the word after `tfds:`: NAME[/CONFIG][:SPLIT]; the split is 'train' by
             default.
         data_dir: see `sources.open_source`.
 
     Raises:
-        DataError: the data set is not prepared, damaged, or has no images.
+        DataError: the data set is not prepared, is damaged, or has no images.
     """
     name, _, split = value.partition(':')
     return TfdsSource(word, _prepared_folder(word, name, data_dir), split or 'train')
 
 
 def _prepared_folder(word: str, name: str, data_dir: str | os.PathLike | None) -> Path:
-    """Finds DATA_DIR/NAME[/CONFIG]/VERSION with the highest version."""
+    """Finds the folder DATA_DIR/NAME[/CONFIG]/VERSION with the highest version."""
     root = Path(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
     folder = root / name
     if (folder / 'dataset_info.json').is_file():
@@ -148,7 +148,7 @@ def _prepare_command(name: str, root: str | os.PathLike) -> str:
 
 
 def _check_json(word: str, path: Path) -> None:
-    """Raises DataError for a damaged JSON file; TFDS's own error would not name the file."""
+    """Raises DataError, with the name of the file, if a JSON file is damaged."""
     try:
         json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
@@ -161,7 +161,7 @@ def _check_json(word: str, path: Path) -> None:
 
 
 def _check_tfds(word: str, builder: Any, split_name: str) -> None:
-    """Raises DataError unless the prepared files hold images of the split in ArrayRecord files."""
+    """Raises DataError unless the data set has images of this split in ArrayRecord files."""
     name = builder.info.full_name.rpartition('/')[0]
     formats = sorted(known.value for known in builder.info.available_file_formats())
     if 'array_record' not in formats:

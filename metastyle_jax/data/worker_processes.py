@@ -1,7 +1,7 @@
-"""Reading batches ahead, in threads of this process or in worker processes that Grain starts.
+"""Reads batches ahead, in threads of this process or in worker processes that Grain starts.
 
-Ctrl-C and SIGTERM may reach the whole group of processes. Workers ignore both, because the parent
-process may want to save a checkpoint first. A worker ends when its parent ends.
+Ctrl-C and SIGTERM may reach all processes of a group. Workers ignore both signals, because the
+parent process may need more batches before it stops. A worker ends when its parent ends.
 """
 
 import concurrent.futures
@@ -30,7 +30,7 @@ def start(dataset: 'grain.MapDataset', count: int) -> 'grain.DatasetIterator':
 
     Returns:
         Grain's iterator; its method `close` ends the workers. Nothing is read before the first
-        element is asked for.
+        element is requested.
     """
     import grain
 
@@ -42,7 +42,10 @@ def start(dataset: 'grain.MapDataset', count: int) -> 'grain.DatasetIterator':
 
 
 def first(iterator: 'grain.DatasetIterator') -> Any:
-    """Returns the first element; this starts the workers, with `_PARENTS` blocked in them."""
+    """Starts the workers and returns the first element.
+
+    The signals of `_PARENTS` are blocked in the workers, so that these ignore them from the start.
+    """
     outcome: concurrent.futures.Future = concurrent.futures.Future()
 
     def run() -> None:
@@ -61,7 +64,12 @@ def first(iterator: 'grain.DatasetIterator') -> Any:
 
 
 def explain(error: BaseException, count: int) -> str | None:
-    """Explains why one of `count` workers may have ended; None for errors of another kind."""
+    """Returns an explanation if an error says that a worker ended; None for other errors.
+
+    Args:
+        error: the error.
+        count: number of workers.
+    """
     if 'Worker process was terminated' not in str(error):
         return None
     return (
@@ -73,7 +81,7 @@ def explain(error: BaseException, count: int) -> str | None:
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Prepares a worker: it ignores signals, and ends when its parent has died."""
+    """Prepares a worker process: it ignores signals, and ends when its parent has ended."""
     del index, count
     _admit_grain_flags()
     for number in _PARENTS:

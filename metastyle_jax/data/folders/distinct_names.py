@@ -1,9 +1,9 @@
-"""Names of results: two pictures never get the same one.
+"""Chooses names of results so that no two pictures get the same name.
 
-The rule depends on the names alone, not on their order. A picture keeps its
-name if no other picture wants it. Pictures that want the same name get their own suffix in it:
-``a.png`` and ``a.tif`` become ``a_png.png`` and ``a_tif.png``. Where that is not enough, they get
-the name of their folder, and at last a number.
+A picture keeps its name if no other picture would get the same one. Otherwise the suffix of the
+picture becomes part of the name: the results of ``a.png`` and ``a.tif`` are ``a_png.png`` and
+``a_tif.png``. If names are still equal, the name of the folder is added, and finally a number. The
+names do not depend on the order of the pictures.
 """
 
 import collections
@@ -17,13 +17,13 @@ MOST_BYTES = 255  # of one file name, on all common file systems
 
 
 class WantedName(NamedTuple):
-    """The name that a picture would get if it were alone.
+    """The name that the result of a picture would get if there were no other pictures.
 
     Attributes:
-        name: a POSIX path below the output folder, as ``holiday/a.png``.
-        suffix: suffix of the picture itself without its dot, as ``tif``; '' if it has none.
+        name: POSIX path relative to the output folder, such as ``holiday/a.png``.
+        suffix: suffix of the picture itself without its dot, such as ``tif``; '' if it has none.
         folder: name of the folder in which the picture was found.
-        source: path of the picture, which decides who gets the lower number.
+        source: path of the picture; if numbers are needed, they follow the order of these paths.
     """
 
     name: str
@@ -33,12 +33,12 @@ class WantedName(NamedTuple):
 
 
 def distinct(wanted: Sequence[WantedName], *, ignore_case: bool = True) -> list[str]:
-    """Gives each picture a name of its own.
+    """Chooses a different name for the result of each picture.
 
     Args:
-        wanted: the wished names.
-        ignore_case: whether names that differ in upper and lower case only are the same, as they
-            are on macOS and Windows.
+        wanted: the wanted name of each picture.
+        ignore_case: whether names that differ only in upper and lower case count as equal, as they
+            do on macOS and Windows.
 
     Returns:
         A name for each picture, in the order of `wanted`.
@@ -61,7 +61,10 @@ def distinct(wanted: Sequence[WantedName], *, ignore_case: bool = True) -> list[
 
 
 def _told_apart(group: Sequence[WantedName], fold: Callable[[str], str]) -> list[str]:
-    """Names with as few words added as tell apart as many of a group as possible."""
+    """Adds suffixes, folder names or both to equal names; uses the shortest form that works best.
+
+    Some of the names may still be equal.
+    """
     kinds = [
         [
             _with_words(each.name, each.folder if before else '', each.suffix if behind else '')
@@ -73,7 +76,7 @@ def _told_apart(group: Sequence[WantedName], fold: Callable[[str], str]) -> list
 
 
 def _with_words(name: str, before: str, behind: str) -> str:
-    """Adds words to a name, before its stem and behind it: ``before_stem_behind.png``."""
+    """Adds words before and after the stem of a name: ``before_stem_behind.png``."""
     path = PurePosixPath(name)
     before, behind = (before and f'{before}_'), (behind and f'_{behind}')
     most = MOST_BYTES - len(os.fsencode(before + behind + path.suffix))
@@ -81,7 +84,7 @@ def _with_words(name: str, before: str, behind: str) -> str:
 
 
 def _numbered(name: str) -> Iterator[str]:
-    """Yields the name, and then the name with the numbers 2, 3, ..."""
+    """Yields the name, and then the name with the numbers 2, 3 and so on."""
     yield name
     number = 2
     while True:
@@ -95,12 +98,12 @@ def _fitted(name: str) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """The beginning of a text that has at most so many bytes, and at least one letter."""
+    """Shortens a text to at most `most` bytes, but never to less than one letter."""
     while len(os.fsencode(text)) > most and len(text) > 1:
         text = text[:-1]
     return text
 
 
 def _fold(name: str) -> str:
-    """A text that is the same for names that some file systems take for one."""
+    """Normalizes a name: names that are equal on some file systems give the same text."""
     return unicodedata.normalize('NFC', name.casefold())

@@ -1,6 +1,6 @@
-"""The paintings that a user names: files, folders, patterns, or a data source.
+"""Opens the paintings that a user names by files, folders, patterns, or a data source.
 
-This module loads neither JAX nor NumPy, so that mistakes on the command line are answered at once.
+This module loads neither JAX nor NumPy, so error messages on the command line appear at once.
 """
 
 import os
@@ -20,13 +20,15 @@ _SOURCES = ('sample:', 'folder:', 'tfds:')
 
 
 def is_many(words: Words) -> bool:
-    """Whether some words name more than one picture file: a library is made of these.
+    """Whether the words of a user name anything else than one picture file.
+
+    If so, `metastyle adapt` makes a style library instead of a style file.
 
     Args:
         words: files, folders and patterns, or one data source.
 
     Raises:
-        UserError: a word names nothing.
+        UserError: a file does not exist, or a pattern matches nothing.
     """
     if source_word(words):
         return True
@@ -35,7 +37,7 @@ def is_many(words: Words) -> bool:
 
 
 def source_word(words: Words) -> str:
-    """The data source that the words are; '' if they are files, folders or patterns."""
+    """Returns the words if they are one data source; '' if they are files, folders or patterns."""
     if not isinstance(words, str | os.PathLike):
         if len(words) != 1:
             return ''
@@ -47,19 +49,19 @@ def source_word(words: Words) -> str:
 def open_pictures(
     words: Words,
 ) -> tuple['image_source.ImageSource', dict[str, str], list[pathlib.Path]]:
-    """Opens the pictures that some words name, each with a name of its own.
+    """Opens the pictures that a user names, and gives each a different name.
 
-    A picture is named by its path below the folder that was given. Where two folders have a picture
-    of one name, the names of the folders tell them apart, see `distinct_names`.
+    The name of a picture is its path relative to the given folder. If two given folders hold
+    pictures of the same name, the names of the folders are added, see `distinct_names`.
 
     Args:
         words: files, folders and patterns, or one data source.
 
     Returns:
-        The pictures; name -> reason for files that cannot be opened; files that are no pictures.
+        The pictures; path -> reason for files that cannot be opened; files that are not pictures.
 
     Raises:
-        UserError: a word names nothing, or there is no picture.
+        UserError: a file does not exist, a pattern matches nothing, or there is no picture.
     """
     from metastyle_jax.data import file_sources, sources
 

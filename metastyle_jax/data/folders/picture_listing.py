@@ -1,7 +1,8 @@
 """Finds the pictures that a user names by files, folders and patterns such as ``*.jpg``.
 
-A file is taken for a picture if its suffix or its first bytes say so. A file of which neither does
-is no picture, which is no error. This module decodes nothing and loads neither NumPy nor Pillow.
+A file counts as a picture if its suffix or its first bytes are those of a picture format. Other
+files are listed apart and are not an error. This module decodes no picture, and loads neither NumPy
+nor Pillow.
 """
 
 import errno
@@ -40,9 +41,9 @@ class PictureFile(NamedTuple):
 
     Attributes:
         path: the file.
-        name: its path below the folder that the user named, with '/'; the file name alone if the
-            user named the file.
-        folder: name of that folder, or of the folder of the file.
+        name: path relative to the folder that the user named, with '/'; only the file name if the
+            user named the file itself.
+        folder: name of the folder that the user named, or of the folder that holds the named file.
     """
 
     path: Path
@@ -51,12 +52,12 @@ class PictureFile(NamedTuple):
 
 
 class PictureListing(NamedTuple):
-    """What was found.
+    """The files that were found.
 
     Attributes:
-        pictures: the pictures, those of a folder sorted by name.
-        unreadable: files and folders that cannot be opened, and the reason.
-        others: files that are no pictures, hidden files included.
+        pictures: the pictures; those of one folder are sorted by name.
+        unreadable: file or folder that cannot be opened -> reason.
+        others: files that are not pictures, and hidden files.
     """
 
     pictures: list[PictureFile]
@@ -65,14 +66,14 @@ class PictureListing(NamedTuple):
 
 
 def find(words: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> PictureListing:
-    """Finds the pictures that some words name.
+    """Finds the pictures that a user names.
 
     Args:
         words: a file, a folder (searched with its sub-folders), a pattern such as ``*.jpg``, or
-            several of them. ``~`` is expanded. A picture that is named twice is found once.
+            several of these. ``~`` is expanded. A picture that is named twice is listed once.
 
     Raises:
-        UserError: a word names nothing, or a folder cannot be listed.
+        UserError: a file does not exist, a pattern matches nothing, or a folder cannot be listed.
     """
     pictures: dict[str, PictureFile] = {}
     unreadable: dict[str, tuple[Path, str]] = {}
@@ -92,18 +93,23 @@ def find(words: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Pi
 
 
 def _place(path: Path) -> str:
-    """A text that is the same for two paths of one file; a link to a file is another file."""
+    """Normalizes a path: different paths of the same file give the same text.
+
+    A link to a file counts as a different file.
+    """
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def expand(words: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Expands ``~`` and patterns; what exists under the name of a pattern is taken as it is.
+    """Expands ``~`` and patterns to existing paths.
+
+    If a file exists whose name looks like a pattern, the word stands for this file.
 
     Args:
         words: see `find`.
 
     Raises:
-        UserError: a word names nothing.
+        UserError: a file does not exist, or a pattern matches nothing.
     """
     if isinstance(words, str | os.PathLike):
         words = [words]
@@ -124,14 +130,15 @@ def expand(words: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
 
 
 def list_folder(top: Path, *, strict: bool = False) -> PictureListing:
-    """Lists a folder and its sub-folders. Hidden sub-folders are skipped.
+    """Lists the files of a folder and of its sub-folders. Hidden sub-folders are skipped.
 
     Args:
         top: the folder. Links to folders are followed; each folder is visited once.
-        strict: whether a sub-folder that cannot be listed is an error.
+        strict: whether a sub-folder that cannot be listed is an error; if False, it is listed among
+            the unreadable files.
 
     Raises:
-        UserError: the folder cannot be listed.
+        UserError: the folder, or with `strict` a sub-folder, cannot be listed.
     """
     found = PictureListing([], {}, [])
     label = top.name or top.resolve().name
@@ -158,7 +165,7 @@ def list_folder(top: Path, *, strict: bool = False) -> PictureListing:
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether the content of a file, or the suffix of a file that cannot be read, is a picture's.
+    """Whether a file is a picture by its content, or by its suffix if it cannot be read.
 
     Args:
         path: the file; it need not exist.
@@ -170,7 +177,7 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
 
 
 def is_picture_or_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a word names a picture, see `is_picture`, or an existing folder."""
+    """Whether a path is that of a picture, see `is_picture`, or of an existing folder."""
     return os.path.isdir(path) or is_picture(path)
 
 
@@ -208,7 +215,7 @@ def _has_suffix_of_picture(path: Path) -> bool:
 
 
 def _has_content_of_picture(path: Path) -> bool:
-    """Whether the first bytes are those of a picture; raises OSError if it cannot be opened."""
+    """Whether a file begins like a known picture format; raises OSError if it cannot be opened."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
         return False
     with path.open('rb') as stream:
@@ -222,7 +229,7 @@ def _has_content_of_picture(path: Path) -> bool:
 
 
 def _reason(path: Path, error: OSError) -> str:
-    """Why a file cannot be opened, and what to do."""
+    """Returns the reason why a file cannot be opened, and a remedy."""
     if error.errno == errno.ELOOP:
         return 'is a link that leads back to itself; remove it'
     if isinstance(error, FileNotFoundError) and path.is_symlink():

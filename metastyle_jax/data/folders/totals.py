@@ -1,4 +1,4 @@
-"""Report at the end of a command with many pictures: reasons, names and totals."""
+"""Logs at the end of a command which pictures were done, skipped or left out, and why."""
 
 import os
 import pathlib
@@ -19,15 +19,15 @@ def tell(
     others: Sequence[str | os.PathLike[str]],
     place: str | os.PathLike[str],
 ) -> None:
-    """Logs each file that could not be used with its reason, and then the totals.
+    """Logs the reason for each file that could not be used, the skipped files, and the totals.
 
     Args:
-        done: what was done, as '12 stylized'.
+        done: what was done, such as '12 stylized'.
         skipped: files that needed no work.
-        why_skipped: why they needed none, as 'done before'.
-        left_out: files that could not be used -> a message with the name and the reason.
-        others: files that are no pictures.
-        place: where the results are.
+        why_skipped: why they needed no work, such as 'done before'.
+        left_out: file that could not be used -> message with its name and the reason.
+        others: files that are not pictures.
+        place: file or folder of the results.
     """
     for message in left_out.values():
         logging.warning('%s', message)
@@ -48,7 +48,7 @@ def totals(
     left_out: Sequence[str | os.PathLike[str]],
     place: str | os.PathLike[str],
 ) -> str:
-    """One line with all numbers; for the arguments see `tell`."""
+    """Makes the line with all numbers; for the arguments see `tell`."""
     parts = [f'{place}: {done}']
     if skipped:
         parts.append(f'{skipped} skipped ({why_skipped})')
@@ -58,7 +58,7 @@ def totals(
 
 
 def _names(files: Sequence[str | os.PathLike[str]]) -> str:
-    """The first names of files, and the number of the others."""
+    """Lists the first `SHOWN_NAMES` names of files, and the number of the others."""
     shown = ', '.join(pathlib.PurePath(file).name for file in files[:SHOWN_NAMES])
     more = len(files) - SHOWN_NAMES
     return f'{shown} and {more} more' if more > 0 else shown

@@ -1,7 +1,7 @@
-"""Colours of PNG files to sRGB: the cICP chunk, gamma and high dynamic range.
+"""Converts colours to sRGB: transfer functions, primaries, high dynamic range, PNG colour chunks.
 
-A PNG may say in three ways what its numbers mean. As its specification demands, the cICP chunk is
-preferred to an ICC profile, see `icc_profiles`, and a profile to the gAMA chunk.
+A PNG may describe the meaning of its values in three ways. As its specification demands, the cICP
+chunk takes precedence over an ICC profile, see `icc_profiles`, and a profile over the gAMA chunk.
 
 Sources: PNG specification, third edition, section 11.3.2; ITU-T H.273 for the codes of cICP; ITU-R
 BT.1886, BT.2100 and BT.2390 for transfer functions and tone mapping.
@@ -39,7 +39,7 @@ class PngColours(NamedTuple):
     """What the chunks of a PNG say about its colours.
 
     Attributes:
-        cicp: code points of primaries, transfer function, matrix and range; None if absent.
+        cicp: H.273 codes of primaries, transfer function, matrix and range; None if absent.
         is_srgb: whether there is an sRGB chunk.
         gamma: exponent of the encoding, 0.45455 for most pictures; None if absent.
         chromaticities: (x, y) of red, green, blue and white; None if absent.
@@ -52,10 +52,10 @@ class PngColours(NamedTuple):
 
 
 def png_colours(stream: BinaryIO) -> PngColours:
-    """Reads the chunks of a PNG that tell about colours; broken ones are ignored.
+    """Reads the chunks of a PNG that describe its colours; broken chunks are ignored.
 
     Args:
-        stream: the file, whose position is kept.
+        stream: the file; its position is kept.
     """
     found: dict[str, object] = {}
     position = stream.tell()
@@ -79,12 +79,13 @@ def png_colours(stream: BinaryIO) -> PngColours:
 
 
 class Encoding(NamedTuple):
-    """How encoded RGB becomes linear light with the primaries of sRGB.
+    """Describes how encoded RGB is converted to linear light with the primaries of sRGB.
 
     Attributes:
-        decode: maps encoded values in 0..1 to linear light; 1 is diffuse white.
-        matrix: `[3, 3]` float32, to be multiplied from the right to `[..., 3]` linear light.
-        is_hdr: whether there may be light above diffuse white.
+        decode: maps encoded values in 0..1 to linear light, in which 1 is diffuse white.
+        matrix: `[3, 3]` float32; `light @ matrix` converts `[..., 3]` linear light to the primaries
+            of sRGB.
+        is_hdr: whether light above diffuse white is possible.
     """
 
     decode: Callable[[np.ndarray], np.ndarray]
@@ -93,7 +94,7 @@ class Encoding(NamedTuple):
 
 
 def encoding_of(primaries: int, transfer: int) -> Encoding | None:
-    """Looks up code points of H.273, which PNG and video share; None if one is unknown.
+    """Returns the encoding for H.273 codes, which PNG and video use; None for unknown codes.
 
     Args:
         primaries: code of the primaries.
@@ -111,14 +112,16 @@ def is_hdr(colours: PngColours) -> bool:
 
 
 def from_png(rgb: np.ndarray, colours: PngColours) -> np.ndarray:
-    """Converts by cICP, or else by gamma and chromaticities, where a PNG has any.
+    """Converts the RGB values of a PNG to sRGB.
+
+    The cICP chunk decides if there is one; else gamma and chromaticities decide.
 
     Args:
-        rgb: `[..., 3]` uint8 or float32 in 0..1, RGB as the file holds it.
-        colours: of the file.
+        rgb: `[..., 3]` uint8 or float32 in 0..1, the values in the file.
+        colours: what the file says about its colours.
 
     Returns:
-        sRGB of the same shape and type; `rgb` itself where nothing is to be done.
+        sRGB of the same shape and type; `rgb` itself if no conversion is needed or possible.
     """
     if colours.cicp is not None:
         primaries, transfer, *_ = colours.cicp
@@ -143,7 +146,7 @@ def _convert(
     *,
     hdr: bool = False,
 ) -> np.ndarray:
-    """Decodes to linear light, changes the primaries, reduces the range, encodes as sRGB."""
+    """Decodes RGB to linear light, converts the primaries, tone-maps if `hdr`, encodes as sRGB."""
     matrix = _to_srgb_primaries(primaries).T.astype(np.float32)
     is_bytes = rgb.dtype == np.uint8
     table = decode(np.arange(256) / 255).astype(np.float32) if is_bytes else None
@@ -159,18 +162,21 @@ def _convert(
 
 @functools.cache
 def _to_srgb_primaries(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """Matrix from linear RGB of some primaries to linear sRGB, white kept as white."""
+    """Returns the matrix from linear RGB with the given primaries to linear sRGB.
+
+    It maps white to white, even if the white points differ.
+    """
     return np.linalg.inv(_to_xyz(_SRGB)) @ _adapt_white(primaries[3]) @ _to_xyz(primaries)
 
 
 def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """Matrix from linear RGB to CIE XYZ, with Y = 1 for white."""
+    """Returns the matrix from linear RGB with the given primaries to CIE XYZ; white has Y = 1."""
     xyz = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries])
     return xyz[:3].T * np.linalg.solve(xyz[:3].T, xyz[3])
 
 
 def _adapt_white(white: tuple[float, float]) -> np.ndarray:
-    """Bradford's chromatic adaptation of a white point to that of sRGB."""
+    """Returns the Bradford matrix that adapts CIE XYZ from a white point to that of sRGB."""
     cone = np.array(
         [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
     )
@@ -179,7 +185,7 @@ def _adapt_white(white: tuple[float, float]) -> np.ndarray:
 
 
 def encode_srgb(linear: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB, both in 0..1; what lies outside is clipped."""
+    """Encodes linear light as sRGB, both in 0..1; values outside of 0..1 are clipped first."""
     linear = np.clip(linear, 0.0, 1.0)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
@@ -189,10 +195,10 @@ def _decode_srgb(x: np.ndarray) -> np.ndarray:
 
 
 def decode_pq(x: np.ndarray) -> np.ndarray:
-    """SMPTE ST 2084 to linear light, in units of diffuse white.
+    """Decodes PQ (SMPTE ST 2084) to linear light, in which 1 is diffuse white.
 
     Args:
-        x: encoded, in 0..1.
+        x: encoded values in 0..1.
     """
     power = np.maximum(x, 0.0) ** (1 / 78.84375)
     base = np.maximum(power - 0.8359375, 0.0) / (18.8515625 - 18.6875 * power)
@@ -200,18 +206,18 @@ def decode_pq(x: np.ndarray) -> np.ndarray:
 
 
 def encode_pq(linear: np.ndarray) -> np.ndarray:
-    """The inverse of `decode_pq`."""
+    """Encodes linear light as PQ; the inverse of `decode_pq`."""
     power = np.maximum(linear * _WHITE / 10_000, 0.0) ** 0.1593017578125
     return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
 
 
 def decode_hlg(x: np.ndarray) -> np.ndarray:
-    """Hybrid log-gamma to linear light of the display, in units of diffuse white.
+    """Decodes HLG (hybrid log-gamma) to linear light of the display, in which 1 is diffuse white.
 
-    The system gamma of BT.2100 is applied to each channel by itself, which keeps neutral colours.
+    The system gamma of BT.2100 is applied to each channel alone, so greys stay grey.
 
     Args:
-        x: encoded, in 0..1.
+        x: encoded values in 0..1.
     """
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(x <= 0.5, x**2 / 3, (np.exp((x - c) / a) + b) / 12)
@@ -219,13 +225,16 @@ def decode_hlg(x: np.ndarray) -> np.ndarray:
 
 
 def tone_map(linear: np.ndarray) -> np.ndarray:
-    """Reduces light above diffuse white, and keeps the ratios of the channels.
+    """Maps high dynamic range to at most diffuse white, and keeps the ratios of the channels.
 
-    The curve is that of BT.2390, section 5.4.1: in the PQ domain the range is kept as it is below a
-    knee, and a spline brings the rest below white.
+    The curve is that of BT.2390, section 5.4.1. In PQ encoding, values below a knee stay unchanged,
+    and a spline maps the values above it to the range from the knee to white.
 
     Args:
-        linear: `[..., 3]`, 1 is diffuse white.
+        linear: `[..., 3]` linear light, in which 1 is diffuse white.
+
+    Returns:
+        `[..., 3]` linear light, at most 1.
     """
     peak = _HLG_PEAK / _WHITE
     largest = np.maximum(linear.max(-1, keepdims=True), 1e-6)

@@ -1,4 +1,4 @@
-"""Contact sheets: images in a grid, each with a caption below it."""
+"""Draws contact sheets: images in a grid, each with a caption below it."""
 
 import math
 import unicodedata
@@ -17,12 +17,12 @@ _ASCII_MARKS = str.maketrans('–—‘’“”', '--\'\'""')
 def contact_sheet(
     rows: Sequence[Sequence[np.ndarray]], *, captions: Sequence[Sequence[str]], cell: int
 ) -> np.ndarray:
-    """Arranges images in a grid on white, each with a caption below it.
+    """Arranges images in a grid on a white background, each with a caption below it.
 
     Args:
         rows: images, `[H, W, 3]` float32 in 0..1 of any size; large ones are downscaled to fit
             their cell. A row is as high as its tallest image.
-        captions: one for each image, shortened to the width of the cell; '' for no caption.
+        captions: a caption for each image, shortened to the width of the cell; '' for no caption.
         cell: largest width and height of an image in the sheet, in pixels.
 
     Returns:
@@ -62,7 +62,11 @@ def contact_sheet(
 
 
 def _caption(text: str, font: _Font, width: int, height: int) -> np.ndarray:
-    """Draws a caption, `[height, width]` float32: black, centred on white, cut off with dots."""
+    """Draws a caption in black, centred on white; shortens it with dots if it is too long.
+
+    Returns:
+        `[height, width]` float32 in 0..1.
+    """
     strip = Image.new('L', (width, height), 255)
     draw = ImageDraw.Draw(strip)
     # Pillow measures single lines only, and its font has few letters beyond ASCII, so line breaks

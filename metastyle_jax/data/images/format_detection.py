@@ -1,7 +1,7 @@
 """Detects the format of a file by its content, and removes large texts from PNG files.
 
-A suffix says little about a file: phones and web sites name HEIC or WebP `.jpg`. So the first bytes
-decide which format and which remedy an error message names.
+The suffix may be wrong: phones and web sites often name HEIC or WebP files `.jpg`. So the first
+bytes decide which format, and which remedy, an error message names.
 """
 
 import io
@@ -56,13 +56,13 @@ _REMEDIES = {
 
 
 def kind_of(stream: BinaryIO) -> str:
-    """Names the format of a file by its content.
+    """Detects the format of a file by its content.
 
     Args:
-        stream: the file, whose position is kept.
+        stream: the file; its position is kept.
 
     Returns:
-        Such as 'JPEG', 'HEIC', 'SVG', 'RAW', 'text'; '' if it is unknown.
+        The name of the format, such as 'JPEG', 'HEIC', 'SVG', 'RAW' or 'text'; '' if it is unknown.
     """
     position = stream.tell()
     stream.seek(0)
@@ -87,18 +87,22 @@ def kind_of(stream: BinaryIO) -> str:
 
 
 def remedy_of(kind: str) -> str:
-    """What a message says of a format that cannot be read; '' where the file must be damaged."""
+    """Returns a text about a format that cannot be read, with a remedy, for error messages.
+
+    It is '' for formats that can be read, so that the file must be damaged.
+    """
     return _REMEDIES.get(kind, '')
 
 
 def without_large_text(stream: BinaryIO) -> BinaryIO:
-    """Leaves the texts out of a PNG that holds large ones, at which Pillow refuses the picture.
+    """Removes all texts from a PNG with large texts, because Pillow refuses such a file.
 
     Args:
-        stream: the file, whose position is kept.
+        stream: the file.
 
     Returns:
-        The stream itself, or a copy without its texts.
+        A copy without texts if the file is a PNG with large texts; else the stream itself, at its
+        old position.
     """
     position = stream.tell()
     kept, is_large = [], False

@@ -1,8 +1,8 @@
-"""Picture files to arrays: the only module that decodes images.
+"""Decodes picture files to arrays; no other module does this.
 
-EXIF orientation, transparency, colour profiles, bit depth, size limits and damaged files are
-handled here and in `pillow_modes`, so that every other module sees float32 RGB in 0..1,
-`[H, W, 3]`. Every problem with a file is raised as `ImageError`.
+This module and the room `decoding` handle EXIF orientation, transparency, colour profiles, bit
+depth, size limits and damaged files. All other modules get `[H, W, 3]` float32 RGB in 0..1. Every
+problem with a file is raised as `ImageError`.
 """
 
 import contextlib
@@ -51,31 +51,31 @@ if Image.MAX_IMAGE_PIXELS is not None:
 
 
 class ImageError(errors.UserError):
-    """A picture that cannot be read or written; the message names the file and the remedy."""
+    """A picture cannot be read or written; the message names the file and the remedy."""
 
 
 def read(
     source: EncodedImage, *, name: str | None = None, target: reduction.TargetSize | None = None
 ) -> pixel_values.Picture:
-    """Decodes a picture; several threads may call it at once.
+    """Decodes a picture. Several threads may call this function at once.
 
     EXIF orientation and embedded colour profiles are applied. 16-bit grey keeps its precision;
-    65535 is white. Floating-point grey is expected in 0..1; if its largest value is above 1, it is
-    divided by that value. An animation gives its first frame.
+    65535 is white. Floating-point grey should be in 0..1; if its largest value is above 1, all
+    values are divided by it. Of an animation, the first frame is decoded.
 
     Args:
         source: a path, or the bytes of a picture file.
-        name: what error messages call the picture; by default the path.
-        target: the size that is needed, as a function of the upright height and width. A picture
-            of at least four times as many pixels a side is reduced to it while it is decoded, and
-            takes little memory; another keeps its size. None for the full size.
+        name: name of the picture in error messages; by default the path.
+        target: function from the upright (height, width) to the wanted (height, width). A picture
+            whose sides are at least four times as long gets this size while it is decoded, which
+            saves memory. Any other picture keeps its size. None keeps the size of all pictures.
 
     Returns:
-        The picture. Both sides of the file have at least `MIN_SIDE` pixels, and all of it at most
-        `MAX_PIXELS`.
+        The picture.
 
     Raises:
-        ImageError: the file is missing, unreadable, not a picture, damaged, too small or too large.
+        ImageError: the file is missing, unreadable, not a picture or damaged, has a side below
+            `MIN_SIDE` pixels, or has more than `MAX_PIXELS` pixels.
     """
     return pixel_values.to_picture(*_decode(source, name, target, exact=True))
 
@@ -83,13 +83,13 @@ def read(
 def read_uint8(
     source: EncodedImage, *, name: str | None = None, min_side: int | None = None
 ) -> np.ndarray:
-    """Decodes a picture to unsigned bytes, for the data pipeline; otherwise the same as `read`.
+    """Decodes a picture to uint8, for batches; otherwise it does the same as `read`.
 
     Args:
         source: a path, or the bytes of a picture file.
-        name: what error messages call the picture; by default the path.
-        min_side: lets the decoder reduce the picture, which is faster and takes less memory, as
-            long as the shorter side keeps at least this many pixels. None for the full size.
+        name: name of the picture in error messages; by default the path.
+        min_side: the decoder may reduce the picture, which is faster and saves memory, as long as
+            the shorter side keeps at least this many pixels. None for the full size.
 
     Returns:
         `[H, W, 3]` uint8; transparent pixels are blended with white.
@@ -111,7 +111,7 @@ def read_uint8(
 
 
 def frames(path: str | os.PathLike[str]) -> int:
-    """Counts the frames of an animation or the pages of a file; `read` takes the first.
+    """Counts the frames of an animation or the pages of a file; `read` decodes only the first.
 
     Args:
         path: the picture file.
@@ -129,7 +129,7 @@ def probe(source: EncodedImage, *, name: str | None = None) -> tuple[int, int]:
 
     Args:
         source: a path, or the bytes of a picture file.
-        name: what error messages call the picture; by default the path.
+        name: name of the picture in error messages; by default the path.
 
     Returns:
         Height and width in pixels, after the EXIF orientation is applied.
@@ -153,7 +153,7 @@ def check_dimensions(height: int, width: int, label: str) -> None:
 
 @contextlib.contextmanager
 def as_image_errors(label: str) -> Iterator[None]:
-    """Turns every error of decoding into an `ImageError` that begins with `label`."""
+    """Turns every error in the block into an `ImageError` whose message begins with `label`."""
     try:
         yield
     except ImageError:
@@ -181,9 +181,10 @@ def as_image_errors(label: str) -> Iterator[None]:
 def opened(
     source: EncodedImage, name: str | None
 ) -> Iterator[tuple[Image.Image, int, tuple[int, int]]]:
-    """Opens a picture; yields the image, its EXIF orientation and its upright (height, width).
+    """Opens a picture, and closes it at the end of the block; `source` and `name` as in `read`.
 
-    Errors of the block are raised as `ImageError`.
+    Yields Pillow's image, not yet loaded, its EXIF orientation (1 to 8) and its upright (height,
+    width). All errors in the block are raised as `ImageError`.
     """
     label = name or ('picture' if isinstance(source, bytes) else os.fspath(source))
     with (
@@ -204,7 +205,7 @@ def opened(
 
 
 def _identified(stream: BinaryIO, label: str) -> Image.Image:
-    """Opens a picture with Pillow; the error for an unknown format names that format."""
+    """Opens a picture with Pillow; the error for a format that cannot be read names the format."""
     kind, formats = format_detection.kind_of(stream), _DECODERS
     check = functools.partial(check_dimensions, label=label)
     if kind == 'HEIC' and importlib.util.find_spec('pillow_heif') is not None:
@@ -228,7 +229,7 @@ def _identified(stream: BinaryIO, label: str) -> Image.Image:
 
 
 def open_stream(source: EncodedImage, label: str) -> BinaryIO:
-    """Opens a path or wraps bytes, after the checks that need no decoding."""
+    """Opens a path, or wraps bytes as a stream; raises ImageError if there is nothing to read."""
     if isinstance(source, bytes):
         if not source:
             raise ImageError(f'{label}: has no bytes; save or download it again')
@@ -254,7 +255,7 @@ def open_stream(source: EncodedImage, label: str) -> BinaryIO:
 
 
 def _check_gif_bytes(height: int, width: int, stream: BinaryIO, label: str) -> None:
-    """Refuses a GIF whose header claims more pixels than its bytes can encode."""
+    """Raises ImageError for a GIF whose header claims more pixels than its bytes can encode."""
     position = stream.tell()
     count = stream.seek(0, os.SEEK_END)
     stream.seek(position)
@@ -266,7 +267,7 @@ def _check_gif_bytes(height: int, width: int, stream: BinaryIO, label: str) -> N
 
 
 def _size_of_side(side: int, height: int, width: int) -> tuple[int, int]:
-    """The size of a picture whose shorter side is reduced to `side` pixels."""
+    """Returns the height and width after the shorter side is reduced to `side` pixels."""
     scale = min(1.0, max(1, side) / min(height, width))
     return math.ceil(height * scale), math.ceil(width * scale)
 
@@ -274,7 +275,7 @@ def _size_of_side(side: int, height: int, width: int) -> tuple[int, int]:
 def _decode(
     source: EncodedImage, name: str | None, target: reduction.TargetSize | None, *, exact: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes colour (uint8 `[H, W, 3]`, float32 `[H, W]`) and alpha (uint8 `[H, W]` or None)."""
+    """Decodes colour and alpha as `reduction.decode` does; repairs a JPEG without an end marker."""
     label = name or ('picture' if isinstance(source, bytes) else os.fspath(source))
     try:
         return _decode_file(source, label, target, exact=exact)
@@ -291,7 +292,7 @@ def _decode(
 def _decode_file(
     source: EncodedImage, label: str, target: reduction.TargetSize | None, *, exact: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """As `_decode`, of a file that needs no repair."""
+    """Does the same as `_decode` without trying to repair the file."""
     with opened(source, label) as (image, turn, size):
         if colour_spaces.is_hdr(pillow_modes.png_colours_of(image)):
             logging.warning('%s: its high dynamic range is reduced to that of sRGB', label)

@@ -1,4 +1,4 @@
-"""Images that Python callers pass: files, encoded bytes, Pillow images and arrays."""
+"""Converts images that Python callers pass: files, encoded bytes, Pillow images and arrays."""
 
 import os
 from typing import Any, TypeAlias
@@ -19,11 +19,11 @@ _ORIENTATION = 0x0112  # the EXIF tag
 def as_rgb(
     image: ImageLike, *, name: str, target: reduction.TargetSize | None = None
 ) -> np.ndarray:
-    """Converts an image of any accepted form to an array, with transparency blended with white.
+    """Converts an image of any accepted form to an array; transparent parts become white.
 
     Args:
         image: see `as_picture`.
-        name: what error messages call the image, unless it is a file.
+        name: name of the image in error messages, unless it is a file.
         target: see `as_picture`.
 
     Returns:
@@ -43,14 +43,15 @@ def as_picture(
     Args:
         image: the path of a file; the bytes of a file; a Pillow image, whose orientation,
             transparency and colour profile are applied as for a file; or a NumPy or JAX array
-            `[H, W, 3]`, floating point in 0..1 or uint8. Both sides have at least
+            `[H, W, 3]`, floating point in 0..1 or uint8. Both sides must have at least
             `image_files.MIN_SIDE` pixels.
-        name: what error messages call the image, unless it is a file.
-        target: from the upright height and width of the image to those of the result; a large
-            image is reduced while it is decoded, which takes little memory. None keeps the size.
+        name: name of the image in error messages, unless it is a file.
+        target: function from the upright (height, width) of the image to the (height, width) of
+            the result. A large image is reduced while it is decoded, which saves memory. None
+            keeps the size.
 
     Returns:
-        The picture; one that was given as an array has no transparency.
+        The picture; if the image is an array, the picture has no transparency.
 
     Raises:
         ImageError: a file cannot be read, see `image_files.read`; an array has the wrong shape or
@@ -65,14 +66,14 @@ def as_picture(
 
 
 def size_of(image: ImageLike, *, name: str) -> tuple[int, int]:
-    """Upright height and width of an image, without decoding its pixels.
+    """Returns the upright height and width of an image; the pixels of a file are not decoded.
 
     Args:
         image: see `as_picture`.
-        name: what error messages call the image, unless it is a file.
+        name: name of the image in error messages, unless it is a file.
 
     Raises:
-        ImageError: as `as_picture`, except for damaged pixels.
+        ImageError: see `as_picture`; damaged pixels of a file are not noticed.
     """
     if isinstance(image, str | os.PathLike | bytes):
         return image_files.probe(image, name=name if isinstance(image, bytes) else None)
@@ -86,7 +87,7 @@ def size_of(image: ImageLike, *, name: str) -> tuple[int, int]:
 def _decoded(
     image: ImageLike, name: str, target: reduction.TargetSize | None
 ) -> pixel_values.Picture:
-    """As `as_picture`, but a reduced image may have more pixels than `target` asks for."""
+    """Does the same as `as_picture`, but the result may be larger than `target` asks for."""
     if isinstance(image, str | os.PathLike | bytes):
         return image_files.read(
             image, name=name if isinstance(image, bytes) else None, target=target
@@ -101,7 +102,7 @@ def _decoded(
 
 
 def _turn_of(image: Image.Image) -> int:
-    """The EXIF orientation of a Pillow image, 1 to 8."""
+    """Returns the EXIF orientation of a Pillow image, 1 to 8."""
     # Code that made this image may have turned it and removed the tag, so the tag is read from the
     # image itself. Pillow turns TIFF files while it loads them; `upright` leaves them.
     turn = image.getexif().get(_ORIENTATION, 1)
@@ -111,12 +112,13 @@ def _turn_of(image: Image.Image) -> int:
 def like_input(
     image: np.ndarray, example: ImageLike, alpha: np.ndarray | None = None
 ) -> np.ndarray | Image.Image:
-    """Returns a result as a Pillow image if the input was one, and otherwise as an array.
+    """Returns a result as a Pillow image if the input was a Pillow image, else as an array.
 
     Args:
         image: the result, `[H, W, 3]` float32 in 0..1.
-        example: the input, in the form in which the caller passed it.
-        alpha: `[H, W]` float32 in 0..1, for Pillow images; None if every pixel is opaque.
+        example: the input, as the caller passed it.
+        alpha: `[H, W]` float32 in 0..1, which only a Pillow image gets; None if every pixel is
+            opaque.
     """
     if not isinstance(example, Image.Image):
         return image
@@ -126,7 +128,7 @@ def like_input(
 
 
 def _from_array(array: Any, *, name: str, target: reduction.TargetSize | None) -> np.ndarray:
-    """Checks an image that was passed as an array, and converts it to float32 in 0..1."""
+    """Checks an image that the caller passed as an array, and converts it to float32 in 0..1."""
     array = np.asarray(array)
     least = image_files.MIN_SIDE
     if array.ndim != 3 or array.shape[-1] != 3 or min(array.shape[:2]) < least:

@@ -1,4 +1,4 @@
-"""Arrays to picture files: the only module that encodes images."""
+"""Writes arrays to picture files; no other module does this."""
 
 import importlib.util
 import io
@@ -44,20 +44,22 @@ def write(
     """Writes a picture file, completely or not at all; the suffix decides the format.
 
     Args:
-        path: the file to write; its suffix is one of `SUFFIXES_OUT`.
+        path: the file to write; its suffix must be one of `SUFFIXES_OUT`.
         rgb: `[H, W, 3]` floating point, clipped to 0..1 and rounded to the nearest of 256 levels.
-        alpha: `[H, W]` floating point in 0..1; all formats keep it but JPEG, which shows the
-            picture on white.
+        alpha: `[H, W]` floating point in 0..1; None if every pixel is opaque. JPEG cannot hold it,
+            so the picture is blended with white there.
         overwrite: whether an existing file may be replaced.
         quality: quality of JPEG, WebP, AVIF and HEIC, 1 to 100.
-        metadata: of the photograph from which the picture was made.
+        metadata: metadata of the photograph from which the picture was made; None for none.
 
     Returns:
-        Which metadata are too large for the format and left out, for a warning.
+        The kinds of metadata that are left out because they are too large for the format, such as
+        'EXIF', for a warning.
 
     Raises:
-        ImageError: `check_output` refuses the path; a value is NaN or infinite; an array has the
-            wrong shape; the format cannot hold the picture; the disk is full or fails.
+        ImageError: the path cannot be used, see `check_output`; a value is NaN or infinite; an
+            array has the wrong shape; the picture is too large for the format; the disk is full or
+            fails.
     """
     check_output(path, overwrite=overwrite)
     path = Path(path)
@@ -77,12 +79,13 @@ def write_animation(
     """Writes an animation that repeats for ever; the file is written completely or not at all.
 
     Args:
-        path: the file to write; its suffix is one of `SUFFIXES_MOVING`.
-        frames: at least one frame, `[H, W, 3]` floating point in 0..1, all of one size. Each frame
-            is reduced to eight bits as soon as it is drawn, so an iterator saves memory.
+        path: the file to write; its suffix must be one of `SUFFIXES_MOVING`.
+        frames: at least one frame, `[H, W, 3]` floating point in 0..1, all of the same size. Each
+            frame is converted to uint8 before the next one is requested, so an iterator saves
+            memory.
         milliseconds: how long each frame is shown, at least 1.
-        alpha: transparency of all frames, `[H, W]` floating point in 0..1; PNG and WebP keep it,
-            GIF files show the picture on white.
+        alpha: transparency of all frames, `[H, W]` floating point in 0..1; None if every pixel is
+            opaque. GIF files do not keep it: the frames are blended with white.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -113,7 +116,7 @@ def check_output(
     suffixes: Sequence[str] = SUFFIXES_OUT,
     source: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Raises the errors that `write` would raise for this path, before any work is done.
+    """Raises ImageError if a file cannot be written; called before any work is done.
 
     Args:
         path: the file to be written later.
@@ -137,12 +140,12 @@ def check_output(
 
 
 def holds_alpha(path: str | os.PathLike[str]) -> bool:
-    """Whether the format of a file that can be written holds transparency."""
+    """Whether the format that the suffix of a file names can hold transparency."""
     return _ENCODERS[Path(path).suffix.lower()] not in _WITHOUT_ALPHA
 
 
 def check_format_holds(path: str | os.PathLike[str], height: int, width: int) -> None:
-    """Raises ImageError if a picture has more pixels a side than the format of `path` allows."""
+    """Raises ImageError if a side of a picture is too long for the format of `path`."""
     encoder = _ENCODERS[Path(path).suffix.lower()]
     limit = _LIMITS.get(encoder)
     if limit is not None and max(height, width) > limit:
@@ -159,7 +162,7 @@ def _encode(
     quality: int,
     metadata: photo_metadata.PhotoMetadata | None,
 ) -> tuple[bytes, list[str]]:
-    """Encodes a picture in memory, so that a failure leaves nothing on the disk."""
+    """Encodes a picture in memory; returns the bytes and the kinds of metadata left out."""
     encoder = _ENCODERS[path.suffix.lower()]
     picture = Image.fromarray(pixel_values.to_bytes(_with_alpha(path, encoder, rgb, alpha)))
     every: dict[str, dict[str, Any]] = {
@@ -205,7 +208,7 @@ def _with_alpha(path: Path, encoder: str, rgb: np.ndarray, alpha: np.ndarray | N
 
 
 def _save(path: Path, picture: Image.Image, encoder: str, **options: Any) -> bytes:
-    """Runs Pillow's encoder and turns its errors into `ImageError`."""
+    """Encodes a picture with Pillow, and turns its errors into `ImageError`."""
     check_format_holds(path, picture.height, picture.width)
     buffer = io.BytesIO()
     try:
@@ -219,7 +222,7 @@ def _save(path: Path, picture: Image.Image, encoder: str, **options: Any) -> byt
 
 
 def _checked(path: Path, what: str, values: np.ndarray) -> np.ndarray:
-    """Converts values to float32 and refuses integers, NaN and infinities."""
+    """Converts values to float32; raises ImageError for integers, NaN and infinite values."""
     values = np.asarray(values)
     if values.dtype.kind in 'biu':  # their range is not 0..1
         raise image_files.ImageError(

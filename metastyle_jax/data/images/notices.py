@@ -1,4 +1,4 @@
-"""Warnings about pictures: each kind is told once in a run, with a count."""
+"""Collects warnings about pictures, so that a run logs each kind once with a count."""
 
 from absl import logging
 
@@ -6,17 +6,17 @@ _SHOWN = 3  # most names in a warning
 
 
 class PictureNotices:
-    """Collects warnings about the pictures of a run."""
+    """Collects the warnings about the pictures of a run, and logs them at its end."""
 
     def __init__(self) -> None:
         self._names: dict[str, dict[str, None]] = {}  # text -> names, in their order
 
     def add(self, text: str, name: str) -> None:
-        """Notes a warning about a picture; the same one twice counts once.
+        """Adds a warning about a picture; the same warning about the same picture counts once.
 
         Args:
-            text: the warning without the name, worded for one picture or several.
-            name: of the picture.
+            text: the warning without the name of the picture; it must fit one picture and several.
+            name: name of the picture.
         """
         self._names.setdefault(text, {})[name] = None
 
@@ -24,7 +24,7 @@ class PictureNotices:
         """Logs the warnings, one line for each kind.
 
         Args:
-            total: number of the run's pictures.
+            total: number of all pictures of the run.
         """
         for text, names in self._names.items():
             shown = ', '.join([*names][:_SHOWN]) + (', …' if len(names) > _SHOWN else '')

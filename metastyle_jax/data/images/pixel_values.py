@@ -1,4 +1,4 @@
-"""Pixel values: decoded pictures, bytes and floats, transparency on a white background."""
+"""Converts pixel values between uint8 and float32, and blends transparent pixels with white."""
 
 from typing import NamedTuple
 
@@ -52,5 +52,5 @@ def blend_with_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
-    """Converts floats of any shape, clipped to 0..1, to the nearest of 256 levels, uint8."""
+    """Clips floats of any shape to 0..1, and rounds them to the nearest of 256 levels, uint8."""
     return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)

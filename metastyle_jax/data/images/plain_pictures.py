@@ -1,8 +1,7 @@
-"""Finds pictures of one colour, or with noise alone, whose result would surprise the user.
+"""Finds pictures that have one colour, or only noise, because their results surprise users.
 
-The instance norms of the network divide by the standard deviation of the picture. So they amplify
-small differences: faint shading is visible in the result, and the result of a picture with nothing
-but noise is a pattern of the style.
+The network's instance norms divide by standard deviations, so they amplify small differences. Faint
+shading becomes visible, and noise becomes a pattern of the style.
 """
 
 import numpy as np
@@ -27,7 +26,7 @@ NO_TEXTURE = (
 
 
 def of_photograph(rgb: np.ndarray) -> str:
-    """Returns a warning about a photograph that is to be stylized; '' for none.
+    """Returns a warning about a photograph that will be stylized; '' for an ordinary one.
 
     Args:
         rgb: `[H, W, 3]` float32 in 0..1.
@@ -43,7 +42,7 @@ def of_photograph(rgb: np.ndarray) -> str:
 
 
 def of_painting(rgb: np.ndarray) -> str:
-    """Returns a warning about a style image; '' for none.
+    """Returns a warning about a style image without texture; '' for an ordinary one.
 
     Args:
         rgb: `[H, W, 3]` float32 in 0..1.
@@ -52,5 +51,5 @@ def of_painting(rgb: np.ndarray) -> str:
 
 
 def _spread(image: Image.Image) -> float:
-    """The largest standard deviation of a channel, in levels."""
+    """Returns the largest standard deviation of a channel, for values in 0..255."""
     return max(float(np.std(np.asarray(band, np.float32))) for band in image.split())

@@ -1,4 +1,4 @@
-"""Resizing images and cutting squares out of them."""
+"""Resizes images, and cuts squares out of them."""
 
 import numpy as np
 from PIL import Image
@@ -15,8 +15,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         width: width of the result, at least 1.
 
     Returns:
-        `[height, width, 3]` or `[height, width]` of the same dtype; float32 is clipped to 0..1. An
-        image that already has this size is returned itself, not copied.
+        `[height, width, 3]` or `[height, width]` of the same dtype; float32 is clipped to 0..1. If
+        the image already has this size, the result is `image` itself and not a copy.
 
     Raises:
         ImageError: `height` or `width` is less than 1.
@@ -38,20 +38,22 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def fit(image: np.ndarray, max_size: int) -> np.ndarray:
-    """Downscales an image until its longer side is at most `max_size`; it never upscales.
+    """Reduces an image so that its longer side has at most `max_size` pixels.
+
+    The aspect ratio is kept, and small images are not enlarged.
 
     Args:
         image: `[H, W, 3]` or `[H, W]`, float32 in 0..1 or uint8.
-        max_size: largest allowed length of the longer side, in pixels.
+        max_size: limit of the longer side in pixels.
 
     Returns:
-        The image as `resize` returns it, with the aspect ratio of the original.
+        The image, see `resize`.
     """
     return resize(image, *fit_size(max_size, *image.shape[:2]))
 
 
 def fit_size(max_size: int, height: int, width: int) -> tuple[int, int]:
-    """The height and width that `fit` gives an image of some height and width."""
+    """Returns the height and width of the result of `fit`."""
     scale = min(1.0, max_size / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 

@@ -1,7 +1,7 @@
-"""Embedded ICC profiles to sRGB, judged by what they contain, never by a name.
+"""Converts pictures with an embedded ICC profile to sRGB.
 
-littleCMS converts pictures of 8 bits, through Pillow. Grey of more bits is converted here by the
-tone curve of its profile.
+Pillow converts 8-bit pictures with littleCMS. This module converts grey of more bits itself, by the
+tone curve of the profile. The name of a profile is not used, because it may be wrong.
 
 Source: ICC.1:2022, sections 10.6 and 10.18, for curves.
 """
@@ -17,21 +17,21 @@ from PIL import Image, ImageCms
 
 from metastyle_jax.data.images import colour_spaces
 
-# What Pillow raises on a broken profile, which is ignored then.
+# Errors that Pillow raises for a broken profile. Such a profile is ignored.
 _PROFILE_ERRORS = (AttributeError, LookupError, OSError, TypeError, ValueError, ImageCms.PyCMSError)
 _LEVELS = 2  # how far apart colours of two spaces may be for the spaces to count as one
 
 
 def from_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """Converts an 8-bit image by its embedded ICC profile.
+    """Converts an 8-bit image to sRGB by its embedded ICC profile.
 
     Args:
-        image: of mode RGB, L or CMYK.
+        image: image of mode RGB, L or CMYK.
         profile: the contents of an ICC profile.
 
     Returns:
-        An image of mode RGB in sRGB; None where the profile is broken, belongs to another colour
-        model, or changes no colour.
+        An image of mode RGB in sRGB; None if the profile is broken, belongs to another colour
+        model, or is the one of sRGB.
     """
     with contextlib.suppress(*_PROFILE_ERRORS):
         if image.mode == 'RGB' and _is_srgb(profile):
@@ -44,11 +44,11 @@ def from_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
 
 
 def convert_by_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    """Converts an image from the space of a profile to sRGB, relative to white.
+    """Converts an image from the colour space of a profile to sRGB; white stays white.
 
     Args:
-        image: of the colour model of the profile.
-        profile: opened by Pillow's binding of littleCMS.
+        image: image in the colour model of the profile.
+        profile: the profile, opened by Pillow.
 
     Raises:
         PIL.ImageCms.PyCMSError: the profile cannot be applied.
@@ -66,16 +66,17 @@ def convert_by_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) ->
 
 
 def grey_from_profile(grey: np.ndarray, profile: bytes) -> np.ndarray:
-    """Converts grey of more than 8 bits by its embedded ICC profile.
+    """Converts grey of more than 8 bits to sRGB by its embedded ICC profile.
 
-    littleCMS takes 8 bits only through Pillow, so that the curve of the profile is applied here.
+    Pillow's interface of littleCMS supports only 8 bits, so this function applies the tone curve of
+    the profile itself.
 
     Args:
         grey: `[H, W]` float32 in 0..1.
         profile: the contents of an ICC profile.
 
     Returns:
-        sRGB-encoded grey of the same shape; `grey` itself where the profile has no grey curve.
+        sRGB-encoded grey of the same shape; `grey` itself if the profile has no grey curve.
     """
     curve = _grey_curve(profile)
     if curve is None:
@@ -86,7 +87,7 @@ def grey_from_profile(grey: np.ndarray, profile: bytes) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _is_srgb(profile: bytes) -> bool:
-    """Whether an RGB profile changes no colour of a grid by more than `_LEVELS` - 1 levels."""
+    """Whether a profile is sRGB: it changes all test colours by less than `_LEVELS` levels."""
     steps = np.linspace(0, 255, 17).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing='ij'), -1).reshape(1, -1, 3)
     image = Image.fromarray(grid)
@@ -95,7 +96,10 @@ def _is_srgb(profile: bytes) -> bool:
 
 
 def _grey_curve(profile: bytes) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The tone curve `kTRC` of a grey profile, from its numbers to linear light in 0..1."""
+    """Returns the tone curve `kTRC` of a grey profile, which maps 0..1 to linear light in 0..1.
+
+    None if the profile is not grey, is broken, or has no such curve.
+    """
     try:
         if profile[16:20] != b'GRAY':
             return None
@@ -110,7 +114,7 @@ def _grey_curve(profile: bytes) -> Callable[[np.ndarray], np.ndarray] | None:
 
 
 def _curve(data: bytes) -> Callable[[np.ndarray], np.ndarray] | None:
-    """An ICC curve of type `curv` or `para`."""
+    """Makes a function from the data of an ICC curve; None unless its type is `curv` or `para`."""
     if data[:4] == b'curv':
         (count,) = struct.unpack_from('>I', data, 8)
         if count == 0:

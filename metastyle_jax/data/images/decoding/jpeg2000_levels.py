@@ -1,4 +1,6 @@
-"""Lets Pillow decode JPEG 2000 files at 1/2, 1/4, … of their size, from a part of the file.
+"""Lets Pillow decode JPEG 2000 files at 1/2, 1/4, … of their size.
+
+A JPEG 2000 file holds a picture as resolution levels. A reduced picture needs only the coarse ones.
 
 Source: ITU-T T.800, annexes A and F.
 """
@@ -11,15 +13,15 @@ _START, _CODING_STYLE = b'\xff\x4f\xff\x51', b'\xff\x52'  # markers SOC with SIZ
 
 
 def skip_levels(image: Image.Image, factor: int) -> tuple[float, float, float, float] | None:
-    """Lets the decoder leave out the finest levels, as many as a reduction allows.
+    """Sets an opened JPEG 2000 image so that Pillow decodes it without its finest levels.
 
     Args:
-        image: as opened; it is changed.
-        factor: by how much the picture may be reduced at most.
+        image: the image, opened and not yet loaded; it is changed.
+        factor: largest allowed reduction of width and height.
 
     Returns:
-        Left, top, right and bottom of the picture in the pixels of the reduced one, which are no
-        whole numbers; None if no level can be left out.
+        Left, top, right and bottom of the whole picture in pixels of the reduced image, which are
+        usually fractions; None if no level can be left out.
     """
     levels = min(factor.bit_length() - 1, _levels(getattr(image, 'fp', None)))
     if levels < 1:
@@ -33,7 +35,7 @@ def skip_levels(image: Image.Image, factor: int) -> tuple[float, float, float, f
 
 
 def _levels(stream: BinaryIO | None) -> int:
-    """Number of the halvings in a file; 0 if it is not found."""
+    """Returns how often the decoder can halve the picture of a file; 0 if this is not found."""
     if stream is None:
         return 0
     position = stream.tell()

@@ -1,4 +1,4 @@
-"""JPEG files that lack nothing but their end.
+"""Repairs JPEG files from which only the end marker is missing.
 
 Source: ITU-T T.81, annexes B and G.
 """
@@ -15,16 +15,17 @@ _OTHER = bytes(range(1, 250)) * 16
 
 
 def with_end_marker(stream: BinaryIO) -> io.BytesIO | None:
-    """Completes a JPEG that lacks nothing but its end marker.
+    """Appends the end marker to a JPEG whose pixels are all there.
 
-    A progressive file is complete if its scans hold every coefficient in full precision. A baseline
-    file is complete if bytes that are appended to it change no pixel.
+    A progressive file has all pixels if its scans hold every coefficient in full precision. A
+    baseline file has all pixels if bytes that are appended to it change no pixel.
 
     Args:
         stream: the file.
 
     Returns:
-        A copy with the marker; None if the file is of another kind, or more of it is missing.
+        A copy with the end marker; None if the file is not a JPEG, has an end marker already, or
+        more than the marker is missing.
     """
     stream.seek(0)
     data = stream.read()
@@ -35,7 +36,7 @@ def with_end_marker(stream: BinaryIO) -> io.BytesIO | None:
 
 
 def _has_all_pixels(data: bytes) -> bool:
-    """Whether the data of a baseline JPEG hold all of its pixels."""
+    """Whether a baseline JPEG without its end marker holds all of its pixels."""
     pixels = []
     for padding in (b'', _OTHER):
         try:

@@ -1,6 +1,6 @@
-"""What Pillow leaves to its callers: warnings, orientation, transparency, bit depth, colour.
+"""Handles what Pillow does not: warnings, orientation, transparency, bit depth and colour spaces.
 
-Works on pictures that `images` has opened, and opens none itself.
+The functions work on pictures that `image_files` has opened.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow raises on broken metadata, which spoils no pixel and is ignored.
+# Errors that Pillow raises for broken metadata. They are ignored, because the pixels are intact.
 METADATA_ERRORS = (
     *(AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError),
     *(ImageCms.PyCMSError, struct.error),
@@ -44,7 +44,7 @@ _quiet_users = 0
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what Pillow says about malformed files, for as long as any thread decodes."""
+    """Silences Pillow's warnings about malformed files while any thread is in such a block."""
     # The list of filters belongs to the process, and catch_warnings in overlapping threads can
     # restore it in the wrong order. So the first thread in sets the filter, the last one out
     # removes it, and it covers no module but Pillow's.
@@ -67,11 +67,11 @@ def orientation(image: Image.Image, stream: BinaryIO) -> int:
     """Reads the EXIF orientation without decoding pixels.
 
     Args:
-        image: as opened.
-        stream: what it was opened from; its position is kept.
+        image: the image, opened by Pillow.
+        stream: the file from which the image was opened; its position is kept.
 
     Returns:
-        1 to 8; 1 where there is none or it cannot be read.
+        The orientation, 1 to 8; 1 (upright) if there is none or it cannot be read.
     """
     try:
         if image.format == 'PNG' and 'exif' not in image.info:
@@ -86,7 +86,7 @@ def orientation(image: Image.Image, stream: BinaryIO) -> int:
 
 
 def upright_size(image: Image.Image, turn: int) -> tuple[int, int]:
-    """Height and width after EXIF orientation `turn`, from the header."""
+    """Returns the height and width after EXIF orientation `turn` is applied, from the header."""
     width, height = image.size
     if image.format == 'TIFF':
         # Pillow's TIFF size is upright in some versions and stored in others; the tags are stored.
@@ -96,7 +96,7 @@ def upright_size(image: Image.Image, turn: int) -> tuple[int, int]:
 
 
 def upright(image: Image.Image, turn: int) -> Image.Image:
-    """Turns a loaded picture by its EXIF orientation."""
+    """Rotates and mirrors a loaded picture as EXIF orientation `turn` says."""
     # Pillow turns TIFF files upright while it loads them, and no others.
     if image.format == 'TIFF' or turn == 1:
         return image
@@ -104,14 +104,14 @@ def upright(image: Image.Image, turn: int) -> Image.Image:
 
 
 def channels(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes colour and alpha.
+    """Converts a loaded picture to arrays of colour and alpha.
 
     Args:
-        image: of any mode; its embedded colour profile is applied.
+        image: picture of any mode; its embedded colour profile is applied.
 
     Returns:
-        Colour, `[H, W, 3] uint8` or, of more than 8 bits, grey `[H, W] float32` in 0..1; and alpha,
-        `[H, W] uint8`, or None where every pixel is opaque.
+        Colour in sRGB, `[H, W, 3]` uint8, or `[H, W]` float32 in 0..1 for grey of more than 8 bits;
+        and alpha, `[H, W]` uint8, or None if every pixel is opaque.
 
     Raises:
         ValueError: floating-point grey holds NaN or infinite values.
@@ -131,7 +131,7 @@ def channels(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _late_exif(stream: BinaryIO) -> bytes | None:
-    """Finds EXIF that a PNG holds behind its pixels, as some programs write it."""
+    """Finds EXIF data that follow the pixels in a PNG; returns None if there are none."""
     position = stream.tell()
     try:
         for chunk in png_chunks.chunks(stream):
@@ -143,7 +143,7 @@ def _late_exif(stream: BinaryIO) -> bytes | None:
 
 
 def is_raw(image: Image.Image) -> bool:
-    """Whether a TIFF is the RAW file of a camera, of which Pillow sees a small preview."""
+    """Whether a TIFF is the RAW file of a camera; Pillow would show only its small preview."""
     tags = getattr(image, 'tag_v2', {})
     is_dng = _DNG_VERSION in tags
     return is_dng or (bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) and _SUB_IFDS in tags)
@@ -161,12 +161,12 @@ def is_raw_file(stream: BinaryIO) -> bool:
 
 
 def png_colours_of(image: Image.Image) -> colour_spaces.PngColours:
-    """What a PNG says about its colours; nothing for a picture of another format."""
+    """Returns what a PNG says about its colours; empty for pictures of other formats."""
     return image.info.get(PNG_COLOURS, colour_spaces.PngColours())
 
 
 def _deep_grey(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """Grey of more than 8 bits, [H, W] float32 in 0..1, and alpha, [H, W] uint8 or None."""
+    """Decodes grey of more than 8 bits: `[H, W]` float32 in 0..1, and alpha as in `channels`."""
     raw = np.array(image)
     if image.mode == 'F':
         grey = raw.astype(np.float32)
@@ -187,7 +187,7 @@ def _deep_grey(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _unit_grey(image: Image.Image, raw: np.ndarray) -> np.ndarray:
-    """Integers of more than 8 bits as float32 in 0..1, black is 0."""
+    """Scales integer grey of more than 8 bits to float32 in 0..1, with black at 0."""
     white = 65535
     tags = getattr(image, 'tag_v2', {})
     if image.format == 'TIFF':
@@ -204,7 +204,7 @@ def _unit_grey(image: Image.Image, raw: np.ndarray) -> np.ndarray:
 
 
 def _srgb(image: Image.Image, profile: bytes | None) -> np.ndarray:
-    """`[H, W, 3]` uint8 in sRGB, by what the file says about its colours where it is usable."""
+    """Converts an 8-bit image to `[H, W, 3]` uint8 in sRGB, as its profile or PNG chunks say."""
     if image.mode == 'LAB':
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile('LAB'))
         return np.array(icc_profiles.convert_by_profile(image, lab))

@@ -1,4 +1,4 @@
-"""The chunks of which a PNG file consists.
+"""Lists and reads the chunks of a PNG file.
 
 Source: PNG specification, third edition, section 5.
 """
@@ -13,12 +13,12 @@ _OVERHEAD = 12  # bytes of a chunk besides its data: length, name, checksum
 
 
 class PngChunk(NamedTuple):
-    """The place of a chunk.
+    """Where a chunk is in a file.
 
     Attributes:
-        kind: its name, four letters.
-        start: where its data begin in the file.
-        length: number of bytes of its data.
+        kind: name of the chunk, four letters.
+        start: offset in the file at which the data of the chunk begin.
+        length: number of bytes of the data.
     """
 
     kind: bytes
@@ -27,15 +27,15 @@ class PngChunk(NamedTuple):
 
 
 def chunks(stream: BinaryIO) -> Iterator[PngChunk]:
-    """Lists the chunks of a PNG, in their order; checksums are not verified.
+    """Yields the chunks of a PNG in the order of the file; checksums are not verified.
 
-    The caller may read from the stream between two chunks.
+    The caller may move the stream between two chunks.
 
     Args:
         stream: the file.
 
     Yields:
-        Each chunk up to IEND, or to the end of a file that is cut short; none if the file is no
+        Each chunk up to IEND, or up to the end of an incomplete file; nothing if the file is not a
         PNG.
     """
     stream.seek(0)
@@ -54,7 +54,7 @@ def chunks(stream: BinaryIO) -> Iterator[PngChunk]:
 
 
 def data_of(stream: BinaryIO, chunk: PngChunk, limit: int) -> bytes:
-    """Reads the data of a chunk; b'' if there are more than `limit` bytes."""
+    """Reads the data of a chunk; returns b'' if the chunk has more than `limit` bytes."""
     if chunk.length > limit:
         return b''
     stream.seek(chunk.start)

@@ -1,8 +1,8 @@
-"""PNG files in parts: some rows at a time, so that a large picture takes little memory.
+"""Decodes a PNG file in parts of some rows each, so that a large picture takes little memory.
 
-Pillow decodes a whole PNG at once. The filter of a row refers to the row above it. So some filtered
-rows, with the last row before them, are written to a small PNG of bytes, from which Pillow removes
-the filters.
+Pillow can only decode a whole PNG at once. So this module decompresses some rows, and writes them
+to a small PNG file in memory, which Pillow decodes. The filter of each row refers to the row above,
+so the last row of the part before is written there too.
 
 Source: PNG specification, third edition, sections 7 to 10.
 """
@@ -25,14 +25,15 @@ _READ = 2**18  # compressed bytes that are read at a time
 
 
 def strips(stream: BinaryIO, image: ImageFile.ImageFile) -> Iterator[Image.Image] | None:
-    """Decodes a picture from its top to its bottom, in parts that have its full width.
+    """Decodes a picture from top to bottom, in parts of its full width.
 
     Args:
         stream: the file.
-        image: the file as Pillow opened it, without its pixels.
+        image: the same file, opened by Pillow and not yet loaded.
 
     Returns:
-        An iterator of pictures in the mode of `image`; None if this kind of file cannot be divided.
+        An iterator of pictures in the mode of `image`; None if the file is interlaced, or is not
+        stored in another way that this module can divide.
     """
     header = next(png_chunks.chunks(stream), None)
     if header is None or header.kind != b'IHDR' or header.length != 13 or len(image.tile) != 1:
@@ -70,7 +71,7 @@ def _parts(
 
 
 def _filtered_rows(stream: BinaryIO, length: int, height: int) -> Iterator[np.ndarray]:
-    """Decompresses the rows, `[N, length]` uint8 with the filter's number in front, N at a time."""
+    """Yields decompressed rows, `[N, length]` uint8; the first byte of a row is its filter type."""
     engine, pending, size, done = zlib.decompressobj(), [], 0, 0
     step = min(height, max(1, _PART // length)) * length
     for data in _compressed(stream):
@@ -89,7 +90,7 @@ def _filtered_rows(stream: BinaryIO, length: int, height: int) -> Iterator[np.nd
 
 
 def _compressed(stream: BinaryIO) -> Iterator[bytes]:
-    """The compressed data of the picture: that of the first IDAT chunks in a row."""
+    """Yields the compressed data of the picture: the data of the first consecutive IDAT chunks."""
     found = False
     for chunk in png_chunks.chunks(stream):
         if chunk.kind != b'IDAT':
@@ -103,13 +104,16 @@ def _compressed(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _without_filters(above: bytes, filters: np.ndarray, rows: np.ndarray, pixel: int) -> bytes:
-    """Removes the filters of some rows.
+    """Undoes the filters of some rows.
 
     Args:
-        above: the row above them, without filter.
-        filters: `[N, 1]` uint8, the number of each row's filter.
-        rows: `[N, L]` uint8.
-        pixel: bytes of a pixel.
+        above: the row above the first of them, unfiltered; L bytes.
+        filters: `[N, 1]` uint8, filter type of each row.
+        rows: `[N, L]` uint8, the filtered rows.
+        pixel: number of bytes of a pixel.
+
+    Returns:
+        The N · L bytes of the unfiltered rows.
     """
     kind, mode = _TYPES[pixel]
     first = np.frombuffer(b'\0' + above, np.uint8)[None]

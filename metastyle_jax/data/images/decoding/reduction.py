@@ -1,8 +1,10 @@
-"""Decoding pictures at a reduced size, for work that needs a small picture.
+"""Decodes large pictures at a reduced size, to save time and memory.
 
-A large picture is reduced by a whole number while it is decoded, and keeps `GAP` times the size
-that is wanted. Reducing it further with a good filter then gives nearly the same as reducing the
-whole picture. Its colours are converted after the reduction, unless they are far from sRGB.
+A picture is reduced in two steps. While it is decoded, its width and height are divided by a whole
+number, so that they are still at least `GAP` times the wanted size. A good filter then reduces it
+to the wanted size. The result is nearly the same as with the filter alone. Colours are converted to
+sRGB after the first step, which is cheaper. If the encoding of the picture differs so much from
+sRGB that averages of its values would be wrong, colours are converted before the first step.
 """
 
 import contextlib
@@ -19,7 +21,7 @@ from metastyle_jax.data.images.decoding import (
     tiff_strips,
 )
 
-# From the upright height and width of a picture to the height and width that are wanted.
+# A function from the upright (height, width) of a picture to the wanted (height, width).
 TargetSize: TypeAlias = Callable[[int, int], tuple[int, int]]
 GAP = 2.0
 _BEND = 24  # how far from a straight line, in levels, the middle of a nearly linear curve may be
@@ -30,13 +32,13 @@ _Box: TypeAlias = tuple[float, float, float, float]
 
 
 class _Reduced(NamedTuple):
-    """A reduced picture, as stored, before it is turned.
+    """A picture after the first reduction, before its EXIF orientation is applied.
 
     Attributes:
-        image: the pixels.
-        box: left, top, right and bottom of the picture in these pixels. The last pixel of a row or
-            column may stand for less than the others, so that these are not always whole numbers.
-        is_converted: whether the colours are in sRGB.
+        image: the reduced pixels.
+        box: left, top, right and bottom of the whole picture in pixels of `image`. They may be
+            fractions, because the last row and column may cover fewer of the original pixels.
+        is_converted: whether the colours have been converted to sRGB.
     """
 
     image: Image.Image
@@ -52,18 +54,18 @@ def decode(
     *,
     exact: bool = True,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes colour and alpha.
+    """Decodes colour and alpha, at a reduced size if possible.
 
     Args:
-        image: as opened; nothing of it has been decoded.
-        turn: its EXIF orientation.
-        size: its upright height and width.
-        target: the size that is wanted; None for the whole picture.
-        exact: whether a picture that is reduced gets the wanted size. If not, it keeps at least
-            that size, and the decoder of JPEG may reduce it as far as this.
+        image: the picture, opened by Pillow and not yet loaded.
+        turn: EXIF orientation of the picture, 1 to 8.
+        size: height and width of the upright picture.
+        target: the wanted size; None for the full size.
+        exact: if True, a picture that can be reduced gets exactly the wanted size. If False, it
+            gets at least the wanted size, which is faster for JPEG.
 
     Returns:
-        See `pillow_modes.channels`.
+        Colour and alpha of the upright picture, see `pillow_modes.channels`.
 
     Raises:
         Exception: almost any class, see `image_files.as_image_errors`.
@@ -94,12 +96,12 @@ def decode(
 def decode_loaded(
     image: Image.Image, turn: int, target: TargetSize | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """As `decode`, of a picture whose pixels are in memory.
+    """Does the same as `decode` for a picture that Pillow has already loaded.
 
     Args:
-        image: it is not changed. A TIFF has been turned by Pillow.
-        turn: its EXIF orientation.
-        target: the size that is wanted; None for the whole picture.
+        image: the picture; it is not changed. Pillow has already turned a TIFF upright.
+        turn: EXIF orientation of the picture, 1 to 8.
+        target: the wanted size; None for the full size.
     """
     if target is None:
         return pillow_modes.channels(pillow_modes.upright(image, turn))
@@ -112,7 +114,7 @@ def decode_loaded(
 
 
 def upright_size_of_loaded(image: Image.Image, turn: int) -> tuple[int, int]:
-    """Height and width of a picture in memory, after EXIF orientation `turn`."""
+    """Returns the height and width of a loaded picture after EXIF orientation `turn` is applied."""
     is_turned = turn >= 5 and image.format != 'TIFF'
     return (image.width, image.height) if is_turned else (image.height, image.width)
 
@@ -120,7 +122,7 @@ def upright_size_of_loaded(image: Image.Image, turn: int) -> tuple[int, int]:
 def _least_size(
     size: tuple[int, int], turn: int, target: TargetSize, gap: float
 ) -> tuple[int, int]:
-    """The wanted width and height times `gap`, as stored, before the picture is turned."""
+    """Returns `gap` times the wanted width and height, for the picture before it is turned."""
     height, width = (max(1, int(side * gap)) for side in target(*size))
     return (width, height) if turn < 5 else (height, width)
 
@@ -128,7 +130,7 @@ def _least_size(
 def _channels(
     reduced: _Reduced, wanted: tuple[int, int] | None, turn: int, info: dict
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colour and alpha of a reduced picture, resized to a width and height, and turned."""
+    """Resizes a reduced picture to the width and height `wanted`, turns it, and decodes it."""
     small = reduced.image
     if wanted is not None:
         small = _padded(small, reduced.box)
@@ -144,19 +146,19 @@ def _channels(
 
 
 def _is_indivisible(image: Image.Image) -> bool:
-    """Whether the values of all pixels decide what one value means, or which are transparent."""
+    """Whether parts of a picture cannot be decoded alone, because scale or alpha depend on all."""
     return image.mode in ('I', 'F') or (image.mode in _DEEP and 'transparency' in image.info)
 
 
 def _factor(size: tuple[int, int], least: tuple[int, int]) -> int:
-    """By how much a picture of this size may be reduced."""
+    """Returns the largest whole number that divides `size` and leaves at least `least`."""
     return max(1, min(size[0] // least[0], size[1] // least[1]))
 
 
 def _reduced_in_parts(
     image: Image.Image, turn: int, upright: tuple[int, int], least: tuple[int, int]
 ) -> _Reduced | None:
-    """Decodes and reduces a file part by part; None if that is impossible or not needed."""
+    """Decodes and reduces a file part by part; returns None if this is impossible or useless."""
     # Pillow's size of a TIFF is upright or not, by its version. That of others may be a draft's.
     stored = (upright[::-1] if turn < 5 else upright) if image.format == 'TIFF' else image.size
     stream: BinaryIO | None = getattr(image, 'fp', None)
@@ -180,12 +182,12 @@ def _reduced_in_parts(
 def _reduced_whole(
     image: Image.Image, least: tuple[int, int], box: _Box | None = None
 ) -> _Reduced | None:
-    """Reduces a picture in memory; None if that is impossible or not needed.
+    """Reduces a loaded picture; returns None if this is impossible or useless.
 
     Args:
-        image: loaded.
-        least: width and height that it keeps.
-        box: see `_Reduced`, if the decoder has reduced it already.
+        image: the picture, loaded.
+        least: smallest allowed width and height of the result.
+        box: if the decoder has reduced the picture already: the `box` of `_Reduced` for `image`.
     """
     factor = _factor(image.size, least)
     if (factor == 1 and box is None) or _is_indivisible(image):
@@ -197,7 +199,7 @@ def _reduced_whole(
 
 
 def _padded(image: Image.Image, box: _Box) -> Image.Image:
-    """Repeats the last column and row of a picture if a box exceeds it."""
+    """Repeats the last column and row of a picture if the box reaches beyond them."""
     width, height = image.size
     if box[2] <= width and box[3] <= height:
         return image
@@ -211,7 +213,12 @@ def _padded(image: Image.Image, box: _Box) -> Image.Image:
 def _parts(
     image: Image.Image, size: tuple[int, int], least: tuple[int, int]
 ) -> tuple[tuple[int, int], Iterator[Image.Image] | None]:
-    """The size of a picture, or of a reduced copy in its file, and an iterator over its parts."""
+    """Chooses the full picture or a reduced copy that its file holds.
+
+    Returns:
+        Width and height of the chosen one, and an iterator over its parts; None instead of the
+        iterator if it cannot be decoded in parts.
+    """
     stream: BinaryIO | None = getattr(image, 'fp', None)
     if stream is not None and isinstance(image, PngImagePlugin.PngImageFile):
         return size, png_strips.strips(stream, image)
@@ -223,7 +230,7 @@ def _parts(
 
 
 def _joined(parts: Iterator[Image.Image], size: tuple[int, int], factor: int) -> Image.Image:
-    """Reduces parts from the top to the bottom and joins them."""
+    """Reduces the parts of a picture by `factor`, from top to bottom, and joins them."""
     width, height = size
     result: Image.Image | None = None
     rest: Image.Image | None = None
@@ -251,12 +258,12 @@ def _joined(parts: Iterator[Image.Image], size: tuple[int, int], factor: int) ->
 
 
 def _prepared(part: Image.Image, whole: Image.Image, *, convert: bool) -> Image.Image:
-    """Converts a part to a mode in which pixels may be averaged.
+    """Converts a part to a mode of Pillow whose pixels may be averaged.
 
     Args:
-        part: some rows, or all.
-        whole: the file, which tells about colours and transparency.
-        convert: whether the result is to be in sRGB.
+        part: some rows of the picture, or all.
+        whole: the picture, for its information about colours and transparency.
+        convert: whether to convert the colours to sRGB.
     """
     if part is not whole:
         part.info = {**whole.info, **part.info}
@@ -273,7 +280,7 @@ def _prepared(part: Image.Image, whole: Image.Image, *, convert: bool) -> Image.
 
 
 def _is_converted_first(image: Image.Image) -> bool:
-    """Whether averages of a picture's numbers are far from averages of its colours in sRGB."""
+    """Whether averages of the stored values would differ visibly from averages in sRGB."""
     if image.mode in _DEEP:
         return True
     mode = {'LA': 'L', '1': 'L'}.get(image.mode, image.mode)

@@ -1,7 +1,7 @@
-"""The directories of TIFF files, which EXIF data use too: reading and writing them byte by byte.
+"""Reads and writes the directories of TIFF files and of EXIF data, which have the same format.
 
-Pillow changes the types of some tags and replaces letters that are not ASCII. Here each value stays
-as it is in the file.
+A directory is a list of tags. Pillow changes the types of some tags and replaces letters that are
+not ASCII. This module keeps each value byte by byte.
 
 Source: TIFF 6.0, section 2; EXIF 2.32, section 4.6.2.
 """
@@ -23,12 +23,12 @@ _MOST_TAGS = 4096
 
 
 class TiffHeader(NamedTuple):
-    """The first bytes of a TIFF.
+    """The header of a TIFF file.
 
     Attributes:
-        order: byte order, '<' or '>', as `struct` writes it.
+        order: byte order as in `struct`: '<' for little endian or '>' for big endian.
         is_big: whether offsets have eight bytes, as in BigTIFF.
-        first: place of the first directory.
+        first: offset of the first directory in the file.
     """
 
     order: str
@@ -37,12 +37,12 @@ class TiffHeader(NamedTuple):
 
 
 class TiffTag(NamedTuple):
-    """The value of a tag.
+    """The content of a tag, which is one value or several of the same type.
 
     Attributes:
-        kind: number of its type.
-        values: number of its values.
-        data: the values, in the byte order of the file.
+        kind: TIFF's number of the type, such as `SHORT`.
+        values: number of values.
+        data: bytes of the values, in the byte order of the file.
     """
 
     kind: int
@@ -55,10 +55,10 @@ Tags = Mapping[int, Union[TiffTag, 'Tags']]
 
 
 def read_header(stream: BinaryIO) -> TiffHeader:
-    """Reads the first bytes of a TIFF, or of EXIF data without the word `Exif`.
+    """Reads the header of a TIFF, or of EXIF data without their first bytes `Exif`.
 
     Raises:
-        ValueError: it is no TIFF.
+        ValueError: the data have no such header.
     """
     stream.seek(0)
     head = stream.read(16)
@@ -80,13 +80,13 @@ def read_directory(
 
     Args:
         stream: the file.
-        header: of the file.
-        place: where the directory begins.
-        limit: most bytes of a value; a longer one is left out.
+        header: header of the file.
+        place: offset of the directory in the file.
+        limit: a tag with more bytes than this is left out.
 
     Returns:
-        The tags that can be read; the place of the next directory, or 0; and whether a tag, or the
-        whole directory, is damaged.
+        Number -> content of the tags that can be read; offset of the next directory, 0 if there is
+        none; and whether a tag, or the whole directory, is damaged.
     """
     count_format, entry_format, field, unit = (
         ('Q', 'HHQ', 8, 20) if header.is_big else ('H', 'HHI', 4, 12)
@@ -118,7 +118,7 @@ def read_directory(
 
 
 def _read_at(stream: BinaryIO, place: int, size: int) -> bytes:
-    """Reads bytes at a place; b'' for an offset of a damaged BigTIFF that no stream can have."""
+    """Reads bytes at an offset; returns b'' if a damaged BigTIFF names an impossible offset."""
     if place > sys.maxsize:
         return b''
     stream.seek(place)
@@ -126,19 +126,19 @@ def _read_at(stream: BinaryIO, place: int, size: int) -> bytes:
 
 
 def numbers(tag: TiffTag | None, order: str) -> tuple[int, ...]:
-    """The values of a tag of integers; () for a missing tag or one of another type."""
+    """Returns the values of a tag of integers; () if the tag is missing or has another type."""
     if tag is None or tag.kind not in _FORMATS:
         return ()
     return struct.unpack(f'{order}{tag.values}{_FORMATS[tag.kind]}', tag.data)
 
 
 def number(tags: Mapping[int, TiffTag], name: int, order: str, default: int) -> int:
-    """The first value of a tag of integers, or a default."""
+    """Returns the first value of a tag of integers, or `default` as in `numbers`."""
     return next(iter(numbers(tags.get(name), order)), default)
 
 
 def tag_of(order: str, kind: int, values: Iterable[int]) -> TiffTag:
-    """Makes a tag of type SHORT, LONG or RATIONAL; a rational value is two integers."""
+    """Makes a tag of type SHORT, LONG or RATIONAL from integers; two integers make one RATIONAL."""
     values = tuple(values)
     letter = 'H' if kind == SHORT else 'I'
     data = struct.pack(f'{order}{len(values)}{letter}', *values)
@@ -146,16 +146,19 @@ def tag_of(order: str, kind: int, values: Iterable[int]) -> TiffTag:
 
 
 def text_tag(text: str) -> TiffTag:
-    """Makes a tag of text. EXIF knows ASCII only, and programs write UTF-8."""
+    """Makes a tag of text in UTF-8, as many programs do, although EXIF defines only ASCII."""
     data = text.encode('utf-8', 'replace') + b'\0'
     return TiffTag(ASCII, len(data), data)
 
 
 def swapped(groups: Iterable[Mapping[int, TiffTag]]) -> list[dict[int, TiffTag]]:
-    """Turns the values of tags from one byte order into the other.
+    """Converts tags from little-endian to big-endian byte order, or back.
 
     Args:
-        groups: directories.
+        groups: directories, each number -> tag.
+
+    Returns:
+        The same directories, with the bytes of each value reversed.
     """
     widths = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
@@ -168,15 +171,15 @@ def swapped(groups: Iterable[Mapping[int, TiffTag]]) -> list[dict[int, TiffTag]]
 
 
 def to_bytes(order: str, tags: Tags, place: int) -> bytes:
-    """Writes a directory with the values of its tags, and the directories below it.
+    """Encodes a directory with the values of its tags, and the directories that it refers to.
 
     Args:
         order: byte order of the values.
         tags: the directory.
-        place: where in the file it will lie; an even number.
+        place: offset in the file at which the bytes will be written; an even number.
 
     Returns:
-        The bytes that belong at this place.
+        The bytes to write at this offset.
     """
     table, values = io.BytesIO(), io.BytesIO()
     after = place + 2 + 12 * len(tags) + 4
@@ -199,12 +202,15 @@ def to_bytes(order: str, tags: Tags, place: int) -> bytes:
 
 
 def file_of(order: str, tags: Tags, data: bytes = b'') -> bytes:
-    """Writes a file of one directory.
+    """Encodes a TIFF file with one directory.
 
     Args:
         order: byte order.
         tags: the directory.
-        data: what lies between the header and the directory, from byte 8 on; an even number.
+        data: bytes between the header and the directory, from offset 8 on; their number is even.
+
+    Returns:
+        The bytes of the file.
     """
     place = 8 + len(data)
     header = (b'II' if order == '<' else b'MM') + struct.pack(f'{order}HI', 42, place)

@@ -1,7 +1,7 @@
-"""TIFF files with samples that Pillow does not know: 10, 12, 14, 32 or 64 bits, floating point.
+"""Decodes TIFF files whose samples Pillow cannot read: 10, 12, 14, 32 or 64 bits, floating point.
 
-Pillow decompresses such a file if it is told that each byte is a grey pixel. The samples are then
-taken from the bytes here.
+The file is copied with changed tags, which say that each byte is a grey pixel. So Pillow only
+decompresses the bytes, and this module takes the samples from them.
 
 Source: TIFF 6.0, sections 7, 14 and 19; Adobe's TIFF Technical Note 3 for floating point.
 """
@@ -26,7 +26,16 @@ _VALUES = 2**20  # samples that are unpacked at a time
 
 
 class _Layout(NamedTuple):
-    """How the samples of a file are stored."""
+    """How the samples of a file are stored.
+
+    Attributes:
+        order: byte order as in `struct`, '<' or '>'.
+        width: width in pixels.
+        samples: number of samples of a pixel.
+        bits: number of bits of a sample.
+        kind: `_UNSIGNED`, `_SIGNED` or `_FLOAT`.
+        predictor: TIFF's number of the predictor; 1 for none.
+    """
 
     order: str
     width: int
@@ -37,14 +46,19 @@ class _Layout(NamedTuple):
 
 
 def read(stream: BinaryIO, check: Callable[[int, int], None]) -> Image.Image | None:
-    """Decodes a TIFF that Pillow does not identify.
+    """Decodes a TIFF that Pillow cannot open.
 
     Args:
         stream: the file.
-        check: is called with height and width, before memory is taken, and may raise an error.
+        check: called with height and width before memory is allocated; it may raise an error.
 
     Returns:
-        The upright picture, of mode I;16, RGB or RGBA; None for a file of another kind.
+        The upright picture, of mode I;16, RGB or RGBA; None if this module cannot decode the file
+        either.
+
+    Raises:
+        ValueError: the picture holds NaN or infinite values.
+        OSError: the file is cut off.
     """
     try:
         header = tiff_directories.read_header(stream)
@@ -67,7 +81,7 @@ def read(stream: BinaryIO, check: Callable[[int, int], None]) -> Image.Image | N
 
 
 def _layout(order: str, tags: dict[int, tiff_directories.TiffTag]) -> _Layout | None:
-    """Reads how samples are stored; None if it is not one of the known ways."""
+    """Reads from the tags how samples are stored; returns None for an unsupported layout."""
     bits = tiff_directories.numbers(tags.get(_BITS), order) or (1,)
     width, samples, kind, predictor, planar, compression, photometric = (
         tiff_directories.number(tags, name, order, default)
@@ -98,7 +112,7 @@ def _layout(order: str, tags: dict[int, tiff_directories.TiffTag]) -> _Layout | 
 def _values(
     stream: BinaryIO, tags: dict[int, tiff_directories.TiffTag], layout: _Layout, height: int
 ) -> np.ndarray | None:
-    """Decodes the samples, `[H, W, samples]` float32, in 0..1 if they are integers."""
+    """Decodes the samples, `[H, W, at most 4]` float32; integers are scaled to 0..1."""
     depth = layout.samples * layout.bits
     tile = tiff_directories.number(tags, _TILE_WIDTH, layout.order, 0)
     length = math.ceil(layout.width * depth / 8)
@@ -131,7 +145,7 @@ def _values(
 
 
 def _unpacked(rows: np.ndarray, layout: _Layout) -> np.ndarray:
-    """Takes samples from bytes, `[N, L]` uint8; returns `[N, W, samples]` float32."""
+    """Converts N rows of bytes, `[N, L]` uint8, to samples `[N, W, samples]` float32."""
     bits, shape = layout.bits, (len(rows), layout.width, layout.samples)
     if bits in (8, 16, 32, 64):
         letter = {_UNSIGNED: 'u', _SIGNED: 'i', _FLOAT: 'f'}[layout.kind]
@@ -155,7 +169,10 @@ def _unpacked(rows: np.ndarray, layout: _Layout) -> np.ndarray:
 
 
 def _without_float_predictor(rows: np.ndarray, layout: _Layout) -> np.ndarray:
-    """Undoes the third predictor: differences of bytes, the upper bytes of all samples first."""
+    """Undoes the predictor for floating point, which stores differences of bytes.
+
+    It stores the highest bytes of all samples first, then the next lower ones.
+    """
     count = layout.width * layout.samples
     steps = rows.reshape(len(rows), -1, layout.samples)
     planes = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(len(rows), -1, count)
@@ -165,7 +182,7 @@ def _without_float_predictor(rows: np.ndarray, layout: _Layout) -> np.ndarray:
 def _to_image(
     values: np.ndarray, layout: _Layout, tags: dict[int, tiff_directories.TiffTag]
 ) -> Image.Image:
-    """Makes a picture of samples; floating point is expected in 0..1, see `image_files.read`."""
+    """Makes a picture from samples; values above 1 are scaled as in `image_files.read`."""
     if not np.isfinite(values).all():
         raise ValueError('it holds NaN or infinite values')
     photometric = tiff_directories.number(tags, _PHOTOMETRIC, layout.order, 1)

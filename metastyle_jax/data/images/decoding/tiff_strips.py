@@ -1,7 +1,8 @@
-"""TIFF files in parts: levels of a pyramid, and strips or rows of tiles one after the other.
+"""Decodes a TIFF file in parts, or from a reduced copy in the file, to save memory.
 
-Pillow decodes a whole TIFF at once. Here, some strips of it are copied to a small file of their
-own, which Pillow decodes, so that a large picture takes little memory.
+Pillow can only decode a whole TIFF at once. So this module copies some strips, or rows of tiles, to
+a small TIFF file in memory, which Pillow decodes. A TIFF may also hold a pyramid: reduced copies of
+its picture.
 
 Source: TIFF 6.0, sections 8 and 15; TIFF Technical Note 1 for directories below a directory.
 """
@@ -19,7 +20,7 @@ from metastyle_jax.data.images.decoding import tiff_directories
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES, _SUB_DIRECTORIES = 322, 323, 324, 325, 330
-# What a part needs to be decoded, with the tags above. Others, as orientation, belong to the whole.
+# Tags that are copied to each part. Others, such as orientation, concern the whole picture.
 _KEPT = (
     *(258, _COMPRESSION, _PHOTOMETRIC, 266, _SAMPLES, _PLANAR, 292, 293, 317, 320, 332, 338, 339),
     *(347, 529, 530, 531, 532),
@@ -30,13 +31,13 @@ _PART = 2**21  # least number of pixels in a part
 
 
 class TiffPage(NamedTuple):
-    """A picture in a TIFF.
+    """One of the pictures in a TIFF file.
 
     Attributes:
-        order: byte order of the file.
-        tags: its directory.
-        width: in pixels.
-        height: in pixels.
+        order: byte order of the file as in `struct`, '<' or '>'.
+        tags: directory of the picture.
+        width: width in pixels.
+        height: height in pixels.
     """
 
     order: str
@@ -46,16 +47,16 @@ class TiffPage(NamedTuple):
 
 
 def smallest_page(stream: BinaryIO, width: int, height: int) -> TiffPage | None:
-    """Finds the smallest level of a pyramid that has some size.
+    """Finds the smallest copy of a TIFF's picture that has at least a given size.
 
     Args:
         stream: the file.
-        width: least width, in pixels.
-        height: least height.
+        width: least width of the copy in pixels.
+        height: least height of the copy in pixels.
 
     Returns:
-        The first picture of the file, or a reduced copy of it; None if the file has another
-        structure.
+        A reduced copy of the first picture if the file holds one that is large enough, else the
+        first picture; None if the size of the first picture is unknown.
     """
     header = tiff_directories.read_header(stream)
     pages: list[TiffPage] = []
@@ -75,7 +76,7 @@ def smallest_page(stream: BinaryIO, width: int, height: int) -> TiffPage | None:
 
 
 def _is_level(page: TiffPage, first: TiffPage, width: int, height: int) -> bool:
-    """Whether a picture is a reduced copy of the first one, and large enough."""
+    """Whether a picture is a reduced copy of the first one, and has the given size at least."""
     kind = tiff_directories.number(page.tags, _SUBFILE_TYPE, page.order, 0)
     if kind != 1 or page.width < width or page.height < height:
         return False
@@ -85,10 +86,15 @@ def _is_level(page: TiffPage, first: TiffPage, width: int, height: int) -> bool:
 
 
 def strips(stream: BinaryIO, page: TiffPage) -> Iterator[Image.Image] | None:
-    """Decodes a picture from its top to its bottom, in parts that have its full width.
+    """Decodes a picture from top to bottom, in parts of its full width.
+
+    Args:
+        stream: the file.
+        page: the picture.
 
     Returns:
-        An iterator of opened pictures; None if this kind of file cannot be divided.
+        An iterator of loaded pictures; None if the picture is not stored in strips or tiles that
+        can be decoded alone.
     """
     number = {
         name: tiff_directories.number(page.tags, name, page.order, default)

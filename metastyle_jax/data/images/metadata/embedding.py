@@ -1,4 +1,4 @@
-"""Metadata in the file of a picture: options for Pillow's encoders, and the directory of a TIFF."""
+"""Writes metadata to picture files: as options of Pillow's encoders, or to a TIFF's directory."""
 
 import io
 import struct
@@ -22,15 +22,16 @@ _UNDEFINED, _BYTE = 7, 1  # types of TIFF
 def options(
     metadata: photo_metadata.PhotoMetadata, encoder: str, size: tuple[int, int]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Options of `Image.save` that write metadata.
+    """Makes the options of Pillow's `Image.save` that write metadata.
 
     Args:
-        metadata: of the photograph.
+        metadata: metadata of the photograph.
         encoder: Pillow's name of the format.
-        size: height and width of the picture.
+        size: height and width of the picture to write.
 
     Returns:
-        The options; and what is too large for the format and left out.
+        The options, which are empty for TIFF (see `with_directory`); and the kinds of metadata of
+        which something is left out because it is too large for the format.
     """
     left_out: list[str] = []
     limit = _SEGMENT if encoder == 'JPEG' else None
@@ -63,12 +64,15 @@ def options(
 def with_directory(
     data: bytes, metadata: photo_metadata.PhotoMetadata, size: tuple[int, int]
 ) -> bytes:
-    """Adds metadata to the directory of a TIFF, which is written anew behind the old one.
+    """Adds metadata to a TIFF: a new directory is appended, which replaces the old one.
 
     Args:
-        data: a TIFF from Pillow.
-        metadata: of the photograph.
+        data: contents of a TIFF file from Pillow.
+        metadata: metadata of the photograph.
         size: height and width of the picture.
+
+    Returns:
+        The contents of the new file.
     """
     stream = io.BytesIO(data)
     header = tiff_directories.read_header(stream)
@@ -92,7 +96,7 @@ def with_directory(
 def _exif(
     metadata: photo_metadata.PhotoMetadata, encoder: str, size: tuple[int, int], limit: int | None
 ) -> tuple[bytes, bool]:
-    """EXIF data for a picture, b'' for none; and whether some are too large and left out."""
+    """Encodes the EXIF data; returns them, b'' for none, and whether some were too large."""
     # JPEG and PNG have a place of their own for the resolution.
     has_place = encoder in ('JPEG', 'PNG')
     exif, texts, is_cut = metadata.exif, metadata.texts, False
@@ -113,7 +117,7 @@ def _exif(
 
 
 def _xmp(metadata: photo_metadata.PhotoMetadata, size: tuple[int, int]) -> bytes:
-    """XMP data for a picture, b'' for none."""
+    """Encodes the XMP data for a picture; b'' for none."""
     if not metadata.xmp:
         return b''
     is_resized = size != metadata.size
@@ -126,7 +130,7 @@ def _xmp(metadata: photo_metadata.PhotoMetadata, size: tuple[int, int]) -> bytes
 
 
 def _png_info(metadata: photo_metadata.PhotoMetadata, xmp: bytes) -> PngImagePlugin.PngInfo:
-    """Texts for a PNG."""
+    """Makes the text chunks of a PNG: title, author and others, and the XMP data."""
     info = PngImagePlugin.PngInfo()
     for title in png_texts.TITLES:
         if title in metadata.texts:

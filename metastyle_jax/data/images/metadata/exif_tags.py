@@ -1,7 +1,7 @@
-"""EXIF data: which tags are copied from a photograph to the picture that is made of it.
+"""Chooses which EXIF tags are copied from a photograph to its stylized picture.
 
-Values are copied byte by byte. Tags that show or describe the old pixels are left out: the
-thumbnail, the notes of the maker, sizes, orientation, colour space.
+Values are copied byte by byte. Tags that concern the old pixels are left out: thumbnail, maker
+notes, size, orientation and colour space.
 
 Source: EXIF 2.32 (CIPA DC-008-2019).
 """
@@ -35,13 +35,13 @@ _LEFT_OUT = frozenset(
 
 
 class ExifData(NamedTuple):
-    """EXIF data that are kept.
+    """The EXIF tags of a photograph that are copied.
 
     Attributes:
-        order: byte order of the values.
-        image: tags of the first directory.
-        photo: tags of exposure, lens and date.
-        place: tags of the place, by GPS.
+        order: byte order of the values as in `struct`, '<' or '>'.
+        image: number -> tag of the first directory, such as camera and description.
+        photo: number -> tag of the directory with exposure, lens and date.
+        place: number -> tag of the directory with the GPS position.
     """
 
     order: str
@@ -50,12 +50,12 @@ class ExifData(NamedTuple):
     place: dict[int, tiff_directories.TiffTag]
 
     def text(self, tag: int) -> str:
-        """A text of the first directory, '' if it is missing."""
+        """Returns the text of a tag in the first directory; '' if the tag is missing."""
         return text_of(self.image[tag].data) if tag in self.image else ''
 
     @property
     def texts(self) -> dict[str, str]:
-        """Description, author and copyright."""
+        """Returns the texts that exist among 'Description', 'Author' and 'Copyright'."""
         names = {'Description': _DESCRIPTION, 'Author': _ARTIST, 'Copyright': _COPYRIGHT}
         return {name: text for name, tag in names.items() if (text := self.text(tag))}
 
@@ -64,14 +64,15 @@ EMPTY = ExifData('<', {}, {}, {})
 
 
 def parse(stream: BinaryIO, *, keep_location: bool) -> tuple[ExifData, bool]:
-    """Reads EXIF data, or those of a TIFF, as far as they can be read.
+    """Reads EXIF data, as far as they can be read.
 
     Args:
-        stream: the data, without the word `Exif`; or a TIFF.
-        keep_location: whether the place is kept.
+        stream: the data without their first bytes `Exif`, or a TIFF file, which holds EXIF tags in
+            its directories.
+        keep_location: whether to keep the GPS position.
 
     Returns:
-        The data that are kept, and whether some are damaged.
+        The tags that are copied, and whether some data are damaged.
     """
     try:
         header = tiff_directories.read_header(stream)
@@ -105,7 +106,7 @@ def parse(stream: BinaryIO, *, keep_location: bool) -> tuple[ExifData, bool]:
 
 
 def parse_bytes(data: bytes, *, keep_location: bool) -> tuple[ExifData, bool]:
-    """As `parse`, of the bytes that a JPEG, PNG or WebP holds."""
+    """Does the same as `parse` for the bytes that a JPEG, PNG or WebP file holds."""
     return parse(io.BytesIO(data.removeprefix(PREFIX)), keep_location=keep_location)
 
 
@@ -116,13 +117,17 @@ def directory(
     dpi: tuple[float, float] | None,
     size: tuple[int, int],
 ) -> dict[int, tiff_directories.TiffTag | tiff_directories.Tags]:
-    """Makes the first directory, with those below it, of a picture.
+    """Makes the first EXIF directory for a picture, and the directories that it refers to.
 
     Args:
-        data: of the photograph.
-        texts: 'Description', 'Author', 'Copyright', for tags that are missing in `data`.
-        dpi: pixels an inch, in x and y.
+        data: EXIF data of the photograph.
+        texts: texts from other metadata under 'Description', 'Author' and 'Copyright'; each is
+            used only if the tag is missing in `data`.
+        dpi: pixels per inch in x and y; None if unknown.
         size: height and width of the picture.
+
+    Returns:
+        Number -> tag or directory; empty if there is nothing to write.
     """
     order, height, width = data.order, *size
     tags: dict[int, tiff_directories.TiffTag | tiff_directories.Tags] = {**data.image}
@@ -151,7 +156,7 @@ def directory(
 
 
 def without_largest(data: ExifData) -> ExifData:
-    """The data without their largest value."""
+    """Returns the data without their largest tag."""
     groups = (data.image, data.photo, data.place)
     _, number, tag = max(
         (len(value.data), number, tag)
@@ -166,7 +171,7 @@ def without_largest(data: ExifData) -> ExifData:
 
 
 def text_of(data: bytes) -> str:
-    """Decodes a text: UTF-8, or else Latin-1, up to the first zero byte."""
+    """Decodes a text up to its first zero byte, as UTF-8 if it is valid, else as Latin-1."""
     data = data.split(b'\0')[0]
     try:
         return data.decode().strip()

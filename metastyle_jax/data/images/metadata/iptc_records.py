@@ -1,4 +1,4 @@
-"""IPTC data: captions, names and places that agencies and picture editors write.
+"""Reads and writes IPTC data: captions, names and places that agencies and picture editors write.
 
 Source: IPTC Information Interchange Model 4.2, chapters 3 and 6.
 """
@@ -18,15 +18,15 @@ Record = tuple[int, int, bytes]
 
 
 def parse(data: bytes, *, keep_location: bool) -> tuple[list[Record], bool]:
-    """Reads the records.
+    """Reads the records that are copied to a stylized picture; previews are left out.
 
     Args:
-        data: of IPTC.
-        keep_location: whether places are kept.
+        data: IPTC data.
+        keep_location: whether to keep records that name places.
 
     Returns:
-        The records that are kept: number of the record, number of the data set, value. And whether
-        some are damaged.
+        The records as (number of the record, number of the data set, value), and whether some data
+        are damaged.
     """
     records: list[Record] = []
     at = 0
@@ -44,7 +44,7 @@ def parse(data: bytes, *, keep_location: bool) -> tuple[list[Record], bool]:
 
 
 def to_bytes(records: list[Record]) -> bytes:
-    """Writes the records."""
+    """Encodes records as IPTC data."""
     return b''.join(
         struct.pack('>BBBH', _MARK, record, name, len(value)) + value
         for record, name, value in records
@@ -52,7 +52,7 @@ def to_bytes(records: list[Record]) -> bytes:
 
 
 def texts(records: list[Record]) -> dict[str, str]:
-    """Description, author, title and copyright."""
+    """Returns the texts that exist among 'Description', 'Author', 'Copyright' and 'Title'."""
     names = {'Description': _CAPTION, 'Author': _AUTHOR, 'Copyright': _COPYRIGHT, 'Title': _TITLE}
     found = {}
     for title, name in names.items():
@@ -63,7 +63,7 @@ def texts(records: list[Record]) -> dict[str, str]:
 
 
 def from_photoshop(data: bytes) -> bytes:
-    """Finds IPTC among the resources of Photoshop; b'' if there is none."""
+    """Finds IPTC data among Photoshop's image resources; returns b'' if there are none."""
     at = 0
     while data[at : at + 4] == b'8BIM' and at + 8 <= len(data):
         (kind,) = struct.unpack_from('>H', data, at + 4)
@@ -78,7 +78,7 @@ def from_photoshop(data: bytes) -> bytes:
 
 
 def to_jpeg_segment(records: list[Record]) -> bytes:
-    """The segment APP13 of a JPEG; b'' if the records do not fit."""
+    """Encodes records as the segment APP13 of a JPEG; returns b'' if they are too long for it."""
     data = to_bytes(records)
     resource = (
         b'8BIM' + struct.pack('>HHI', _RESOURCE, 0, len(data)) + data + b'\0' * (len(data) % 2)

@@ -1,7 +1,7 @@
-"""The metadata of a photograph, read from files of all formats.
+"""Reads the metadata of photographs in all file formats.
 
-Dates, camera, exposure, people, rights, description and resolution go from a photograph to the
-picture that is made of it. See `exif_tags`, `xmp_packet` and `iptc_records` for what is left out.
+Dates, camera, exposure, people, rights, description and resolution are copied from a photograph to
+its stylized picture. `exif_tags`, `xmp_packet` and `iptc_records` say what is left out.
 """
 
 from typing import Any, NamedTuple
@@ -16,17 +16,18 @@ _XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377  # of TIFF
 
 
 class PhotoMetadata(NamedTuple):
-    """Metadata that go from a photograph to a picture.
+    """Metadata of a photograph that are copied to its stylized picture.
 
     Attributes:
-        exif: EXIF data.
-        xmp: the XMP data as they are in the file, b'' for none.
-        iptc: the records of IPTC.
-        texts: 'Title', 'Author', 'Description', 'Copyright' and 'Comment', from whatever source.
-        dpi: pixels an inch, in x and y of the upright picture; None if the file does not tell.
-        size: upright height and width of the photograph.
-        keep_location: whether the place where it was taken is kept.
-        damaged: which of the data are damaged, for a warning.
+        exif: the EXIF data.
+        xmp: the XMP data, unchanged from the file; b'' for none.
+        iptc: the records of the IPTC data.
+        texts: the texts that exist among 'Title', 'Author', 'Description', 'Copyright' and
+            'Comment', from any of the sources.
+        dpi: pixels per inch in x and y of the upright picture; None if unknown.
+        size: height and width of the upright photograph.
+        keep_location: whether to keep metadata that say where the photograph was taken.
+        damaged: the kinds of metadata that are damaged, such as 'EXIF', for a warning.
     """
 
     exif: exif_tags.ExifData
@@ -42,12 +43,12 @@ class PhotoMetadata(NamedTuple):
 def read(
     source: image_files.EncodedImage, *, keep_location: bool = False, name: str | None = None
 ) -> PhotoMetadata:
-    """Reads the metadata of a photograph. Damaged ones are left out, and named in the result.
+    """Reads the metadata of a photograph; damaged parts are left out.
 
     Args:
         source: a path, or the bytes of a picture file.
-        keep_location: whether the place where it was taken is kept.
-        name: what error messages call the picture; by default the path.
+        keep_location: whether to keep metadata that say where the photograph was taken.
+        name: name of the picture in error messages; by default the path.
 
     Raises:
         ImageError: the file is not a picture, see `image_files.probe`.
@@ -98,7 +99,7 @@ def _texts(
     xmp: bytes,
     exif: exif_tags.ExifData,
 ) -> dict[str, str]:
-    """Title -> text. EXIF is preferred to XMP, XMP to IPTC, and IPTC to `titled`."""
+    """Merges title -> text of all sources; EXIF replaces XMP, XMP replaces IPTC, IPTC `titled`."""
     texts = {
         **{title: exif_tags.text_of(data) for title, data in titled.items()},
         **iptc_records.texts(records),
@@ -112,7 +113,7 @@ def _texts(
 
 
 def _dpi(image: Image.Image, turn: int) -> tuple[float, float] | None:
-    """Pixels an inch in x and y of the upright picture, if the file tells it and it makes sense."""
+    """Returns pixels per inch in x and y of the upright picture; None if unknown or implausible."""
     found = image.info.get('dpi')
     if found is None and image.format not in ('JPEG', 'TIFF', 'PNG'):
         found = _dpi_of_exif(image)
@@ -128,7 +129,7 @@ def _dpi(image: Image.Image, turn: int) -> tuple[float, float] | None:
 
 
 def _dpi_of_exif(image: Image.Image) -> tuple[float, float] | None:
-    """The resolution that EXIF tells, for formats that have no other place for it."""
+    """Reads the resolution from the EXIF data; None if it is missing or damaged."""
     try:
         tags = Image.Image.getexif(image)
         scale = 2.54 if tags.get(296) == 3 else 1.0
@@ -138,7 +139,7 @@ def _dpi_of_exif(image: Image.Image) -> tuple[float, float] | None:
 
 
 def _iptc(image: Image.Image) -> bytes | None:
-    """The IPTC data of a JPEG or TIFF."""
+    """Returns the IPTC data of a JPEG or TIFF; None or b'' if there are none."""
     if image.format == 'TIFF':
         found = _bytes_of_tag(image, _IPTC_TAG)
         return found or iptc_records.from_photoshop(_bytes_of_tag(image, _PHOTOSHOP_TAG) or b'')
@@ -147,7 +148,7 @@ def _iptc(image: Image.Image) -> bytes | None:
 
 
 def _bytes_of_tag(image: Image.Image, tag: int) -> bytes | None:
-    """The value of a tag of a TIFF, if it is bytes."""
+    """Returns the bytes of a TIFF tag; None if the tag is missing or of another type."""
     try:
         found = getattr(image, 'tag_v2', {}).get(tag)
     except pillow_modes.METADATA_ERRORS:

@@ -1,4 +1,4 @@
-"""Texts in PNG files: title, author, description and others.
+"""Reads the texts in PNG files: title, author, description and others.
 
 Source: PNG specification, third edition, section 11.3.3.
 """
@@ -17,14 +17,14 @@ TITLES = ('Title', 'Author', 'Description', 'Copyright', 'Comment')
 
 
 def read(stream: BinaryIO) -> dict[str, bytes]:
-    """Reads the texts of a PNG, as far as they can be read.
+    """Reads the texts of a PNG; texts that cannot be read are left out.
 
     Args:
         stream: the file.
 
     Returns:
-        Keyword -> text in UTF-8; the XMP data under 'xmp', and EXIF and IPTC data that ImageMagick
-        has written under 'exif' and 'iptc'.
+        Keyword -> text in UTF-8. XMP data are under 'xmp', and EXIF and IPTC data that ImageMagick
+        wrote as texts are under 'exif' and 'iptc'.
     """
     found: dict[str, bytes] = {}
     for chunk in png_chunks.chunks(stream):
@@ -43,7 +43,7 @@ def read(stream: BinaryIO) -> dict[str, bytes]:
 
 
 def _parsed(kind: bytes, data: bytes) -> tuple[str, bytes]:
-    """Keyword and text of a chunk; raises ValueError for a broken one."""
+    """Returns keyword and text of a chunk; a broken chunk raises ValueError or zlib.error."""
     keyword, rest = data.split(b'\0', 1)
     is_compressed = kind == b'zTXt'
     if kind == b'iTXt':
@@ -61,6 +61,6 @@ def _parsed(kind: bytes, data: bytes) -> tuple[str, bytes]:
 
 
 def _raw(text: bytes) -> bytes:
-    """The data that ImageMagick writes as a name, a number of bytes, and hexadecimal digits."""
+    """Decodes data that ImageMagick writes as a name, a number of bytes, and hexadecimal digits."""
     _, _, digits = text.strip().split(maxsplit=2)
     return binascii.unhexlify(b''.join(digits.split()))

@@ -1,4 +1,4 @@
-"""XMP data: which properties are copied from a photograph to the picture that is made of it.
+"""Chooses which XMP properties are copied from a photograph to its stylized picture.
 
 Source: XMP specification, part 1, 2012 (ISO 16684-1) and part 2 for the names.
 """
@@ -42,19 +42,19 @@ _PANORAMA = 'http://ns.google.com/photos/1.0/panorama/'
 def clean(
     data: bytes, *, size: tuple[int, int], is_resized: bool, keep_location: bool
 ) -> bytes | None:
-    """Takes out what does not hold for a picture, and corrects its size and orientation.
+    """Removes properties that are wrong for a stylized picture; sets its size and orientation.
 
     Args:
-        data: of the photograph.
-        size: height and width of the picture.
-        is_resized: whether these are not those of the photograph.
-        keep_location: whether places are kept.
+        data: XMP data of the photograph.
+        size: height and width of the stylized picture.
+        is_resized: whether `size` differs from the size of the photograph.
+        keep_location: whether to keep properties that name places.
 
     Returns:
-        The data for the picture; None if nothing is left.
+        XMP data for the picture; None if no property is left.
 
     Raises:
-        ValueError: they are damaged, or too large.
+        ValueError: the data are damaged, or too large.
     """
     document = _parsed(data)
     height, width = size
@@ -103,7 +103,10 @@ def clean(
 
 
 def texts(data: bytes) -> dict[str, str]:
-    """Description, author, title and copyright; none of damaged data."""
+    """Returns the texts that exist among 'Description', 'Author', 'Copyright' and 'Title'.
+
+    The result is empty if the data are damaged.
+    """
     try:
         document = _parsed(data)
     except ValueError:
@@ -122,7 +125,10 @@ def texts(data: bytes) -> dict[str, str]:
 
 
 def _parsed(data: bytes) -> minidom.Document:
-    """Parses the data; refuses definitions of entities, which may grow without end."""
+    """Parses XMP data; raises ValueError if they are damaged or too large, or define entities.
+
+    Definitions of entities are refused, because a short one can expand to gigabytes.
+    """
     if len(data) > _LIMIT:
         raise ValueError(f'{len(data):,} bytes')
     data = data.strip(b'\0 \t\r\n')
@@ -136,7 +142,7 @@ def _parsed(data: bytes) -> minidom.Document:
 
 
 def _says_something(description: minidom.Element) -> bool:
-    """Whether an element has a property."""
+    """Whether an element `rdf:Description` has at least one property."""
     attributes = description.attributes.values()
     properties = [a for a in attributes if a.prefix not in ('xmlns', 'rdf') and a.name != 'xmlns']
     return bool(properties) or any(
@@ -145,7 +151,7 @@ def _says_something(description: minidom.Element) -> bool:
 
 
 def _text_of(element: minidom.Element) -> str:
-    """The text in an element."""
+    """Returns the text directly inside an element."""
     return ''.join(
         child.data for child in element.childNodes if child.nodeType == child.TEXT_NODE
     ).strip()
