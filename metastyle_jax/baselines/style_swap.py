@@ -58,8 +58,7 @@ def system(
 
     def apply(params: Params, style: Array, contents: Array, alpha: Any) -> Array:
         features = encode(params, contents)
-        swapped = patches.swap(features, style, size=size)
-        features = features + jnp.asarray(alpha, features.dtype) * (swapped - features)
+        features = systems.blend(features, patches.swap(features, style, size=size), alpha)
         pictures = invert(params, decoding, features, (contents.shape[1], contents.shape[2]))
         return jnp.clip(pictures, 0, 1)
 

@@ -17,7 +17,7 @@ def pictures(*shape, seed=0):
 @pytest.fixture(scope='module')
 def small():
     system = style_swap.system(width=2)
-    return systems.compiled(system), system.init(jax.random.key(0))
+    return systems.compiled(system), jax.jit(system.init)(jax.random.key(0))
 
 
 def test_the_parameters_are_counted_as_built_with_a_footnote():

@@ -14,12 +14,18 @@ SMALL = {
     'metastyle': {'width': 2, 'blocks': 1, 'steps': 1, 'batch': 1, 'size': 32, 'style_size': 32},
     'adain': {'width': 2},
     'wct': {'width': 2, 'encoder': 'vgg16'},
+    'meta-networks': {'hidden': 2, 'width': 2, 'blocks': 1, 'vgg_width': 2},
+    'avatar-net': {'width': 2},
+    'style-swap': {'width': 2},
 }
 COUNTS = {
     'gatys': None,
     'johnson': 1_679_235,
     'wct': 34_239_311,
     'adain': 7_010_947,
+    'meta-networks': 219_316_259,
+    'avatar-net': 147_217_067,
+    'style-swap': 1_110_403,
     'metastyle': 1_679_235,
 }
 

@@ -133,6 +133,18 @@ def put_back(style: Array, chosen: Array, *, size: int) -> Array:
     return total / jnp.asarray(count, style.dtype)
 
 
+def check_size(size: int, *, centred: bool) -> None:
+    """Raises UserError unless patches of this size are possible.
+
+    Args:
+        size: K.
+        centred: see `swap`.
+    """
+    checks.whole_number('size', size, 1)
+    if centred and size % 2 == 0:
+        raise UserError(f'size={size}: patches can be centred at pixels only if it is odd')
+
+
 def _inverse_norms(style: Array, size: int) -> Array:
     """Computes 1 / |b| for each patch b of the style, and 0 for patches of zeros."""
     h, w = (side - size + 1 for side in style.shape[:2])
@@ -144,7 +156,7 @@ def _inverse_norms(style: Array, size: int) -> Array:
 
 def _check(contents: Array, style: Array, size: int, centred: bool) -> None:
     """Raises UserError unless the maps can be swapped."""
-    checks.whole_number('size', size, 1)
+    check_size(size, centred=centred)
     if contents.ndim != 4 or style.ndim != 3 or contents.shape[3] != style.shape[2]:
         raise UserError(
             f'contents {contents.shape} and style {style.shape}: feature maps [N, H, W, C] and '
@@ -155,12 +167,7 @@ def _check(contents: Array, style: Array, size: int, centred: bool) -> None:
             f'contents are {contents.dtype} and style is {style.dtype}: both must be of the same '
             'floating dtype'
         )
-    if centred:
-        if size % 2 == 0:
-            raise UserError(f'size={size}: patches can be centred at pixels only if it is odd')
-        least = 1
-    else:
-        least = size
+    least = 1 if centred else size
     sides = (*contents.shape[1:3], *style.shape[:2])
     if min(sides) < least:
         raise UserError(
