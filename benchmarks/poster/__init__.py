@@ -1,0 +1,1 @@
+"""The poster's systems beside the same in PyTorch: `python -m benchmarks.poster`."""
