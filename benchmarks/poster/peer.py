@@ -158,6 +158,10 @@ def swap(contents: Tensor, style: Tensor, size: int) -> Tensor:
 # Systems. -----------------------------------------------------------------------------------------
 
 
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[2], images.shape[3]
+
+
 def _adain_style(params: Params, image: Tensor) -> Any:
     return moments(encode(params['encoder'], image, ('relu4_1',))[0])
 
@@ -165,7 +169,7 @@ def _adain_style(params: Params, image: Tensor) -> Any:
 def _adain(params: Params, style: Any, contents: Tensor, alpha: float) -> Tensor:
     (x,) = encode(params['encoder'], contents, ('relu4_1',))
     x = torch.lerp(x, with_moments(x, style), alpha)
-    return decode(params['decoder'], x, tuple(contents.shape[2:])).clamp(0, 1)
+    return decode(params['decoder'], x, _size(contents)).clamp(0, 1)
 
 
 def _wct_style(params: Params, image: Tensor) -> Any:
@@ -178,7 +182,7 @@ def _wct(params: Params, style: Any, contents: Tensor, alpha: float) -> Tensor:
         (x,) = encode(params['encoder'], contents, (cut,))
         styled = colour(whiten(x, covariance_roots(x)), style[cut])
         x = torch.lerp(x, styled, alpha)
-        contents = decode(params['decoders'][cut], x, tuple(contents.shape[2:])).clamp(0, 1)
+        contents = decode(params['decoders'][cut], x, _size(contents)).clamp(0, 1)
     return contents
 
 
@@ -196,11 +200,11 @@ def _avatar(params: Params, style: Any, contents: Tensor, alpha: float) -> Tenso
     )
     swapped = swap(wide, bank, 5)[:, :, 2:-2, 2:-2]
     x = torch.lerp(x, colour(swapped, roots), alpha)
-    before = {}
+    before: dict[str, Callable[[Tensor], Tensor]] = {}
     for tap, own, target in zip(_GUIDES, guides, targets, strict=True):
         mixed = tuple(torch.lerp(a, b, alpha) for a, b in zip(moments(own), target, strict=True))
         before[tap.replace('relu', 'conv')] = lambda y, mixed=mixed: with_moments(y, mixed)
-    size = tuple(contents.shape[2:])
+    size = _size(contents)
     return decode(params['decoder'], x, size, before=before).clamp(0, 1)
 
 
@@ -211,7 +215,7 @@ def _style_swap_style(params: Params, image: Tensor) -> Any:
 def _style_swap(params: Params, style: Any, contents: Tensor, alpha: float) -> Tensor:
     (x,) = encode(params['encoder'], contents, ('relu3_1',))
     x = torch.lerp(x, swap(x, style, 3), alpha)
-    size = tuple(contents.shape[2:])
+    size = _size(contents)
     return decode(params['decoder'], x, size, normalize=F.instance_norm).clamp(0, 1)
 
 

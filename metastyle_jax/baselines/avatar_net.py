@@ -94,7 +94,8 @@ def system(
             jax.tree.map(lambda own, other: systems.blend(own, other, alpha), own, other)
             for own, other in zip(map(statistics.moments, guides), style.moments, strict=True)
         ]
-        pictures = decode(params, decoding, features, moments, contents.shape[1:3])
+        height, width = contents.shape[1:3]
+        pictures = decode(params, decoding, features, moments, (height, width))
         return jnp.clip(pictures, 0, 1)
 
     counted = encoder_decoder.parameter_count([*encoding, *decoding])
