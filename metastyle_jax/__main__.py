@@ -1,7 +1,7 @@
-"""The command `metastyle`, one name for all commands; `python -m metastyle_jax` is the same.
+"""The command `metastyle`, which runs all sub-commands; `python -m metastyle_jax` is the same.
 
-A sub-command's module is imported only when it runs, so that `metastyle --help` and a mistyped
-name are answered at once.
+The module of a sub-command is imported only when it runs, so that `metastyle --help` and errors in
+the name of a command appear at once.
 """
 
 import difflib
@@ -55,10 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the sub-command that the first word names.
 
     Args:
-        argv: the program's name and its words; those of the process if None.
+        argv: the program's name and its words; None for those of the process.
 
     Returns:
-        The exit code: that of the sub-command, or 2 if there is none of that name.
+        The exit code of the sub-command, or 2 if there is no sub-command of this name.
     """
     argv = sys.argv if argv is None else argv
     name = argv[1] if len(argv) > 1 else '--help'
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _meant(words: list[str]) -> str:
-    """What is likely meant by words of which the first is no command."""
+    """Returns what the user probably means, if the first word is not a command."""
     from metastyle_jax.core.commands import first_steps
     from metastyle_jax.data.folders import picture_listing
 
@@ -91,14 +91,14 @@ def _meant(words: list[str]) -> str:
 
 
 def usage() -> str:
-    """The text of `metastyle --help`."""
+    """Returns the text of `metastyle --help`."""
     lines = [f'  {name:<10}{line}' for name, (_, line) in COMMANDS.items()]
     lines.append(f'  {"completion":<10} Print completions for a shell: {", ".join(SHELLS)}.')
     return USAGE + '\n'.join(lines)
 
 
 def flags_of(name: str) -> list[str]:
-    """Names of the flags of a sub-command, without dashes.
+    """Returns the names of the flags of a sub-command, without dashes.
 
     Args:
         name: one of `COMMANDS`.
@@ -111,7 +111,7 @@ def flags_of(name: str) -> list[str]:
 
 
 def completion(shell: str) -> str:
-    """A script that completes commands and flags, for a shell to read at its start.
+    """Returns a script with which a shell completes the commands and flags of `metastyle`.
 
     Args:
         shell: 'bash', 'zsh' or 'fish'.
@@ -148,7 +148,7 @@ complete -o nospace -o filenames -F _metastyle metastyle'''
 
 
 def _print_completion(words: list[str]) -> int:
-    """`metastyle completion SHELL`."""
+    """Runs `metastyle completion SHELL`; returns the exit code."""
     if len(words) != 1 or words[0] not in SHELLS:
         print(
             f'metastyle: name a shell, as in `metastyle completion bash`: {", ".join(SHELLS)}',

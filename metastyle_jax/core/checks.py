@@ -1,11 +1,11 @@
-"""Checks of arguments and of settings, with uniform messages.
+"""Checks arguments and settings, and raises errors with uniform messages.
 
 A message begins with the argument as a caller would write it, as in ``steps=0: it must be …``.
 Commands translate the names of arguments to flags, see `command_line.in_flags`.
 
-The settings of an operation are a frozen dataclass. `setting` makes each field and stores the help
-text and the allowed range in it. `check_settings`, `replace_settings` and the flags of a command
-(see `command_line.Flags.settings`) read them from the field, so that each is written once.
+The settings of an operation are a frozen dataclass. `setting` makes each field, and stores the help
+text and the allowed range in it. `check_settings` and the flags of a command (see
+`command_line.Flags.settings`) read both from the field, so that they are written only once.
 """
 
 import collections.abc
@@ -42,7 +42,7 @@ def whole_number(
     most: int | None = None,
     error: type[Exception] = UserError,
 ) -> None:
-    """Raises an error unless a value is a whole number within bounds.
+    """Raises an error unless a value is an integer within bounds.
 
     Args:
         name: name of the argument.
@@ -117,7 +117,7 @@ def setting(
 
     Args:
         default: the default value.
-        help_text: one sentence for `--help`.
+        help_text: one sentence about the setting for `--help`.
         known: the allowed words; empty if any value is allowed.
         least: the smallest allowed number.
         most: the largest allowed number.
@@ -134,7 +134,7 @@ def setting(
 
 
 def setting_type(field: dataclasses.Field) -> tuple[Any, bool]:
-    """Type of a field of settings without None, and whether None is allowed."""
+    """Returns the type of a field of settings without None, and whether None is allowed."""
     arguments = typing.get_args(field.type)
     if type(None) not in arguments:
         return field.type, False
@@ -148,12 +148,12 @@ def is_word_list(kind: Any) -> bool:
 
 
 def words_of(kind: Any) -> tuple[str, ...]:
-    """Words that a ``Literal`` type lists; empty for other types."""
+    """Returns the words that a ``Literal`` type lists; empty for other types."""
     return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def check_settings(settings: Any) -> None:
-    """Raises UserError unless each setting has the type of its field and lies in its range.
+    """Raises UserError unless each setting has the type and the range of its field.
 
     Args:
         settings: an instance of a dataclass. Only fields made by `setting` are checked.
@@ -164,7 +164,7 @@ def check_settings(settings: Any) -> None:
 
 
 def check_setting(name: str, field: dataclasses.Field, value: Any) -> None:
-    """Raises UserError unless a value has the type of a field and lies in its range.
+    """Raises UserError unless a value has the type and the range of a field.
 
     Args:
         name: name of the setting, for the message.

@@ -1,7 +1,7 @@
-"""What all commands share: flags, log, compilation cache, and errors printed as messages.
+"""Runs commands: defines and parses flags, sets up the log, prints errors as messages.
 
-Each command defines its flags in a set of its own. So several commands can be imported into one
-process without a clash, and absl's global flags stay free for programs that use this package.
+Each command has its own set of flags. So several commands can be imported into one process without
+a conflict, and absl's global flags stay free for programs that use this package.
 """
 
 import contextlib
@@ -50,14 +50,14 @@ def run_command(
         command: name of the command, for messages.
         usage: text above the list of flags in `--help`.
         positional: the flag that a word without dashes sets, as in ``metastyle stylize photo.jpg``;
-            '' if the command takes no such word.
+            '' if such words are an error.
         output: the flag that ``-o`` stands for; '' if there is none.
         renamed: names of arguments of the library -> names of their flags, where they differ.
         many: whether several words without dashes are allowed; the flag `positional` is then a
             list.
 
     Returns:
-        The exit code: 2 after an error that the user can fix.
+        The exit code of `main`, or 2 after an error that the user can fix.
     """
     program_start.set_up_log()
     if sys.argv[0].startswith('metastyle '):  # started as `metastyle COMMAND`
@@ -91,12 +91,12 @@ def run_command(
 def _message_of(
     error: BaseException, names: Collection[str], renamed: Mapping[str, str]
 ) -> str | None:
-    """Message for an error that the user can fix; None for an error of the program.
+    """Makes the message for an error that the user can fix; None for an error of the program.
 
     Args:
-        error: raised by a command.
+        error: the error that a command raised.
         names: the command's flags, without dashes.
-        renamed: as for `run_command`.
+        renamed: see `run_command`.
     """
     if isinstance(error, UserError):
         return in_flags(str(error), names, renamed)
@@ -136,10 +136,10 @@ def in_flags(message: str, names: Collection[str], renamed: Mapping[str, str]) -
 
 
 class Stop:
-    """Notes that SIGTERM or SIGINT has come, so that a program can stop after its current step.
+    """Records a SIGTERM or SIGINT, so that a program can stop after its current step.
 
     Attributes:
-        signal: number of the signal; None as long as none has come.
+        signal: number of the received signal; None before one is received.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class Stop:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator['Stop']:
-        """Catches the two signals during a `with` block. A second signal ends the program."""
+        """Records the two signals during a `with` block; a second signal ends the program."""
 
         def catch(number, frame):
             del frame
@@ -166,7 +166,7 @@ class Stop:
 
 
 class Flags:
-    """Adds flags to a set of flags. Each method takes a name, a default and a help text.
+    """Adds flags to a set of flags.
 
     Args:
         values: the set of flags.
@@ -188,7 +188,7 @@ class Flags:
         flags.DEFINE(parser, name, default, help_text, self._values, serializer)
 
     def path_list(self, name: str, default: list | None, help_text: str, **options: Any) -> None:
-        """Adds a flag with paths that have commas between them, see `paths.PathParser`."""
+        """Adds a flag that is a list of paths, separated by commas; see `paths.PathParser`."""
         self.path(name, default, help_text, is_list=True, **options)  # type: ignore[arg-type]
 
     def several_paths(self, name: str, help_text: str, **options: Any) -> None:
@@ -207,9 +207,9 @@ class Flags:
 
         Args:
             settings: an instance of the dataclass, with the default values of the flags.
-            names: fields to add flags for; all if None.
-            variants: purpose -> other instance, with the defaults for this purpose. The help text
-                tells where they differ: ``Number of steps (30 for a library).``
+            names: fields to add flags for; None for all.
+            variants: purpose -> instance with the defaults for this purpose. The help text says
+                where they differ: ``Number of steps (30 for a library).``
         """
         for field in dataclasses.fields(settings):
             if 'help' not in field.metadata or (names is not None and field.name not in names):
@@ -240,7 +240,7 @@ class Flags:
 
 
 def given_settings(values: flags.FlagValues, settings: type) -> dict[str, Any]:
-    """Returns the settings that the user gave as flags, by the name of their field.
+    """Returns name of field -> value for the settings that the user gave as flags.
 
     Args:
         values: the parsed flags.
@@ -258,14 +258,14 @@ def numbers(name: str, words: list[str] | None) -> list[float] | None:
     """Converts the words of a flag such as ``--weights=0.3,0.7`` to numbers.
 
     Args:
-        name: of the flag, without dashes.
-        words: its value; None if it was not given.
+        name: name of the flag, without dashes.
+        words: value of the flag; None if it was not given.
 
     Returns:
         The numbers; None if the flag was not given.
 
     Raises:
-        UserError: a word is no number.
+        UserError: a word is not a number.
     """
     try:
         return None if words is None else [float(word) for word in words]
@@ -280,7 +280,7 @@ def require(values: flags.FlagValues, *names: str, example: str = '') -> None:
     Args:
         values: the parsed flags.
         names: flags, without dashes.
-        example: commands that would work, for the end of the message, see `first_steps.lines`.
+        example: correct commands for the end of the message, see `first_steps.lines`.
     """
     missing = []
     for name in names:

@@ -1,6 +1,6 @@
-"""Errors that the user can fix, and how to recognize that a device is out of memory.
+"""The base class of errors that the user can fix, and a test for out-of-memory errors.
 
-This module imports nothing, so that a command can report an error without loading JAX.
+This module imports only `sys`, so that a command can report an error without loading JAX.
 """
 
 import sys
@@ -15,7 +15,7 @@ class UserError(ValueError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error is an out-of-memory error of the device."""
+    """Whether JAX raised the error because the memory of a device is full."""
     jax = sys.modules.get('jax')
     if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
         return False

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and shortens error messages."""
+"""Writes files completely or not at all, and shortens error messages."""
 
 import contextlib
 import errno
@@ -11,12 +11,12 @@ import stat
 
 
 def check_target(path: pathlib.Path, error: type[Exception], *, overwrite: bool) -> None:
-    """Raises an error if a file cannot be written. Creates nothing.
+    """Raises an error if a file cannot be written; creates nothing.
 
-    Commands call this before long work, whose result would be lost without a place for it.
+    Commands call this function before long work, so that its result is not lost.
 
     Args:
-        path: the file that is to be written later.
+        path: the file that will be written later.
         error: class of the error.
         overwrite: whether an existing file may be replaced.
 
@@ -40,7 +40,7 @@ def check_target(path: pathlib.Path, error: type[Exception], *, overwrite: bool)
 
 
 def write_whole(path: pathlib.Path, data: bytes, error: type[Exception]) -> None:
-    """Writes a file. Even if the machine stops, the file is complete or unchanged.
+    """Writes a file so that it is either complete or unchanged, even if the machine stops.
 
     Args:
         path: the file; an existing file is replaced.
@@ -72,29 +72,29 @@ def write_whole(path: pathlib.Path, data: bytes, error: type[Exception]) -> None
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file in hexadecimal digits; raises OSError if it cannot be read."""
+    """Computes the SHA-256 of a file as hexadecimal digits; raises OSError if unreadable."""
     with open(path, 'rb') as opened:
         return hashlib.file_digest(opened, 'sha256').hexdigest()
 
 
 def reason(error: BaseException) -> str:
-    """Shortens an error for a message: the text of the system's error, or the first line."""
+    """Returns a short reason for a message: the system's text for an error, or its first line."""
     return getattr(error, 'strerror', None) or first_line(error)
 
 
 def first_line(error: BaseException) -> str:
-    """First line of an error's message. Of a very long line only the end, which has the cause."""
+    """Returns the first line of an error's message; only the last part of a very long line."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')
     return line if len(line) < 200 else f'...{line[-150:]}'
 
 
 def shown(text: str) -> str:
-    """A text that can be printed: bytes of file names that are no UTF-8 become hexadecimal."""
+    """Makes a text printable: bytes of file names that are not UTF-8 become hexadecimal."""
     return text.encode(errors='surrogateescape').decode(errors='backslashreplace')
 
 
 def _unwritable(path: pathlib.Path, cause: OSError) -> str:
-    """Message that says why a file cannot be written and what to do."""
+    """Makes the message that says why a file cannot be written, with a remedy."""
     if not path.parent.exists():
         make = f'mkdir -p {shlex.quote(os.fspath(path.parent))}'
         return f'Cannot write {path}: {reason(cause)}. See that its folder exists: {make}'

@@ -1,4 +1,4 @@
-"""Parses the flags of a command, and writes their help text."""
+"""Parses the flags of a command, and makes its help text."""
 
 import re
 import shlex
@@ -23,14 +23,14 @@ def parse(values: flags.FlagValues, positional: str, output: str, *, many: bool 
     """Parses `sys.argv` into a set of flags.
 
     Args:
-        values: the set of flags, which gets the values.
-        positional: the flag that one word without dashes sets; '' if no such word is allowed.
+        values: the set of flags; the parsed values are stored there.
+        positional: the flag that a word without dashes sets; '' if such words are an error.
         output: the flag that ``-o`` stands for; '' if there is none.
         many: whether several words without dashes are allowed; the flag is then a list.
 
     Raises:
-        UserError: an unknown flag, a value of the wrong type, an address of the web in the place
-            of a file, or too many words without dashes.
+        UserError: a flag is unknown, a value has the wrong type, a web address is given instead of
+            a file, or there are too many words without dashes.
     """
     values.set_gnu_getopt(True)  # words without dashes may stand before flags
     try:
@@ -48,7 +48,7 @@ def parse(values: flags.FlagValues, positional: str, output: str, *, many: bool 
 def _set_positional(
     values: flags.FlagValues, words: list[str], positional: str, *, many: bool
 ) -> None:
-    """Sets the flag that words without dashes stand for."""
+    """Sets the flag `positional` to the words without dashes."""
     if not positional or (len(words) > 1 and not many):
         raise UserError(f'{" ".join(words)!r} is no flag: write --name=value (see --help)')
     if values[positional].present:
@@ -63,12 +63,12 @@ def _set_positional(
 
 
 def help_text(values: flags.FlagValues, names: list[str], usage: str) -> str:
-    """Text of `--help`: the usage, and an entry with the default for each flag.
+    """Makes the text of `--help`: the usage, and an entry with the default for each flag.
 
     Args:
         values: the command's flags.
-        names: flags to list. Entries of a configuration, which have a dot in their name, are left
-            out because there are too many.
+        names: flags to list. Flags with a dot in their name, which are entries of a configuration,
+            are left out because there are too many.
         usage: text above the list.
     """
     lines = [usage.strip(), '']
@@ -88,14 +88,14 @@ def help_text(values: flags.FlagValues, names: list[str], usage: str) -> str:
 
 
 def _without_short_flags(argv: list[str], output: str) -> list[str]:
-    """Replaces ``-o FILE`` and ``-o=FILE`` by the long flag."""
+    """Replaces ``-o`` by the flag `output` in all words."""
     if not output:
         return argv
     return [re.sub('^-o(?==|$)', f'--{output}', word) for word in argv]
 
 
 def _unknown_flag(error: flags.UnrecognizedFlagError, values: flags.FlagValues) -> str:
-    """Message for a flag that the command does not have, with the flag that is likely meant."""
+    """Makes the message for a flag that the command does not have; suggests a similar flag."""
     name = error.flagname
     if '.' in name:  # an entry of a configuration: absl suggests others
         return _reason(error)
@@ -109,7 +109,7 @@ def _unknown_flag(error: flags.UnrecognizedFlagError, values: flags.FlagValues) 
 
 
 def _reason(error: Exception) -> str:
-    """Message of an error of absl, with Python's terms replaced by plain words."""
+    """Makes a message from an error of absl, with Python's terms replaced by plain words."""
     text = ' '.join(str(error).split()) or type(error).__name__
     for python, plain in _CONVERSION_ERRORS.items():
         start, matched, _ = text.partition(python)

@@ -1,8 +1,8 @@
-"""The private and unstable parts of JAX that this package needs, in one place.
+"""Wraps the private and unstable parts of JAX that this package needs.
 
-No other module imports `jax._src`, `jax.interpreters` or `jax.extend`, or reads attributes of JAX
-that its documentation does not promise. When a new release of JAX breaks something, the repair
-belongs here. Supported are the releases 0.10.2 to 0.12.
+No other module imports `jax._src`, `jax.interpreters` or `jax.extend`, or reads undocumented
+attributes of JAX. So a new release of JAX that changes them needs changes only in this module. The
+releases 0.10.2 to 0.12 are supported.
 """
 
 import contextlib
@@ -27,22 +27,22 @@ _CUSTOM_GRADIENT_FILE = os.path.join(JAX_FOLDER, '_src', 'custom_derivatives.py'
 
 
 def coordinator_client() -> Any:
-    """Client of the key-value store and the barriers of JAX's coordinator.
+    """Returns the client of JAX's coordinator, which has a key-value store and barriers.
 
-    The coordinator runs in the first process after `jax.distributed.initialize`; before that call
-    there is no client, and the result is None.
+    The coordinator runs in the first process after `jax.distributed.initialize`. Before this call
+    the result is None.
     """
     return distributed.global_state.client
 
 
 def compilations(jitted: Any) -> int:
-    """Number of programs that a function returned by `jax.jit` has compiled so far."""
+    """Returns the number of programs that a function from `jax.jit` has compiled so far."""
     return jitted._cache_size()
 
 
 @contextlib.contextmanager
 def no_source_locations() -> Iterator[None]:
-    """Keeps file names of this machine out of the programs that are exported inside of it."""
+    """Keeps file names of this machine out of programs that are exported inside the block."""
     name = 'jax_traceback_in_locations_limit'
     before = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -56,30 +56,31 @@ def no_source_locations() -> Iterator[None]:
 
 
 def evaluate_jaxpr(closed: Any, constants: Sequence[Any], *leaves: Any) -> list[Any]:
-    """Evaluates a traced function, with other constants than those it was traced with.
+    """Evaluates a traced function, with its constants replaced by new ones.
 
     Args:
         closed: a closed jaxpr, as `jax.make_jaxpr` returns it.
-        constants: in place of `closed.consts`, of the same shapes.
-        *leaves: the arguments, flattened.
+        constants: arrays that replace `closed.consts`, of the same shapes.
+        *leaves: leaves of the arguments, as from `jax.tree.leaves`.
 
     Returns:
-        The flattened results.
+        Leaves of the results.
     """
     return jax.core.eval_jaxpr(closed.jaxpr, constants, *leaves)
 
 
 def custom_derivative_rules(jaxpr: Any, trusted_folders: Collection[str]) -> Iterator[str]:
-    """Finds functions in a jaxpr whose derivative rules come from code that is not trusted.
+    """Finds functions in a jaxpr with user-defined derivative rules, which may be wrong.
 
-    These are functions under `jax.custom_vjp`, `jax.custom_jvp` or `jax.custom_gradient`.
+    Such functions use `jax.custom_vjp`, `jax.custom_jvp` or `jax.custom_gradient`.
 
     Args:
         jaxpr: a jaxpr or closed jaxpr of a function that was not differentiated yet.
-        trusted_folders: folders of source files whose rules are true derivatives.
+        trusted_folders: functions from source files in these folders are not reported, because
+            their rules are known to be correct.
 
     Yields:
-        Name and place of each function, as in 'clip at model.py:12'.
+        Name and place of each function, such as 'clip at model.py:12'.
     """
     for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
         if equation.primitive.name.startswith(('custom_jvp_call', 'custom_vjp_call')):
@@ -94,7 +95,10 @@ def custom_derivative_rules(jaxpr: Any, trusted_folders: Collection[str]) -> Ite
 
 
 def has_primitive(jaxpr: Any, *parts: str) -> bool:
-    """Whether a jaxpr, or one inside it, has a primitive whose name contains one of some parts."""
+    """Whether a jaxpr has a primitive whose name contains one of the texts `parts`.
+
+    Jaxprs inside it, such as bodies of loops, are searched too.
+    """
     for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
         if any(part in equation.primitive.name for part in parts):
             return True
@@ -104,7 +108,7 @@ def has_primitive(jaxpr: Any, *parts: str) -> bool:
 
 
 def closed_over(closed: Any) -> Iterator[Any]:
-    """Arrays that a traced function closes over, those of functions inside it included.
+    """Yields the arrays that a traced function, and functions inside it, close over.
 
     Args:
         closed: a closed jaxpr, as `jax.make_jaxpr` returns it.
@@ -116,9 +120,10 @@ def closed_over(closed: Any) -> Iterator[Any]:
 
 
 def bytes_of_results(jaxpr: Any) -> int:
-    """Bytes of all results of all operations of a jaxpr: about what a gradient has to keep.
+    """Counts the bytes of the results of all operations in a jaxpr.
 
-    A loop counts as often as it runs, if the number is known; `cond` counts all branches.
+    This is a rough estimate of the memory that a gradient needs. The body of a loop counts once for
+    each iteration if their number is known. All branches of `cond` count.
     """
     total = 0
     for equation in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
@@ -133,7 +138,7 @@ def bytes_of_results(jaxpr: Any) -> int:
 
 
 def _sub_jaxprs(values: Iterable[Any]) -> Iterator[Any]:
-    """Jaxprs and closed jaxprs among the parameters of an equation, such as the body of a loop."""
+    """Yields the jaxprs among the parameters of an equation, such as the body of a loop."""
     for value in values:
         if hasattr(getattr(value, 'jaxpr', value), 'eqns'):
             yield value
@@ -144,16 +149,17 @@ def _sub_jaxprs(values: Iterable[Any]) -> Iterator[Any]:
 
 
 def instantiate(cotangent: Any) -> Array:
-    """Turns the marker that JAX may pass for a cotangent of zeros into an array of zeros."""
+    """Returns a cotangent as an array; JAX's marker for zeros becomes an array of zeros."""
     if is_symbolic_zero(cotangent):
         return jnp.zeros(cotangent.shape, cotangent.dtype)
     return cotangent
 
 
 def is_symbolic_zero(cotangent: Any) -> bool:
-    """Whether a cotangent is JAX's marker for zeros rather than an array.
+    """Whether a cotangent is JAX's marker for zeros instead of an array.
 
-    JAX passes markers to the rules of `jax.custom_vjp` that ask for `symbolic_zeros=True`.
+    JAX passes such markers to a rule of `jax.custom_vjp` if it was defined with
+    `symbolic_zeros=True`.
     """
     return isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
 
@@ -162,12 +168,12 @@ def is_symbolic_zero(cotangent: Any) -> bool:
 
 
 def manual_axes() -> tuple[str, ...]:
-    """Mesh axes of the `jax.shard_map` that is being traced; empty outside one."""
+    """Returns the mesh axes of the enclosing `jax.shard_map`; empty outside of one."""
     return tuple(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def varying_axes(leaf: Any) -> frozenset[str]:
-    """Mesh axes along which an array inside `jax.shard_map` may differ between devices."""
+    """Returns the mesh axes along which an array in `jax.shard_map` may differ between devices."""
     described = leaf if hasattr(leaf, 'manual_axis_type') else jax.typeof(leaf)
     return frozenset(getattr(described.manual_axis_type, 'varying', ()))
 
@@ -176,15 +182,16 @@ def varying_axes(leaf: Any) -> frozenset[str]:
 
 
 def bilinear_primitive(compute: Callable[..., Array]) -> Any:
-    """Makes a JAX primitive from a function that is linear in each of its two arrays.
+    """Makes a JAX primitive from a function that is linear in each of its two array arguments.
 
-    `define_transposes` must follow before the primitive can be differentiated.
+    The primitive can be differentiated after `define_transposes` has been called for it.
 
     Args:
-        compute: `(a, b, *, options) -> array`; its name, after 'metastyle', names the primitive.
+        compute: the function `(a, b, *, options) -> array`. The name of the primitive is
+            'metastyle' followed by the name of this function.
 
     Returns:
-        The primitive, which is called by its `bind` method.
+        The primitive; its method `bind(a, b, **options)` computes the function.
     """
     parameters = inspect.signature(compute).parameters.values()
     options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -208,14 +215,15 @@ def bilinear_primitive(compute: Callable[..., Array]) -> Any:
 def define_transposes(
     primitive: Any, of_first: Callable[..., Array], of_second: Callable[..., Array]
 ) -> None:
-    """Defines the derivatives of a bilinear primitive with respect to each of its two operands.
+    """Defines the reverse-mode derivatives of a bilinear primitive for each of its two operands.
 
-    The forward derivatives need no definition: they are the primitive itself, applied to tangents.
+    Forward-mode derivatives need no definition: they are the primitive itself, applied to tangents.
 
     Args:
-        primitive: of `bilinear_primitive`.
+        primitive: the primitive, from `bilinear_primitive`.
         of_first: `(cotangent, a, b, **options) -> cotangent of a`, where `a` is only a placeholder
             whose shape is `a.aval.shape`.
-        of_second: `(cotangent, a, b, **options) -> cotangent of b`, where `b` is a placeholder.
+        of_second: `(cotangent, a, b, **options) -> cotangent of b`, where `b` is only such a
+            placeholder.
     """
     ad.defbilinear(primitive, of_first, of_second)

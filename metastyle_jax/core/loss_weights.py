@@ -1,7 +1,7 @@
 """Default weights of the perceptual loss.
 
-They lie in core because settings of several rooms share them, and because this module imports
-nothing: commands check settings before they load JAX.
+Settings of several rooms share them. This module imports nothing, because commands check settings
+before they load JAX.
 
 Source: Zhang et al. 2019, arXiv 1812.05233.
 """

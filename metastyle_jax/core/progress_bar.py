@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, and lines of a log elsewhere."""
+"""Shows progress as a bar on a terminal, and as lines of text elsewhere."""
 
 import sys
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ def show(
     about every ten seconds.
 
     Args:
-        iterable: what the bar counts; None if the caller counts with `update`.
+        iterable: the bar counts its elements; None if the caller counts with `update`.
         description: text before the bar.
-        unit: what is counted, in the singular.
-        **options: of `tqdm.tqdm`.
+        unit: name of one counted thing, such as 'frame'.
+        **options: further arguments of `tqdm.tqdm`.
     """
     interactive = sys.stderr.isatty()
     return tqdm.tqdm(
@@ -35,7 +35,7 @@ def show(
 
 
 class _LineStream:
-    """A text stream that writes each redrawing of a bar as a line of its own."""
+    """A text stream that writes each update of a bar as a new line."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Names for the leaves of pytrees, such as 'res1/conv1/kernel', and splitting by name."""
+"""Names the leaves of pytrees, such as 'down1/conv/kernel', and splits pytrees by these names."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,21 +11,21 @@ from metastyle_jax.core.types import Array, PyTree
 
 
 def leaf_name(path: Any) -> str:
-    """Name of a leaf, from its path.
+    """Returns the name of a leaf.
 
     Args:
-        path: as JAX's functions with the ending `_with_path` give it.
+        path: path of the leaf, as `jax.tree_util.tree_leaves_with_path` gives it.
     """
     return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf is a typed PRNG key, or the shape and type of one."""
+    """Whether a leaf is a typed PRNG key, or a `jax.ShapeDtypeStruct` of one."""
     return hasattr(leaf, 'dtype') and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def names(tree: PyTree) -> list[str]:
-    """Names of all leaves, such as 'down1/norm/scale', in the order of `jax.tree.leaves`."""
+    """Returns the names of all leaves, in the order of `jax.tree.leaves`."""
     return [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
@@ -36,10 +36,10 @@ def partition(
 
     Args:
         tree: pytree of arrays.
-        predicate: function of a leaf's name.
+        predicate: function from the name of a leaf to bool.
 
     Returns:
-        Leaves for which the predicate is true, and all other leaves; both by name.
+        Two dicts, name -> leaf: the leaves for which the predicate is true, and all others.
 
     Raises:
         UserError: the predicate is true for no leaf, or two leaves have the same name.
@@ -56,7 +56,7 @@ def partition(
 
 
 def combine(tree: PyTree, *parts: dict[str, Array]) -> PyTree:
-    """Inverse of `partition`: builds a pytree from its leaves.
+    """Builds a pytree from dicts of its leaves; the inverse of `partition`.
 
     Args:
         tree: pytree with the wanted structure and names; its values are not used.

@@ -1,4 +1,4 @@
-"""Names of types, and the letters that docstrings use for the axes of arrays.
+"""Type aliases, and the letters that docstrings use for the axes of arrays.
 
     S  styles in one outer step          T  inner steps
     N  images in a batch                 C  channels

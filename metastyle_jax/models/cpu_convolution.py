@@ -7,10 +7,10 @@ An image x, a kernel k and a cotangent g define a trilinear form,
 where s is the stride and x is zero beyond its borders. The derivatives of F with respect to g, x
 and k are the convolution, the image gradient and the kernel gradient.
 
-Each of these three operations is bilinear, and the transposes of each are the two others. As JAX
-primitives they therefore turn into each other under any differentiation, and no other convolution
-ever appears. It is enough to write one fast computation for each of the three. XLA:CPU on its own
-computes the kernel gradient at a fifth of the speed of the others.
+Each of these three operations is bilinear, and its two transposes are the two other operations. So,
+with the three as JAX primitives, derivatives of every order consist of the same three operations.
+This module has one fast computation for each. XLA:CPU alone would compute the kernel gradient at a
+fifth of the speed of the others.
 """
 
 import jax
@@ -93,7 +93,7 @@ def _image_gradient(
     """Computes `image_gradient` as a convolution of g with the flipped kernel.
 
     At a stride s, pixels of the image whose rows and columns have the same remainders modulo s form
-    a phase. Each phase sees other taps of the kernel, and one convolution computes all s² phases.
+    a phase. Each phase uses different taps of the kernel. One convolution computes all s² phases.
     """
     # JAX's own transpose of a convolution inserts zeros into g and multiplies by them. It also
     # swaps channels of the kernel by relabelling its axes, which XLA:CPU computes nine times slower
@@ -194,7 +194,7 @@ def _kernel(x, g, k, stride, padding, **_):
 
 
 def _forward(x, k, stride, padding, **_):
-    """Convolves; a gradient has further options, which the convolution does not need."""
+    """Convolves x with k; ignores the options that only gradients need."""
     return convolve(x, k, stride=stride, padding=padding)
 
 

@@ -1,8 +1,8 @@
 """Layers of the two networks: convolutions, instance norm, upsampling.
 
 Every function is pure, takes arrays `[N, H, W, C]` and keeps their dtype. A formulation is one of
-several ways to compute the same mathematics; which one is fastest depends on the backend. Layers
-that are called outside of `jax.jit` are compiled as one program each; inside of it they become part
+several ways to compute the same result; which one is fastest depends on the backend. A layer that
+is called outside of `jax.jit` is compiled as its own program; inside of `jax.jit`, it becomes part
 of the caller's program.
 """
 
@@ -37,16 +37,16 @@ def reflect_conv(
         kernel: `[K, K, C, C']` with K odd.
         bias: `[C']`.
         stride: 1 or 2.
-        formulation: one of three that add up the same products. 'plain' convolves the extended
-            image; 'cropped' computes one row too many and drops it; 'blocked' folds squares of
-            2 × 2 pixels into channels, for stride 1 and even H and W only. None takes the fastest
+        formulation: how the same result is computed. 'plain' convolves the extended image;
+            'cropped' computes one row too many and drops it; 'blocked' moves squares of 2 × 2
+            pixels into channels, for stride 1 and even H and W only. None chooses the fastest one
             on the current backend.
 
     Returns:
         `[N, ceil(H / stride), ceil(W / stride), C']`.
 
     Raises:
-        UserError: formulation 'blocked' at another stride or an odd size.
+        UserError: the formulation is 'blocked', and the stride is 2 or H or W is odd.
     """
     size = kernel.shape[0]
     even = stride == 1 and x.shape[1] % 2 == x.shape[2] % 2 == 0
@@ -110,16 +110,17 @@ def upsample_conv(
         bias: `[C']`.
         height: height of the result, `2H` or `2H - 1`.
         width: width of the result, `2W` or `2W - 1`.
-        formulation: 'phases', for even sizes only, computes the four pixels that replace each pixel
-            by four 2×2 convolutions of the small image. It needs 4/9 of the arithmetic, and agrees
-            up to rounding. The formulations of `reflect_conv` upsample first and convolve then.
-            None takes the fastest on the current backend.
+        formulation: how the same result is computed. 'phases', for even sizes only, computes the
+            four pixels that replace each pixel by four 2×2 convolutions of the small image. It
+            needs 4/9 of the arithmetic, and differs only by rounding. The formulations of
+            `reflect_conv` upsample first and then convolve. None chooses the fastest one on the
+            current backend.
 
     Returns:
         `[N, height, width, C']`.
 
     Raises:
-        UserError: formulation 'phases' at an odd size.
+        UserError: the formulation is 'phases', and the height or width is odd.
 
     Source: 'phases' is the sub-pixel convolution of Shi et al. 2016, arXiv 1609.05158.
     """
@@ -167,7 +168,7 @@ def reflect(x: Array, pad: int) -> Array:
 
 
 def _fold(x: Array) -> Array:
-    """Moves squares of 2 × 2 pixels into channels: `[N, 2H, 2W, C]` to `[N, H, W, 4C]`."""
+    """Moves each square of 2 × 2 pixels into channels: `[N, 2H, 2W, C]` to `[N, H, W, 4C]`."""
     n, h, w, c = x.shape
     x = x.reshape(n, h // 2, 2, w // 2, 2, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
@@ -181,7 +182,11 @@ def _unfold(x: Array) -> Array:
 
 
 def _fold_kernel(kernel: Array) -> Array:
-    """Returns the kernel `[(K+1)/2, (K+1)/2, 4C, 4C']` that does the same to folded images."""
+    """Converts a kernel for images to the equivalent kernel for images from `_fold`.
+
+    Returns:
+        `[(K+1)/2, (K+1)/2, 4C, 4C']`.
+    """
     # The four output pixels (p, q) of a square see the kernel shifted by p rows and q columns.
     # Padded to an even size, each shifted kernel folds like an image.
     size, _, c, d = kernel.shape
@@ -202,8 +207,8 @@ def instance_norm(x: Array, scale: Array, bias: Array, *, epsilon: float = EPSIL
 
     Args:
         x: `[N, H, W, C]`.
-        scale: `[C]`, or `[N, C]` to give each image its own.
-        bias: `[C]`, or `[N, C]` to give each image its own.
+        scale: `[C]`, or `[N, C]` for a different scale of each image.
+        bias: `[C]`, or `[N, C]` for a different bias of each image.
         epsilon: ε, added to the variance.
 
     Returns:

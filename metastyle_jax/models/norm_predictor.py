@@ -58,9 +58,10 @@ class PredictorTraining(NamedTuple):
 def style_features(grams: tuple[Array, ...]) -> Array:
     """Computes style features: log strengths of VGG channels, and of whole layers.
 
-    The strength of a channel is the root of its entry on the diagonal of the Gram matrix, that is
-    its root mean square up to a constant. Relative to the layer's mean strength it says which
-    channels are active; the mean strength itself is one more feature of the layer.
+    The strength of a channel is the square root of its entry on the diagonal of the Gram matrix,
+    which is its root mean square up to a constant factor. The features of a layer are the logarithm
+    of each channel's strength relative to the mean strength of the layer, and the logarithm of this
+    mean.
 
     Args:
         grams: L arrays `[..., C, C]`.
@@ -91,7 +92,7 @@ def hidden_width(predictor: Predictor | None) -> int:
 def init(rng: Array, theta: Params, count: int, *, hidden: int = WIDTH) -> Predictor:
     """Draws the parameters of a new predictor, whose offsets are zero for every style.
 
-    The last layer is zero, so training starts from θ as it is.
+    The offsets are zero because the last layer is zero. So training starts from θ unchanged.
 
     Args:
         rng: a key of `jax.random`.
@@ -109,7 +110,7 @@ def init(rng: Array, theta: Params, count: int, *, hidden: int = WIDTH) -> Predi
 
 
 def predict_offsets(predictor: Predictor, grams: tuple[Array, ...]) -> dict[str, Array]:
-    """Predicts what to add to the instance norms of θ, for one style or several.
+    """Predicts the offsets that are added to the instance norms of θ, for one style or several.
 
     Args:
         predictor: φ.
@@ -184,7 +185,8 @@ def offsets_and_pull_back(
 
     Returns:
         The offsets, name -> `[S, C]`; and a function that takes the gradient of each style's loss
-        in its own offsets, name -> `[S, C]`, and returns the gradient of the mean loss in φ.
+        with respect to this style's offsets, name -> `[S, C]`, and returns the gradient of the mean
+        loss with respect to φ.
     """
     offsets, transpose = jax.vjp(lambda params: predict_offsets(params, grams), predictor)
     count = len(grams[0])

@@ -39,7 +39,7 @@ DEFAULT_WEIGHTS = LossWeights()
 
 
 class Targets(NamedTuple):
-    """Features that the loss compares the features of a stylized image with.
+    """Features of the content images and the style image that the loss compares against.
 
     Attributes:
         content: `[N, h, w, C]`, relu2_2 of the content images.
@@ -137,10 +137,10 @@ def of_styles(
     targets: Targets,
     weights: LossWeights = DEFAULT_WEIGHTS,
 ) -> Loss:
-    """Stylizes contents in S styles that differ in instance norms only, and computes their losses.
+    """Stylizes contents in S styles that differ only in instance norms, and computes their losses.
 
-    All images pass through the transformer in one batch, with one set of convolutions. `jax.vmap`
-    over parameters would make grouped convolutions of them, which are slow on CPU.
+    All images pass through the transformer in one batch, so all styles share the convolutions.
+    `jax.vmap` over parameters would make grouped convolutions, which are slow on CPU.
 
     Args:
         params: parameters of the transformer. Scales and biases of its norms are `[S·N, C]`: the
@@ -152,7 +152,7 @@ def of_styles(
         weights: weights of content and style.
 
     Returns:
-        A `Loss` of leaves `[S, ...]`.
+        A `Loss` whose arrays have a leading axis for the styles, `[S, ...]`.
     """
     count, shared = len(targets.grams[0]), contents.ndim == 4
     each = contents.shape[0 if shared else 1]

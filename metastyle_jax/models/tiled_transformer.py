@@ -1,8 +1,8 @@
-"""The transformer for pictures that are too large for one pass: layer by layer, strip by strip.
+"""Applies the transformer to pictures that are too large for one pass, strip by strip.
 
-Tiles that are stylized separately differ in tone, because each instance norm would take the mean
-and variance of its own tile. Here each layer is computed for the whole picture before the next one
-begins:
+If tiles were stylized separately, they would differ in tone, because each instance norm would use
+the mean and variance of one tile. So this module computes each layer for the whole picture before
+the next layer:
 
 1. The input of the layer, in main memory, is divided into strips of rows. Each strip is convolved
    together with the neighbouring rows that the kernel reaches, so borders of strips do not show.
@@ -56,8 +56,8 @@ def fits(height: int, width: int) -> bool:
         width: width of the picture in pixels.
 
     Returns:
-        True if the pass takes at most 60 % of the device's memory, or at most `ONE_PASS` bytes on a
-        device that does not tell its memory, such as a CPU.
+        True if the pass takes at most 60 % of the device's memory. If JAX does not know this
+        memory, as on a CPU, the limit is `ONE_PASS` bytes.
     """
     stats = jax.devices()[0].memory_stats() or {}
     limit = int(0.6 * stats['bytes_limit']) if 'bytes_limit' in stats else ONE_PASS
@@ -77,8 +77,8 @@ def apply(
         params: parameters of the transformer.
         pixels: `[H, W, 3]` float32 in 0..1.
         strip: number of pixels that are computed at once; rounded to whole rows.
-        progress: function that is called after each strip, with the number of strips that are done
-            and the number of all strips.
+        progress: function that is called after each strip, with the number of finished strips and
+            the number of all strips.
 
     Returns:
         `[H, W, 3]` float32 in 0..1, equal to the result of `transformer.apply` up to rounding.
@@ -113,7 +113,7 @@ def apply(
 
 
 def _rows(columns: int, strip: int) -> int:
-    """Number of rows in a strip of a layer of some width."""
+    """Returns the number of rows in a strip of `strip` pixels, for a layer of some width."""
     return max(1, strip // columns)
 
 
@@ -135,7 +135,7 @@ def _layer(
             follows its convolution.
         size: height and width of the output.
         stride: stride of the convolution.
-        up: whether the input is upsampled by two before.
+        up: whether the input is upsampled by two before the convolution.
         strip: number of pixels in a strip.
         tick: function that is called after each strip.
     """
@@ -146,7 +146,7 @@ def _layer(
     convolved = size if up else x.raw.shape[:2]  # size of the image that is padded and convolved
 
     def input_indices(begin: int, end: int, length: int) -> np.ndarray:
-        """Indices of the inputs, along one axis, of the outputs from begin to end."""
+        """Returns the input indices along one axis that the outputs `begin` to `end` need."""
         indices = np.abs(np.arange(begin * stride - pad, (end - 1) * stride + pad + 1))
         # Reflection: an index beyond a border becomes its mirror image inside.
         indices = np.where(indices >= length, 2 * (length - 1) - indices, indices)
@@ -192,7 +192,7 @@ def _convolve(
     stride: int,
     last: bool,
 ) -> tuple[Array, Array, Array]:
-    """Convolves one strip, given with the rows and columns that the kernel reaches beyond it.
+    """Convolves one strip; `x` also has the rows and columns around it that the kernel reaches.
 
     Returns:
         The outputs `[h, w, C]`, their mean `[C]`, and the sum of their squared deviations from it.
@@ -212,7 +212,7 @@ def _convolve(
 
 
 def _add(x: _LayerOutput, y: _LayerOutput) -> _LayerOutput:
-    """Adds y to x in the memory of x, a few rows at a time."""
+    """Adds y to x, and stores the sum in the memory of x; works on a few rows at a time."""
     for begin in range(0, len(x.raw), 256):
         rows = slice(begin, begin + 256)
         left = x.raw[rows] * x.scale + x.shift

@@ -1,8 +1,9 @@
 """Reads pickled weights without running code: PyTorch's .pth files, and pickles of NumPy arrays.
 
-A pickle can call any function while it is loaded, and the files come from other people. Here an
-unpickler admits a short list of harmless objects and refuses all others. PyTorch is not needed: a
-.pth file is a pickle of tensors, each a view of a storage of raw numbers.
+A pickle can call any function while it is loaded, and the files come from other people. So the
+unpickler in this module admits a short list of harmless objects and refuses all others. PyTorch is
+not needed: a .pth file is a pickle of tensors, and each tensor is a view of a storage, which is an
+array of raw numbers.
 """
 
 import collections
@@ -33,7 +34,7 @@ _STORAGE_TYPES = {
 def read(file: pathlib.Path, wanted: frozenset[str]) -> dict[str, np.ndarray]:
     """Reads tensors from a state dict that `torch.save` wrote.
 
-    Both formats are read: the one of PyTorch 1.6 and later, a zip archive, and the legacy one.
+    The format of PyTorch 1.6 and later, a zip archive, and the older format are supported.
 
     Args:
         file: the .pth file.
@@ -111,10 +112,11 @@ class SafeUnpickler(pickle.Unpickler):
         return self.storage(*pid)
 
     def _check_memo(self) -> None:
-        """Refuses a pickle whose memo would fill the memory.
+        """Raises ValueError for a pickle whose table of objects would fill the memory.
 
-        A pickle may number its objects, and Python allocates a table up to the highest number. An
-        honest pickle numbers them consecutively, so no number exceeds the count of operations.
+        A pickle may number its objects, and Python allocates a table (the memo) up to the highest
+        number. A regular pickle numbers its objects consecutively, so no number exceeds the count
+        of operations.
         """
         start = self._opened.tell()
         for count, (code, number, _) in enumerate(pickletools.genops(self._opened)):
@@ -235,7 +237,7 @@ def _read_legacy(file: pathlib.Path, wanted: frozenset[str]) -> dict[str, np.nda
 def _read_tensors(
     tree: Any, load: Callable[[_Storage], np.ndarray], wanted: frozenset[str]
 ) -> dict[str, np.ndarray]:
-    """Reads the wanted tensors of a state dict, and no others."""
+    """Reads the tensors of a state dict whose names are in `wanted`."""
     if not isinstance(tree, dict):
         raise ValueError('it holds no state dict')
     arrays = {}

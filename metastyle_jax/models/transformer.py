@@ -38,18 +38,18 @@ BLOCKS = 5  # residual blocks in the papers
 def apply(params: Params, images: Array, *, formulation: str | None = None) -> Array:
     """Stylizes images.
 
-    The gradient with respect to some biases is exactly zero, because an instance norm subtracts
-    them again: the biases of all convolutions that a norm follows, and the bias of the second norm
-    in each residual block.
+    The gradient with respect to some biases is exactly zero, because a later instance norm
+    subtracts them: the biases of all convolutions before a norm, and the bias of the second norm in
+    each residual block.
 
     Args:
         params: parameters as `init` returns them, of any width and number of blocks. Scales and
-            biases of instance norms are `[C]`, or `[N, C]` to give each image its own style; the
-            convolutions are shared in either case.
-        images: `[N, H, W, 3]` floating in 0..1, H and W at least 16.
-        formulation: how convolutions are computed, see `layers.reflect_conv`. None takes the
-            fastest on the current backend. 'plain' works on every backend, and for symbolic H and W
-            when a program is exported.
+            biases of instance norms are `[C]`, or `[N, C]` for a different style of each image. All
+            images share the convolutions.
+        images: `[N, H, W, 3]` floating point in 0..1, H and W at least 16.
+        formulation: how convolutions are computed, see `layers.reflect_conv`. None chooses the
+            fastest one on the current backend. 'plain' works on every backend, and for symbolic H
+            and W when a program is exported.
 
     Returns:
         `[N, H, W, 3]` in 0..1, in the dtype of the images.
@@ -77,8 +77,8 @@ def apply_with_margin(params: Params, images: Array, *, formulation: str | None 
 
     A trained network draws dark and bright lines, up to three pixels wide, along the border of its
     input. The loss hardly penalizes them, because the loss network pads with zeros and so sees
-    little of the border. Here each image is extended by reflection by `MARGIN` pixels on each side,
-    stylized, and cropped.
+    little of the border. So this function extends each image by reflection by `MARGIN` pixels on
+    each side, stylizes it, and crops the result.
 
     Args:
         params: see `apply`.
@@ -107,15 +107,16 @@ def _conv_norm(
     upsample_to: Sequence[int] | None = None,
     trains_bias: bool = True,
 ) -> Array:
-    """Applies a convolution, after nearest-neighbour upsampling if asked for, and its norm.
+    """Applies a convolution and its instance norm; may upsample the input first.
 
     Args:
         params: `{'conv': {'kernel', 'bias'}, 'norm': {'scale', 'bias'}}`.
         x: `[N, H, W, C]`.
         formulation: see `layers.reflect_conv`.
-        stride: of the convolution.
-        upsample_to: height and width that x is upsampled to before the convolution.
-        trains_bias: whether the bias of the norm has a gradient.
+        stride: stride of the convolution.
+        upsample_to: height and width to which x is upsampled (nearest neighbour) before the
+            convolution; None for no upsampling.
+        trains_bias: whether the bias of the norm gets a gradient.
     """
     kernel, conv_bias = params['conv']['kernel'], params['conv']['bias']
     scale, norm_bias = params['norm']['scale'], params['norm']['bias']
@@ -191,16 +192,16 @@ def uniform_by_fan_in(rng: Array, shape: tuple[int, ...], kernel: tuple[int, ...
     """Draws numbers that are uniform within ±1/√fan-in.
 
     Args:
-        rng: a key.
-        shape: of the array.
-        kernel: shape `[K, K, C, C']` of the kernel of the layer, whose fan-in is K·K·C.
+        rng: a key of `jax.random`.
+        shape: shape of the array.
+        kernel: shape `[K, K, C, C']` of the layer's kernel; the fan-in is K·K·C.
     """
     bound = (kernel[0] * kernel[1] * kernel[2]) ** -0.5
     return jax.random.uniform(rng, shape, minval=-bound, maxval=bound)
 
 
 def check(params: Params) -> None:
-    """Raises UserError unless params are those of a transformer of some width and depth."""
+    """Raises UserError unless `params` has the names and shapes of a style transformer."""
     try:
         width, blocks = width_and_blocks(params)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -226,7 +227,7 @@ def width_and_blocks(params: Params) -> tuple[int, int]:
 
 
 def adapted(params: str) -> Callable[[str], bool]:
-    """Returns a predicate that tells which parameters an inner loop or an adaptation changes.
+    """Returns a predicate for the parameters that an inner loop or an adaptation changes.
 
     Args:
         params: 'all' for every parameter, as in Algorithm 1 of MetaStyle; 'norm' for the scales and
@@ -236,7 +237,7 @@ def adapted(params: str) -> Callable[[str], bool]:
         A function from the name of a parameter, such as 'down1/norm/scale', to bool.
 
     Raises:
-        UserError: `params` is neither.
+        UserError: `params` is neither 'all' nor 'norm'.
     """
     checks.one_of('params', params, ('all', 'norm'))
     if params == 'all':
@@ -279,9 +280,9 @@ def parameter_shapes(width: int, blocks: int) -> dict[str, tuple[int, ...]]:
 def _key_of(rng: Array, scopes: list[str], leaf: str) -> Array:
     """Derives the key of one kernel or bias from its name.
 
-    A key by name does not depend on the other layers: the first blocks of two networks of different
-    depth begin alike. The digest is the one that flax.linen computes for a module of this name, so
-    that parameters can be compared with those of a Flax network.
+    A key by name does not depend on the other layers, so two networks of different depth start with
+    equal first blocks. flax.linen computes the same digest for a module of this name, so a Flax
+    network starts with the same parameters.
     """
     number = {'kernel': b'\x01', 'bias': b'\x02'}[leaf]
     digest = hashlib.sha1(''.join(scopes).encode() + number, usedforsecurity=False).digest()

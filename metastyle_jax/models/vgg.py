@@ -34,7 +34,7 @@ class Features(NamedTuple):
     """Activations of the four style layers.
 
     Attributes:
-        relu1_2: `[N, H, W, 64]`, dtype of the images, as are the others.
+        relu1_2: `[N, H, W, 64]`. All layers have the dtype of the images.
         relu2_2: `[N, H // 2, W // 2, 128]`; the content loss compares this layer too.
         relu3_3: `[N, H // 4, W // 4, 256]`.
         relu4_3: `[N, H // 8, W // 8, 512]`.
@@ -68,7 +68,7 @@ def features(params: Params, images: Array) -> Features:
 
 
 def content_features(params: Params, images: Array) -> Array:
-    """Computes relu2_2 alone, which needs only the first four convolutions.
+    """Computes only the layer relu2_2, which needs only the first four convolutions.
 
     Args:
         params: the first four layers or more.
@@ -85,7 +85,7 @@ def content_features(params: Params, images: Array) -> Array:
 
 
 def masked_features(params: Params, images: Array, sizes: Array) -> Features:
-    """Computes the style layers of images of several sizes that lie on canvases of one size.
+    """Computes the style layers of images of different sizes that lie on canvases of equal size.
 
     Args:
         params: the ten layers.
@@ -93,7 +93,7 @@ def masked_features(params: Params, images: Array, sizes: Array) -> Features:
         sizes: `[N, 2]` integers, height and width of each image, at least 8.
 
     Returns:
-        The activations of each image alone; they are zero on the rest of the canvas.
+        The same activations as for each image without its canvas; zero on the rest of the canvas.
 
     Raises:
         UserError: the images have another shape or dtype.
@@ -121,7 +121,7 @@ def normalize(images: Array) -> Array:
         images: `[N, H, W, 3]` floating RGB in 0..1.
 
     Returns:
-        `[N, H, W, 3]`, what the first convolution takes.
+        `[N, H, W, 3]`, the input of the first convolution.
     """
     mean, std = (jnp.asarray(x, images.dtype).reshape(1, 1, 1, 3) for x in (MEAN, STD))
     return (images - mean) / std
@@ -144,7 +144,7 @@ def max_pool(x: Array) -> Array:
 
 
 def random(rng: Array, *, width: int = 64) -> Params:
-    """Draws He-normal weights for a VGG of any width, for tests and trials.
+    """Draws He-normal weights for a VGG of any width, for tests.
 
     Args:
         rng: a key of `jax.random`.
@@ -195,13 +195,13 @@ def load(
 
 
 def digest(params: Params) -> str:
-    """Computes the SHA-256 of weights, over names, shapes and little-endian float32 bytes.
+    """Computes the SHA-256 of weights from names, shapes and little-endian float32 values.
 
     Args:
         params: the ten layers.
 
     Returns:
-        64 hexadecimal digits. They do not depend on the format of the file.
+        64 hexadecimal digits, which do not depend on the file format of the weights.
     """
     sha = hashlib.sha256()
     for name in vgg_weights.LAYERS:
@@ -213,7 +213,7 @@ def digest(params: Params) -> str:
 
 
 def _check_digest(params: Params, expected: str, file: pathlib.Path) -> None:
-    """Refuses weights that have another digest than the expected one."""
+    """Raises UserError if the digest of the weights is not the expected one."""
     computed = digest(params)
     if computed != expected:
         raise UserError(
@@ -225,7 +225,7 @@ def _check_digest(params: Params, expected: str, file: pathlib.Path) -> None:
 
 
 def _check_images(images: Array, least: int) -> None:
-    """Refuses images that are not a batch of floating RGB images of a least size."""
+    """Raises UserError unless images are floating point `[N, H, W, 3]` and large enough."""
     shape = images.shape
     if len(shape) != 4 or shape[3] != 3 or min(shape[1:3]) < least:
         raise UserError(
@@ -237,7 +237,7 @@ def _check_images(images: Array, least: int) -> None:
 
 
 def _block(params: Params, x: Array, prefix: str, mask: Array | None = None) -> Array:
-    """Applies the convolutions of one block, each followed by ReLU and, if given, the mask."""
+    """Applies the convolutions of one block; each is followed by a ReLU and by the mask, if any."""
     for name in vgg_weights.LAYERS:
         if name.startswith(prefix):
             kernel, bias = (params[name][part].astype(x.dtype) for part in ('kernel', 'bias'))

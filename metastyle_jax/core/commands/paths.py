@@ -1,7 +1,7 @@
-"""Paths on the command line: ``~``, and addresses of the web in the place of a file.
+"""Parses paths on the command line: expands ``~``, and detects web addresses.
 
-A shell expands ``~/x.jpg``, but leaves ``--style=~/x.safetensors`` as it is. This module imports
-nothing that takes long to load.
+A shell expands ``~/x.jpg``, but not ``--style=~/x.safetensors``, so commands do this themselves.
+This module imports nothing that takes long to load.
 """
 
 import os
@@ -20,7 +20,7 @@ _DOWNLOAD = 'curl -L -o {name} {address}'
 
 
 def expand(word: str) -> str:
-    """Expands a leading ``~`` or ``~user``; a file whose own name begins so keeps it.
+    """Expands a leading ``~`` or ``~user``, unless a file with this very name exists.
 
     Args:
         word: a path, or ``LIBRARY.safetensors:NAME``.
@@ -29,20 +29,20 @@ def expand(word: str) -> str:
 
 
 def scheme_of(word: str | os.PathLike[str]) -> str:
-    """The scheme of an address, such as 'https' or 's3'; '' for a path.
+    """Returns the scheme of an address, such as 'https' or 's3'; '' for a path.
 
     Args:
-        word: what the user gave in the place of a file. A file of this name is no address.
+        word: the word that the user gave for a file. The name of an existing file is a path.
     """
     match = _ADDRESS.fullmatch(os.fspath(word))
     return match[1].lower() if match and not os.path.lexists(word) else ''
 
 
 def address_remedy(word: str | os.PathLike[str]) -> str:
-    """Says how to make a file of an address; '' if the word is no address.
+    """Returns a text that says how to download an address; '' if the word is not an address.
 
     Args:
-        word: what the user gave in the place of a file.
+        word: the word that the user gave for a file.
     """
     scheme = scheme_of(word)
     if not scheme:
@@ -62,20 +62,20 @@ def address_remedy(word: str | os.PathLike[str]) -> str:
 
 
 def names_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is that of a folder: an existing one, or a word with a slash at its end."""
+    """Whether a path names an existing folder, or ends in a slash."""
     word = os.fspath(path)
     return word.endswith(('/', os.sep)) or os.path.isdir(word)
 
 
 def make_folder(folder: pathlib.Path, error: type[Exception]) -> None:
-    """Makes a folder and those above it.
+    """Creates a folder and its parent folders if they do not exist.
 
     Args:
-        folder: the folder; it may exist.
+        folder: the folder.
         error: class of the error.
 
     Raises:
-        error: the folder cannot be made.
+        error: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,9 +88,9 @@ class PathParser(flags.ArgumentParser):
 
     Args:
         writes: whether the command writes to the path.
-        schemes: schemes of the addresses that the command accepts.
-        is_list: whether the value is a list of paths with commas between them; each may have a
-            name, as in ``NAME=PATH``.
+        schemes: schemes of the addresses that the command accepts, such as 'gs'.
+        is_list: whether the value is a list of paths, separated by commas; each may have a name, as
+            in ``NAME=PATH``.
     """
 
     def __init__(
@@ -101,14 +101,14 @@ class PathParser(flags.ArgumentParser):
         self._is_list = is_list
 
     def parse(self, argument):
-        """Expands ``~``."""
+        """Returns the path or the list of paths, with ``~`` expanded."""
         if not self._is_list:
             return expand(argument) if isinstance(argument, str) else argument
         words = flags.ListParser().parse(argument)
         return [re.sub('(?<==)~.*|^~.*', lambda match: expand(match[0]), word) for word in words]
 
     def problem_of(self, value: str) -> str:
-        """Says what is wrong with an address that the command does not accept, or ''."""
+        """Returns what is wrong with an address that the command does not accept, else ''."""
         scheme = scheme_of(value)
         if not scheme or scheme in self._schemes:
             return ''
@@ -124,7 +124,7 @@ def address_problems(values: flags.FlagValues) -> list[str]:
         values: the parsed flags.
 
     Returns:
-        A message for each, as ``style=https://…: download it first: …``.
+        A message for each, such as ``--style=https://…: download it first: …``.
     """
     problems = []
     for name in values:

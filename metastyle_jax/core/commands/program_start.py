@@ -1,4 +1,4 @@
-"""What a command sets up when it starts: its log, and the cache of compiled programs."""
+"""Sets up the log of a command, and JAX's cache of compiled programs."""
 
 import logging as std_logging
 import os
@@ -11,7 +11,7 @@ from metastyle_jax.core import files
 
 
 def set_up_log() -> None:
-    """Logs warnings and the commands' own lines to the standard error stream."""
+    """Sends the log of this package, and warnings of JAX, to the standard error stream."""
     # absl writes a complete log, and Grain finds its defaults, only after absl's global flags are
     # marked as parsed.
     flags.FLAGS.mark_as_parsed()
@@ -22,7 +22,7 @@ def set_up_log() -> None:
 
 
 class _Formatter(logging.PythonFormatter):
-    """Writes the time and the message; the level only for warnings and errors."""
+    """Formats a line of the log: time, level (only of warnings and errors) and message."""
 
     def format(self, record):
         level = '' if record.levelno <= 20 else f'{record.levelname.lower()}: '
@@ -30,7 +30,10 @@ class _Formatter(logging.PythonFormatter):
 
 
 def set_up_cache() -> None:
-    """Makes JAX keep compiled programs for later runs, unless the user has set a cache."""
+    """Makes JAX save compiled programs on disk for later runs.
+
+    Environment variables of JAX that the user has set are not changed.
+    """
     root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     wanted = {
         # JAX by default keeps only programs that take a second or more to compile. Commands compile

@@ -1,4 +1,7 @@
-"""Suggestions for flags that do not exist: the name that other programs give the same thing."""
+"""Suggests the correct flag for a flag that does not exist.
+
+The table lists names that other programs use for the same flags.
+"""
 
 import difflib
 from collections.abc import Collection
@@ -49,10 +52,10 @@ _MEANT = {
 
 
 def meant_flag(name: str, known: Collection[str]) -> str:
-    """The flag that a user most likely means by an unknown one; '' if there is none.
+    """Returns the flag that a user most likely means by an unknown flag; '' if none is similar.
 
     Args:
-        name: the unknown flag, without dashes at its beginning.
+        name: the unknown flag, without leading dashes.
         known: the flags of the command.
     """
     name = name.replace('-', '_').casefold()

@@ -1,9 +1,9 @@
-"""Several processes that compute one run together, on one machine or many.
+"""Connects several processes that compute one training run together, on one machine or many.
 
-All processes run the same program. Each reads its share of a batch; only the first one writes
-files. If one process fails, it tells the others; if one dies or hangs, `watchdog` notices. In both
-cases all processes end with a message that names the process, and the same command can resume from
-the last checkpoint.
+All processes run the same program. Each reads its share of a batch, and only the first process
+writes files. If a process fails, it informs the others; if a process dies or hangs, `watchdog`
+detects it. In both cases all processes end with a message that names the process, and the same
+command can resume from the last checkpoint.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ _watch: watchdog.Watch | None = None  # set while this process belongs to a run 
 
 
 class Place(NamedTuple):
-    """Place of one process among the processes of a run.
+    """Describes how one process finds the other processes of a run.
 
     Attributes:
         coordinator: HOST:PORT at which the first process can be reached; '' if JAX can find the
             other processes by itself (under Slurm, Open MPI, or on a TPU slice).
         processes: number of processes.
         process: index of this process, from 0.
-        heartbeat: seconds after which a silent process counts as lost.
+        heartbeat: seconds without a sign of life after which a process counts as lost.
     """
 
     coordinator: str = ''
@@ -48,12 +48,12 @@ class Place(NamedTuple):
 def joined(place: Place | None) -> Iterator[None]:
     """Connects this process with the others of its run, for the duration of a `with` block.
 
-    Call it before any other use of JAX. If the block raises, the other processes end with the same
-    message within seconds. If it succeeds, it waits for them. After a failure, end the process by
-    `leave`.
+    It must be called before any other use of JAX. At the end of the block, the process waits for
+    the others. If the block raises an error, the other processes end with the same message within
+    seconds. After that, the caller must end this process by `leave`.
 
     Args:
-        place: of this process; None for a run of one process.
+        place: the place of this process; None for a run of one process.
 
     Raises:
         UserError: the place is invalid, or the other processes cannot be reached.
@@ -89,10 +89,10 @@ def joined(place: Place | None) -> Iterator[None]:
 
 
 def leave(code: int, *, stuck: bool = False) -> int:
-    """Returns an exit code, or ends the process at once if a normal exit could hang.
+    """Returns an exit code; or ends the process at once if a normal exit could hang.
 
-    After a failure in a run of several processes, JAX's own shutdown would wait for processes that
-    never come.
+    After a failure in a run of several processes, JAX's own shutdown would wait forever for the
+    other processes.
 
     Args:
         code: the exit code.
@@ -111,15 +111,15 @@ def is_first() -> bool:
 
 
 def share() -> tuple[int, int]:
-    """Index of this process and number of processes: the share of the data that it reads."""
+    """Returns the index of this process and the number of processes; they select its data."""
     return jax.process_index(), jax.process_count()
 
 
 def agree(number: int) -> int:
-    """Agrees on the largest value of a number in all processes.
+    """Returns the largest of the numbers that the processes pass.
 
-    Every process must call `agree`, and it waits until all have. For instance, a signal that one
-    process has received stops all of them after the same step.
+    Every process must call `agree`, and each call waits for the others. For example, all processes
+    stop after the same step if one of them has received a signal.
     """
     return number if jax.process_count() == 1 else sharding.largest_of_processes(number)
 
@@ -135,8 +135,8 @@ def from_first(make: Callable[[], Any]) -> Any:
     Every process must call `from_first`.
 
     Args:
-        make: called without arguments in the first process only; its result must be a value that
-            JSON can hold.
+        make: called without arguments in the first process only; its result must consist of JSON
+            types.
     """
     if jax.process_count() == 1:
         return make()
@@ -146,12 +146,12 @@ def from_first(make: Callable[[], Any]) -> Any:
 
 
 def copy_of_first(tree: PyTree) -> PyTree:
-    """Returns the first process's pytree in all processes, bit for bit.
+    """Returns an exact copy of the first process's pytree in all processes.
 
     Every process must call `copy_of_first`.
 
     Args:
-        tree: arrays and typed PRNG keys, of the same shapes and types in all processes.
+        tree: pytree of arrays and typed PRNG keys, with the same shapes and types in all processes.
 
     Raises:
         UserError: shapes or types differ between processes.
@@ -176,7 +176,7 @@ def copy_of_first(tree: PyTree) -> PyTree:
 
 
 def _check_same_shapes(leaves: list[Any]) -> None:
-    """Raises UserError if this process's arrays have other shapes or types than the first's."""
+    """Raises UserError if shapes or types differ from those of the first process."""
     shapes = [f'{leaf.dtype}{list(leaf.shape)}' for leaf in leaves]
     first = from_first(lambda: shapes)
     if shapes == first:
@@ -211,7 +211,7 @@ def _initialize(place: Place) -> None:
     """Connects JAX with the other processes.
 
     Raises:
-        UserError: they cannot be reached.
+        UserError: the other processes cannot be reached.
     """
     # JAX would handle SIGTERM itself. Here `command_line.Stop` does, and `agree` lets all
     # processes stop after the same step.
@@ -237,8 +237,8 @@ def _initialize(place: Place) -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f'the processes of this run did not find each other ({files.first_line(error)}): see '
-            'that all are started and that the port of the first one is open; where JAX cannot '
+            f'the processes of this run did not find each other ({files.first_line(error)}): make '
+            'sure that all are started and that the port of the first one is open; if JAX cannot '
             'find them by itself, pass coordinator=HOST:PORT, processes=NUMBER and process=INDEX'
         ) from error
     logging.info(

@@ -1,6 +1,6 @@
-"""Spreads the styles of one step over devices. Only this module names `jax.pmap` or meshes.
+"""Divides the styles of one step among devices. Only this module uses `jax.pmap` and meshes.
 
-One outer step sees S styles. Each of the D devices gets S / D of them and averages their
+One outer step uses S styles. Each of the D devices gets S / D of them and averages their
 meta-gradients, and `mean` then averages over the devices. Everything else, such as the training
 state and the loss network, is equal on all devices.
 
@@ -38,14 +38,15 @@ class PlacedBatch(NamedTuple):
 
 
 def count(wanted: int = 0, *, name: str = 'outer.devices') -> int:
-    """Number of devices of all processes that a step runs on.
+    """Returns the number of devices that a step runs on, over all processes together.
 
     Args:
-        wanted: how many devices to use; 0 for all.
-        name: of the setting that holds `wanted`, for messages.
+        wanted: number of devices to use; 0 for all.
+        name: name of the setting that holds `wanted`, for messages.
 
     Raises:
-        UserError: there are fewer devices, or several processes do not have equally many.
+        UserError: there are fewer devices than `wanted`, `wanted` is a part of the devices of
+            several processes, or the processes have different numbers of devices.
     """
     available, processes = jax.device_count(), jax.process_count()
     if not 0 <= wanted <= available:
@@ -80,8 +81,8 @@ def replicate(tree: PyTree, devices: int | None = None) -> PyTree:
     `replicate` is therefore compiled only once.
 
     Args:
-        tree: arrays that a step gets whole.
-        devices: as given to `spread`.
+        tree: arrays that each device gets completely.
+        devices: the same number as for `spread`.
     """
     # Each process puts its own copy on its own devices: this is the layout that `pmap` uses.
     mesh = jax.sharding.Mesh(jax.local_devices()[:devices], (_AXIS,))
@@ -89,14 +90,14 @@ def replicate(tree: PyTree, devices: int | None = None) -> PyTree:
 
 
 def put(batch: PyTree, devices: int | None = None) -> PlacedBatch:
-    """Starts to copy a batch to the devices, while they still work on the step before.
+    """Starts to copy a batch to the devices, while they still compute the step before.
 
     Args:
         batch: NumPy leaves `[S, ...]`, for the S styles of this process.
-        devices: as given to `spread`.
+        devices: the same number as for `spread`.
 
     Returns:
-        A `PlacedBatch`, which a function made by `spread` takes in place of the batch.
+        A `PlacedBatch`, which a function from `spread` accepts instead of the batch.
 
     Raises:
         UserError: S is not a multiple of the number of devices of this process.
@@ -108,12 +109,11 @@ def put(batch: PyTree, devices: int | None = None) -> PlacedBatch:
 
 
 def mean(tree: PyTree) -> PyTree:
-    """Mean over all devices. Call it inside a function given to `spread`.
+    """Computes the mean over all devices; to be called inside a step for `spread`.
 
-    The result is the same to the last bit for any number of processes that the devices belong to:
-    each device adds up one part of the numbers, in the order of the devices. An all-reduce would
-    choose its own order. Where a gradient is zero apart from rounding, Adam would turn the
-    different rounding into whole steps.
+    The result is bitwise equal for any number of processes, because each device adds up one part of
+    the numbers in the order of the devices. An all-reduce would choose its own order, and rounding
+    would differ. Where the exact gradient is zero, Adam would turn this difference into full steps.
     """
     devices = jax.lax.axis_size(_AXIS)
     if devices == 1:
@@ -125,30 +125,29 @@ def mean(tree: PyTree) -> PyTree:
 
 
 def gather(tree: PyTree) -> PyTree:
-    """Joins leaves `[S / D, ...]` of all devices to `[S, ...]`, inside a function for `spread`."""
+    """Joins leaves `[S / D, ...]` of all devices to `[S, ...]`; to be called inside a step."""
     return jax.lax.all_gather(tree, _AXIS, tiled=True)
 
 
 def spread(
     step: Callable[..., PyTree], *, shared: int, devices: int | None = None
 ) -> Callable[..., PyTree]:
-    """Runs a step on all devices at once. Each device gets a part of the last argument.
+    """Makes a function that runs a step on all devices; each device gets a part of the batch.
 
     Args:
-        step: called on each device with the `shared` arguments, which are whole, and with the
-            device's part of the batch: leaves `[S / D, ...]`. Results must be equal on all
-            devices, so `step` calls `mean` on everything that it averages over styles.
-        shared: number of leading arguments that all devices get whole. `replicate` puts them on
-            the devices.
+        step: function `(*shared arguments, batch)` that runs on each device. The device gets the
+            complete shared arguments and its part of the batch, leaves `[S / D, ...]`. Results must
+            be equal on all devices, so `step` must call `mean` on everything that it averages over
+            styles.
+        shared: number of shared arguments. `replicate` copies them to the devices.
         devices: D, the number of devices; None for all.
 
     Returns:
-        `step` for whole batches: leaves `[S, ...]` with S a multiple of D, or a `PlacedBatch`.
-        With P processes, each process passes its own `[S / P, ...]`. The function is compiled
-        once for each set of shapes. Its method `lower` works like that of a function of `jax.jit`.
-
-    Raises:
-        UserError: in the returned function, if S is not a multiple of D.
+        A function with the arguments of `step` for whole batches: leaves `[S, ...]` with S a
+        multiple of D, or a `PlacedBatch`. With P processes, each process passes its own
+        `[S / P, ...]`. The function is compiled once for each set of shapes. Its method `lower`
+        works like that of a function from `jax.jit`. It raises UserError if S is not a multiple
+        of D.
     """
     chosen = jax.devices()[:devices]
     local = sum(device.process_index == jax.process_index() for device in chosen)
@@ -184,23 +183,22 @@ def spread(
 def divided(
     step: Callable[..., PyTree], *, shared: int, devices: int | None = None
 ) -> Callable[..., PyTree]:
-    """Runs a step on all devices at once, for styles that do not depend on each other.
+    """Makes a function that runs a step on all devices, for styles that are independent.
 
-    In contrast to `spread`, the results stay divided over the devices: each device returns the
+    In contrast to `spread`, the results stay divided among the devices: each device returns the
     results of its own styles.
 
     Args:
-        step: called on each device with the `shared` arguments, which are whole, and with the
-            device's part of all others: leaves `[S / D, ...]`, scalars whole. Its results are of
-            the same form.
-        shared: number of leading arguments that all devices get whole. `replicate` puts them on
-            the devices.
+        step: function `(*shared arguments, *others)` that runs on each device. The device gets the
+            complete shared arguments, and its part of the others: leaves `[S / D, ...]`, and
+            complete scalars. Its results have the same form as the others.
+        shared: number of shared arguments. `replicate` copies them to the devices.
         devices: D, the number of devices, which divides S; None for all.
 
     Returns:
-        `step` for whole batches: leaves `[S, ...]`. The function is compiled once for each set of
-        shapes, and it reuses the memory of the first argument that is not shared. Its attribute
-        `cache_size` returns the number of compilations.
+        A function with the arguments of `step` for whole batches: leaves `[S, ...]`. It is compiled
+        once for each set of shapes, and it reuses the memory of the first argument that is not
+        shared. Its attribute `cache_size` is a function that returns the number of compilations.
     """
     mesh = jax.sharding.Mesh(jax.devices()[:devices], (_AXIS,))
 
@@ -229,16 +227,16 @@ def divided(
 
 
 def largest_of_processes(number: int) -> int:
-    """Largest value of a number in all processes. Every process must call this function."""
+    """Returns the largest of the numbers that the processes pass; every process must call it."""
     barrier()
     return int(_compiled_maximum()(np.full(jax.local_device_count(), number, np.int32)))
 
 
 def bytes_of_first_process(data: bytes) -> bytes:
-    """The bytes that the first process passes. Every process must call this function.
+    """Returns the bytes that the first process passes. Every process must call this function.
 
     Args:
-        data: of the same length in all processes; only the first process's content matters.
+        data: bytes of the same length in all processes; only those of the first process are used.
     """
     # One device of the first process holds the bytes, all others zeros: the sum is the bytes.
     buffer = np.zeros((jax.local_device_count(), len(data)), np.uint8)
@@ -261,13 +259,13 @@ def barrier() -> None:
 
 @functools.cache
 def _compiled_maximum() -> Callable[[np.ndarray], Any]:
-    """Function `[devices] -> scalar`, the maximum over the devices of all processes."""
+    """Compiles `[devices] -> scalar`, the maximum over the devices of all processes."""
     return jax.pmap(lambda x: jax.lax.pmax(x, _AXIS), axis_name=_AXIS, out_axes=None)
 
 
 @functools.cache
 def _compiled_sum() -> Callable[[np.ndarray], Any]:
-    """Function `[devices, ...] -> [...]`, the sum over the devices of all processes."""
+    """Compiles `[devices, ...] -> [...]`, the sum over the devices of all processes."""
     return jax.pmap(lambda x: jax.lax.psum(x, _AXIS), axis_name=_AXIS, out_axes=None)
 
 
@@ -278,5 +276,5 @@ def _split(leaf: Any, *, devices: int) -> Any:
 
 
 def _partition_spec(leaf: Any) -> jax.P:
-    """Divides a leaf along its first axis; a scalar stays whole."""
+    """Returns the sharding of a leaf: divided along its first axis; a scalar is not divided."""
     return jax.P(_AXIS) if leaf.ndim else jax.P()

@@ -1,7 +1,7 @@
 """Ends all processes of a run together when one of them fails, dies or hangs.
 
-JAX has heartbeats too, but they end a process without saying which other process is missing, and
-they do not notice a failure inside a process, so that the others would wait for it.
+JAX has heartbeats too. But they end a process without saying which other process is missing, and
+they do not detect an error inside a process, so the others would wait for it.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _END, _FIRST, _OTHERS = (f'metastyle/{name}' for name in ('end', 'first', 'other
 
 
 class Watch:
-    """Background threads that end this process when another one fails, dies or hangs.
+    """Runs background threads that end this process when another one fails, dies or hangs.
 
     Each process increases its own counter in a shared store, about once a second. The first
     process reads the counters of all others; each other process reads the first one's.
@@ -51,12 +51,12 @@ class Watch:
             thread.start()
 
     def tell(self, text: str, *, code: int) -> None:
-        """Makes the other processes end with a message and an exit code; this one goes on."""
+        """Makes the other processes end with a message and an exit code; this process continues."""
         self._done.set()
         self._publish(f'process {self._process} ended: {" ".join(text.split())}', code)
 
     def wait(self) -> None:
-        """Waits as long as the watch may need to find out that another process is lost."""
+        """Waits as long as the threads may need to detect that another process is lost."""
         self._watching.join(self._patience + 5 * self._pause)
 
     def close(self) -> None:
@@ -66,14 +66,14 @@ class Watch:
         self._asking.join(self._patience)
 
     def _publish(self, text: str, code: int) -> None:
-        """Writes the reason for the end into the store; the first process to do so wins."""
+        """Writes the reason for the end into the store; only the first such entry counts."""
         with contextlib.suppress(Exception):  # if the store is gone, the others notice that too
             self._store.key_value_set(_END, json.dumps([text, code]))
         # The store lives in process 0. If this is process 0, the others need time to read it.
         time.sleep(3 * self._pause)
 
     def _watch(self) -> None:
-        """Ends the process if a counter stands still, a reason is published, or no answer comes."""
+        """Ends the process if a counter stops, a reason is published, or the store is silent."""
         last_change = {other: ('', time.monotonic()) for other in self._others}
         last_answer = time.monotonic()
         while not self._done.is_set():
@@ -101,11 +101,14 @@ class Watch:
     def _silent_process(
         self, counters: dict[int, str], last_change: dict[int, tuple[str, float]]
     ) -> tuple[int, float] | None:
-        """A process that has been silent for too long and for how many seconds; None if all count.
+        """Finds a process whose counter has not changed for too long.
 
         Args:
             counters: the newest counter of each process that has one.
-            last_change: the counter of each process and when it changed last; this is updated.
+            last_change: the counter of each process, and the time of its last change; updated here.
+
+        Returns:
+            The process and the seconds since its last change; None if there is no such process.
         """
         now = time.monotonic()
         for process, (counter, since) in last_change.items():
@@ -117,7 +120,7 @@ class Watch:
         return None
 
     def _ask(self) -> None:
-        """Queues the answer of the store after each pause; a final error ends this thread."""
+        """Puts the store's answer into the queue after each pause; ends after the first error."""
         tick = 0
         while not self._done.wait(self._pause):
             tick += 1
@@ -141,7 +144,7 @@ class Watch:
         return ended, {int(key.rpartition('/')[2]): value for key, value in counters}
 
     def _end(self, text: str, code: int) -> None:
-        """Ends the process at once, even if its main thread waits; nothing after `close`."""
+        """Ends the process at once, even if its main thread waits; does nothing after `close`."""
         if self._done.is_set():
             return
         advice = '; the last checkpoint is whole, and the same command resumes'

@@ -1,8 +1,8 @@
 """The style transformer as a `flax.linen` module.
 
 The module declares the parameters under the names that the whole package uses, and computes with
-`transformer.apply`. So its `variables['params']` are the parameters of the pure functions, and the
-other way round: a θ of this package can be trained on by any program that takes a Flax module.
+`transformer.apply`. So its `variables['params']` can be passed to the pure functions, and a θ of
+this package can be passed to the module. Any program that trains Flax modules can train it.
 """
 
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ class _Layer(nn.Module):
         return params
 
     def _initial(self, rng: Array, name: str, shape: tuple[int, ...]) -> Array:
-        """Draws one parameter; of a convolution, the kernel tells the fan-in."""
+        """Draws one parameter; for a convolution, the shape of its kernel gives the fan-in."""
         kernel = self.shapes.get('kernel')
         if kernel is None:  # an instance norm
             return jax.numpy.ones(shape) if name == 'scale' else jax.numpy.zeros(shape)
@@ -75,7 +75,7 @@ class _Layer(nn.Module):
 
 
 def _inside(shapes: Mapping[str, tuple[int, ...]], scope: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters of one layer, by their names within it."""
+    """Selects the shapes of one layer's parameters, and removes the layer from their names."""
     start = f'{scope}/'
     return {
         name.removeprefix(start): shape for name, shape in shapes.items() if name.startswith(start)
