@@ -1,7 +1,7 @@
 """Adapts θ to one style image.
 
-From the meta-learned initialization θ, Adam minimizes the perceptual loss of meta-training for one
-style image.
+Starting from the meta-learned initialization θ, Adam minimizes the perceptual loss for one style
+image. It is the same loss as in meta-training.
 
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
@@ -49,10 +49,10 @@ def adapt(
         **settings: fields of `AdaptConfig`; they replace those of `config`.
 
     Returns:
-        A `style_files.Style`. `style_files.save_style` writes it, and `stylize` takes it.
+        The style. `style_files.save_style` writes it to a file, and `stylize` accepts it.
 
     Raises:
-        UserError: a file or a setting is not usable, or the loss is not finite.
+        UserError: a file or a setting cannot be used, or the loss is not finite.
     """
     config = checks.replace_settings(config or AdaptConfig(), settings)
     config, theta = adaptation_start.resolve(config, theta)
@@ -93,7 +93,7 @@ def _descend(
     *,
     progress: bool,
 ) -> tuple[dict[str, np.ndarray], list[perceptual_loss.Loss]]:
-    """Takes all steps; returns the adapted tensors by name, and the loss before each step."""
+    """Takes all steps; returns name -> adapted tensor, and the loss before each step."""
     state, fixed, plan = adaptation_step.start(
         adaptation_start.start_params(theta, grams, config.begin),
         config.params,

@@ -1,7 +1,7 @@
-"""Adapts θ to every picture of a folder, and keeps the styles in one library file.
+"""Adapts θ to every picture of a folder, and writes the styles to one library file.
 
-Several styles take their steps in one batch, see `batched_step`. The library file is written after
-each group of styles, and the same call later continues from there.
+Several styles are adapted in one batch, see `batched_step`. The library file is written after each
+group of styles. A later call with the same arguments continues a stopped one.
 """
 
 import contextlib
@@ -35,12 +35,12 @@ class FolderResult(NamedTuple):
     """Result of `adapt_many`.
 
     Attributes:
-        library: all styles, those of earlier calls included.
-        failed: name of each picture without a style -> the reason.
+        library: all styles, including those of earlier calls.
+        failed: name of each picture without a style -> reason.
         done: number of styles that this call made.
         stopped: whether the call was stopped before the last style.
         skipped: names of the pictures whose styles were in the library already.
-        others: files in the folders that are no pictures.
+        others: files in the folders that are not pictures.
     """
 
     library: style_library.Library
@@ -71,18 +71,18 @@ def adapt_many(
     others are still adapted.
 
     Args:
-        pictures: a folder, which is searched with its sub-folders, a picture, a pattern such as
-            ``*.jpg``, or several of these; or a data source, see `sources.open_source`.
+        pictures: a folder (searched with its sub-folders), a picture, a pattern such as ``*.jpg``,
+            or several of these; or a data source, see `sources.open_source`.
         theta: the initialization, see `adapt.adapt`.
         config: settings of the adaptation; None for the defaults of `AdaptConfig.for_library`.
-        out: the library file; or a folder, which is made if its name ends in a slash, for the
-            file `LIBRARY_NAME`; None to write no file. It is written after each group of styles.
-            Styles that are in the file already are not adapted again.
-        overwrite: whether to start anew if `out` exists.
-        styles_at_once: number of styles in one batch; it changes memory and speed only.
+        out: the library file, or a folder for the file `LIBRARY_NAME`. A name that ends in a slash
+            is a folder, which is created if needed. None to write no file. Styles that are in the
+            file already are not adapted again.
+        overwrite: whether to replace an existing library instead of continuing it.
+        styles_at_once: number of styles in one batch; it changes only memory and speed.
         devices: number of devices that share the styles; 0 for all.
-        stopped: asked after each step whether to stop. Finished groups are kept, and the group in
-            work is lost.
+        stopped: called after each step; the work stops if it returns True. Finished groups are
+            kept, and the current group is lost.
         progress: whether to show a progress bar.
         **settings: fields of `AdaptConfig`; they replace those of `config`.
 
@@ -90,8 +90,8 @@ def adapt_many(
         A `FolderResult`.
 
     Raises:
-        UserError: a setting or a file is not usable, `out` holds a library of another θ or with
-            other settings, or no picture became a style.
+        UserError: a setting or a file cannot be used, `out` holds a library that was made from
+            another θ or with other settings, or no picture could be adapted to.
     """
     config = checks.replace_settings(config or AdaptConfig.for_library(), settings)
     checks.whole_number('styles_at_once', styles_at_once, 1)
@@ -133,10 +133,10 @@ def adapt_many(
 
 
 def library_file(out: str | os.PathLike | None) -> tuple[pathlib.Path | None, bool]:
-    """The library file for an output, and whether its folder is to be made.
+    """Returns the library file for an output, and whether its folder must be created.
 
     Args:
-        out: a file, or a folder, see `adapt_many`; None for no file.
+        out: a file or a folder, see `adapt_many`; None for no file.
     """
     if out is None:
         return None, False
@@ -148,7 +148,7 @@ def library_file(out: str | os.PathLike | None) -> tuple[pathlib.Path | None, bo
 
 
 def _save(out: pathlib.Path, library: style_library.Library) -> None:
-    """Writes the library file, in a folder that is made if it is missing."""
+    """Writes the library file; creates its folder if it does not exist."""
     paths.make_folder(out.parent, UserError)
     style_library.save(out, library, overwrite=True)
 
@@ -205,10 +205,10 @@ def _open_library(
     *,
     overwrite: bool,
 ) -> style_library.Library:
-    """Reads the library to continue, or makes an empty one.
+    """Reads an existing library to continue it, or makes an empty one.
 
     Raises:
-        UserError: the library belongs to another θ or to other settings.
+        UserError: the existing library was made from another θ or with other settings.
     """
     if out is None or overwrite or not os.path.exists(out):
         return style_library.Library({}, {}, theta.fingerprint, record)
@@ -235,9 +235,9 @@ def _open_library(
 def _missing_pictures(
     source: image_source.ImageSource, library: style_library.Library, failed: dict[str, str]
 ) -> tuple[list[tuple[int, str]], list[str]]:
-    """Index and SHA-256 of each picture that is not yet in the library; names of the others.
+    """Lists (index, SHA-256) of each picture that is not in the library, and the other names.
 
-    A picture whose file cannot be read is added to `failed`.
+    A picture whose file cannot be read is added to `failed` instead.
     """
     missing: list[tuple[int, str]] = []
     present: list[str] = []
@@ -271,7 +271,7 @@ def _finite_styles(
     result: style_group.GroupResult,
     failed: dict[str, str],
 ) -> style_library.Library:
-    """A library of the group's styles; styles that diverged are added to `failed` instead."""
+    """Makes a library of the group's styles; adds styles that diverged to `failed` instead."""
     finite = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in result.params.values()])
     rows = [i for i in range(len(group)) if finite[i]]
     for image, fine in zip(group, finite, strict=False):

@@ -1,4 +1,4 @@
-"""The start of an adaptation: initial parameters, learned inner loop, learning rate."""
+"""Prepares an adaptation: settings, initial parameters, learned inner loop, learning rate."""
 
 import dataclasses
 import os
@@ -14,18 +14,18 @@ from metastyle_jax.storage import theta_files
 def resolve(
     config: AdaptConfig, theta: str | os.PathLike | theta_files.Theta | None
 ) -> tuple[AdaptConfig, theta_files.Theta]:
-    """Returns checked settings, with the default learning rate where none is given, and θ.
+    """Checks the settings, fills in the default learning rate, and loads θ.
 
     Args:
         config: settings of the adaptation.
-        theta: the initialization, or its place, see `theta_files.load_theta`.
+        theta: the initialization, or a path or address of it, see `theta_files.load_theta`.
 
     Returns:
         The settings with a learning rate, and θ.
 
     Raises:
-        UserError: a setting or θ is not usable, or `inner_steps` asks for an inner loop that θ
-            does not have.
+        UserError: a setting is invalid, θ cannot be used, or `inner_steps` is above 0 and θ has no
+            learned rates.
     """
     config.validate()
     if not isinstance(theta, theta_files.Theta):
@@ -47,7 +47,7 @@ def learning_rate(config: AdaptConfig, theta: theta_files.Theta) -> float:
 
 
 def step_scalars(config: AdaptConfig, theta: theta_files.Theta) -> adaptation_step.StepScalars:
-    """Returns the learning rate and the weights of the losses, which every step takes."""
+    """Returns the learning rate and the loss weights, as arguments of every step."""
     rate = learning_rate(config, theta)
     return adaptation_step.StepScalars(rate, config.content_weight, config.style_weight)
 
@@ -58,8 +58,8 @@ def start_params(theta: theta_files.Theta, grams: tuple[Array, ...], begin: str)
     Args:
         theta: the initialization.
         grams: L arrays `[C, C]`, Gram matrices of the style image.
-        begin: 'predicted' for θ with the norms that its predictor gives for the style, if θ has a
-            predictor; 'theta' for θ itself.
+        begin: 'theta' for θ itself; 'predicted' for θ with the instance norms that its predictor
+            computes for the style, or for θ itself if it has no predictor.
 
     Returns:
         Parameters of the transformer.
@@ -81,11 +81,14 @@ def start_params(theta: theta_files.Theta, grams: tuple[Array, ...], begin: str)
 def learned_inner_loop(
     theta: theta_files.Theta, *, steps: int | None = None
 ) -> adaptation_step.LearnedRates | None:
-    """Returns the inner loop of a θ that was trained with learned rates, otherwise None.
+    """Returns the inner loop that θ was trained with, if its rates were learned.
 
     Args:
         theta: the initialization.
-        steps: T, the number of inner steps; None for the number of the training.
+        steps: T, the number of inner steps; None for the same number as in training.
+
+    Returns:
+        The inner loop; None if θ has no learned rates, or T is 0.
     """
     if theta.rates is None:
         return None

@@ -1,7 +1,7 @@
-"""One step of an adaptation: its state, its constants, and the compiled step.
+"""One step of an adaptation: its state, its constants, and the compiled function.
 
-A step is Adam on the perceptual loss. If θ was trained with learned rates, the first steps can be
-those of its inner loop instead.
+A step of Adam minimizes the perceptual loss. If θ was trained with learned rates, the first steps
+can be steps of its inner loop instead.
 
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
@@ -47,8 +47,8 @@ class LearnedRates(NamedTuple):
     """A learned inner loop.
 
     Attributes:
-        loop: its constants.
-        rates: learned rates by name of the adapted tensor, see `theta_files.Theta`.
+        loop: constants of the inner loop.
+        rates: name of an adapted tensor -> learned rates, see `theta_files.Theta`.
     """
 
     loop: LearnedLoop
@@ -59,9 +59,9 @@ class AdaptationState(NamedTuple):
     """Arrays that a step of the adaptation updates.
 
     Attributes:
-        step: scalar int32, number of steps done.
-        fast: adapted parameters by name.
-        adam: state of Adam, which sees the gradients of all steps, those of the inner loop too.
+        step: scalar int32, number of finished steps.
+        fast: name -> adapted parameter.
+        adam: state of Adam. It receives the gradients of all steps, also of the inner loop's steps.
         inner: state of the inner loop's optimizer; None without an inner loop.
     """
 
@@ -72,7 +72,7 @@ class AdaptationState(NamedTuple):
 
 
 class StepScalars(NamedTuple):
-    """Numbers of a step. They are arguments of the compiled step, so no value compiles it anew.
+    """Numbers that are arguments of the compiled step, so new values need no new compilation.
 
     Attributes:
         rate: learning rate of Adam.
@@ -86,12 +86,12 @@ class StepScalars(NamedTuple):
 
 
 class FixedTensors(NamedTuple):
-    """Arrays that no step changes.
+    """Arrays that stay constant during an adaptation.
 
     Attributes:
-        slow: parameters that are not adapted, by name.
-        rates: learned rates of the inner loop by name, `[T, ...]`, or `[1, ...]` if all steps share
-            them; empty without an inner loop.
+        slow: name -> parameter that is not adapted.
+        rates: name of an adapted tensor -> learned rates of the inner loop, `[T, ...]`, or
+            `[1, ...]` if all steps share them; empty without an inner loop.
     """
 
     slow: dict[str, Array]
@@ -99,13 +99,14 @@ class FixedTensors(NamedTuple):
 
 
 class StepPlan(NamedTuple):
-    """Static facts of a step; another plan compiles another step.
+    """Constants that are compiled into a step; a different plan needs a new compilation.
 
     Attributes:
         like: tree structure of θ.
         loop: inner loop of the first steps; None if Adam takes all steps.
         schedule: schedule of Adam, see `warmup_and_decay.adam`.
-        norm_factor: factor on Adam's updates of instance norms; 1 with schedule 'constant'.
+        norm_factor: factor that multiplies Adam's updates of instance norms; 1 with schedule
+            'constant'.
     """
 
     like: Any
@@ -120,8 +121,8 @@ def start(
     """Makes the arguments of the first step.
 
     Args:
-        theta: parameters from which the adaptation starts. They are copied, because a step reuses
-            the memory of its state.
+        theta: parameters from which the adaptation starts. They are copied, because each step
+            overwrites the memory of its state.
         params: 'all', or 'norm' to adapt instance norms only.
         inner: learned inner loop of the first steps; None if Adam takes all steps.
         schedule: schedule of Adam, see `warmup_and_decay.adam`.
@@ -149,13 +150,21 @@ def start(
 
 
 def _by_step(rates: Any, leaf: Array) -> Array:
-    """Rates of one tensor with an axis of steps in front."""
+    """Returns the rates of one tensor with a leading axis for the inner steps.
+
+    Args:
+        rates: `[]`, the shape of `leaf`, or either with a leading axis of T steps.
+        leaf: the tensor.
+
+    Returns:
+        `[T, ...]`, or `[1, ...]` if all steps share the rates.
+    """
     rates = jnp.asarray(rates, jnp.float32)
     return rates if rates.ndim == leaf.ndim + 1 else rates[None]
 
 
 def check_finite(loss: perceptual_loss.Loss, step: int, scalars: StepScalars) -> None:
-    """Raises UserError if the loss is not finite, which means that the adaptation diverged."""
+    """Raises UserError if the loss is not finite because the adaptation diverged."""
     if not np.isfinite(loss.total):
         raise UserError(
             f'the loss is {loss.total} at step {step + 1}: lower rate={scalars.rate} or '
@@ -174,19 +183,19 @@ def adapt_step(
     *,
     plan: StepPlan,
 ) -> tuple[AdaptationState, perceptual_loss.Loss]:
-    """Takes one step on one content batch: of the inner loop at first, of Adam afterwards.
+    """Takes one step on one content batch: first steps of the inner loop, later steps of Adam.
 
     Args:
-        state: state before the step; its memory is reused.
+        state: state before the step; its memory is overwritten.
         fixed: fixed tensors, see `start`.
         vgg_params: weights of the loss network.
-        contents: `[N, H, W, 3] uint8`.
+        contents: `[N, H, W, 3]` uint8.
         grams: L arrays `[C, C]`, Gram matrices of the style image.
         scalars: learning rate and weights of the losses.
         plan: plan, see `start`.
 
     Returns:
-        The state after the step, and the loss before it.
+        The state after the step, and the loss before the step.
     """
     contents = batching.as_float(contents)
     targets = perceptual_loss.compute_targets(vgg_params, contents, grams)
@@ -210,14 +219,14 @@ def update(
     scalars: StepScalars,
     plan: StepPlan,
 ) -> AdaptationState:
-    """Updates the state by a gradient, with Adam or the learned inner loop.
+    """Updates the state with a gradient, by Adam or by the learned inner loop.
 
-    Every operation is elementwise, so the arrays of S styles may be stacked to `[S, ...]`: each
-    style is updated as if it were alone.
+    All operations are elementwise. So the arrays of S styles may be stacked to `[S, ...]`, and each
+    style is updated independently.
 
     Args:
         state: state before the step.
-        grads: gradients of the loss with respect to `state.fast`, by name.
+        grads: name -> gradient of the loss with respect to this entry of `state.fast`.
         fixed: fixed tensors, see `start`.
         total: the loss, a scalar; `[S]` for stacked styles.
         scalars: learning rate of Adam.

@@ -1,12 +1,12 @@
-"""The batched step: one step of S adaptations in one batch.
+"""The batched step: one step of the adaptations to S styles in one batch.
 
-Only instance norms are adapted here, so the styles share all convolutions. The images of all styles
-form one batch `[S·N, H, W, C]`, in which each image has its own scales and biases. `jax.vmap` over
-styles would instead make grouped convolutions, which are slow on CPU.
+Only instance norms are adapted, so the styles share all convolutions. The images of all styles form
+one batch `[S·N, H, W, C]`, in which each image has its own scales and biases. `jax.vmap` over
+styles would make grouped convolutions, which are slow on CPU.
 
-The total is the sum of the losses of the styles. The norms of a style occur in its own loss only,
-so their gradient is the one they would have alone, and Adam works on each number by itself. Each
-style therefore gets the result of a separate adaptation, except for rounding.
+The step minimizes the sum of the losses of the styles. The norms of a style occur only in the loss
+of this style, so their gradient is the same as in a separate adaptation, and Adam works
+elementwise. So each style gets the result of a separate adaptation, except for rounding.
 """
 
 import functools
@@ -75,7 +75,7 @@ def step(
     *,
     plan: adaptation_step.StepPlan,
 ) -> tuple[adaptation_step.AdaptationState, perceptual_loss.Loss]:
-    """Takes one step for each style, on the same content batch.
+    """Takes one step for each of S styles, on the same content batch.
 
     Args:
         shared: see `SharedInputs`.
@@ -84,7 +84,7 @@ def step(
         plan: plan, see `start`.
 
     Returns:
-        The state after the step, and the losses before it, leaves `[S]` and `[S, L]`.
+        The state after the step, and the losses before the step, arrays `[S]` and `[S, L]`.
     """
     contents = batching.as_float(shared.contents)
     targets = perceptual_loss.compute_targets(shared.vgg, contents, grams)
@@ -106,11 +106,14 @@ def step(
 def compiled_step(
     plan: adaptation_step.StepPlan, devices: int
 ) -> Callable[..., tuple[adaptation_step.AdaptationState, perceptual_loss.Loss]]:
-    """Compiles `step` with the styles shared out over devices; it reuses the memory of a state.
+    """Compiles `step` with the styles divided among devices.
 
     Args:
         plan: plan, see `start`.
-        devices: number of devices; it divides the number of styles.
+        devices: number of devices; it must divide the number of styles.
+
+    Returns:
+        The function `(shared, state, grams)`; it overwrites the memory of `state`.
     """
     return sharding.divided(functools.partial(step, plan=plan), shared=1, devices=devices)
 
@@ -121,7 +124,7 @@ def _grams(vgg_params: Params, canvas: Array, size: Array) -> tuple[Array, ...]:
 
 
 def style_grams(vgg_params: Params, picture: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Gram matrices of a style image of any size.
+    """Computes the Gram matrices of a style image of any size.
 
     Style images of similar sizes share one compiled program, see `gram.of_padded_images`.
 

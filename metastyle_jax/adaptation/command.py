@@ -28,7 +28,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add = command_line.Flags(values)
     add.several_paths(
         'style',
-        'Style image; or several, a folder or a data source of them, to make a library.',
+        'Style image. Several style images, a folder or a data source make a library.',
     )
     add.path(
         'theta',
@@ -40,7 +40,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add.path(
         'out',
         None,
-        'Style file to write, .safetensors; library to add styles to; or a folder.',
+        'Style file to write (.safetensors), library to add styles to, or folder for them.',
         writes=True,
     )
     add.switch('overwrite', False, 'Replace an existing file.')
@@ -48,7 +48,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add.number(
         'styles_at_once',
         STYLES_AT_ONCE,
-        'Library only: number of styles in one batch, for memory and speed.',
+        'Library only: number of styles in one batch; it changes only memory and speed.',
     )
     add.number('devices', 0, 'Library only: number of devices that share the styles; 0 for all.')
 
@@ -82,7 +82,7 @@ def main(values: flags.FlagValues) -> int:
 
 
 def _check_words(values: flags.FlagValues) -> None:
-    """Answers the likeliest mistakes with the command that would have worked."""
+    """Raises UserError for common mistakes; the message shows the correct command."""
     words, out = [word for word in values.style or [] if word], values.out or ''
     for word in filter(first_steps.is_style_name, words):
         photos = [other for other in words if not first_steps.is_style_name(other)]
@@ -114,7 +114,7 @@ def _check_words(values: flags.FlagValues) -> None:
 
 
 def _adapt_many(values: flags.FlagValues) -> int:
-    """Adds the pictures of a folder to a library; returns the exit code."""
+    """Adapts to the pictures of a folder, adds the styles to a library; returns the exit code."""
     from metastyle_jax.adaptation import adapt_folder
 
     with command_line.Stop().listening() as stop:
@@ -146,7 +146,7 @@ def _adapt_many(values: flags.FlagValues) -> int:
 
 
 def run_adapt() -> int:
-    """The console script."""
+    """Runs the console script `metastyle-adapt`; returns the exit code."""
     allocator.keep_freed_memory()
     return command_line.run_command(
         main,

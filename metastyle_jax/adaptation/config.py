@@ -1,8 +1,8 @@
-"""Settings of an adaptation: the one place for their defaults, ranges and help texts.
+"""Settings of an adaptation, with their defaults, ranges and help texts.
 
-`AdaptConfig` is read by Python functions (`adapt`, `adapt_many`), by the flags of the commands and
-by the settings that style files and libraries record. This module loads neither JAX nor NumPy, so
-that `--help` answers at once.
+The arguments of Python functions (`adapt`, `adapt_many`), the flags of the commands and the records
+in style files and libraries are derived from `AdaptConfig`. This module loads neither JAX nor
+NumPy, so that `--help` answers at once.
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ _RATE_HELP = (
 class AdaptConfig:
     """Settings of an adaptation of θ to a style image.
 
-    The defaults suit one style on two CPU cores for a minute; `for_library`, `for_evaluation` and
-    `from_scratch` have the defaults of other purposes.
+    With the defaults, one style takes less than a minute on two CPU cores. `for_library`,
+    `for_evaluation` and `from_scratch` have the defaults for other purposes.
 
-    Source: Zhang et al. 2019, section 3, use Adam at rate 1e-3, batches of 4 photographs of 256²
-    pixels, a style image of 512² pixels, and 100 to 200 steps.
+    Source: Zhang et al. 2019, section 3. They use Adam at rate 1e-3, batches of 4 photographs of
+    256² pixels, a style image of 512² pixels, and 100 to 200 steps.
     """
 
     content: str = checks.setting(
@@ -60,29 +60,30 @@ class AdaptConfig:
 
     begin: str = checks.setting(
         'predicted',
-        "Start from the norms that θ's predictor gives for the style ('predicted'), or from θ "
-        "itself ('theta').",
+        "Start from the instance norms that θ's predictor computes for the style ('predicted'), or "
+        "from θ itself ('theta').",
         known=STARTS,
     )
-    """'predicted' to start from the norms that θ's predictor gives for the style, if θ has one;
-    'theta' to start from θ itself."""
+    """'predicted' to start from the instance norms that θ's predictor computes for the style, if θ
+    has a predictor; 'theta' to start from θ itself."""
 
     inner_steps: int = checks.setting(
         0,
-        'Take this many of the steps with the inner loop that θ was trained for, if θ has learned '
-        'rates; Adam takes the others.',
+        'Number of first steps that are taken by the inner loop of the training instead of Adam. '
+        'They need a θ with learned rates.',
         least=0,
     )
-    """Number of first steps that the learned inner loop of θ takes, 0 to `steps`; Adam takes the
-    others. They need a θ with learned rates, and photographs of the size of its training."""
+    """Number of first steps, 0 to `steps`, that are taken by the inner loop of the training; Adam
+    takes the others. They need a θ with learned rates, and photographs of the same size as in its
+    training."""
 
     rate: float | None = checks.setting(None, _RATE_HELP, above=0)
-    """Learning rate of Adam, above 0; None for the rate in `RATES` that suits the start."""
+    """Learning rate of Adam, above 0; None for the rate in `RATES` for `begin` and `params`."""
 
     schedule: str = checks.setting(
         'falling',
-        "Schedule of the learning rate: 'falling' warms up and then shortens steps, 'constant' is "
-        'plain Adam.',
+        "Schedule of the learning rate: 'falling' rises over three steps and then decays, "
+        "'constant' is plain Adam.",
         known=SCHEDULES,
     )
     """'falling' or 'constant', see `warmup_and_decay.adam`."""
@@ -97,21 +98,22 @@ class AdaptConfig:
 
     style_size: int = checks.setting(
         256,
-        'Side of the square whose area the style image gets, in pixels.',
+        'The style image is resized to the area of a square with this side in pixels.',
         least=16,
     )
-    """Side in pixels, at least 16: the style image is resized to the area of this square."""
+    """The style image is resized, with its aspect ratio, to the area of a square with this side in
+    pixels, at least 16."""
 
     match_colours: Any = checks.setting(
-        None, 'Photograph whose colours the style image gets before the adaptation.', path=True
+        None, 'Give the style image the colours of this photograph before adapting.', path=True
     )
-    """Photograph whose colours the style image gets before the adaptation: a file, a Pillow image
-    or an array, see `image_inputs.as_rgb`; None to keep the colours of the style image."""
+    """The style image gets the colours of this photograph before the adaptation: a file, a Pillow
+    image or an array, see `image_inputs.as_rgb`; None to keep the colours of the style image."""
 
     params: str = checks.setting(
         'all',
-        "Parameters to adapt: 'all' (6.7 MB), or 'norm' for instance norms only (20 kB; "
-        'stylizing then needs θ).',
+        "Parameters to adapt: 'all' (style file of 6.7 MB), or 'norm' for instance norms only "
+        '(20 kB; stylizing then also needs θ).',
         known=PARAMS,
     )
     """'all', or 'norm' for the scales and biases of instance norms only."""
@@ -141,17 +143,17 @@ class AdaptConfig:
 
     @classmethod
     def for_library(cls, **settings: Any) -> 'AdaptConfig':
-        """Settings for many styles in one library: instance norms only, fewer steps."""
+        """Returns settings for many styles in one library: only instance norms, fewer steps."""
         return checks.replace_settings(cls(steps=30, batch=1, params='norm'), settings)
 
     @classmethod
     def for_evaluation(cls, **settings: Any) -> 'AdaptConfig':
-        """Settings for an evaluation: size, batch and steps of the paper."""
+        """Returns settings for an evaluation: image sizes, batch and steps of the paper."""
         return checks.replace_settings(cls(steps=200, batch=4, size=256, style_size=512), settings)
 
     @classmethod
     def from_scratch(cls, **settings: Any) -> 'AdaptConfig':
-        """Settings for one network trained for one style from random weights (Johnson et al.)."""
+        """Returns settings to train one style from random weights (Johnson et al.)."""
         config = cls(
             steps=10_000, batch=4, size=256, style_size=512,
             begin='theta', rate=SCRATCH_RATE, schedule='constant',
@@ -159,7 +161,7 @@ class AdaptConfig:
         return checks.replace_settings(config, settings)
 
     def validate(self) -> None:
-        """Raises UserError unless every setting has its type and lies in its range."""
+        """Raises UserError unless every setting has the right type and range."""
         checks.check_settings(self)
         if self.inner_steps > self.steps:
             raise UserError(
@@ -168,7 +170,7 @@ class AdaptConfig:
             )
 
     def to_record(self, *, match_colours: str | None, vgg: str) -> dict[str, Any]:
-        """Returns the settings as a style file or a library records them, in JSON types.
+        """Returns the settings for the record in a style file or a library, as JSON types.
 
         Args:
             match_colours: name and hash of the photograph of `match_colours`.

@@ -1,4 +1,4 @@
-"""Adaptation of one group of style images after another, with one compiled step for all groups."""
+"""Adapts to one group of style images after another; all groups share one compiled step."""
 
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -24,9 +24,9 @@ class StyleImage(NamedTuple):
     """A style image to adapt to.
 
     Attributes:
-        name: its name in the library.
-        sha256: SHA-256 of its file.
-        grams: L arrays `[C, C]`, its Gram matrices.
+        name: name of the style in the library.
+        sha256: SHA-256 of the file of the style image.
+        grams: L arrays `[C, C]`, Gram matrices of the style image.
     """
 
     name: str
@@ -38,9 +38,9 @@ class GroupResult(NamedTuple):
     """Result for one group of S styles.
 
     Attributes:
-        params: adapted instance norms by name, `[S, C]`.
-        first: losses before the first step, leaves `[S, ...]`.
-        last: losses before the last step.
+        params: name -> adapted instance norms `[S, C]`.
+        first: losses before the first step, arrays `[S, ...]`.
+        last: losses before the last step, arrays `[S, ...]`.
     """
 
     params: dict[str, np.ndarray]
@@ -49,13 +49,13 @@ class GroupResult(NamedTuple):
 
 
 class ContentBatches:
-    """The content batches, the same for every group of styles.
+    """Repeats the same content batches for every group of styles.
 
-    The first batches stay in memory, up to `_MOST_KEPT` bytes, so that the next group need not
+    The first batches, up to `_MOST_KEPT` bytes, stay in memory, so that the next group does not
     decode the photographs again.
 
     Args:
-        batches: endless content batches, `[N, H, W, 3] uint8`.
+        batches: endless content batches, `[N, H, W, 3]` uint8.
     """
 
     def __init__(self, batches: batch_iterator.BatchIterator[np.ndarray]) -> None:
@@ -63,7 +63,7 @@ class ContentBatches:
         self._kept: list[np.ndarray] = []
 
     def first(self, steps: int) -> Iterator[np.ndarray]:
-        """Yields the batches of the first steps."""
+        """Yields the first `steps` batches; every call yields the same."""
         yield from self._kept[:steps]
         if len(self._kept) >= steps:
             return
@@ -83,7 +83,7 @@ class GroupAdapter:
         vgg_params: weights of the loss network.
         config: settings of the adaptation.
         count: S, the number of styles in one batch.
-        devices: number of devices that share the styles; it divides S.
+        devices: number of devices that share the styles; it must divide S.
     """
 
     def __init__(
@@ -104,7 +104,10 @@ class GroupAdapter:
         self._scalars = adaptation_start.step_scalars(config, theta)
 
     def _initial(self) -> tuple[Any, Any, Any]:
-        """The state of the first step, with S copies of the norms of θ."""
+        """Returns state, fixed tensors and plan of the first step, see `batched_step.start`.
+
+        In the state, the instance norms of all S styles are still those of θ.
+        """
         inner = adaptation_start.learned_inner_loop(self._theta, steps=self._config.inner_steps)
         schedule = self._config.schedule
         return batched_step.start(self._theta.params, self.count, inner, schedule=schedule)
@@ -117,17 +120,17 @@ class GroupAdapter:
         after_step: Callable[[], Any],
         stopped: Callable[[], bool],
     ) -> GroupResult | None:
-        """Adapts θ to some style images.
+        """Adapts θ to one group of style images.
 
         Args:
             styles: at most S style images.
             contents: content batches, one for each step.
             after_step: called after each step.
-            stopped: asked after each step whether to stop.
+            stopped: called after each step; the work stops if it returns True.
 
         Returns:
-            Results for S styles, of which those after `len(styles)` are copies of the last one;
-            None if `stopped` said so.
+            Results for S styles. If there are fewer style images than S, the last rows are copies
+            of the last style. None if the work was stopped.
         """
         # The compiled step takes exactly S styles: the last one fills the places that are left.
         filled = [*styles, *[styles[-1]] * (self.count - len(styles))]
@@ -164,15 +167,15 @@ def read_images(
     palette: np.ndarray | None,
     failed: dict[str, str],
 ) -> Generator[StyleImage, None, None]:
-    """Reads each style image when it is needed; logs warnings about them at the end.
+    """Yields the style images; reads each when it is requested, and logs warnings at the end.
 
     Args:
         source: the pictures.
-        missing: index and SHA-256 of those to read.
+        missing: (index in the source, SHA-256) of each picture to read.
         vgg_params: weights of the loss network.
         size: side in pixels, see `style_image.fit_size`.
-        palette: `[H, W, 3]`, a picture whose colours the style images get; None to keep theirs.
-        failed: gets the name of each picture that cannot be read, and the reason.
+        palette: `[H, W, 3]`, a photograph whose colours the style images get; None to keep theirs.
+        failed: name -> reason; pictures that cannot be read are added.
     """
     target = functools.partial(style_image.fit_size, size)
     told = notices.PictureNotices()

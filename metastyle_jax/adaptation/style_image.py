@@ -1,4 +1,4 @@
-"""Style images: reading, resizing, naming, and their Gram matrices."""
+"""Reads, resizes and names style images, and computes their Gram matrices."""
 
 import functools
 import hashlib
@@ -23,7 +23,7 @@ def read(style: image_inputs.ImageLike, size: int) -> tuple[np.ndarray, str, str
 
     Args:
         style: a file, its bytes, a Pillow image or an array, see `image_inputs.as_rgb`.
-        size: side in pixels; the image is resized to the area of this square, see `fit`.
+        size: the image is resized to the area of a square with this side in pixels, see `fit`.
 
     Returns:
         The image, `[H, W, 3]` float32 in 0..1; its name; and its SHA-256. For a file and for bytes
@@ -66,16 +66,16 @@ def read_palette(
 
 
 def _name_of(image: image_inputs.ImageLike) -> str:
-    """Name that a style file records for an image: the name of its file, otherwise 'array'."""
+    """Returns the name of an image for the style file: its file name, or 'array' if it has none."""
     if not isinstance(image, str | os.PathLike):
         return 'array'
     return files.shown(pathlib.Path(image).name)
 
 
 def fit(picture: np.ndarray, size: int) -> np.ndarray:
-    """Resizes a style image to the area of a square, and keeps its proportions.
+    """Resizes a style image to the area of a square, and keeps its aspect ratio.
 
-    The area decides what the loss network costs, so all style images cost the same.
+    The loss network then takes the same time for all style images, because it depends on the area.
 
     Args:
         picture: `[H, W, 3]` float32 in 0..1.
@@ -88,14 +88,14 @@ def fit(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def fit_size(size: int, height: int, width: int) -> tuple[int, int]:
-    """The height and width that `fit` gives an image of some height and width."""
+    """Returns the height and width of the result of `fit`."""
     scale = size / (height * width) ** 0.5
     rows, columns = (max(image_files.MIN_SIDE, round(side * scale)) for side in (height, width))
     return rows, columns
 
 
 def grams(vgg_params: Params, painting: np.ndarray) -> tuple[Array, ...]:
-    """Gram matrices of a style image.
+    """Computes the Gram matrices of a style image.
 
     Args:
         vgg_params: weights of the loss network.

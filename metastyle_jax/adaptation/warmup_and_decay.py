@@ -1,4 +1,4 @@
-"""Adam with the schedule of its learning rate that adaptations use."""
+"""Adam with the learning-rate schedule of adaptations."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from metastyle_jax.core.types import Array
 def momentum(step: Array) -> Array:
     """Returns Adam's β₁ at a step: min(0.9, (step + 1) / (step + 4)), from 1/4 to 0.9.
 
-    The loss changes fastest in the first steps, where old gradients point in wrong directions.
+    The loss changes fastest in the first steps, where older gradients point in wrong directions.
 
     Args:
-        step: number of steps done, a scalar.
+        step: number of finished steps, a scalar.
     """
     return jnp.minimum(0.9, (step + 1) / (step + 4))
 
@@ -24,11 +24,11 @@ def momentum(step: Array) -> Array:
 def warm_and_fall(step: Array) -> Array:
     """Returns the factor of the rate at a step: min(1, (step + 1) / 3) / (1 + step / 50).
 
-    Adam's first steps have the full rate in every tensor, however small the gradient is. At full
-    length they overshoot, so the rate rises over three steps.
+    Adam's first steps change every element by the full rate, even if its gradient is small. With
+    the full rate they overshoot, so the rate rises over three steps.
 
     Args:
-        step: number of steps done, a scalar.
+        step: number of finished steps, a scalar.
     """
     return jnp.minimum(1.0, (step + 1) / 3) / (1 + step / 50)
 
@@ -39,7 +39,7 @@ def adam(rate: Any, schedule: str) -> optax.GradientTransformation:
     Args:
         rate: learning rate, a number or scalar array.
         schedule: 'constant' for plain Adam; 'falling' for Adam with the rate of `warm_and_fall` and
-            the β₁ of `momentum`, which suit a start that is close to the style already.
+            the β₁ of `momentum`, which work well if the start is already close to the style.
 
     Raises:
         UserError: the schedule is unknown.

@@ -1,4 +1,4 @@
-"""The contents of a checkpoint: arrays by name, and a description that proves them whole."""
+"""The contents of a checkpoint: named arrays, and a description with hashes that reveal damage."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ class RestoredCheckpoint(NamedTuple):
     """The training state that a checkpoint restored.
 
     Attributes:
-        step: number of outer steps done.
-        state: the state, bit for bit as it was saved, in the structure that was asked for.
+        step: number of finished outer steps.
+        state: the training state, bitwise equal to the saved one, in the requested structure.
         data_state: the state of the data iterator.
     """
 
@@ -37,11 +37,11 @@ def metadata_of(
     data_state: Mapping[str, Any],
     metrics: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    """Describes a training state by hashes, kinds of keys, and the position in the data.
+    """Describes a training state by its hash, the kinds of its PRNG keys, and the data position.
 
     Args:
-        state: see `checkpoints.Manager.save`.
-        flat: name -> array, of the state.
+        state: the training state, see `checkpoints.Manager.save`.
+        flat: name -> array of the same state.
         data_state: state of the data iterator, of JSON types and NumPy scalars.
         metrics: the metrics by which Orbax ranks the checkpoint, or None.
 
@@ -65,11 +65,11 @@ def metadata_of(
 
 
 def is_whole(flat: tensor_files.Flat, meta: Mapping[str, Any]) -> bool:
-    """Whether arrays and their description are those that were saved.
+    """Whether arrays and their description are unchanged since they were saved.
 
     Args:
         flat: name -> array.
-        meta: the description that `metadata_of` made.
+        meta: the description from `metadata_of`.
     """
     is_same = meta.keys() == _DESCRIPTION_0_1 or meta.get('meta_sha256') == _meta_sha256(meta)
     return is_same and tensor_files.sha256(flat) == meta['sha256']
@@ -78,16 +78,19 @@ def is_whole(flat: tensor_files.Flat, meta: Mapping[str, Any]) -> bool:
 def restore_leaves(
     abstract: types.PyTree, flat: tensor_files.Flat, keys: Mapping[str, str], source: pathlib.Path
 ) -> types.PyTree:
-    """Rebuilds a state of a given structure from the arrays of a checkpoint.
+    """Rebuilds a training state from the arrays of a checkpoint.
 
     Args:
-        abstract: see `checkpoints.Manager.restore`.
+        abstract: the wanted structure, shapes and types, see `checkpoints.Manager.restore`.
         flat: name -> array.
         keys: name of each PRNG key -> its implementation.
         source: the checkpoint, for messages.
 
+    Returns:
+        The state, in the structure of `abstract`.
+
     Raises:
-        tensor_files.CheckpointError: names, shapes or types differ.
+        tensor_files.CheckpointError: names, shapes or types differ from those of `abstract`.
     """
     shapes = jax.tree.map(
         lambda x: jax.eval_shape(jax.random.key_data, x) if trees.is_key(x) else x, abstract
@@ -114,16 +117,16 @@ def restore_leaves(
 
 
 def _narrow(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Converts a number of 64 bits to 32 if its value allows it.
+    """Converts a 64-bit number to 32 bits if this does not change its value.
 
-    A Python number is saved with 64 bits, and JAX computes with 32.
+    Python numbers are saved with 64 bits, but JAX computes with 32 bits.
     """
     narrow = array.astype(dtype)
     return narrow if narrow.dtype.kind == array.dtype.kind and narrow == array else array
 
 
 def _to_json(value: Any) -> str:
-    """Encodes a value as JSON, NumPy scalars and arrays included."""
+    """Encodes a value, which may contain NumPy scalars and arrays, as JSON."""
 
     def encode(x: Any) -> Any:
         if isinstance(x, np.generic | np.ndarray):
@@ -136,6 +139,6 @@ def _to_json(value: Any) -> str:
 
 
 def _meta_sha256(meta: Mapping[str, Any]) -> str:
-    """Hashes a description; it holds the hash of the arrays."""
+    """Computes the SHA-256 of a description, which contains the hash of the arrays."""
     rest = {name: value for name, value in meta.items() if name != 'meta_sha256'}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

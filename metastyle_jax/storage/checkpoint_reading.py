@@ -1,4 +1,4 @@
-"""Opening the checkpoints of a run with Orbax, and reading them back with their checksums."""
+"""Opens the checkpoints of a run with Orbax, reads them and verifies their hashes."""
 
 import contextlib
 import json
@@ -23,15 +23,15 @@ _log = logging.getLogger(__name__)
 
 
 class DamagedError(Exception):
-    """A checkpoint whose contents are not what was saved."""
+    """The contents of a checkpoint differ from what was saved."""
 
 
 class ReadCheckpoint(NamedTuple):
-    """One checkpoint, read without knowing its structure.
+    """The content of one checkpoint, as named arrays.
 
     Attributes:
-        step: its step.
-        flat: name -> array, of the whole state.
+        step: step of the checkpoint.
+        flat: name -> array of the whole training state.
         chosen_as: 'best' or 'latest'; None if the caller named the step.
         total: number of checkpoints in the folder.
     """
@@ -43,7 +43,7 @@ class ReadCheckpoint(NamedTuple):
 
 
 def read(folder: pathlib.Path, step: int | None = None) -> ReadCheckpoint:
-    """Reads one checkpoint of a folder, whatever its structure is.
+    """Reads one checkpoint of a folder; its structure need not be known.
 
     Args:
         folder: the folder of the checkpoints.
@@ -112,14 +112,14 @@ def open_manager(folder: pathlib.Path, keep: int | None = None) -> ocp.Checkpoin
 def read_checked(
     manager: ocp.CheckpointManager, path: pathlib.Path
 ) -> tuple[tensor_files.Flat, dict[str, Any]]:
-    """Reads a checkpoint and compares it with the SHA-256 that was taken when it was saved.
+    """Reads a checkpoint, and compares its SHA-256 with the one from when it was saved.
 
     Args:
         manager: Orbax's manager of the folder.
         path: the checkpoint's sub-folder, whose name is the step.
 
     Returns:
-        Name -> array, and the metadata of `checkpoint_contents.metadata_of`.
+        Name -> array, and the description from `checkpoint_contents.metadata_of`.
 
     Raises:
         DamagedError: the checkpoint is damaged.
@@ -150,10 +150,10 @@ def read_checked(
 
 
 def steps_without_metric(folder: pathlib.Path) -> list[int]:
-    """Lists the steps whose metric file is damaged, and logs each.
+    """Lists the steps whose metric file is damaged, and logs a warning for each.
 
-    Orbax reads the metrics of all checkpoints when it opens a folder. With one damaged file it
-    would open none of them.
+    Orbax reads the metrics of all checkpoints when it opens a folder. If one file is damaged, it
+    cannot open any of the checkpoints.
 
     Args:
         folder: the folder of the checkpoints.
@@ -204,7 +204,7 @@ def _opened_to_read(folder: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
 
 
 def _metric(metrics: Mapping[str, float]) -> float:
-    """Returns the number that checkpoints are ranked by."""
+    """Returns the number by which checkpoints are ranked; the lowest is the best."""
     return float(metrics['metric'])
 
 

@@ -1,4 +1,4 @@
-"""Saving and restoring the checkpoints of a training run with Orbax."""
+"""Saves and restores the checkpoints of a training run with Orbax."""
 
 import contextlib
 import functools
@@ -30,12 +30,12 @@ _abandoned: list[pathlib.Path] = []  # folders of saves that did not end
 
 
 class Manager:
-    """Saves checkpoints in the background and restores them.
+    """Saves checkpoints in the background, and restores them.
 
-    A checkpoint appears completely or not at all; what a killed run left half written is removed
-    at the next start. The last few checkpoints are kept, and the one with the lowest metric. Arrays
-    are copied to the host before `save` returns, so their buffers may be donated at once. They are
-    stored without devices, so a checkpoint opens on a machine with any number of devices.
+    A checkpoint appears completely or not at all; incomplete files of a killed run are removed at
+    the next start. The latest checkpoints and the one with the lowest metric are kept. Arrays are
+    copied to the host before `save` returns, so their buffers may be donated at once. A checkpoint
+    can be opened on a machine with any number of devices.
 
     Args:
         folder: the folder of the checkpoints, with one sub-folder for each step; it is created if
@@ -45,8 +45,8 @@ class Manager:
             `force` is True.
 
     Raises:
-        CheckpointError: from any method, if the folder cannot be written or read. Errors of a save
-            in the background are raised by the next `save`, `wait` or `close`.
+        CheckpointError: the folder cannot be written or read; every method may raise it. An error
+            of a save in the background is raised by the next `save`, `wait` or `close`.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 3, every: int = 1):
@@ -81,7 +81,7 @@ class Manager:
         metric: float | None = None,
         force: bool = False,
     ) -> bool:
-        """Starts to save a checkpoint, as soon as the one before it is written.
+        """Starts to save a checkpoint; first waits until the one before it is written.
 
         Args:
             step: number of finished steps.
@@ -116,19 +116,21 @@ class Manager:
     ) -> checkpoint_contents.RestoredCheckpoint | None:
         """Reads the latest undamaged checkpoint.
 
-        Damaged checkpoints after it are logged and renamed to ``STEP.damaged``. If a checkpoint
-        cannot be read for another reason, such as missing memory or permission, nothing is renamed.
+        Later checkpoints that are damaged are renamed to ``STEP.damaged``, with a warning. If a
+        checkpoint cannot be read for another reason, such as missing memory or permission, nothing
+        is renamed.
 
         Args:
             abstract_state: the structure, shapes and types of the result: arrays or
-                `jax.ShapeDtypeStruct`. NumPy arrays and Python numbers are returned as such, other
-                leaves as JAX arrays on the default device, not committed to it.
+                `jax.ShapeDtypeStruct`. Where it has NumPy arrays or Python numbers, the result has
+                these too; all other leaves are uncommitted JAX arrays on the default device.
 
         Returns:
             The checkpoint, or None if the folder has none.
 
         Raises:
-            CheckpointError: all are damaged, one cannot be read, or it has another structure.
+            CheckpointError: all checkpoints are damaged, one cannot be read, or its structure
+                differs from that of `abstract_state`.
         """
         self.wait()
         damaged = []
@@ -159,7 +161,7 @@ class Manager:
         return self._manager.best_step()
 
     def wait(self) -> None:
-        """Waits until the running save, if there is one, is on disk."""
+        """Waits until a running save is on the disk; returns at once if there is none."""
         with self._errors('save'):
             self._call(self._manager.wait_until_finished)
 
@@ -176,7 +178,7 @@ class Manager:
             self._caller.shutdown(wait=False)
 
     def _call(self, function: Callable[[], Any]) -> Any:
-        """Calls a function that waits for a save, in the one thread for such calls."""
+        """Calls a function of Orbax in one thread; raises an error after `_LIMIT` seconds."""
         call = self._caller.submit(function)
         if not futures.wait([call], timeout=_LIMIT).done:
             _abandoned.append(self.folder)
@@ -196,7 +198,7 @@ class Manager:
 
     @contextlib.contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
-        """Turns any error of Orbax into one that names the folder and a remedy."""
+        """Turns any error in the block into a CheckpointError with the folder and a remedy."""
         try:
             yield
         except errors.UserError:
@@ -215,7 +217,7 @@ class Manager:
 
 
 class NoCheckpoints:
-    """Has the methods of `Manager` and does nothing, for processes that do not save."""
+    """Replaces `Manager` in processes that do not save; its methods do nothing."""
 
     def __enter__(self) -> 'NoCheckpoints':
         return self
@@ -242,7 +244,7 @@ class NoCheckpoints:
 
 
 def abandoned() -> bool:
-    """Whether a save did not end in time; its threads then keep the process from ending."""
+    """Whether a save did not end in time; its threads then prevent a normal end of the process."""
     return bool(_abandoned)
 
 

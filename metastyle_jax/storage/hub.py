@@ -1,7 +1,7 @@
 """Downloads θ from the Hugging Face Hub: `hf://OWNER/NAME[@REVISION]`.
 
-The download, its cache and the offline mode (`HF_HUB_OFFLINE=1`) are those of `huggingface_hub`;
-the environment variables `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` have their usual meaning.
+The package `huggingface_hub` downloads and caches the files. Its environment variables work as
+usual: `HF_HUB_OFFLINE=1` for the offline mode, `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`.
 """
 
 import importlib.util
@@ -25,7 +25,8 @@ def fetch(word: str) -> pathlib.Path:
         The downloaded file.
 
     Raises:
-        UserError: the word has another form, the extra is missing, or there is no such file.
+        UserError: the word has another form, `huggingface_hub` is not installed, or the file cannot
+            be downloaded.
     """
     match = _WORD.fullmatch(word)
     if match is None:

@@ -1,4 +1,4 @@
-"""Silences what Orbax and tensorstore print in addition to the errors that they raise."""
+"""Silences messages that Orbax and tensorstore print in addition to the errors they raise."""
 
 import logging
 import pathlib
@@ -11,10 +11,13 @@ _log = logging.getLogger(__name__)
 
 
 def is_not_chatter(record: logging.LogRecord) -> bool:
-    """Filter of log records: drops the progress reports and tracebacks of Orbax.
+    """Log filter that drops progress reports and tracebacks of Orbax.
 
     Args:
         record: any log record.
+
+    Returns:
+        Whether the record is kept.
     """
     if '/orbax/' not in pathlib.PurePath(record.pathname).as_posix():
         return True
@@ -24,9 +27,9 @@ def is_not_chatter(record: logging.LogRecord) -> bool:
 
 
 def silence_late_writes() -> None:
-    """Silences what tensorstore prints about reads and writes that outlive a failed one.
+    """Silences tensorstore's messages about reads and writes that end after a failed one.
 
-    These are dozens of tracebacks, between which the error itself would be overlooked.
+    They are dozens of tracebacks, among which users would overlook the error itself.
     """
     print_unraisable = sys.unraisablehook
     if getattr(print_unraisable, 'silences_late_writes', False):
@@ -46,10 +49,10 @@ def silence_late_writes() -> None:
 def forget(error: Exception) -> None:
     """Frees the local variables of a failed call of Orbax.
 
-    Otherwise Python warns later of coroutines that were never awaited.
+    Otherwise Python later warns about coroutines that were never awaited.
 
     Args:
-        error: what Orbax raised.
+        error: the error that Orbax raised.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)

@@ -1,4 +1,4 @@
-"""The folder of a training run: local or in a bucket, its lock and its configuration."""
+"""The folder of a training run, local or in a bucket: its path, lock and configuration file."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ _BUCKETS = {'gs': 'gcsfs', 's3': 's3fs'}  # schemes, and the packages that read 
 
 
 def to_path(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Converts a path to an object with the methods of `pathlib.Path`, also for a bucket.
+    """Converts a local path or the address of a bucket to an object like `pathlib.Path`.
 
     `pathlib` would turn the two slashes of ``gs://`` into one, so a bucket needs another class.
 
@@ -32,7 +32,7 @@ def to_path(path: str | os.PathLike[str]) -> pathlib.Path:
         path: a local folder or file, or ``gs://BUCKET/NAME`` or ``s3://BUCKET/NAME``.
 
     Raises:
-        CheckpointError: the scheme is another one, or its package is not installed.
+        CheckpointError: the scheme is neither ``gs`` nor ``s3``, or its package is not installed.
     """
     path = paths.expand(os.fspath(path))
     scheme, colon, name = path.partition('://')
@@ -55,18 +55,18 @@ def to_path(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def absolute(path: pathlib.Path) -> pathlib.Path:
-    """Makes a local path absolute; the path of a bucket is returned as it is."""
+    """Makes a local path absolute; returns the address of a bucket unchanged."""
     return path if is_bucket(path) else path.absolute()
 
 
 def is_bucket(path: pathlib.Path) -> bool:
-    """Whether a path is in a bucket, which has no locks and writes whole files only."""
+    """Whether a path is in a bucket. A bucket has no locks, and writes only whole files."""
     return '://' in os.fspath(path)
 
 
 @contextlib.contextmanager
 def lock(workdir: str | os.PathLike[str], *, name: str = 'workdir') -> Iterator[None]:
-    """Locks a folder, so that no other process uses it; does nothing where fcntl is absent.
+    """Locks a folder, so that no other process uses it; does nothing on Windows.
 
     Args:
         workdir: the folder; it is created if it does not exist. A bucket cannot be locked.
@@ -103,7 +103,7 @@ def write_config(
     may_differ: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the configuration of a run to ``config.json``, after comparing it with an earlier one.
+    """Writes the configuration of a run to ``config.json``; compares it with an earlier one first.
 
     Args:
         workdir: the folder of the run; it is created if it does not exist.
@@ -150,7 +150,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
         workdir: the folder of the run.
 
     Returns:
-        What `write_config` wrote; None if there is no ``config.json``.
+        The configuration that `write_config` wrote; None if there is no ``config.json``.
 
     Raises:
         CheckpointError: the file cannot be read, or holds no configuration.
@@ -173,7 +173,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _lock_file(opened: Any, workdir: pathlib.Path, name: str) -> None:
-    """Locks the file and writes the number of this process into it, for messages of others."""
+    """Locks the file, and writes the number of this process into it for messages of others."""
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -191,7 +191,7 @@ def _lock_file(opened: Any, workdir: pathlib.Path, name: str) -> None:
 
 
 def _as_json(config: Mapping[str, Any]) -> str:
-    """The text of a configuration's file."""
+    """Returns a configuration as the text of its file."""
     return json.dumps(dict(config), indent=2, sort_keys=True, default=str) + '\n'
 
 

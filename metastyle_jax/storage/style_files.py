@@ -16,11 +16,11 @@ FORMAT_VERSION = 1
 
 
 class StyleFileError(errors.UserError):
-    """A style file that cannot be written, read or used."""
+    """A style file cannot be written, read or used."""
 
 
 class Style(NamedTuple):
-    """The parameters adapted to one style image, and how they were made.
+    """The parameters that were adapted to one style image, and a record of how they were made.
 
     Attributes:
         params: name -> float32 array, for the adapted parameters only.
@@ -54,7 +54,7 @@ _FORMAT = tensor_files.FileFormat(
 
 
 def save_style(path: str | os.PathLike[str], style: Style, *, overwrite: bool = False) -> None:
-    """Writes a style to one ``.safetensors`` file, whole or not at all.
+    """Writes a style to one ``.safetensors`` file, completely or not at all.
 
     Args:
         path: the file.
@@ -92,7 +92,7 @@ def load_style(path: str | os.PathLike[str]) -> Style:
         path: a file that `save_style` wrote.
 
     Raises:
-        StyleFileError: the file is missing, damaged, no style, or of another format version.
+        StyleFileError: the file is missing, damaged, not a style file, or of another version.
     """
     path = pathlib.Path(path)
     flat, metadata = tensor_files.read(path, _FORMAT)
@@ -114,7 +114,8 @@ def merge_style(style: Style, theta: theta_files.Theta | None = None) -> types.P
         nested dicts.
 
     Raises:
-        StyleFileError: θ is needed and missing, it is another one, or names or shapes differ.
+        StyleFileError: θ is needed and missing, the style was adapted from another θ, or names or
+            shapes differ.
     """
     source = f'The style {style.style_name!r}'
     if theta is None:

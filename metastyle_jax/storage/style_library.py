@@ -1,7 +1,7 @@
 """Style libraries: many styles of one θ in one ``.safetensors`` file, each found by its name.
 
-Only instance norms are adapted, so a style is one row of each tensor ``[S, C]``. These are 3,200
-numbers, and a thousand styles take 13.6 MB.
+Only instance norms are adapted, so each style is one row of every tensor ``[S, C]``. A style has
+3,200 numbers, and a thousand styles take 13.6 MB.
 """
 
 import difflib
@@ -32,11 +32,11 @@ _FORMAT = tensor_files.FileFormat(
 
 
 class LibraryEntry(NamedTuple):
-    """What a library records about one style.
+    """The record of one style in a library.
 
     Attributes:
         sha256: SHA-256 of the file of the style image.
-        losses: name -> the losses before the first step and before the last step.
+        losses: name -> losses before the first and before the last step of the adaptation.
     """
 
     sha256: str
@@ -78,7 +78,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
 
 
 def save(path: str | os.PathLike[str], library: Library, *, overwrite: bool = False) -> None:
-    """Writes a library to one ``.safetensors`` file, whole or not at all.
+    """Writes a library to one ``.safetensors`` file, completely or not at all.
 
     Args:
         path: the file.
@@ -105,7 +105,8 @@ def load(path: str | os.PathLike[str]) -> Library:
         path: a file that `save` wrote.
 
     Raises:
-        style_files.StyleFileError: the file is missing, damaged, no library, or of another version.
+        style_files.StyleFileError: the file is missing, damaged, not a library, or of another
+            version.
     """
     path = pathlib.Path(path)
     flat, metadata = tensor_files.read(path, _FORMAT)
@@ -131,11 +132,11 @@ def load(path: str | os.PathLike[str]) -> Library:
 
 
 def merge(one: Library, other: Library) -> Library:
-    """Joins two libraries of one θ; of two styles with one name, that of `other` is kept.
+    """Joins two libraries that were adapted from the same θ.
 
     Args:
         one: a library.
-        other: a library with the same tensors.
+        other: a library with the same tensors. Its styles replace those of `one` with equal names.
 
     Returns:
         A library whose styles are sorted by name.
@@ -157,7 +158,7 @@ def merge(one: Library, other: Library) -> Library:
 
 
 def is_library(path: str | os.PathLike[str]) -> bool:
-    """Whether the metadata of a file call it a library, even if it is damaged."""
+    """Whether a file is a library according to its metadata; it may still be damaged."""
     try:
         with safetensors.safe_open(path, 'np') as opened:
             return (opened.metadata() or {}).get('format') == _FORMAT.name
@@ -171,10 +172,10 @@ def split(word: str | os.PathLike[str]) -> tuple[pathlib.Path, str]:
     It splits at the colon after `.safetensors`, so a Windows drive letter is no separator.
 
     Args:
-        word: such a word, or a file alone.
+        word: `FILE.safetensors:NAME`, or only a file.
 
     Returns:
-        The file, and the name, which is '' if the word has none.
+        The file, and the name; the name is '' if `word` is only a file.
     """
     match = re.fullmatch(r'(.*?\.safetensors):(.*)', str(word), re.DOTALL)
     if match is None or os.path.exists(word):
@@ -183,18 +184,19 @@ def split(word: str | os.PathLike[str]) -> tuple[pathlib.Path, str]:
 
 
 def resolve(library: Library, name: str) -> str:
-    """Finds the full name of a style by any unambiguous part of it.
+    """Finds the full name of a style from a short name.
 
     Args:
         library: the library to search.
-        name: a name in `Library.names`; its folders and its suffix may be left out.
+        name: a name in `Library.names`. Its folders, its suffix or both may be left out if only one
+            style fits; upper and lower case are the same.
 
     Returns:
         The full name.
 
     Raises:
-        style_files.StyleFileError: no style, or several, have such a name; the message lists the
-            closest names.
+        style_files.StyleFileError: no style has this name, or several styles fit; the message lists
+            similar names.
     """
     if name in library.entries:
         return name
@@ -228,7 +230,7 @@ def pick(library: Library, name: str) -> style_files.Style:
         name: see `resolve`.
 
     Returns:
-        A style of adapted instance norms, as `adapt` with `params='norm'` returns it.
+        The style, which has only instance norms, as from `adapt` with `params='norm'`.
 
     Raises:
         style_files.StyleFileError: see `resolve`.
@@ -275,7 +277,7 @@ def open_style(word: str | os.PathLike[str]) -> style_files.Style:
 def stem_of(name: str) -> str:
     """Removes '.jpg' and other suffixes of image files from the name of a style.
 
-    Other dots stay, since titles of paintings may hold some.
+    Other suffixes stay, because titles of paintings may contain dots.
 
     Args:
         name: name of a style, with or without folders.

@@ -1,7 +1,7 @@
-"""Named tensors: pytrees as flat dicts, fingerprints, and ``.safetensors`` files with a checksum.
+"""Named tensors: pytrees as flat dicts, fingerprints, and ``.safetensors`` files with a hash.
 
-A tensor is named by its path in the pytree, ``block1/conv/kernel``. The format itself does not
-notice every damage, so each file holds a SHA-256 that is compared when it is read.
+The name of a tensor is its path in the pytree, such as ``down1/conv/kernel``. The file format does
+not reveal every damage, so each file holds a SHA-256 that is compared when it is read.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ class CheckpointError(errors.UserError):
 
 
 def flatten(tree: types.PyTree) -> Flat:
-    """Copies the arrays of a pytree to the host, each under its '/'-joined path.
+    """Copies the arrays of a pytree to the host, each under its path with '/' between the parts.
 
     Args:
-        tree: a pytree of arrays; of typed PRNG keys the key data are taken.
+        tree: a pytree of arrays; typed PRNG keys are replaced by their key data.
 
     Returns:
-        Name -> array, in the order of the pytree. They share no memory with it.
+        Name -> array, in the order of the pytree. The arrays share no memory with the pytree.
     """
     data = jax.tree.map(lambda x: jax.random.key_data(x) if trees.is_key(x) else x, tree)
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(data))
@@ -44,13 +44,13 @@ def flatten(tree: types.PyTree) -> Flat:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Builds nested dicts from '/'-joined paths: the inverse of `flatten` for nested dicts.
+    """Builds nested dicts from paths with '/'; the inverse of `flatten` for nested dicts.
 
     Args:
         flat: name -> array.
 
     Raises:
-        CheckpointError: one name is the beginning of the path of another.
+        CheckpointError: one name is also a folder in the path of another name.
     """
     tree: dict[str, Any] = {}
     for name, leaf in flat.items():
@@ -67,19 +67,19 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(params: types.Params) -> str:
-    """Identifies parameters by a SHA-256 over their names, shapes and float32 values.
+    """Computes a SHA-256 of parameters from their names, shapes and float32 values.
 
     Args:
         params: a pytree of arrays, or a flat dict of arrays.
 
     Returns:
-        64 hexadecimal digits. They do not depend on the container or on the order of the names.
+        64 hexadecimal digits. They do not depend on the file format or on the order of the names.
     """
     return sha256({name: array.astype(np.float32) for name, array in flatten(params).items()})
 
 
 def sha256(flat: Mapping[str, np.ndarray]) -> str:
-    """Hashes names, types, shapes and little-endian bytes of arrays, sorted by name.
+    """Computes the SHA-256 of names, types, shapes and little-endian bytes, sorted by name.
 
     Args:
         flat: name -> array of any type.
@@ -97,12 +97,12 @@ def sha256(flat: Mapping[str, np.ndarray]) -> str:
 def restore_tree(
     template: types.PyTree, flat: Mapping[str, np.ndarray], *, source: str, error: type[Exception]
 ) -> types.PyTree:
-    """Builds a pytree with the structure of a template from arrays by name.
+    """Builds a pytree with the structure of a template from named arrays.
 
     Args:
-        template: a pytree of arrays or `jax.ShapeDtypeStruct`; only its names and shapes count.
+        template: a pytree of arrays or `jax.ShapeDtypeStruct`; its values are not used.
         flat: name -> array.
-        source: where the arrays come from, for messages.
+        source: name of the origin of the arrays, for messages.
         error: class of the errors.
 
     Returns:
@@ -136,7 +136,7 @@ class FileFormat(NamedTuple):
         name: value of ``format`` in the metadata; it begins with ``metastyle_jax.``.
         version: version of the format; files of other versions are refused.
         noun: name of the format in messages.
-        remedy: advice if a file of this format is given in place of another one.
+        remedy: advice for the message if a `metastyle_jax` file of another format is given.
         keys: metadata that a file must have.
         error: class of all errors about such files.
     """
@@ -157,7 +157,7 @@ def write(
     *,
     overwrite: bool,
 ) -> None:
-    """Writes tensors, metadata and their SHA-256 to one file, whole or not at all.
+    """Writes tensors, metadata and the SHA-256 of the tensors to one file, or nothing on failure.
 
     Args:
         path: the file.
@@ -237,7 +237,7 @@ def read_json(
         error: class of the errors.
 
     Raises:
-        error: the entry is no JSON, or no object.
+        error: the entry is not valid JSON, or not an object.
     """
     try:
         value = json.loads(metadata[key])
@@ -251,7 +251,7 @@ def read_json(
 
 
 def check_finite(flat: Flat, path: pathlib.Path, error: type[Exception]) -> None:
-    """Raises `error` if a tensor holds NaN or infinity, or is not of floating point.
+    """Raises `error` if a tensor holds NaN or infinity, or is not floating point.
 
     Args:
         flat: name -> array.
@@ -282,7 +282,7 @@ def as_float32(flat: Flat, path: pathlib.Path, error: type[Exception]) -> Flat:
 
 
 def _check_metadata(metadata: Mapping[str, str], fmt: FileFormat, path: pathlib.Path) -> None:
-    """Refuses files of another format, of another version, or without required metadata."""
+    """Raises an error for files of another format or version, or without required metadata."""
     found = metadata.get('format')
     if found != fmt.name:
         remedy = fmt.remedy if found and found.startswith('metastyle_jax.') else 'check the name'

@@ -1,4 +1,4 @@
-"""Reading and writing the initialization θ: a training run, a checkpoint or a file."""
+"""Reads θ from a training run, a checkpoint, a file or the Hub, and writes it to a file."""
 
 import json
 import logging
@@ -36,10 +36,11 @@ class Theta(NamedTuple):
         params: parameters of the transformer, float32, nested dicts.
         fingerprint: `tensor_files.fingerprint` of `params`.
         settings: the configuration of its training; empty if unknown.
-        rates: name of a parameter -> learned inner rates: a scalar, or an array of the parameter's
-            shape; for rates of each inner step with one more axis in front, and axes of size 1
-            where all elements share a rate. None if none were learned.
-        predictor: predicts the instance norms that the adaptation of a style starts with, or None.
+        rates: name of a parameter -> its learned inner rates: `[]` for one rate, or the shape of
+            the parameter for a rate of each element. With different rates for each of T inner
+            steps: `[T, 1, …]` or `[T, *shape]`. None if no rates were learned.
+        predictor: network that predicts, from a style image, the instance norms to start with; None
+            if there is none.
     """
 
     params: types.Params
@@ -50,19 +51,19 @@ class Theta(NamedTuple):
 
 
 def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
-    """Reads θ; if it chooses a checkpoint of a run, it logs which one.
+    """Reads θ. If a run has several checkpoints, the chosen one is logged.
 
     Args:
-        path: the folder of a training run, for its best checkpoint, or the latest if none has a
-            metric; one checkpoint (``RUN/checkpoints/1200``); a ``.safetensors`` file in float32 or
-            float16; or ``hf://OWNER/NAME[@REVISION]``. None for the θ of the package.
+        path: the folder of a training run, for its best checkpoint (the latest one if none has a
+            metric); one checkpoint, such as ``RUN/checkpoints/1200``; a ``.safetensors`` file in
+            float32 or float16; or ``hf://OWNER/NAME[@REVISION]``. None for the θ of the package.
 
     Returns:
         `Theta`.
 
     Raises:
-        UserError: it does not exist, cannot be read, is damaged, is not a θ, or has a value that
-            is not finite.
+        UserError: θ does not exist, cannot be read, is damaged, is not a θ, or has a value that is
+            not finite.
     """
     if path is None:
         path = SHIPPED
@@ -105,7 +106,7 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
 def _predictor(
     found: tensor_files.Flat, flat: tensor_files.Flat, path: pathlib.Path
 ) -> norm_predictor.Predictor | None:
-    """Builds the norm predictor; raises CheckpointError if its shapes do not fit θ."""
+    """Builds the norm predictor; raises CheckpointError if its shapes do not match θ."""
     if not found:
         return None
     out, rest = _split(found, 'out/')
@@ -126,7 +127,10 @@ def _predictor(
 
 
 def _split(flat: tensor_files.Flat, prefix: str) -> tuple[tensor_files.Flat, tensor_files.Flat]:
-    """Divides tensors into those with a prefix, which is removed from the names, and the others."""
+    """Splits tensors by a prefix of their names; returns those that have it, and the others.
+
+    The prefix is removed from the names.
+    """
     chosen = {
         name.removeprefix(prefix): array for name, array in flat.items() if name.startswith(prefix)
     }
@@ -134,7 +138,7 @@ def _split(flat: tensor_files.Flat, prefix: str) -> tuple[tensor_files.Flat, ten
 
 
 def _check_rates(rates: tensor_files.Flat, flat: tensor_files.Flat, path: pathlib.Path) -> None:
-    """Raises CheckpointError unless rates are positive, fit θ and are for one number of steps."""
+    """Raises CheckpointError unless rates are positive, match θ and agree on their steps."""
     steps = set()
     for name, rate in rates.items():
         if name not in flat or not _fits(rate, flat[name].shape) or not np.all(rate > 0):
@@ -172,9 +176,9 @@ def save_theta(
 
     Args:
         path: the file.
-        params: a pytree of float arrays.
-        settings: the configuration of its training, JSON types.
-        rates: learned inner rates, stored as float32; None if there are none.
+        params: the parameters, a pytree of float arrays.
+        settings: the configuration of the training, as JSON types.
+        rates: learned inner rates, see `Theta.rates`, stored as float32; None if there are none.
         predictor: the norm predictor; None if there is none.
         dtype: 'float32', or 'float16' for half the size; rounding changes the fingerprint.
         overwrite: whether an existing file may be replaced.
@@ -195,7 +199,11 @@ def save_theta(
 
 
 def _read_run(folder: pathlib.Path) -> tuple[tensor_files.Flat, dict[str, Any], pathlib.Path]:
-    """Reads θ from the folder of a run or from one of its checkpoints."""
+    """Reads θ from the folder of a run, or from one of its checkpoints.
+
+    Returns:
+        Name -> array as in a θ file, the configuration of the run, and the path of the checkpoint.
+    """
     if folder.name.isdecimal() and not (folder / 'checkpoints').is_dir():
         run, step = folder.parent.parent, int(folder.name)
     else:
