@@ -1,4 +1,4 @@
-"""The adaptation curve: losses of one initialization at steps of its adaptation to one style."""
+"""Measures adaptation curves: the losses of an initialization during its adaptation to a style."""
 
 import functools
 import itertools
@@ -24,8 +24,8 @@ class Curve(NamedTuple):
     """Losses of one initialization on one style, one number for each measured step.
 
     Attributes:
-        steps: the measured steps, from 0 on.
-        seconds: seconds of adaptation up to the step, without compilation and measurement.
+        steps: the measured steps; the first is 0.
+        seconds: seconds of adaptation until the step, without compilation and measurement.
         total: total loss on the held-out contents.
         content: content loss on the held-out contents.
         style: style loss on the held-out contents.
@@ -56,8 +56,8 @@ class ContentPool(NamedTuple):
     """Contents on the device, from which the batch of each step is drawn.
 
     Attributes:
-        crops: `[P, H, W, 3] uint8`.
-        rng: random key; it and the number of a step determine the batch of the step.
+        crops: `[P, H, W, 3]` uint8.
+        rng: random key; the key and the number of a step determine the batch of the step.
     """
 
     crops: Array
@@ -73,7 +73,7 @@ apply = jax.jit(transformer.apply)
 def loss_on_held_out(
     params: Params, vgg_params: Params, contents: Array, grams: tuple[Array, ...]
 ) -> perceptual_loss.Loss:
-    """Perceptual loss of a network on held-out contents `[M, H, W, 3]`, at the default weights."""
+    """Computes the loss of a network on held-out contents `[M, H, W, 3]`, with default weights."""
     targets = perceptual_loss.compute_targets(vgg_params, contents, grams)
     return perceptual_loss.of_network(params, vgg_params, contents, targets)
 
@@ -89,11 +89,11 @@ def milestones(steps: int) -> list[int]:
 def read_pool(
     contents: image_source.ImageSource, *, count: int, size: int, seed: int
 ) -> ContentPool:
-    """Crops photographs as `batching.content_batches` does, and puts the crops on the device.
+    """Crops photographs as `batching.content_batches` does, and copies the crops to the device.
 
     Args:
         contents: photographs.
-        count: P, the number of crops; photographs are cropped again if there are fewer of them.
+        count: P, the number of crops; if there are fewer photographs, some are cropped repeatedly.
         size: width and height of the crops.
         seed: seed of the crops and of the batches.
 
@@ -122,12 +122,13 @@ def adaptation_curve(
         theta: the initialization.
         grams: L arrays `[C, C]`, Gram matrices of the style image.
         vgg_params: weights of the loss network.
-        batches: content batches `[N, H, W, 3] uint8`, or a pool to draw them from.
-        held_out: `[M, H, W, 3] uint8`, contents that are not adapted on.
+        batches: content batches `[N, H, W, 3]` uint8, or a pool from which they are drawn.
+        held_out: `[M, H, W, 3]` uint8, contents that the adaptation does not use.
         config: settings of the adaptation.
-        keep: steps whose outputs are returned; they are measured too.
-        rolled: whether all steps between two measured steps are one compiled loop, which needs a
-            pool. None for True with a pool on an accelerator; loops are slow on CPU.
+        keep: steps whose outputs are returned; their losses are measured too.
+        rolled: whether all steps between two measured steps run in one compiled loop, which needs a
+            pool. None means True with a pool on an accelerator, else False, because loops are slow
+            on CPU.
 
     Returns:
         The curve and the outputs.
@@ -195,7 +196,7 @@ def _one_by_one(
     plan: adaptation_step.StepPlan,
     shape: tuple[int, ...],
 ) -> _Advance:
-    """Returns a function that takes steps one by one with a compiled step."""
+    """Returns a function `(state, count)` that takes `count` steps, each with one compiled call."""
     batch = jax.ShapeDtypeStruct(shape, np.uint8)
     compiled = adaptation_step.adapt_step.lower(
         state, *constants.with_contents(batch), plan=plan
@@ -225,7 +226,7 @@ def _rolled(
     plan: adaptation_step.StepPlan,
     shape: tuple[int, ...],
 ) -> _Advance:
-    """Returns a function that takes steps in one compiled loop, so the device never waits."""
+    """Returns a function `(state, count)` that takes `count` steps in one compiled loop."""
     if not isinstance(batches, ContentPool):
         raise ValueError('steps in one program need a pool of contents on the device')
     compiled = _steps.lower(state, batches, constants, 0, plan=plan, batch=shape[0]).compile()
@@ -234,7 +235,7 @@ def _rolled(
 
 @functools.partial(jax.jit, static_argnames='batch')
 def _draw(pool: ContentPool, step: Array, *, batch: int) -> Array:
-    """Draws the content batch of one step, `[N, H, W, 3] uint8`."""
+    """Draws the content batch of one step, `[N, H, W, 3]` uint8."""
     rng = jax.random.fold_in(pool.rng, step)
     return pool.crops[jax.random.randint(rng, (batch,), 0, len(pool.crops))]
 

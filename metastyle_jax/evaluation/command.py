@@ -16,9 +16,10 @@ USAGE = """Measures how fast initializations adapt to style images.
       --style=folder:paintings --workdir=runs/evaluation
 
 It writes results.json, results.md, curves.png and one sheet_NAME.png for each initialization.
---theta takes several initializations, separated by commas and with names if you like:
+--theta takes several initializations, separated by commas, each with or without a name:
 --theta=ours=runs/coco,other=theta.safetensors. A random initialization, which is training from
-scratch, is always measured too. The same command continues after a stop, and with more --styles.
+scratch, is always measured too. The same command continues a stopped evaluation, or adds styles if
+--styles is larger.
 """
 
 
@@ -38,7 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
         'style', 'sample:', 'Data source of the style images: sample:, folder:PATH or tfds:NAME.'
     )
     add.path('workdir', None, 'Folder for the results.', writes=True, schemes=('gs', 's3'))
-    add.number('contents', 4, 'Number of held-out photographs, on which the losses are taken.')
+    add.number('contents', 4, 'Number of held-out photographs, on which losses are measured.')
     add.number('styles', 8, 'Number of style images; 0 for all.')
     config = EvaluationConfig()
     add.settings(config.adapt, ADAPT_SETTINGS)
@@ -52,7 +53,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> None:
-    """Evaluates as the flags say."""
+    """Runs the evaluation that the flags describe."""
     command_line.require(values, 'workdir')
     adapt = AdaptConfig.for_evaluation(**{name: getattr(values, name) for name in ADAPT_SETTINGS})
     config = EvaluationConfig(adapt=adapt, **command_line.given_settings(values, EvaluationConfig))
@@ -90,7 +91,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def run_evaluate() -> int:
-    """The console script."""
+    """Runs the command `metastyle evaluate`; returns the exit code."""
     allocator.keep_freed_memory()
     return command_line.run_command(
         main, define_flags, command='metastyle_jax.evaluate', usage=USAGE, output='workdir'

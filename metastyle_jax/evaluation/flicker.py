@@ -1,9 +1,9 @@
-"""Flicker of a stylized video: how much its frames change beyond the motion in the scene.
+"""Measures the flicker of a stylized video: changes between frames that motion does not explain.
 
-Each frame is compared with the frame before it, which is first moved along with the motion of the
-original video. Pixels that were hidden, or whose motion is not known, are left out. The original
-video is measured in the same way: its noise and the errors of the motion give the smallest value
-that a stylized video could have.
+Each frame is compared with the frame before it, which is first warped along the motion of the
+original video. Pixels that were hidden, or whose motion is unknown, are left out. The original
+video is measured in the same way. Its value is above zero because of noise and errors of the
+estimated motion, and is the lowest value that a stylized video can be expected to have.
 
 Source: Lai et al. 2018, arXiv 1808.00449, for the warping error; Chen et al. 2017, arXiv
 1703.09211, for the use of the original's motion.
@@ -30,14 +30,14 @@ _enlarge = jax.jit(optical_flow.enlarge_motion, static_argnums=(1, 2))
 
 
 class Flicker(NamedTuple):
-    """Flicker of a video, as root mean squares of changes in brightness 0..1.
+    """Flicker of a video, as root mean squares of changes of pixel values in 0..1.
 
     Attributes:
         input: flicker of the original video.
         output: flicker of the stylized video.
         ratio: `output` over `input`.
-        compared: fraction of the pixels that were compared.
-        sharpness: mean length of the brightness gradient in the stylized video, per pixel.
+        compared: fraction of the pixels that could be compared.
+        sharpness: mean length of the gradient of brightness in the stylized video, per pixel.
         frames: number of frames.
     """
 
@@ -52,11 +52,11 @@ class Flicker(NamedTuple):
 def measure_flicker(frames_in: Iterable[np.ndarray], frames_out: Iterable[np.ndarray]) -> Flicker:
     """Measures the flicker of a stylized video and of its original.
 
-    Reads each frame once, and keeps two frames of each video in memory.
+    Each frame is read once, and two frames of each video are in memory at a time.
 
     Args:
         frames_in: frames of the original, `[H, W, 3]` float32 in 0..1.
-        frames_out: frames of the stylized video, equal in number and size.
+        frames_out: frames of the stylized video, of the same number and size.
 
     Returns:
         A `Flicker`.
@@ -109,7 +109,7 @@ def measure_videos(
         A `Flicker`.
 
     Raises:
-        UserError: a file is not usable, or the videos differ in length.
+        UserError: a file cannot be used, or the videos differ in length.
     """
     from metastyle_jax.stylization.video.decoding import reader  # needs PyAV
 
@@ -135,7 +135,7 @@ def measure_videos(
 def _pairs(
     frames_in: Iterable[np.ndarray], frames_out: Iterable[np.ndarray]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields frames of both videos; raises UserError if numbers or sizes of frames differ."""
+    """Yields pairs of frames; raises UserError if the videos differ in number or size of frames."""
     for index, pair in enumerate(itertools.zip_longest(frames_in, frames_out), start=1):
         if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
             shown = ' and '.join('none' if one is None else str(one.shape) for one in pair)

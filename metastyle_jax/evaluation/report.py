@@ -1,4 +1,4 @@
-"""Report of an evaluation: Markdown tables of the losses, and a plot of the adaptation curves."""
+"""Reports an evaluation: Markdown tables of the losses, and a plot of the adaptation curves."""
 
 import importlib.util
 import io
@@ -18,7 +18,7 @@ _X_LABELS = {'steps': 'steps of adaptation', 'seconds': 'seconds of adaptation'}
 
 
 def require_matplotlib() -> None:
-    """Raises UserError, which names the pip extra, if matplotlib is not installed."""
+    """Raises UserError if matplotlib is missing; the message says how to install it."""
     if importlib.util.find_spec('matplotlib') is None:
         raise UserError("plots need matplotlib: pip install 'metastyle_jax[evaluate]'")
 
@@ -60,7 +60,7 @@ def markdown_tables(results: dict[str, Any]) -> str:
 
 
 def _loss_lines(results: dict[str, Any]) -> list[str]:
-    """Table of the median total loss, with quartiles, by initialization and step."""
+    """Makes the table of the median total loss, with quartiles, by initialization and step."""
     settings, count = results['settings'], len(results['styles'])
     curves = {name: quartiles(results, name, 'total') for name in results['thetas']}
     all_steps = sorted({int(step) for steps, _ in curves.values() for step in steps})
@@ -92,7 +92,7 @@ def _three_digits(value: float) -> str:
 
 
 def _rates(results: dict[str, Any]) -> str:
-    """Optimizer, learning rate and schedule of each initialization."""
+    """Describes optimizer, learning rate and schedule of each initialization."""
     schedule = results['settings']['schedule']
     return ', '.join(
         f'{name}: Adam {rate:g} ({"constant" if name == RANDOM else schedule})'
@@ -101,7 +101,7 @@ def _rates(results: dict[str, Any]) -> str:
 
 
 def _quality_lines(results: dict[str, Any]) -> list[str]:
-    """Table of the similarity to the content, medians over styles."""
+    """Makes the table of the similarity to the content, as medians over styles."""
     entries = [entry['quality'] for entry in results['styles'] if 'quality' in entry]
     lines = [
         f'Similarity to the content at {results["settings"]["size"]}², medians.',
@@ -118,7 +118,7 @@ def _quality_lines(results: dict[str, Any]) -> list[str]:
 
 
 def _layer_lines(results: dict[str, Any]) -> list[str]:
-    """Table of the style loss of each layer, medians over styles."""
+    """Makes the table of the style loss of each layer, as medians over styles."""
     lines = [
         'Style loss of each layer, medians.',
         '',
@@ -134,7 +134,7 @@ def _layer_lines(results: dict[str, Any]) -> list[str]:
 
 
 def _comparison_lines(results: dict[str, Any]) -> list[str]:
-    """List of comparisons with training from scratch and with feature matching."""
+    """Makes the list of comparisons with training from scratch and with feature matching."""
     entries, lines = results['styles'], []
     for name in results['thetas']:
         if name == RANDOM:
@@ -155,12 +155,12 @@ def _comparison_lines(results: dict[str, Any]) -> list[str]:
 def _scratch_lines(
     entries: list[dict[str, Any]], name: str, pairs: tuple[tuple[int, int], ...]
 ) -> list[str]:
-    """Ratios of the total loss of an initialization to that of training from scratch.
+    """Makes lines with the ratio of total losses: an initialization over training from scratch.
 
     Args:
         entries: results of the styles.
         name: name of the initialization.
-        pairs: steps of the initialization and, more of them, of training from scratch.
+        pairs: (steps of the initialization, steps of training from scratch) of each line.
     """
     lines, wins = [], []
     for steps, scratch_steps in pairs:
@@ -182,12 +182,12 @@ def _scratch_lines(
 
 
 def _total_at(curve: dict[str, Any], step: int) -> float:
-    """The total loss at a step."""
+    """Returns the total loss of a curve at a step."""
     return curve['total'][curve['steps'].index(step)]
 
 
 def _gatys_lines(results: dict[str, Any]) -> list[str]:
-    """Table of L-BFGS on the pixels of one content of each style, by starting image."""
+    """Makes the table of Gatys et al. on one content of each style, by starting image."""
     entries = [entry['gatys'] for entry in results['styles'] if 'gatys' in entry]
     iterations = len(entries[0]['content']['losses']) - 1
     lines = [
@@ -215,7 +215,7 @@ def _gatys_lines(results: dict[str, Any]) -> list[str]:
 
 
 def _first_below(curve: np.ndarray, bound: float) -> int | None:
-    """Index of the first loss that is at most `bound`; None if there is none."""
+    """Returns the index of the first loss that is at most `bound`; None if there is none."""
     below = np.flatnonzero(curve <= bound)
     return int(below[0]) if below.size else None
 

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: results of the styles so far, from which it can continue."""
+"""The folder of an evaluation, which holds the results so far; an evaluation can be resumed."""
 
 import json
 import pathlib
@@ -41,7 +41,7 @@ class ResultsFolder:
 
         Args:
             folder: an existing folder.
-            facts: facts that identify the evaluation, such as its settings; JSON types.
+            facts: facts that identify the evaluation, such as its settings, as JSON types.
 
         Raises:
             UserError: the folder holds damaged results, or results with other facts.
@@ -67,10 +67,10 @@ class ResultsFolder:
         """Adds the results of one style, and writes all files.
 
         Args:
-            entry: results of the style; JSON types.
+            entry: results of the style, as JSON types.
             painting: `[H, W, 3]` float32 in 0..1, the style image.
             outputs: initialization -> step -> stylized contents, `[M, H, W, 3]` float32 in 0..1.
-            contents: `[M, H, W, 3] uint8`.
+            contents: `[M, H, W, 3]` uint8, the held-out contents.
 
         Raises:
             UserError: a file cannot be written.
@@ -98,7 +98,7 @@ class ResultsFolder:
             files.write_whole(self._folder / name, data, UserError)
 
     def _read(self, facts: Mapping[str, Any]) -> None:
-        """Reads the results in the folder; raises UserError unless their facts are the same."""
+        """Reads the results in the folder; raises UserError if they are damaged or facts differ."""
         path = self._folder / _RESULTS
         remedy = 'choose another folder for the results, or remove this one'
         try:

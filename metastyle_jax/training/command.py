@@ -15,7 +15,7 @@ from metastyle_jax.training.configuration import files, schema, values
 
 
 def _entry_names() -> str:
-    """Returns the names of all configuration entries, a paragraph for each section."""
+    """Returns the names of all configuration entries as text, with a paragraph for each section."""
     sections: dict[str, list[str]] = {}
     for name in schema.ENTRIES:
         sections.setdefault(name.rpartition('.')[0], []).append(name)
@@ -124,12 +124,12 @@ def _define_process_flags(flag_values: flags.FlagValues) -> None:
     add.switch(
         'distributed',
         False,
-        'Joins the other processes of a Slurm job, of an Open MPI job or of a TPU slice.',
+        'Join the other processes of a Slurm job, of an Open MPI job or of a TPU slice.',
     )
     add.number(
         'heartbeat',
         watchdog.HEARTBEAT,
-        'Seconds after which a silent process counts as lost; all processes end then.',
+        'Seconds without a sign of life after which a process counts as lost and all others end.',
     )
 
 
@@ -158,7 +158,7 @@ class _LiteralParser(flags.ArgumentParser):
     """Parses a value that is written as in Python, such as ``('a', 'b')`` or ``None``."""
 
     def parse(self, argument: Any) -> Any:
-        """Returns the value; raises ValueError if it is no Python literal."""
+        """Returns the value; raises ValueError if the text is not a Python literal."""
         if not isinstance(argument, str):
             return argument
         try:

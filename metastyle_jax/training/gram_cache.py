@@ -1,8 +1,8 @@
 """A cache of the Gram matrices of training styles.
 
-With `data.style_fit='squash'`, a style image has the same pixels each time it is drawn, so its Gram
-matrices are always the same. Computing them takes a third of a step of plain training if style
-images have four times the area of content images.
+With `data.style_fit='squash'`, a style image has the same pixels whenever it is drawn, so its Gram
+matrices are always the same. If style images have four times the area of content images, computing
+them takes a third of a training step without inner steps.
 """
 
 from typing import Any, NamedTuple
@@ -17,13 +17,13 @@ from metastyle_jax.models import gram
 
 
 class GramBatch(NamedTuple):
-    """A batch that holds Gram matrices in place of style images.
+    """A batch that holds Gram matrices instead of style images.
 
     Attributes:
-        inner: `[S, T, N, H, W, 3] uint8`, content images of the inner steps.
-        outer: `[S, N, H, W, 3] uint8`, content images of the outer loss.
-        style_index: `[S] int32`, indices of the styles in their source.
-        grams: L arrays `[S, C, C] float32`, Gram matrices of the styles.
+        inner: `[S, T, N, H, W, 3]` uint8, content images of the inner steps.
+        outer: `[S, N, H, W, 3]` uint8, content images of the outer loss.
+        style_index: `[S]` int32, indices of the styles in their source.
+        grams: L arrays `[S, C, C]` float32, Gram matrices of the styles.
     """
 
     inner: np.ndarray
@@ -33,15 +33,15 @@ class GramBatch(NamedTuple):
 
 
 class GramCache:
-    """Replaces the style images of batches by their Gram matrices, and remembers these.
+    """Replaces the style images of batches by their Gram matrices, and caches these.
 
-    Each style is computed in a batch of its own. So the numbers depend neither on the other styles
-    of a batch nor on the contents of the cache, and a resumed run stays equal bit for bit.
+    The Gram matrices of each style are computed alone. So they depend neither on the other styles
+    of a batch nor on the contents of the cache, and a resumed run gets bitwise equal numbers.
 
     Args:
         vgg_params: weights of the loss network.
-        gibibytes: memory limit of the cache in this process. Styles that do not fit in are computed
-            each time.
+        gibibytes: memory limit of the cache in this process. If it is full, the Gram matrices of
+            further styles are computed each time.
     """
 
     def __init__(self, vgg_params: Params, gibibytes: float) -> None:
@@ -53,7 +53,7 @@ class GramCache:
         )
 
     def __call__(self, batch: batching.MetaBatch) -> GramBatch:
-        """Returns the batch with Gram matrices in place of style images."""
+        """Returns the batch with Gram matrices instead of style images."""
         pairs = zip(batch.style_index, batch.style, strict=True)
         by_style = [self._grams_of(int(index), style) for index, style in pairs]
         grams = tuple(np.stack(layer) for layer in zip(*by_style, strict=True))
@@ -65,7 +65,7 @@ class GramCache:
         return len(self._cached)
 
     def _grams_of(self, index: int, style: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Returns the Gram matrices of one style image, which is `[Hs, Ws, 3] uint8`."""
+        """Returns the Gram matrices of one style image, `[Hs, Ws, 3]` uint8."""
         if index in self._cached:
             return self._cached[index]
         layers = jax.device_get(self._compute(self._vgg, jnp.asarray(style[None])))

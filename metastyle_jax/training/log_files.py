@@ -1,4 +1,4 @@
-"""The files of a metric log: lines of JSON, and events for TensorBoard."""
+"""Writes the two files of a metric log: lines of JSON, and events for TensorBoard."""
 
 import contextlib
 import json
@@ -18,15 +18,15 @@ JSON_FILE = 'metrics.jsonl'
 
 
 class JsonLines:
-    """The file `metrics.jsonl` of a run: one JSON object with the number of the step a line.
+    """Writes the file `metrics.jsonl` of a run; each line is a JSON object with a step number.
 
     Args:
-        folder: folder of the run; it exists.
-        start: number of steps done. Lines of later steps are dropped: a killed run wrote them after
-            the checkpoint that this run resumes from.
+        folder: folder of the run; it must exist.
+        start: number of finished steps. Lines of later steps are removed, because a killed run
+            wrote them after the checkpoint from which this run resumes.
 
     Raises:
-        UserError: from any method, if the file cannot be read or written.
+        UserError: the file cannot be read or written; every method may raise it.
     """
 
     def __init__(self, folder: pathlib.Path, start: int) -> None:
@@ -49,7 +49,7 @@ class JsonLines:
             raise self._error(error) from error
 
     def _drop_later_lines(self, start: int) -> bytes:
-        """Drops lines of steps after `start` and unfinished lines; returns the other lines."""
+        """Removes lines of steps after `start` and incomplete lines; returns the other lines."""
         try:
             lines = self._path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
@@ -70,7 +70,7 @@ class JsonLines:
 
 
 def _is_whole_line(line: bytes, last_step: int) -> bool:
-    """Whether a line is complete and belongs to a step up to the last one."""
+    """Whether a line is complete, and its step is at most `last_step`."""
     try:
         return line.endswith(b'\n') and json.loads(line)['step'] <= last_step
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -80,15 +80,15 @@ def _is_whole_line(line: bytes, last_step: int) -> bool:
 class TensorBoardFile:
     """A file of events for TensorBoard; each method writes before it returns.
 
-    The SummaryWriter of tensorboardX writes in a thread instead. On a full disk that thread dies,
-    and the next call that waits for its queue never returns.
+    The SummaryWriter of tensorboardX is not used, because it writes in a thread. On a full disk
+    this thread ends, and the next call that waits for its queue never returns.
 
     Args:
-        folder: folder of the event files of a run; it is created.
-        start: number of steps done.
+        folder: folder of the event files of a run; it is created if it does not exist.
+        start: number of finished steps.
 
     Raises:
-        OSError: from any method, if the file cannot be written.
+        OSError: the file cannot be written; every method may raise it.
     """
 
     def __init__(self, folder: pathlib.Path, start: int) -> None:
@@ -112,7 +112,7 @@ class TensorBoardFile:
             raise
 
     def add_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Writes scalars by name."""
+        """Writes scalars, name -> value, of one step."""
         from tensorboardX import summary
 
         for name, value in scalars.items():
@@ -120,7 +120,7 @@ class TensorBoardFile:
         self._file.flush()
 
     def add_picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """Writes a picture, `[H, W, 3]` in 0..1."""
+        """Writes a picture of one step, `[H, W, 3]` in 0..1."""
         from tensorboardX import summary
 
         self._write(step=step, summary=summary.image(name, image, dataformats='HWC'))

@@ -1,4 +1,4 @@
-"""The training loop: steps, metric log, checkpoints, and reasons to stop early."""
+"""The training loop: runs the steps, logs metrics, saves checkpoints, and may stop early."""
 
 import functools
 import pathlib
@@ -40,8 +40,8 @@ class FetchedBatch(NamedTuple):
 
     Attributes:
         batch: the batch as it was read.
-        placed: the same batch, or one with Gram matrices in place of styles, on the devices.
-        data_state: position in the data after this batch.
+        placed: the same batch on the devices; it may have Gram matrices instead of style images.
+        data_state: state of the data iterator after this batch.
     """
 
     batch: batching.MetaBatch
@@ -53,10 +53,10 @@ class PendingCheckpoint(NamedTuple):
     """A checkpoint that waits to be written.
 
     Attributes:
-        step: number of outer steps done.
+        step: number of finished outer steps.
         state: training state after that step.
-        data_state: position in the data, and the running mean of the outer loss.
-        metric: mean outer loss, which ranks the checkpoint; None if it has no rank.
+        data_state: state of the data iterator, and the running mean of the outer loss.
+        metric: mean outer loss, by which the checkpoint is ranked; None if it is not ranked.
     """
 
     step: int
@@ -161,7 +161,7 @@ class TrainingLoop:
     def _reason_to_stop(
         self, stop: command_line.Stop, fetched: FetchedBatch | UserError | None
     ) -> int:
-        """Returns the number of a signal or `_DATA_FAILED`, of any process; 0 to continue."""
+        """Returns why all processes must stop: a signal number or `_DATA_FAILED`; 0 to continue."""
         failed = isinstance(fetched, UserError)
         return processes.agree(_DATA_FAILED if failed else stop.signal or 0)
 
@@ -194,7 +194,7 @@ class TrainingLoop:
         batch: batching.MetaBatch,
         scalars: dict[str, float],
     ) -> None:
-        """Logs a step, and takes a checkpoint and a sample picture if they are scheduled."""
+        """Logs a step; makes a checkpoint and a sample picture if they are scheduled."""
         log.add(step, scalars)
         with log.paused():
             self._schedule_checkpoint(step, state, scalars['outer'])
@@ -212,10 +212,10 @@ class TrainingLoop:
     def _schedule_checkpoint(
         self, step: int, state: outer_step.TrainingState, outer_loss: float
     ) -> None:
-        """Takes a checkpoint if it is scheduled, and writes the one before.
+        """Prepares a checkpoint if it is scheduled, and writes the one before it.
 
-        A checkpoint is written only after the next step, when that step was finite: parameters can
-        be finite and already be useless.
+        A checkpoint is written only after the metrics of the next step were finite, because finite
+        parameters can already be useless.
         """
         self._loss_mean = RunningMean(self._loss_mean.total + outer_loss, self._loss_mean.steps + 1)
         self._write_pending()
@@ -227,9 +227,10 @@ class TrainingLoop:
         self._take(step, state, metric=total / steps if steps == every else None)
 
     def _save_now(self, step: int, state: outer_step.TrainingState) -> None:
-        """Writes a checkpoint of this step and waits for it.
+        """Writes a checkpoint of this step, and waits until it is on the disk.
 
-        If none was scheduled, it gets no rank, and the running mean continues after a resumption.
+        If no checkpoint was scheduled at this step, it is not ranked, and a resumed run continues
+        the running mean.
         """
         if self._pending is None:
             self._take(step, state, metric=None)
@@ -237,12 +238,12 @@ class TrainingLoop:
         self._manager.wait()
 
     def _take(self, step: int, state: outer_step.TrainingState, *, metric: float | None) -> None:
-        """Takes a checkpoint, to be written later."""
+        """Prepares a checkpoint that is written later."""
         data_state = {**self._data_state, 'outer_loss': self._loss_mean._asdict()}
         self._pending = PendingCheckpoint(step, state, data_state, metric)
 
     def _write_pending(self) -> None:
-        """Starts to write the pending checkpoint, if there is one and it is not on disk."""
+        """Starts to write the pending checkpoint, if there is one."""
         if self._pending is None:
             return
         step, state, data_state, metric = self._pending
@@ -252,7 +253,7 @@ class TrainingLoop:
     def _check_finite(
         self, scalars: dict[str, float], batch: batching.MetaBatch, step: int
     ) -> None:
-        """Raises UserError at the first metric that is not finite, and names the images."""
+        """Raises UserError if a metric is not finite; the message names the images of the step."""
         if all(np.isfinite(value) for value in scalars.values()):
             return
         self._manager.wait()

@@ -1,7 +1,7 @@
 """The metric log of a run: JSON lines, TensorBoard and a progress bar.
 
-Scalars are averaged over the steps between two lines. A log that fails must not end a run: if the
-files of TensorBoard cannot be written, a warning says so once, and training continues without them.
+Scalars are averaged over the steps between two lines. If the files of TensorBoard cannot be
+written, the run continues without them after one warning.
 """
 
 import contextlib
@@ -22,7 +22,10 @@ _COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
 def scalars(metrics: Any) -> dict[str, float]:
-    """Flattens a NamedTuple of scalars and vectors: `inner: [T]` becomes inner_1 … inner_T."""
+    """Converts a NamedTuple of scalars and vectors to name -> number.
+
+    The elements of a vector `inner` get the names inner_1, inner_2 and so on.
+    """
     flat = {}
     for name, value in metrics._asdict().items():
         array = np.asarray(value, np.float64)
@@ -37,13 +40,13 @@ class MetricLog:
     """Writes averages of metrics to files, and shows a progress bar.
 
     Args:
-        folder: folder of the run; it exists.
+        folder: folder of the run; it must exist.
         total: number of the last step.
-        start: number of steps done; lines of later steps are dropped.
+        start: number of finished steps; lines of later steps are removed.
         images: number of images that one step processes, for images per second.
 
     Raises:
-        UserError: from any method, if the file of JSON lines cannot be read or written.
+        UserError: the file of JSON lines cannot be read or written; every method may raise it.
     """
 
     def __init__(self, folder: pathlib.Path, *, total: int, start: int, images: int) -> None:
@@ -61,7 +64,7 @@ class MetricLog:
         self._window: list[dict[str, float]] = []  # scalars of the steps since the last line
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Takes the scalars of one step and moves the progress bar."""
+        """Adds the scalars of one step, and updates the progress bar."""
         self._window.append(dict(metrics))
         self._bar.set_postfix(outer=f'{metrics["outer"]:.4g}', refresh=False)
         self._bar.update(step - self._bar.n)
@@ -73,7 +76,7 @@ class MetricLog:
     def flush(self, step: int) -> dict[str, float]:
         """Writes a line: averages since the last line, images per second, seconds of compilation.
 
-        The speed counts neither compilation nor paused blocks.
+        The images per second exclude the time of compilation and of paused blocks.
 
         Returns:
             The line; empty if there was no step since the last line.
@@ -96,7 +99,7 @@ class MetricLog:
         return line
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """Shows a picture, `[H, W, 3]` in 0..1, in TensorBoard."""
+        """Writes a picture, `[H, W, 3]` in 0..1, for TensorBoard."""
         with self._tensorboard_may_fail():
             if self._tensorboard:
                 self._tensorboard.add_picture(step, name, image)
@@ -116,7 +119,7 @@ class MetricLog:
 
     @contextlib.contextmanager
     def _tensorboard_may_fail(self) -> Iterator[None]:
-        """Switches TensorBoard off if its file cannot be written."""
+        """Turns an OSError in the block into a warning, and stops writing for TensorBoard."""
         try:
             yield
         except OSError as error:
@@ -128,7 +131,7 @@ class MetricLog:
 
 
 class SilentMetricLog:
-    """Replaces `MetricLog` in the processes that leave the log to the first one."""
+    """Replaces `MetricLog` in all processes but the first; its methods do nothing."""
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Ignores the scalars."""
@@ -149,7 +152,7 @@ class SilentMetricLog:
 
 
 class _Stopwatch:
-    """Measures the time since the last line that went into training steps.
+    """Measures how much time since the last line was spent in training steps.
 
     Attributes:
         compile_seconds: time spent on compilation since the last line.
@@ -160,13 +163,13 @@ class _Stopwatch:
         self.restart()
 
     def restart(self) -> None:
-        """Starts a new window."""
+        """Starts a new measurement, after a line was written."""
         self._since = time.monotonic()
         self._idle_seconds = 0.0
         self.compile_seconds = 0.0
 
     def add_compilation(self, seconds: float) -> None:
-        """Counts a compilation; one within a paused block is not subtracted twice."""
+        """Adds the time of a compilation; inside a paused block it is not subtracted twice."""
         self.compile_seconds += seconds
         if not self._is_paused:
             self._idle_seconds += seconds
@@ -185,7 +188,7 @@ class _Stopwatch:
                 self._idle_seconds += time.monotonic() - max(begin, self._since)
 
     def working_seconds(self) -> float:
-        """Returns the time of the window without idle time; above 0."""
+        """Returns the seconds since the last line without idle time; always above 0."""
         elapsed = time.monotonic() - self._since
         # Two compilations at the same time can add up to more than the window.
         working = elapsed - self._idle_seconds

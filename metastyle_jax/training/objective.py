@@ -28,7 +28,7 @@ class StyleTask(NamedTuple):
 
 
 def make_tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) -> StyleTask:
-    """Builds the tasks of one style; they are constants, nothing here is differentiated.
+    """Builds the tasks of one style; they are constants for all derivatives.
 
     Args:
         vgg_params: weights of the loss network.
@@ -36,7 +36,7 @@ def make_tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) ->
         grams: L arrays `[C, C]`, Gram matrices of the style.
 
     Returns:
-        T tasks in one `StyleTask`, whose leaves have a leading axis of T.
+        T tasks in one `StyleTask`, whose arrays have a leading axis of size T.
     """
     steps, count = contents.shape[:2]
     # One pass through the loss network for all contents is faster than T passes.
@@ -54,7 +54,7 @@ def make_tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) ->
 def style_grams(
     vgg_params: Params, batch: batching.MetaBatch | gram_cache.GramBatch
 ) -> tuple[Array, ...]:
-    """Returns the Gram matrices of the styles of a batch; computes them if it has none.
+    """Returns the Gram matrices of the styles of a batch; computes them if the batch has none.
 
     Args:
         vgg_params: weights of the loss network.
@@ -118,7 +118,7 @@ def inner_options(config: TrainConfig, step: Array) -> dict[str, Any]:
 
     Args:
         config: the configuration.
-        step: scalar, number of outer steps done.
+        step: scalar, number of finished outer steps.
     """
     return {
         'optimizer': optimizers.inner_optimizer(config, step),

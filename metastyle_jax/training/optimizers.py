@@ -1,4 +1,4 @@
-"""Optimizers of the inner loop and of the outer step, and the decay of their rates."""
+"""Optimizers of the inner loop and of the outer step, and the decay of their learning rates."""
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +36,8 @@ def rate_decay(config: TrainConfig, step: Array) -> Array:
 def inner_optimizer(config: TrainConfig, step: Array) -> optax.GradientTransformation:
     """Returns the optimizer of the inner loop at an outer step.
 
-    If inner rates are learned, its own rate is 1, because the inner loop multiplies its updates by
-    the learned rates.
+    If inner rates are learned, the optimizer has the rate 1, because the inner loop multiplies its
+    updates by the learned rates.
 
     Args:
         config: the configuration.
@@ -48,7 +48,7 @@ def inner_optimizer(config: TrainConfig, step: Array) -> optax.GradientTransform
 
 
 def initial_log_rates(theta: Params, config: TrainConfig) -> dict[str, Array] | None:
-    """Logarithms of the learned inner rates before training, all of them log `inner.rate`.
+    """Returns the logarithms of the learned inner rates before training: all are log `inner.rate`.
 
     Args:
         theta: parameters of the transformer.
@@ -74,7 +74,7 @@ def initial_log_rates(theta: Params, config: TrainConfig) -> dict[str, Array] | 
 def outer_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Returns the optimizer of the outer step: clipping, then Adam or SGD with warm-up and decay.
 
-    With `outer.freeze_theta` its updates of θ are zero.
+    With `outer.freeze_theta`, the updates of θ are zero.
 
     Args:
         config: the configuration.
@@ -110,18 +110,19 @@ def outer_optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def keep_kernel_norms(params: Params, before: Params) -> Params:
-    """Rescales each kernel that an instance norm follows to the norm that it had before.
+    """Rescales kernels so that an update does not change their length (Euclidean norm).
 
-    The norm of such a kernel changes no output, because the instance norm divides it out. But an
-    update turns a kernel by an angle inversely proportional to its norm, and training lets norms
-    grow: the steps of adaptation would have less and less effect.
+    This concerns the convolution kernels that an instance-norm layer follows. Their length does not
+    change the output, because the layer divides by it. But the longer a kernel is, the smaller is
+    the angle by which an update turns it. Training makes kernels longer, so without rescaling, the
+    steps of an adaptation would have less and less effect.
 
     Args:
         params: parameters of the transformer after an update.
         before: parameters before the update.
 
     Returns:
-        The parameters with these kernels rescaled.
+        The parameters, in which these kernels have the length that they have in `before`.
 
     Source: van Laarhoven 2017, arXiv 1706.05350.
     """

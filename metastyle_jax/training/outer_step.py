@@ -1,4 +1,4 @@
-"""One outer step of meta-training, and the state that it moves, as pure functions.
+"""One outer step of meta-training, and the training state that it updates, as pure functions.
 
 Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
@@ -20,15 +20,15 @@ from metastyle_jax.training.configuration.schema import TrainConfig
 
 
 class TrainingState(NamedTuple):
-    """Everything that the steps of a run change. Checkpoints store it by these names.
+    """Everything that outer steps change. Checkpoints use the names of these attributes.
 
     Attributes:
-        step: scalar int32, number of outer steps done.
+        step: scalar int32, number of finished outer steps.
         params: θ, the initialization.
         log_rates: logarithms of the learned inner rates by parameter name, see
             `optimizers.initial_log_rates`; None if not learned.
         opt_state: state of the outer optimizer.
-        rng: a key that no step uses yet.
+        rng: a random key for later use; no step uses it yet.
         table: instance norms of each style; None if `outer.norms_rate` is 0.
         predictor: predictor of instance norms; None if `model.predictor` is False.
     """
@@ -43,7 +43,7 @@ class TrainingState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """Metrics of one outer step, means over its styles. All are scalars except `inner`.
+    """Metrics of one outer step, as means over its styles. All are scalars except `inner`.
 
     Attributes:
         outer: outer loss.
@@ -79,10 +79,10 @@ def create_state(
 
     Args:
         config: the configuration.
-        rng: a key.
-        theta: initialization to start from; random parameters if None.
-        predictor: predictor to start from; if None and the configuration wants one, a new one.
-        styles: number of style images; needed if each style has instance norms of its own.
+        rng: a random key.
+        theta: initialization to start from; None for random parameters.
+        predictor: predictor to start from; if None, a new one is made if `model.predictor` is True.
+        styles: number of style images; needed if `outer.norms_rate` is above 0.
         features: number of style features, see `norm_predictor`; needed for a new predictor.
         hidden: width of the hidden layer of a new predictor.
     """
@@ -132,13 +132,13 @@ def train_step(
     *,
     config: TrainConfig,
 ) -> tuple[TrainingState, StepMetrics]:
-    """One outer step on the styles of one device; call it through `sharding.spread`.
+    """Takes one outer step on the styles of one device; must be called through `sharding.spread`.
 
     Args:
         state: training state, the same on every device.
         vgg_params: weights of the loss network.
-        batch: images as bytes: `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]` and
-            `style [S, Hs, Ws, 3]`; or Gram matrices in place of the style images.
+        batch: uint8 images: `inner [S, T, N, H, W, 3]`, `outer [S, N, H, W, 3]` and
+            `style [S, Hs, Ws, 3]`; or Gram matrices instead of the style images.
         config: the configuration.
 
     Returns:
@@ -185,9 +185,9 @@ def _per_style_norms_step(
     *,
     config: TrainConfig,
 ) -> tuple[TrainingState, StepMetrics]:
-    """`train_step` without inner loop: each style has instance norms of its own.
+    """Does the same as `train_step` without inner steps, where each style has own instance norms.
 
-    The offsets from the norms of θ come from the table, the predictor, or are the sum of both.
+    Their offsets from the norms of θ come from the table, from the predictor, or from both as sum.
     """
     index, grams = jnp.asarray(batch.style_index), objective.style_grams(vgg_params, batch)
     table, predictor = state.table, state.predictor
@@ -225,11 +225,11 @@ def _per_style_norms_step(
 def apply_meta_gradient(
     state: TrainingState, mean_gradient: meta.MetaGradient, *, config: TrainConfig
 ) -> tuple[TrainingState, StepMetrics]:
-    """Moves θ and the learned inner rates by one step of the outer optimizer.
+    """Updates θ and the learned inner rates by one step of the outer optimizer.
 
     Args:
         state: training state.
-        mean_gradient: mean of the meta-gradients of all styles; its `aux` is the loss.
+        mean_gradient: mean of the meta-gradients of all styles; its `aux` is the perceptual loss.
         config: the configuration.
 
     Returns:

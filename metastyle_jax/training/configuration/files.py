@@ -15,11 +15,11 @@ def load(word: str) -> values.NestedSettings | Mapping[str, Any]:
 
     Args:
         word: ``FILE`` or ``FILE:ARGUMENT``, such as ``configs/coco.py:tiny``. The argument is
-            handed to `get_config` as a text.
+            passed to `get_config` as a string.
 
     Returns:
-        What `get_config` returned: an `ml_collections.ConfigDict` or nested dicts. It lists only
-        the entries that differ from the defaults of the schema.
+        The result of `get_config`: an `ml_collections.ConfigDict` or nested dicts. Entries that are
+        missing have the defaults of the schema.
 
     Raises:
         UserError: the file cannot be read or run, or returns something else.

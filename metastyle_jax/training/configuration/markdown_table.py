@@ -1,4 +1,4 @@
-"""The table of all configuration entries for the documentation."""
+"""Makes the table of all configuration entries for the documentation."""
 
 import dataclasses
 from typing import Any

@@ -46,7 +46,7 @@ class ModelConfig:
     predictor: bool = checks.setting(
         False,
         'Whether a small network predicts, from the Gram matrices of a style, the instance norms '
-        'that this style starts from.',
+        'with which the inner loop of this style starts.',
     )
 
 
@@ -144,8 +144,9 @@ class InnerConfig:
     )
     rates_per: Literal['tensor', 'element', 'step', 'step_element'] = checks.setting(
         'tensor',
-        'What has an inner rate of its own: each tensor, each element of each tensor, each tensor '
-        'at each step, or each element at each step.',
+        'Which parts have separate inner rates: tensor (one rate for each tensor), element (one '
+        'for each element of a tensor), step (one for each tensor and inner step), or step_element '
+        '(one for each element and inner step).',
     )
     max_rate: float = checks.setting(1e-2, 'Upper bound of the learned inner rates.', least=0)
     order: Literal['exact', 'first', 'reptile'] = checks.setting(
@@ -154,8 +155,8 @@ class InnerConfig:
     )
     mode: Literal['mixed', 'reverse'] = checks.setting(
         'mixed',
-        'How the exact meta-gradient is computed: by forward-over-reverse or by reverse-mode '
-        'differentiation of the inner gradient. The result is the same.',
+        'How the exact meta-gradient is computed: mixed differentiates the inner gradient in '
+        'forward-over-reverse mode, reverse in reverse mode. The result is the same.',
     )
     remat: bool | None = checks.setting(
         None,
@@ -187,7 +188,7 @@ class OuterConfig:
         1.0, 'Factor on the outer rate for the logarithms of learned inner rates.', least=0
     )
     freeze_theta: bool = checks.setting(
-        False, 'Whether θ stays as it is, so that only inner rates are learned.'
+        False, 'Whether θ stays unchanged, so that only inner rates are learned.'
     )
     schedule: Literal['inverse', 'cosine'] = checks.setting(
         'inverse',
@@ -197,13 +198,14 @@ class OuterConfig:
     decay: float = checks.setting(2.5e-5, 'Decay of the inverse schedule.', least=0)
     norms_rate: float = checks.setting(
         0.0,
-        'Without inner steps: rate at which each training style learns instance norms of its own; '
-        '0 switches them off.',
+        'Without inner steps: learning rate of separate instance norms for each training style; 0 '
+        'switches them off.',
         least=0,
     )
     predictor_rate: float = checks.setting(
         0.0,
-        'Without inner steps: rate of the predictor of instance norms; 0 leaves it unchanged.',
+        'Without inner steps: learning rate of the predictor of instance norms; 0 leaves it '
+        'unchanged.',
         least=0,
     )
     warmup: float = checks.setting(

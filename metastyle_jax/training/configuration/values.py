@@ -1,4 +1,4 @@
-"""Completes settings of a configuration with the defaults of the schema and checks them."""
+"""Completes a configuration with the defaults of the schema, and checks it."""
 
 import dataclasses
 import difflib
@@ -25,15 +25,16 @@ ConfigLike = schema.TrainConfig | NestedSettings | Mapping[str, Any]
 def complete(
     settings: ConfigLike, overrides: Mapping[str, Any] | None = None
 ) -> schema.TrainConfig:
-    """Builds a whole configuration: the settings, and the defaults for all other entries.
+    """Builds a complete configuration: the given settings, and defaults for all other entries.
 
     Args:
         settings: a `TrainConfig`, a `ConfigDict` or nested dicts, such as
             ``{'inner': {'steps': 2}}``. Entries may be missing.
-        overrides: entries by dotted name, such as ``{'inner.steps': 2}``. They replace settings.
+        overrides: dotted name -> value, such as ``{'inner.steps': 2}``. They replace entries of
+            `settings`.
 
     Returns:
-        The configuration; each entry has the type that the schema says.
+        The configuration; each entry has the type of the schema.
 
     Raises:
         UserError: an entry is unknown, of a wrong type or out of range, or two entries contradict
@@ -54,19 +55,19 @@ def complete(
 
 
 def as_dict(config: schema.TrainConfig) -> dict[str, Any]:
-    """Returns nested dicts, as a run's ``config.json`` records them."""
+    """Converts a configuration to nested dicts, as in the file ``config.json`` of a run."""
     return dataclasses.asdict(config)
 
 
 def _unknown_entry(name: str) -> UserError:
-    """Returns the error for a name that is no entry; it suggests the closest entry."""
+    """Makes the error for an unknown entry; it suggests the entry with the closest name."""
     known = difflib.get_close_matches(name, [*_SECTIONS, *schema.ENTRIES], n=1)
     suggestion = f'; is {known[0]} meant?' if known else ''
     return UserError(f'the configuration has no entry {name}{suggestion}')
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """Returns the entries by dotted name; raises UserError for unknown names."""
+    """Returns dotted name -> value of nested dicts; raises UserError for unknown names."""
     entries: dict[str, Any] = {}
     for key, value in settings.items():
         name = f'{prefix}{key}'
@@ -84,7 +85,7 @@ def _flatten(settings: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def _build(section: Any, given: Mapping[str, Any], prefix: str = '') -> Any:
-    """Builds a section of the configuration from entries by dotted name."""
+    """Builds a section of the configuration from dotted name -> value."""
     values = {}
     for field in dataclasses.fields(section):
         name = prefix + field.name
