@@ -46,7 +46,9 @@ default_role = 'py:obj'  # docstrings write code in single backticks; known name
 def _help(match: re.Match) -> str:
     """The help text of a command, as a block of plain text."""
     environment = os.environ | {'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'COLUMNS': '90'}
-    command = [sys.executable, '-m', f'metastyle_jax.{match[1]}', '--help']
+    # A name with a dot is a module; the others are sub-commands of `metastyle`.
+    words = [f'metastyle_jax.{match[1]}'] if '.' in match[1] else ['metastyle_jax', match[1]]
+    command = [sys.executable, '-m', *words, '--help']
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return f'```text\n{done.stdout.strip()}\n```'
 

@@ -10,7 +10,7 @@ import sys
 
 from metastyle_jax._version import __version__
 
-# Sub-command: module with its `run_COMMAND`, and the line that `metastyle --help` gives it.
+# Sub-command: module with its `run_COMMAND` (_ for -), and its line in `metastyle --help`.
 COMMANDS = {
     'stylize': (
         'stylization.command',
@@ -38,6 +38,26 @@ COMMANDS = {
     'johnson': (
         'baselines.commands.johnson_command',
         'Train a network for one style from scratch (Johnson et al.).',
+    ),
+    'adain': (
+        'baselines.commands.system_command',
+        'Stylize in any style by moments of features (Huang and Belongie).',
+    ),
+    'wct': (
+        'baselines.commands.system_command',
+        'Stylize in any style by whitening and colouring (Li et al.).',
+    ),
+    'avatar-net': (
+        'baselines.commands.system_command',
+        'Stylize in any style by patches of whitened features (Sheng et al.).',
+    ),
+    'style-swap': (
+        'baselines.commands.system_command',
+        'Stylize in any style by patches of features (Chen and Schmidt).',
+    ),
+    'meta-networks': (
+        'baselines.commands.system_command',
+        'Stylize in any style by a network that makes networks (Shen et al.).',
     ),
 }
 
@@ -76,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     sys.argv = [f'metastyle {name}', *argv[2:]]
     module = importlib.import_module(f'metastyle_jax.{COMMANDS[name][0]}')
-    return getattr(module, f'run_{name}')()
+    return getattr(module, f'run_{name.replace("-", "_")}')()
 
 
 def _meant(words: list[str]) -> str:
@@ -92,8 +112,8 @@ def _meant(words: list[str]) -> str:
 
 def usage() -> str:
     """Returns the text of `metastyle --help`."""
-    lines = [f'  {name:<10}{line}' for name, (_, line) in COMMANDS.items()]
-    lines.append(f'  {"completion":<10} Print completions for a shell: {", ".join(SHELLS)}.')
+    lines = [f'  {name:<14}{line}' for name, (_, line) in COMMANDS.items()]
+    lines.append(f'  {"completion":<13} Print completions for a shell: {", ".join(SHELLS)}.')
     return USAGE + '\n'.join(lines)
 
 

@@ -102,7 +102,7 @@ def save_arrays(file, arrays):
 
 def run_command(name):
     """Runs a command with the words of `sys.argv`: 'adapt', 'gatys'. Returns its exit code."""
-    return getattr(command_module(name), f'run_{name}')()
+    return getattr(command_module(name), f'run_{name.replace("-", "_")}')()
 
 
 def command_module(name):

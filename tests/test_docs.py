@@ -117,7 +117,7 @@ def test_commands_in_examples_are_parsed(page, words, monkeypatch, capsys):
     name, *arguments = words
     module = helpers.command_module(name)
     monkeypatch.chdir(helpers.ROOT)
-    monkeypatch.setattr(module, 'main', lambda values: None)
+    monkeypatch.setattr(module, 'main', lambda values, **_: None)
     monkeypatch.setattr(sys, 'argv', [f'metastyle {name}', *arguments])
     assert helpers.run_command(name) == 0, f'{page}: {capsys.readouterr().err}'
 

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from metastyle_jax.baselines import systems
-from metastyle_jax.baselines.features import encoder_decoder, statistics
+from metastyle_jax.baselines.features import encoder_decoder, statistics, system_recipe
 from metastyle_jax.core.types import Array, Params
+from metastyle_jax.training.recipes import training_recipe
 
 CUT = 'relu4_1'
+STYLE_LAYERS = ('relu1_1', 'relu2_1', 'relu3_1', 'relu4_1')  # of the style loss
 
 
 def system(*, encoder: str = 'vgg19', width: int = encoder_decoder.WIDTH) -> systems.System:
@@ -57,3 +59,42 @@ def system(*, encoder: str = 'vgg19', width: int = encoder_decoder.WIDTH) -> sys
         apply=apply,
         count=encoder_decoder.parameter_count([*encoder_layers, *decoder_layers]),
     )
+
+
+def recipe(
+    *,
+    encoder: str = 'vgg16',
+    width: int = encoder_decoder.WIDTH,
+    content_weight: float = 1.0,
+    style_weight: float = 10.0,
+) -> training_recipe.Recipe:
+    """Returns the training of the decoder.
+
+        t = AdaIN(f(content), f(style));  picture = decoder(t)
+        loss = content_weight · |f(picture) - t|² + style_weight · Σ moment differences
+
+    Args:
+        encoder: one of `encoder_decoder.ENCODERS`.
+        width: channels of the first convolution.
+        content_weight: weight of the mean squared difference to the target t at relu4_1.
+        style_weight: weight of the differences of means and standard deviations to those of the
+            style image at `STYLE_LAYERS`.
+    """
+    decoder_layers = encoder_decoder.decoder_layers(encoder, CUT, width=width)
+
+    def loss(params: Params, contents: Array, styles: Array) -> training_recipe.RecipeLoss:
+        contents, styles = system_recipe.flat_pairs(contents, styles)
+        (features,) = encoder_decoder.encode(params['encoder'], contents, (CUT,))
+        of_styles = encoder_decoder.encode(params['encoder'], styles, STYLE_LAYERS)
+        target = statistics.with_moments(features, statistics.moments(of_styles[-1]))
+        height, width = contents.shape[1:3]
+        pictures = encoder_decoder.decode(
+            params['decoder'], decoder_layers, target, (height, width)
+        )
+        found = encoder_decoder.encode(params['encoder'], pictures, STYLE_LAYERS)
+        content = content_weight * system_recipe.mean_square(found[-1], target)
+        style = style_weight * system_recipe.moment_loss(found, of_styles)
+        return training_recipe.RecipeLoss(content + style, content, style)
+
+    whole = system(encoder=encoder, width=width)
+    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width)

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from metastyle_jax.baselines import systems
-from metastyle_jax.baselines.features import encoder_decoder, statistics
+from metastyle_jax.baselines.features import encoder_decoder, statistics, system_recipe
 from metastyle_jax.core.types import Array, Params
+from metastyle_jax.training.recipes import training_recipe
 
 CUTS = ('relu5_1', 'relu4_1', 'relu3_1', 'relu2_1', 'relu1_1')  # in the order of the pairs
 ALPHA = 0.6  # of the paper's experiments, in each pair
@@ -80,3 +81,43 @@ def system(*, encoder: str = 'vgg19', width: int = encoder_decoder.WIDTH) -> sys
         f'longest, so {encoder_decoder.parameter_count(stored):,} parameters are stored',
         alpha=ALPHA,
     )
+
+
+def recipe(
+    *,
+    encoder: str = 'vgg16',
+    width: int = encoder_decoder.WIDTH,
+    pixel_weight: float = 1.0,
+    feature_weight: float = 1.0,
+) -> training_recipe.Recipe:
+    """Returns the training of the five decoders, which reconstruct contents; styles are not used.
+
+        loss = Σ pixel_weight · |picture - content|² + feature_weight · |f(picture) - f(content)|²
+
+    The sum is over the five pairs. Each term depends on one decoder only, so this is the same as
+    training them one after the other.
+
+    Args:
+        encoder: one of `encoder_decoder.ENCODERS`.
+        width: channels of the first convolution.
+        pixel_weight: weight of the mean squared difference of pixels.
+        feature_weight: weight of that of the features at which the encoder of the pair ends.
+    """
+    decoders = {c: encoder_decoder.decoder_layers(encoder, c, width=width) for c in CUTS}
+
+    def loss(params: Params, contents: Array, styles: Array) -> training_recipe.RecipeLoss:
+        contents, _ = system_recipe.flat_pairs(contents, styles)
+        features = encoder_decoder.encode(params['encoder'], contents, CUTS[::-1])
+        height, width = contents.shape[1:3]
+        total = jnp.zeros(())
+        for cut, wanted in zip(CUTS[::-1], features, strict=True):
+            pictures = encoder_decoder.decode(
+                params['decoders'][cut], decoders[cut], wanted, (height, width)
+            )
+            (found,) = encoder_decoder.encode(params['encoder'], pictures, (cut,))
+            total += pixel_weight * system_recipe.mean_square(pictures, contents)
+            total += feature_weight * system_recipe.mean_square(found, wanted)
+        return training_recipe.RecipeLoss(total, total, jnp.zeros_like(total))
+
+    whole = system(encoder=encoder, width=width)
+    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUTS[0], width=width)

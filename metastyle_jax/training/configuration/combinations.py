@@ -10,6 +10,7 @@ def check(config: TrainConfig) -> None:
     Args:
         config: a configuration in which each entry alone is valid.
     """
+    _check_recipe(config)
     _check_inner_optimizer(config)
     _check_no_inner_steps(config)
     _check_frozen_theta(config)
@@ -21,6 +22,30 @@ def check(config: TrainConfig) -> None:
             f'style image, but config.data.style_fit={config.data.style_fit!r} takes other pixels '
             "of the image each time: set config.data.style_fit='squash' or config.data.keep_grams=0"
         )
+
+
+def _check_recipe(config: TrainConfig) -> None:
+    """Checks that a run with a recipe trains nothing else."""
+    if not config.recipe:
+        if config.recipe_options:
+            raise UserError(
+                f'config.recipe_options={config.recipe_options} are options of a recipe, but there '
+                'is none: set config.recipe'
+            )
+        return
+    others = {
+        'inner.steps': config.inner.steps,
+        'model.init': config.model.init,
+        'model.predictor': config.model.predictor,
+        'outer.norms_rate': config.outer.norms_rate,
+        'data.keep_grams': config.data.keep_grams,
+    }
+    for name, value in others.items():
+        if value:
+            raise UserError(
+                f'config.recipe={config.recipe} trains another network than θ, but '
+                f'config.{name}={value!r} is about θ: set it to {type(value)()!r}'
+            )
 
 
 def _check_inner_optimizer(config: TrainConfig) -> None:

@@ -254,6 +254,14 @@ class TrainConfig:
 
     seed: int = checks.setting(0, 'Seed of all random numbers.', least=0)
     steps: int = checks.setting(100_000, 'Number of outer steps.', least=1)
+    recipe: str = checks.setting(
+        '',
+        'Python module that says what is trained, such as metastyle_jax.baselines.adain; if empty, '
+        'the initialization of MetaStyle.',
+    )
+    recipe_options: tuple[str, ...] = checks.setting(
+        (), 'Options of the recipe, each written as NAME=VALUE.'
+    )
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()

@@ -42,7 +42,9 @@ RECORDED = """
 def test_every_configuration_is_valid(name, argument):
     config = file_config(f'{name}:{argument}')
     if argument == 'tiny':
-        assert (config.model.width, config.data.content, config.data.size) == (8, 'sample:', 32)
+        # A recipe trains another network than the one that `model.width` is about.
+        assert config.recipe or config.model.width == 8
+        assert (config.data.content, config.data.size) == ('sample:', 32)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.name)

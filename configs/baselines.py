@@ -1,0 +1,56 @@
+"""Training of the other systems of MetaStyle's poster: their decoders.
+
+The argument is NAME, which is adain or wct; no argument stands for adain. `NAME-tiny` is a short
+run on sample pictures that finishes within a minute on two CPU cores; `tiny` stands for adain-tiny.
+
+Source: Huang and Belongie 2017, arXiv 1703.06868 (adain); Li et al. 2017, arXiv 1705.08086 (wct).
+The encoder is VGG-16 in place of VGG-19, because the weights of VGG-16 come with a pip package.
+
+Command: metastyle-train --config=configs/baselines.py:adain --workdir=runs/adain
+Data: COCO 2017 and WikiArt, as in configs/coco.py; or --config.data.content=folder:PATH.
+Hardware, time and result: not measured yet.
+"""
+
+from ml_collections import config_dict
+
+# What differs from the defaults of the schema. A step has outer.styles style images with
+# outer.contents contents each.
+_COMMON = dict(
+    inner=dict(steps=0),
+    outer=dict(styles=8, contents=1, rate=1e-4, clip=0.0),
+)
+_SYSTEMS = {
+    'adain': dict(
+        steps=160_000,
+        recipe='metastyle_jax.baselines.adain',
+        outer=dict(decay=5e-5),
+    ),
+    'wct': dict(
+        steps=40_000,
+        recipe='metastyle_jax.baselines.wct',
+        outer=dict(decay=0.0),
+    ),
+}
+_TINY = dict(
+    steps=2,
+    data=dict(content='sample:', style='sample:', size=32, style_size=32, workers=0),
+    outer=dict(devices=1, styles=1, contents=2),
+    log=dict(every=1, pictures=2),
+    checkpoint=dict(every=2),
+)
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+    """Returns the entries that differ from the defaults; `arg` is NAME, NAME-tiny, tiny or ''."""
+    name = arg.removesuffix('tiny').removesuffix('-') or 'adain'
+    if name not in _SYSTEMS:
+        known = ', '.join(_SYSTEMS)
+        raise ValueError(
+            f'unknown argument {arg!r}: it must be one of {known}, or one of them with -tiny'
+        )
+    entries: dict[str, object] = {}
+    for part in (_COMMON, _SYSTEMS[name], *([_TINY] if arg.endswith('tiny') else [])):
+        for key, value in part.items():
+            before = entries.get(key)
+            entries[key] = {**before, **value} if isinstance(before, dict) else value
+    return config_dict.ConfigDict(entries)

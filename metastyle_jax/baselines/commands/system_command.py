@@ -1,0 +1,79 @@
+"""The commands `metastyle adain`, `wct`, `avatar-net`, `style-swap` and `meta-networks`."""
+
+import functools
+
+from absl import flags, logging
+
+from metastyle_jax.baselines.commands.system_settings import SystemSettings
+from metastyle_jax.core import command_line
+from metastyle_jax.core.devices import allocator
+
+# Name of a system -> what it does, for the first line of `--help`.
+_METHODS = {
+    'adain': 'moments of features, AdaIN (Huang and Belongie)',
+    'wct': 'whitening and colouring features, WCT (Li et al.)',
+    'avatar-net': 'swapping patches of whitened features, Avatar-Net (Sheng et al.)',
+    'style-swap': 'swapping patches of features, Style-Swap (Chen and Schmidt)',
+    'meta-networks': 'a network that makes networks, Meta Networks (Shen et al.)',
+}
+USAGE = """Stylizes one photograph by {method}.
+
+  metastyle {name} --style=painting.jpg --input=photo.jpg --output=out.png
+  metastyle {name} ... --weights=runs/{name} --alpha=0.8
+
+One network serves all styles, without adaptation. `metastyle train
+--config=configs/baselines.py:{name} --workdir=runs/{name}` trains it.
+"""
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the flags, which the five commands share."""
+    add = command_line.Flags(values)
+    add.path('style', None, 'Style image.')
+    add.path('input', None, 'Photograph to stylize.')
+    add.path('output', None, 'Image to write: .png, .jpg or .webp.', writes=True)
+    add.settings(SystemSettings())
+    add.switch('overwrite', False, 'Replace an existing file.')
+
+
+def main(values: flags.FlagValues, *, name: str) -> None:
+    """Stylizes with one system as the flags say.
+
+    Args:
+        values: the parsed flags.
+        name: of the system.
+    """
+    command_line.require(values, 'style', 'input', 'output')
+    settings = SystemSettings(**command_line.given_settings(values, SystemSettings))
+    settings.validate()
+    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
+    from metastyle_jax.baselines.commands import picture_stylization
+    from metastyle_jax.data.images import image_writing
+
+    for source in (values.input, values.style):
+        image_writing.check_output(values.output, overwrite=values.overwrite, source=source)
+    picture = picture_stylization.stylize(name, values.style, values.input, config=settings)
+    image_writing.write(values.output, picture, overwrite=values.overwrite)
+    logging.info('wrote %s', values.output)
+
+
+def _run(name: str) -> int:
+    """Runs the command of one system; returns the exit code."""
+    allocator.keep_freed_memory()
+    return command_line.run_command(
+        functools.partial(main, name=name),
+        define_flags,
+        command=f'metastyle {name}',
+        usage=USAGE.format(name=name, method=_METHODS[name]),
+        positional='input',
+        output='output',
+        renamed={'content': 'input'},
+    )
+
+
+# Console scripts.
+run_adain = functools.partial(_run, 'adain')
+run_wct = functools.partial(_run, 'wct')
+run_avatar_net = functools.partial(_run, 'avatar-net')
+run_style_swap = functools.partial(_run, 'style-swap')
+run_meta_networks = functools.partial(_run, 'meta-networks')

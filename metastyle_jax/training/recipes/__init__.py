@@ -1,0 +1,1 @@
+"""Training of other networks than the initialization θ, with the same loop and data."""

@@ -1,0 +1,82 @@
+"""The commands that stylize with one of the poster's systems."""
+
+import sys
+
+import baselines_helpers
+import helpers
+import numpy as np
+import pytest
+from PIL import Image
+
+from metastyle_jax.baselines import systems
+from metastyle_jax.baselines.commands import picture_stylization
+from metastyle_jax.data.images import image_files
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command in a folder with pictures; returns exit code and error output."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, size in (('photo.png', (24, 20)), ('painting.png', (18, 30))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(name)
+
+    def start(name, *words):
+        monkeypatch.setattr(sys, 'argv', [f'metastyle {name}', *words])
+        return helpers.run_command(name), capsys.readouterr().err
+
+    return start
+
+
+FILES = ('--style=painting.png', '--input=photo.png', '--output=out.png')
+
+
+@pytest.mark.parametrize('alpha', ['0.3', None])
+def test_a_photograph_is_stylized(run, tmp_path, alpha):
+    system, params = baselines_helpers.write_system(tmp_path, 'adain')
+    words = [f'--alpha={alpha}'] if alpha else []
+    code, error = run(
+        'adain', *FILES, '--weights=adain.safetensors', '--vgg=vgg.npz', '--style_size=24', *words
+    )
+    assert code == 0, error
+    painting = picture_stylization.image_inputs.as_rgb(
+        'painting.png', name='style',
+        target=lambda h, w: picture_stylization.style_image.fit_size(24, h, w),
+    )  # fmt: skip
+    photo = image_files.read('photo.png').rgb
+    expected = systems.stylize(
+        system, params, painting, photo[None], alpha=float(alpha) if alpha else 1.0
+    )
+    found = image_files.read('out.png').rgb
+    assert found.shape == photo.shape
+    np.testing.assert_allclose(found, expected[0], atol=1 / 255)
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--alpha=1.5'], '--alpha=1.5'),
+        (['--alpha=nan'], '--alpha=nan'),
+        (['--encoder=vgg11'], '--encoder='),
+        (['--max_size=8'], '--max_size=8'),
+        (['--weights=none.safetensors'], '--weights=none.safetensors'),
+        (['--weights=painting.png'], 'painting.png'),
+        ([], 'metastyle train --config=configs/baselines.py:wct'),
+    ],
+)
+def test_mistakes_are_named(run, words, message, tmp_path):
+    code, error = run('wct', *FILES, *words)
+    assert code == 2
+    assert message in error
+    assert 'Traceback' not in error
+    assert not (tmp_path / 'out.png').exists()
+
+
+@pytest.mark.parametrize('name', ['adain', 'avatar-net', 'meta-networks'])
+def test_missing_flags_and_existing_files_are_named(run, name):
+    code, error = run(name, 'photo.png', '--output=out.png')
+    assert code == 2
+    assert '--style must be given' in error
+    code, error = run(name, 'photo.png', '--style=painting.png', '--output=photo.png')
+    assert code == 2
+    assert 'photo.png' in error

@@ -1,0 +1,39 @@
+"""Training of the systems with the package's own loop, and use of what it trained."""
+
+import baselines_helpers
+import helpers
+import jax
+import numpy as np
+import training_helpers
+
+from metastyle_jax.baselines import systems
+from metastyle_jax.baselines.features import system_files
+from metastyle_jax.training import train
+
+SMALL = {
+    'data__content': 'sample:', 'data__style': 'sample:', 'data__size': 16, 'data__style_size': 16,
+    'recipe_options': ('width=4',),
+}  # fmt: skip
+
+
+def run(name, folder, steps, vgg):
+    config = training_helpers.file_config(f'baselines.py:{name}-tiny', **SMALL, steps=steps)
+    assert train.train(config, folder, vgg_file=str(vgg)) == 0
+    return system_files.load(name, folder, vgg=vgg)
+
+
+def test_a_resumed_training_continues_with_the_same_numbers(tmp_path):
+    vgg = tmp_path / 'vgg.npz'
+    baselines_helpers.write_encoder(vgg, cut='relu4_1', width=4)
+    first = run('adain', tmp_path / 'a', 1, vgg)
+    resumed = run('adain', tmp_path / 'a', 2, vgg)
+    straight = run('adain', tmp_path / 'b', 2, vgg)
+    helpers.assert_identical(resumed.params, straight.params)
+    assert resumed.options == {'encoder': 'vgg16', 'width': 4}
+    moved = jax.tree.map(lambda x, y: bool(np.any(x != y)), first.params, resumed.params)
+    assert not any(jax.tree.leaves(moved['encoder']))
+    assert any(jax.tree.leaves(moved['decoder']))
+
+    contents = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
+    pictures = systems.stylize(straight.system, straight.params, contents[0], contents)
+    assert np.isfinite(pictures).all()
