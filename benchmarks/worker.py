@@ -11,6 +11,7 @@ All other output of the worker and of libraries goes to its log.
 
 import contextlib
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -121,7 +122,7 @@ class Server:
     def prepare(self) -> dict[str, Any]:
         """Builds, compiles and warms up the task; returns times and memory."""
         weights = inputs.read_weights(pathlib.Path(self._job.weights))
-        before, task = _resident('VmRSS'), self._task
+        before, task = resident('VmRSS'), self._task
         if task.work == 'pipeline':
             from benchmarks import pipeline
 
@@ -130,13 +131,13 @@ class Server:
         self._release = getattr(self._runner, 'release', self._release)
         first = self._timed(1)
         np.savez(self._job.answer, **self._runner.answer())
-        _reset_resident()
+        reset_resident()
         getattr(self._side, 'reset_peak', lambda: None)()
         again = self._timed(1)
-        resident = _resident('VmHWM')
+        peak = resident('VmHWM')
         bytes_used = {
-            'resident': resident,
-            'working': resident - before,
+            'resident': peak,
+            'working': peak - before,
             'temporary': self._runner.temporary(),
             'device': self._side.device_peak(),
         }
@@ -166,7 +167,7 @@ class Server:
         return (time.perf_counter() - begun) / calls
 
 
-def _resident(key: str) -> int:
+def resident(key: str) -> int:
     """Returns the resident bytes now (VmRSS) or their peak (VmHWM); the peak if not on Linux."""
     try:
         lines = pathlib.Path('/proc/self/status').read_text('ascii', 'replace').splitlines()
@@ -177,7 +178,7 @@ def _resident(key: str) -> int:
         return peak if sys.platform == 'darwin' else peak * 1024
 
 
-def _reset_resident() -> None:
+def reset_resident() -> None:
     """Resets the peak of resident memory if the system can, so that compiling does not count."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
@@ -192,39 +193,51 @@ def _explain(error: BaseException) -> str:
     return f'{type(error).__name__}: {text[:300]}'
 
 
-def main() -> None:
-    """Answers requests until the standard input ends."""
+def serve(
+    prepare: Callable[[], dict[str, Any]],
+    respond: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> None:
+    """Answers with the result of `prepare`, then answers requests until the standard input ends.
+
+    Args:
+        prepare: called once.
+        respond: called with each request; None to stop after the first answer.
+    """
     replies = os.fdopen(os.dup(1), 'w', encoding='utf-8')
     os.dup2(2, 1)  # output of libraries must not mix with the replies
 
-    def reply(act: Callable[..., dict[str, Any]], *args: Any) -> None:
+    def reply(act: Callable[[], dict[str, Any]]) -> None:
         try:
-            message = act(*args)
+            message = act()
         except Exception as error:  # the report shows any failure as a reason
             traceback.print_exc()
             message = {'error': _explain(error)}
         replies.write(json.dumps(message) + '\n')
         replies.flush()
 
+    reply(prepare)
+    if respond is not None:
+        for line in sys.stdin:
+            reply(functools.partial(respond, json.loads(line)))
+
+
+def main() -> None:
+    """Answers requests until the standard input ends."""
     job = from_json(sys.argv[1])
     if job.kind == 'describe':
-        reply(describe, job)
+        serve(lambda: describe(job))
         return
-    server: Server | None = None
+    servers: list[Server] = []
 
     def start() -> dict[str, Any]:
-        nonlocal server
-        server = Server(job)
-        return server.prepare()
+        servers.append(Server(job))
+        return servers[0].prepare()
 
-    reply(start)
-    for line in sys.stdin:
-        command = json.loads(line)
-        assert server is not None
-        if command['do'] == 'run':
-            reply(server.run, command['calls'])
-        else:
-            reply(server.rate)
+    def respond(command: dict[str, Any]) -> dict[str, Any]:
+        (server,) = servers
+        return server.run(command['calls']) if command['do'] == 'run' else server.rate()
+
+    serve(start, respond)
 
 
 if __name__ == '__main__':

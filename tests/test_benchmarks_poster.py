@@ -1,5 +1,6 @@
 """The poster's systems beside their peers in PyTorch."""
 
+import json
 import sys
 
 import helpers
@@ -9,7 +10,9 @@ import pytest
 
 sys.path.insert(0, str(helpers.ROOT))
 
+from benchmarks.poster import __main__ as command  # noqa: E402
 from metastyle_jax.baselines import systems  # noqa: E402
+from metastyle_jax.core import command_line  # noqa: E402
 
 NAMES = ('adain', 'wct', 'avatar-net', 'style-swap')
 
@@ -49,3 +52,66 @@ def test_the_peer_paints_the_same_picture(name, peer, x64):
     expected = expected.numpy().transpose(0, 2, 3, 1)
     assert np.ptp(expected) > 0.2
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs the command with some flags; returns its exit status."""
+
+    def start(*words):
+        monkeypatch.setattr(sys, 'argv', ['benchmarks.poster', *words])
+        return command_line.run_command(
+            command.main, command.define_flags, command='benchmarks.poster', usage=''
+        )
+
+    return start
+
+
+def test_the_command_times_both_sides_in_turn(run, tmp_path, capsys):
+    pytest.importorskip('torch')
+    words = ['--systems=style-swap', '--sizes=32', '--width=2', '--repeats=2']
+    assert run(*words, f'--out={tmp_path}') == 0
+    results = json.loads((tmp_path / 'results.json').read_text())
+    (entry,) = results['systems']
+    assert entry['disagreement'] < 1e-4
+    for side in ('ours', 'torch'):
+        assert len(entry['sides'][side]['rounds']) == 2
+        assert entry['sides'][side]['memory']['resident'] > 0
+    assert entry['ratios']['picture']['q1'] > 0
+    assert '| style-swap | 32 |' in capsys.readouterr().out
+
+
+def test_ratios_are_taken_within_a_round():
+    seconds = {'ours': [1.0, 4.0, 9.0], 'torch': [2.0, 4.0, 3.0]}
+    sides = {
+        side: {'rounds': [{'style': 1.0, 'picture': each} for each in times]}
+        for side, times in seconds.items()
+    }
+    found = command.summarize(sides)
+    assert found['ratios']['picture'] == {'median': 1.0, 'q1': 0.75, 'q3': 2.0}
+    assert found['times']['picture']['torch']['median'] == 3.0
+
+
+def test_a_few_other_patches_are_no_disagreement_but_other_pictures_are():
+    one = np.zeros((1, 20, 20, 3))
+    other = one.copy()
+    other[0, 0, 0] = 1
+    assert command.disagreement(one, other) == {'disagreement': 0.0, 'largest': 1.0}
+    assert command.disagreement(one, one + 0.1)['disagreement'] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ('word', 'message'),
+    [('--systems=gatys', 'it must be one of adain'), ('--sizes=16', 'at least 32'),
+     ('--sizes=large', 'whole numbers'), ('--repeats=0', 'at least 1'),
+     ('--precision=low', "'highest' or 'tf32'"), ('--encoder=vgg11', 'vgg11')],
+)  # fmt: skip
+def test_flags_with_invalid_values_are_refused(word, message, run, tmp_path, capsys):
+    assert run(word, f'--out={tmp_path}') != 0
+    assert message in capsys.readouterr().err
+
+
+def test_the_failure_of_a_side_is_a_reason_in_the_table():
+    results = {'machine': {'cpu': 'A', 'cores': 2}, 'date': 'today', 'systems': []}
+    results['systems'].append({'system': 'wct', 'size': 64, 'reason': 'memory ran out'})
+    assert '| wct | 64 | memory ran out |' in command.render(results)

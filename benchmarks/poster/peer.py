@@ -6,6 +6,7 @@ layout of PyTorch, `[O, I, K, K]`, and images `[N, 3, H, W]`. The functions of a
 formulations that this package has for its own backends.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -202,8 +203,9 @@ def _avatar(params: Params, style: Any, contents: Tensor, alpha: float) -> Tenso
     x = torch.lerp(x, colour(swapped, roots), alpha)
     before: dict[str, Callable[[Tensor], Tensor]] = {}
     for tap, own, target in zip(_GUIDES, guides, targets, strict=True):
-        mixed = tuple(torch.lerp(a, b, alpha) for a, b in zip(moments(own), target, strict=True))
-        before[tap.replace('relu', 'conv')] = lambda y, mixed=mixed: with_moments(y, mixed)
+        mean, std = (torch.lerp(a, b, alpha) for a, b in zip(moments(own), target, strict=True))
+        change = functools.partial(with_moments, target=(mean, std))
+        before[tap.replace('relu', 'conv')] = change
     size = _size(contents)
     return decode(params['decoder'], x, size, before=before).clamp(0, 1)
 
