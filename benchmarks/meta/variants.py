@@ -66,6 +66,8 @@ JAX: dict[str, Callable[[problems.Task], Callable[..., Any]]] = {
     'ours, mixed': functools.partial(_ours, mode='mixed'),
     'ours, remat': functools.partial(_ours, remat=True),
     'ours, mixed, remat': functools.partial(_ours, mode='mixed', remat=True),
+    'ours, remat, unroll=1': functools.partial(_ours, remat=True, unroll=1),
+    'ours, mixed, remat, unroll=1': functools.partial(_ours, mode='mixed', remat=True, unroll=1),
 }
 TORCH = ('torch.func', 'TorchOpt')
 

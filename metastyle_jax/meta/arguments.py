@@ -1,16 +1,29 @@
 """Checks the arguments of the functions in `meta`; errors name the argument."""
 
+import contextlib
+import functools
+import os
+import sys
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metastyle_jax.core import checks
+from metastyle_jax.core import checks, jax_compat
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, PyTree
 from metastyle_jax.meta.steps import selection
 from metastyle_jax.meta.types import MODES, ORDERS, Carry, Meta, Options
+
+# Between this file and the code of the user, the stack holds frames of these files only.
+_FILES_BETWEEN = (
+    os.path.dirname(__file__) + os.sep,
+    jax_compat.JAX_FOLDER,
+    contextlib.__file__,
+    functools.__file__,
+)
 
 
 def check_meta(meta: Any) -> None:
@@ -175,3 +188,11 @@ def leading_axis(batches: PyTree, *, least: int = 1) -> int:
             f'leading axis of the same size, at least {least}'
         )
     return sizes.pop()[0]
+
+
+def warn_caller(message: str) -> None:
+    """Warns, and names the line of the user that called the package, maybe through JAX."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_FILES_BETWEEN):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

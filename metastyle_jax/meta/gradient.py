@@ -82,7 +82,8 @@ def meta_gradient(
 
     A loss that uses the meta-parameters must get them as its argument, `loss(params, batch, meta)`.
     If it closed over them instead, they would be constants for the derivative, and part of the
-    gradient would be missing. Where this can be seen, it is an error.
+    gradient would be missing. Where this can be seen, it is an error; also for the optimizer, the
+    function of batches, and meta-parameters that are part of batches or of the state.
 
     Inside `jax.shard_map` each device gets the meta-gradient of its own task; average them with
     `jax.lax.pmean`.
@@ -116,7 +117,7 @@ def meta_gradient(
 
     Raises:
         UserError: as `inner_loop`; also if θ holds an array that has no derivative, or if a loss
-            closes over an array of the meta-parameters.
+            or another argument closes over an array of the meta-parameters, or holds one.
 
     Example:
         >>> loss = lambda w, b: 0.5 * jnp.sum((w - b) ** 2)

@@ -126,7 +126,8 @@ def inner_loop(
             Updates of float16 tensors are computed in float32.
         adapted: which tensors are adapted: a predicate on names ('down1/norm/scale'); a pytree of
             booleans with the structure of θ or a prefix of it; a type, which chooses all tensors
-            within nodes of this type; or a filter of `flax.nnx`, `(path, value) -> bool`.
+            within nodes of this type; or a filter of `flax.nnx`, `(path, value) -> bool`, or of
+            Equinox, such as `equinox.is_inexact_array`.
         steps: T, if `batches` has no leading axis.
         carry: continue from here instead of starting at θ; frozen tensors are still those
             of θ.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params, PyTree
 from metastyle_jax.meta import arguments, shard_map
-from metastyle_jax.meta.steps import losses, running, selection
+from metastyle_jax.meta.steps import closures, losses, running, selection
 from metastyle_jax.meta.types import Carry, Inner, LossFn, Meta, Options
 
 
@@ -88,6 +88,9 @@ def problem(
     # A learned rate may well be an array that other parts of the program use, too.
     learned = selection.leaves_of(meta._replace(rates=None))
     outside = {jax.tree_util.keystr(leaf.path): leaf.value for leaf in learned}
+    data = {'inner_batches': inner_batches, 'outer_batch': outer_batch, 'state': loop.state}
+    closures.check_data(data, outside)
+    closures.warn_unused(meta, inner_loss, outer_loss, loop.optimizer)
 
     def outer_at(tensors, params, offset, carry):
         def value(shifted, tensors, state, step):
@@ -98,7 +101,7 @@ def problem(
         given = shifted, tensors, carry.state, carry.step
         # This trace serves the check only: the auxiliary output need not consist of arrays.
         closed = jax.make_jaxpr(lambda *given: value(*given)[0])(*given)
-        losses.check_closure(closed, outside, 'outer')
+        closures.check_loss(closed, outside, 'outer')
         found, aux = value(*given)
         if jnp.ndim(found) != rank:
             wanted = 'a vector of losses' if rank else 'a scalar'

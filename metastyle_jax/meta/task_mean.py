@@ -20,6 +20,10 @@ def mean_over_tasks(
 ) -> MetaGradient:
     """Averages the meta-gradients of several tasks, one after another in a `lax.scan`.
 
+    With the outer loss F_s of task s as a function of the meta-parameters m::
+
+        g = 1 / S Σ_s ∇F_s(m)        s = 1 … S
+
     Gradients are added up task by task, so memory does not grow with the number of tasks.
 
     MetaStyle's Algorithm 1 takes the sum over tasks. The mean differs only by a constant factor,

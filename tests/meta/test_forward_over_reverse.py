@@ -4,7 +4,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.linalg
 import jax.scipy.special
+import jax.scipy.stats
 import numpy as np
 import optax
 import pytest
@@ -172,7 +174,10 @@ def calls_of(namespace):
         function = getattr(namespace, name)
         if name.startswith('_') or not callable(function) or isinstance(function, type):
             continue
-        if namespace is jax.random:
+        if namespace in MATRICES:
+            yield name, lambda v, f=function: f(jnp.outer(v, v) + jnp.eye(3))
+            yield name, lambda v, f=function: f(jnp.outer(v, v) + jnp.eye(3), v)
+        elif namespace is jax.random:
             yield name, lambda v, f=function: f(key, v)
             yield name, lambda v, f=function: f(key, v, v)
         else:
@@ -180,8 +185,12 @@ def calls_of(namespace):
             yield name, lambda v, f=function: f(v, v)
 
 
+MATRICES = (jax.numpy.linalg, jax.scipy.linalg)
+NAMESPACES = (jax.nn, jax.scipy.special, jax.scipy.stats.poisson, *MATRICES, jax.random, ode)
+
+
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('namespace', [jax.nn, jax.scipy.special, jax.random, ode])
+@pytest.mark.parametrize('namespace', NAMESPACES)
 def test_the_public_functions_of_jax_with_rules_are_supported_or_recognized(namespace):
     """Only traced: compiling all of them would take minutes."""
     vector, seen, refused = jnp.array([0.31, 0.52, 0.73]), set(), set()

@@ -12,7 +12,11 @@ from metastyle_jax.meta import gradient, objective, types
 def reptile_gradient(
     meta: types.Meta, inner_batches: PyTree, outer_batch: PyTree, **options: Any
 ) -> gradient.MetaGradient:
-    """Computes Reptile's direction for one task, `θ - w_T`.
+    """Computes Reptile's direction for one task.
+
+    With the adapted parameters w_T of the inner loop that starts at θ::
+
+        g = θ − w_T(θ, r, h)
 
     An outer optimizer that follows this direction in place of a gradient moves θ towards the
     adapted parameters w_T. Nothing is differentiated through the inner loop.

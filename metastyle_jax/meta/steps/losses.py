@@ -11,15 +11,13 @@ An inner loss that declares `state` returns the next state after its value. Like
 may be a function that declares `meta` and returns an optimizer of optax.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from metastyle_jax.core import jax_compat
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, PyTree
 from metastyle_jax.meta import arguments
@@ -159,40 +157,3 @@ def scaled(updates: dict[str, Array], rates: dict[str, Array]) -> dict[str, Arra
         return (jnp.broadcast_to(rate, update.shape) if wide else rate) * update
 
     return {n: times(update, rates[n]) if n in rates else update for n, update in updates.items()}
-
-
-# Arrays that a loss closes over. ------------------------------------------------------------------
-
-
-def check_closure(closed: Any, outside: dict[str, Any], which: str) -> None:
-    """Raises UserError if a loss closes over an array of the meta-parameters.
-
-    The gradient would lack what flows through this array: for the derivative in `meta`, the array
-    that the loss closes over is a constant.
-
-    Args:
-        closed: the loss as a closed jaxpr.
-        outside: leaves of the meta-parameters as the caller gave them, by name.
-        which: 'inner' or 'outer', for the message.
-    """
-    constants = list(jax_compat.closed_over(closed))
-    for name in _shared_with(constants, outside):
-        raise UserError(
-            f'the {which} loss closes over meta{name}, a constant for the gradient: give the loss '
-            f'a third parameter, as in `loss(params, batch, meta)`, and use meta{name} there. '
-            'If a constant is meant, let the loss close over a copy, made by jnp.copy'
-        )
-
-
-def _shared_with(constants: list[Any], outside: dict[str, Any]) -> Iterator[str]:
-    """Names of the arrays in `outside` that are also among the constants."""
-    for name, leaf in outside.items():
-        if (
-            any(leaf is constant for constant in constants)
-            or isinstance(leaf, np.ndarray)
-            and any(  # JAX wraps arrays of NumPy, without a copy
-                isinstance(constant, np.ndarray) and np.shares_memory(leaf, constant)
-                for constant in constants
-            )
-        ):
-            yield name

@@ -1,6 +1,5 @@
 """Runs the inner loop, see `inner.inner_loop`."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, PyTree
 from metastyle_jax.meta import arguments, forward_over_reverse, shard_map
-from metastyle_jax.meta.steps import loops, losses, selection
+from metastyle_jax.meta.steps import closures, loops, losses, selection
 from metastyle_jax.meta.types import Carry, Inner, Meta, Options
 
 
@@ -69,7 +68,7 @@ def run(
         batches: the batches, see `inner.inner_loop`.
         options: the options.
         after_step: `(params, *, state, step) -> pytree`.
-        outside: arrays that the loss must not close over, by name.
+        outside: arrays that nothing may close over, by name.
 
     Returns:
         An `Inner`, and the results of `after_step` with a leading axis of size T, or None.
@@ -88,6 +87,10 @@ def run(
     loss, visible = _loss_of_parts(meta, parts, options)
     numbers = jnp.asarray(carry.step, jnp.int32) + jnp.arange(feed.steps, dtype=jnp.int32)
     start = _Start(fast, carry.opt_state, carry.state, numbers, parts.slow, visible)
+    if outside:
+        closures.check_optimizer(options.optimizer, meta, parts.fast, outside)
+        if callable(batches):
+            closures.check_batches(batches, numbers[0], outside)
     if shard_map.is_active():
         start = _own_copies(start, feed, loss, chain, meta.rates)
     value_and_grad, looping = _derivative(loss, start, feed, options, outside or {})
@@ -172,7 +175,7 @@ def _derivative(
     # differentiate in them. `jax.closure_convert` also does that, but its cache would keep every
     # such array alive.
     traced = forward_over_reverse.trace(loss, *example)
-    losses.check_closure(traced.closed, outside, 'inner')
+    closures.check_loss(traced.closed, outside, 'inner')
     _check_state(start.state, jax.tree.unflatten(traced.extras, traced.closed.out_avals[1:])[0])
     params = start.fast, start.slow
     unroll = options.unroll or loops.unroll_of(traced.closed, feed.steps, params)
@@ -221,7 +224,7 @@ def _needs_reverse(
         )
     else:
         return False
-    warnings.warn(f"mode='reverse' is used instead of mode='mixed', {why}", stacklevel=6)
+    arguments.warn_caller(f"mode='reverse' is used instead of mode='mixed', {why}")
     return True
 
 

@@ -152,13 +152,15 @@ def choose(tree: PyTree, adapted: Any) -> list[bool]:
     # A module of booleans can be called, too, so masks are recognized first.
     if _is_mask(adapted):
         return _by_mask(tree, adapted)
+    if _is_of_equinox(adapted):
+        return [bool(adapted(leaf.value)) for leaf in leaves]
     if callable(adapted):
         if _takes_two(adapted):
             return [bool(adapted(*_path_and_variable(leaf))) for leaf in leaves]
         return [bool(adapted(name)) for name in names(tree)]
     raise UserError(
         f'adapted={adapted!r}: it must be a function of the name of a tensor, a pytree of '
-        'booleans like theta, or a filter of flax.nnx'
+        'booleans like theta, or a filter of flax.nnx or equinox'
     )
 
 
@@ -177,6 +179,13 @@ def _by_mask(tree: PyTree, mask: PyTree) -> list[bool]:
 
 def _is_boolean(flag: Any) -> bool:
     return getattr(flag, 'dtype', None) == jnp.bool_ and getattr(flag, 'shape', None) == ()
+
+
+def _is_of_equinox(predicate: Any) -> bool:
+    """Whether a predicate is a filter of Equinox, which asks for the leaf, not for its name."""
+    return callable(predicate) and (getattr(predicate, '__module__', '') or '').startswith(
+        'equinox.'
+    )
 
 
 def _takes_two(predicate: Callable[..., Any]) -> bool:

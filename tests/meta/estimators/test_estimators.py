@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from meta_helpers import Module
+from meta_helpers import (
+    FULL_OPTIONS,
+    Module,
+    full_by_hand,
+    full_outer,
+    full_problem,
+    full_start,
+)
 
 from metastyle_jax import meta
 from metastyle_jax.core.errors import UserError
@@ -162,6 +169,17 @@ def test_errors_of_estimators_name_the_option(estimator, options, message):
     rng = {} if estimator is meta.implicit_gradient else {'rng': jax.random.key(0)}
     with pytest.raises(UserError, match=message):
         estimator(problem(), B, C, steps=1, **OPTIONS, **rng, **options)
+
+
+@pytest.mark.parametrize('weights', [None, [0.2, 0.5, 0.3]])
+def test_forward_mode_equals_a_python_loop_with_every_part(weights, disagreement):
+    at, inner, outer = full_problem(3)
+    expected = jax.jit(jax.grad(lambda at: full_by_hand(at, inner, outer, weights=weights)[0]))(at)
+    found = jax.jit(lambda *task: meta.forward_gradient(
+        *task, state=full_start(), outer_loss=full_outer, **FULL_OPTIONS,
+        outer_weights=None if weights is None else jnp.array(weights),
+    ))(at, inner, outer).gradient  # fmt: skip
+    disagreement(found[1:], expected[1:], 1e-12)
 
 
 def test_forward_mode_needs_rates_or_hyperparameters():

@@ -13,6 +13,7 @@ from meta_helpers import (
     full_outer,
     full_problem,
     full_start,
+    normal,
     square,
 )
 
@@ -145,6 +146,51 @@ def test_a_schedule_of_learning_rates_is_a_hyperparameter(mode, disagreement):
 def test_initial_rates_may_be_of_each_step_and_of_each_element(options, shape):
     rates = meta.initial_rates({'w': jnp.ones((2, 3))}, 0.1, lambda name: True, **options)
     np.testing.assert_array_equal(rates['w'], np.full(shape, 0.1))
+
+
+def dropped(params, batch, state):
+    """A loss with dropout, whose state is a random key."""
+    rng, now = jax.random.split(state)
+    kept = jax.random.bernoulli(now, 0.5, batch.shape)
+    return jnp.sum(jnp.sin(params * batch) ** 2 * kept), rng
+
+
+@every_mode
+@pytest.mark.parametrize('key', [jax.random.key, jax.random.PRNGKey])
+def test_a_random_key_may_be_the_state(key, mode, disagreement):
+    theta, table, outer = jnp.asarray(normal(0, 6)), jnp.asarray(normal(1, 3, 6)), jnp.zeros(6)
+
+    def by_hand(w):
+        rng = key(0)
+        for batch in table:
+            grads, rng = jax.grad(dropped, has_aux=True)(w, batch, rng)
+            w = w - 0.1 * grads
+        return square(w, outer)
+
+    result = meta.meta_gradient(
+        meta.Meta(theta), table, outer, inner_loss=dropped, outer_loss=square, state=key(0),
+        mode=mode, optimizer=optax.sgd(0.1),
+    )  # fmt: skip
+    disagreement(result.gradient.theta, jax.grad(by_hand)(theta), 1e-12)
+
+
+@every_mode
+@pytest.mark.parametrize('shape', [(), (3,), (2, 1), (2, 3), (4, 1, 1), (4, 1, 3), (4, 2, 3)])
+def test_rates_of_channels_and_of_steps_are_differentiated(shape, mode, disagreement):
+    theta, rates = {'w': jnp.asarray(normal(0, 2, 3))}, {'w': 0.1 * jnp.asarray(normal(1, *shape))}
+    table, outer = jnp.asarray(normal(2, 4, 2, 3)), jnp.asarray(normal(3, 2, 3))
+    loss = lambda params, batch: jnp.sum(jnp.sin(params['w'] * batch) ** 2)
+
+    def by_hand(theta, rates):
+        for step, batch in enumerate(table):
+            rate = rates['w'][step] if len(shape) == 3 else rates['w']
+            slope = jax.grad(loss)(theta, batch)['w']
+            theta = {'w': theta['w'] - jnp.broadcast_to(rate, (2, 3)) * slope}
+        return loss(theta, outer)
+
+    result = meta.meta_gradient(meta.Meta(theta, rates), table, outer, inner_loss=loss, mode=mode)
+    expected = jax.grad(by_hand, argnums=(0, 1))(theta, rates)
+    disagreement(result.gradient[:2], expected, 1e-12)
 
 
 def state_that_grows(params, batch, state):

@@ -55,6 +55,12 @@ def test_filters_of_flax_choose_variables_of_modules(adapted, expected):
     assert list(selection.divide(Network(), adapted).fast) == expected
 
 
+def test_filters_of_equinox_choose_by_the_leaf():
+    is_large = lambda leaf: leaf > 1.5
+    is_large.__module__ = 'equinox._filters'
+    assert list(selection.divide(THETA, is_large).fast) == ['a/1', 'c']
+
+
 def test_keys_that_hold_a_slash_do_not_collide():
     tree = {'a/b': 1.0, 'a': {'b': 2.0}, 'c/d': 3.0}
     names = selection.names(tree)
@@ -132,3 +138,30 @@ def test_a_module_of_flax_as_theta_has_the_gradient_of_its_pure_parameters():
         np.testing.assert_allclose(
             getattr(result.gradient.theta, name)[...], pure.gradient.theta[name], rtol=1e-5
         )
+
+
+@pytest.mark.usefixtures('x64')
+@every_mode
+def test_batch_statistics_of_flax_are_a_state(mode, disagreement):
+    network = nnx.BatchNorm(2, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    graph, params, statistics = nnx.split(network, nnx.Param, ...)
+    statistics = jax.tree.map(lambda x: x.astype(float), statistics)
+    batches = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 2)))
+
+    def loss(params, batch, state):
+        module = nnx.merge(graph, params, state, copy=True)
+        value = jnp.mean((module(batch) - batch**2) ** 2)
+        return value + square(module.mean[...], 1.0), nnx.state(module, nnx.Not(nnx.Param))
+
+    def by_hand(params):
+        state = statistics
+        for batch in batches[:3]:
+            (_, state), grads = jax.value_and_grad(loss, has_aux=True)(params, batch, state)
+            params = jax.tree.map(lambda w, g: w - 0.1 * g, params, grads)
+        return loss(params, batches[3], state)[0]
+
+    result = meta.meta_gradient(
+        meta.Meta(params), batches[:3], batches[3], inner_loss=loss, state=statistics, mode=mode,
+        optimizer=optax.sgd(0.1),
+    )  # fmt: skip
+    disagreement(result.gradient.theta, jax.grad(by_hand)(params), 1e-12)
