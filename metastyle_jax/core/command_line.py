@@ -182,7 +182,7 @@ class Flags:
         self._values = values
 
     def path(self, name: str, default: str | None, help_text: str, **options: Any) -> None:
-        """Adds a flag that is a path; ``**options`` are those of `paths.PathParser`."""
+        """Adds a flag that is a path; ``**options`` are arguments of `paths.PathParser`."""
         parser = paths.PathParser(**options)
         serializer = flags.ArgumentSerializer()
         flags.DEFINE(parser, name, default, help_text, self._values, serializer)

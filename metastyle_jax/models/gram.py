@@ -56,10 +56,10 @@ def of_image(vgg_params: Params, image: Array) -> tuple[Array, ...]:
 
 
 def of_padded_images(vgg_params: Params, canvases: Array, sizes: Array) -> tuple[Array, ...]:
-    """Computes the Gram matrices of images of several sizes that lie on canvases of one size.
+    """Computes the Gram matrices of images of different sizes on canvases of equal size.
 
-    The results equal those of `of_image` for each image without its canvas. Images of many sizes
-    can so share one compiled program.
+    The results equal those of `of_image` for each image without its canvas. So images of different
+    sizes share one compiled program.
 
     Args:
         vgg_params: weights of the loss network.

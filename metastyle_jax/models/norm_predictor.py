@@ -145,7 +145,8 @@ def center(theta: Params, predictor: Predictor, mean: dict[str, Array]) -> tuple
 
     Predictions stay the same for every style. Training keeps only the sum of θ's norms and the
     offsets near useful values, so θ's own norms may be far from those of any style. After centring
-    they are the mean over styles, and θ alone is a useful start and a useful partner for blending.
+    they are the mean over styles, so θ without the predictor is also a good start for adaptation,
+    and can be blended with styles.
 
     Args:
         theta: parameters of the transformer.

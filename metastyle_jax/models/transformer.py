@@ -231,7 +231,7 @@ def adapted(params: str) -> Callable[[str], bool]:
 
     Args:
         params: 'all' for every parameter, as in Algorithm 1 of MetaStyle; 'norm' for the scales and
-            biases of instance norms alone, as in its experiments.
+            biases of instance norms only, as in the published experiments.
 
     Returns:
         A function from the name of a parameter, such as 'down1/norm/scale', to bool.

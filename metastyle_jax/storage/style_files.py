@@ -106,7 +106,7 @@ def merge_style(style: Style, theta: theta_files.Theta | None = None) -> types.P
     """Completes the adapted parameters of a style with those of θ.
 
     Args:
-        style: from `load_style` or `adapt`.
+        style: the style, from `load_style` or `adapt`.
         theta: the θ from which the style was adapted; needed if only instance norms were adapted.
 
     Returns:

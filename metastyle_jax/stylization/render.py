@@ -31,7 +31,7 @@ def render(
     """Renders one picture.
 
     Args:
-        network: from `styled_network.load`.
+        network: the network, from `styled_network.load`.
         pixels: `[H, W, 3]` float32 in 0..1, both sides at least 16.
         tile: 'auto' renders in strips if one forward pass would need too much memory, 'always' and
             'never' do so always or never. The results are equal except for rounding.
@@ -56,7 +56,7 @@ def render_batch(network: styled_network.StyledNetwork, pixels: np.ndarray) -> n
     """Renders several pictures of the same size in one forward pass.
 
     Args:
-        network: from `styled_network.load` or `styled_network.load_batch`.
+        network: the network, from `styled_network.load` or `styled_network.load_batch`.
         pixels: `[N, H, W, 3]` float32 in 0..1.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Devices and processes: where the arrays of a step lie, and who computes them."""
+"""Several devices and several processes: divides a step among them, and detects lost processes."""

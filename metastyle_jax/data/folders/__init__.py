@@ -1,1 +1,1 @@
-"""Pictures in folders: which files are pictures, and names that tell their results apart."""
+"""Finds pictures in folders, and chooses different names for their results."""

@@ -1,1 +1,1 @@
-"""Export of an adapted style to files that run without this package."""
+"""Exports an adapted style to files that work without this package."""

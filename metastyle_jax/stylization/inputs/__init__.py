@@ -1,1 +1,1 @@
-"""Inputs of `metastyle stylize`: words, flags, folders, and the record of finished pictures."""
+"""Checks the flags and inputs of `metastyle stylize`, and records which pictures are finished."""

@@ -126,7 +126,7 @@ def record(
         settings: see `convert_video`.
         batch: frames that are rendered at once; the last batch may be smaller.
         source: the file that the frames come from; its sound is copied. None for a live input.
-        resume: whether to continue a stopped run; a finished video is left as it is.
+        resume: whether to continue a stopped run; a finished video is not changed.
         newest_only: whether to drop frames that arrive faster than they are rendered.
         length: frames per segment, rounded up to whole batches.
         sound: 'copy' encodes only sound that cannot be copied, a key of `sound.ENCODERS` encodes

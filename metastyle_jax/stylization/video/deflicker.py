@@ -2,7 +2,7 @@
 
 Each output frame is mixed with the output frame before it, which is first warped along the motion
 of the *input* video. The input is used because the stylized frames flicker, so their own motion
-cannot be estimated well. Where the motion is not trusted, the network's output is left as it is.
+cannot be estimated well. Where the motion is not trusted, the network's output is not changed.
 
 Strokes that do not lie exactly on each other blur when they are mixed. Each band of detail is
 therefore amplified until its local contrast is that of the network's own output.

@@ -36,7 +36,7 @@ def reduce_to_grey(frame: np.ndarray, side: int) -> np.ndarray:
 
     Args:
         frame: `[H, W, 3]` float32 in 0..1.
-        side: in pixels.
+        side: limit of the longer side in pixels.
 
     Returns:
         `[h, w]` float32 in 0..1.

@@ -109,7 +109,7 @@ def render_frames(
     The network runs in the calling thread; one thread reads frames and another writes them.
 
     Args:
-        frames: to render; iterated in the reading thread.
+        frames: the frames to render; the reading thread iterates over them.
         render: renders one batch.
         write: called in the writing thread with rendered frames and the renderer's state after
             them.
@@ -180,7 +180,7 @@ def _batches(decoded: '_Queue', batch: int, stopped: Callable[[], bool]) -> Iter
 
 
 def _render_batch(render: FrameRenderer, frames: list[Frame]) -> list[Frame]:
-    """Renders frames; their times stay as they are."""
+    """Renders frames in one call; their times do not change."""
     pixels = np.stack([frame.pixels for frame in frames]).astype(np.float32) / 255
     outputs = np.round(np.clip(render(pixels), 0, 1) * 255).astype(np.uint8)
     return [frame._replace(pixels=output) for frame, output in zip(frames, outputs, strict=True)]

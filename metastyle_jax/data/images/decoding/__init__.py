@@ -1,1 +1,1 @@
-"""Decoding: modes of Pillow, colour profiles, and pictures at a reduced size."""
+"""Decodes pictures: modes of Pillow, colour profiles, reduced sizes, special TIFF and PNG files."""

@@ -146,7 +146,10 @@ def _channels(
 
 
 def _is_indivisible(image: Image.Image) -> bool:
-    """Whether parts of a picture cannot be decoded alone, because scale or alpha depend on all."""
+    """Whether parts of a picture cannot be decoded separately.
+
+    In these modes, the scale of grey values or the transparent value depends on all pixels.
+    """
     return image.mode in ('I', 'F') or (image.mode in _DEEP and 'transparency' in image.info)
 
 

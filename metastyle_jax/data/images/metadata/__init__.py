@@ -1,1 +1,1 @@
-"""Metadata of photographs: what is read from their files, and what goes to the result."""
+"""Reads the metadata of photographs, and copies a part of them to the stylized pictures."""

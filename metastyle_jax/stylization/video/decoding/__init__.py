@@ -1,1 +1,1 @@
-"""Reading frames of films and cameras: streams, times, colours, interlacing."""
+"""Reads frames of films and cameras: chooses streams, corrects times, converts colours."""

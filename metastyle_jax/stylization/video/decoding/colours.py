@@ -100,7 +100,7 @@ class ColourConverter:
         return ((rgb * opacity + _WHITE * (_WHITE - opacity) + 127) // _WHITE).astype(np.uint8)
 
     def _tables(self, frame: Any) -> _Tables | None:
-        """Returns the tables for a frame's colour encoding; None if FFmpeg can convert it alone."""
+        """Returns the tables for a frame's colour encoding; None if FFmpeg's own suffice."""
         primaries, transfer = frame.color_primaries, frame.color_trc
         is_hdr = transfer in (_PQ, _HLG)
         if is_hdr:

@@ -104,7 +104,7 @@ class VideoReader:
         time_base: seconds per unit of a frame's time.
         aspect: width of a pixel divided by its height, after rotation.
         start: time in the file, in seconds, that becomes time 0, see `pipeline.FrameSource`.
-        max_size: as given.
+        max_size: limit of the longer side of the frames in pixels; None for no limit.
         bytes_left_over: always 0, see `pipeline.FrameSource`.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Writing videos: encoded segments, which are joined, and the sound that goes with them."""
+"""Writes videos: encodes segments, and joins them with sound, subtitles and tags."""

@@ -1,1 +1,1 @@
-"""What is written beside the picture: sound, subtitles, attached files, covers, tags, chapters."""
+"""Writes the parts of a video beside its picture: sound, subtitles, covers, tags and chapters."""

@@ -69,8 +69,8 @@ class TrackConverter(abc.ABC):
         target: where the packets are written.
 
     Attributes:
-        stream: as given.
-        consequence: what becomes of damaged parts, for the message of `report`.
+        stream: PyAV's stream of the output.
+        consequence: end of the message of `report`, such as 'the damaged parts are left out'.
     """
 
     consequence: str

@@ -1,7 +1,7 @@
 """Plans what a video file holds beside its picture: sound, subtitles, covers, tags and chapters.
 
-Before any frame is rendered, `make_plan` finds out by small trials with FFmpeg what the output file
-can hold. It logs one line for each kind of track that must be encoded anew or left out.
+Before any frame is rendered, `make_plan` finds out by small trials with FFmpeg which tracks the
+output file can hold. It logs one line for each kind of track that must be encoded or left out.
 """
 
 import contextlib
