@@ -1,6 +1,6 @@
 """Exact gradients through the steps of an inner optimizer, for any loss and any pytree.
 
-Nothing here knows of images. Apart from the Python standard library, this package loads only jax,
+This package does not depend on images. Apart from the Python standard library, it imports only jax,
 optax and numpy.
 """
 

@@ -1,4 +1,4 @@
-"""Checks the arguments of the functions in `meta`; errors name the argument."""
+"""Checks the arguments of the functions in `meta`; error messages name the argument."""
 
 import contextlib
 import functools
@@ -27,14 +27,14 @@ _FILES_BETWEEN = (
 
 
 def check_meta(meta: Any) -> None:
-    """Raises UserError unless `meta` is a `Meta` whose rates are None or a dict of floats."""
+    """Raises UserError unless `meta` is a `Meta`, and its rates are None or a dict of floats."""
     if not isinstance(meta, Meta):
         raise UserError(f'meta is of {type(meta).__name__}: give Meta(theta)')
     check_rates(meta.rates)
 
 
 def check_options(options: Options) -> None:
-    """Raises UserError unless the options that need no computation are valid."""
+    """Raises UserError unless `order`, `mode`, `remat`, `carry` and `state` are valid."""
     checks.one_of('order', options.order, ORDERS)
     checks.one_of('mode', options.mode, MODES)
     remat = options.remat
@@ -64,13 +64,13 @@ def check_rates(rates: Any) -> None:
 def check_optimizer(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-    """Wraps an optimizer so that its `update` accepts the loss as `value`, used or not.
+    """Wraps an optimizer so that its `update` accepts the loss as `value`, even if it ignores it.
 
     Args:
         optimizer: any optimizer of optax.
 
     Raises:
-        UserError: it is not an optimizer.
+        UserError: `optimizer` is not an optimizer.
     """
     if not (hasattr(optimizer, 'init') and hasattr(optimizer, 'update')):
         raise UserError(
@@ -82,15 +82,16 @@ def check_optimizer(
 def check_fast(
     fast: dict[str, Array], rates: dict[str, Array] | None, steps: int | None = None
 ) -> None:
-    """Checks the adapted tensors, and that learned rates fit them.
+    """Checks the adapted tensors, and the names and shapes of their learned rates.
 
     Args:
-        fast: adapted tensors by name.
-        rates: learned rates by name, or None.
-        steps: T, for rates of each step.
+        fast: name -> adapted tensor.
+        rates: name -> learned rate, or None.
+        steps: T, for rates that differ between steps.
 
     Raises:
-        UserError: a tensor is not of floats, or rates have other names or shapes.
+        UserError: a tensor is not of floats, or rates have other names than the adapted tensors, or
+            shapes that cannot be broadcast to theirs.
     """
     check_floats(fast)
     if rates is None:
@@ -115,9 +116,9 @@ def _broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...], *, scalar: bool
     """Whether the shape of a rate can be broadcast to the shape of a tensor.
 
     Args:
-        shape: the shape of the rate. `()` always fits.
+        shape: the shape of the rate; `()` is always allowed.
         wanted: the shape of the tensor.
-        scalar: whether `(1, …, 1)`, one rate for all elements, fits, too.
+        scalar: whether `(1, …, 1)`, one rate for all elements, is allowed too.
     """
     if shape == wanted or shape == ():
         return True
@@ -127,13 +128,13 @@ def _broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...], *, scalar: bool
 
 
 def check_floats(tree: PyTree, where: str = 'theta') -> None:
-    """Raises UserError, with the name of the leaf, if a leaf of a pytree has no derivative.
+    """Raises UserError if a leaf of a pytree has no derivative; the message names the leaf.
 
     Settings of modules are not checked, see `selection`.
 
     Args:
         tree: the pytree.
-        where: its name, for the message.
+        where: name of the pytree in the message.
     """
     for name, leaf in zip(selection.names(tree), selection.leaves_of(tree), strict=True):
         if not leaf.is_setting and not is_float(leaf.value):
@@ -145,7 +146,7 @@ def check_floats(tree: PyTree, where: str = 'theta') -> None:
 
 
 def is_float(leaf: Any) -> bool:
-    """Whether a leaf holds real or complex numbers, rather than integers, PRNG keys or others."""
+    """Whether a leaf holds real or complex floating-point numbers, so it can have a derivative."""
     return isinstance(leaf, float | complex) or (
         hasattr(leaf, 'dtype') and jnp.issubdtype(leaf.dtype, jnp.inexact)
     )
@@ -155,7 +156,7 @@ def split_aux(result: Any, has_aux: bool) -> tuple[Array, Any]:
     """Splits the result of an outer loss into its value and its auxiliary output.
 
     Args:
-        result: a scalar, or a pair of a scalar and anything if `has_aux`.
+        result: a scalar; with `has_aux` a pair (scalar, auxiliary output).
         has_aux: whether the result must be a pair.
 
     Returns:
@@ -172,11 +173,11 @@ def split_aux(result: Any, has_aux: bool) -> tuple[Array, Any]:
 
 
 def leading_axis(batches: PyTree, *, least: int = 1) -> int:
-    """Size of the leading axis that all leaves of a pytree share.
+    """Returns the size of the leading axis, which must be the same for all leaves of a pytree.
 
     Args:
         batches: pytree of arrays.
-        least: the smallest size that is allowed.
+        least: smallest allowed size.
 
     Raises:
         UserError: sizes differ, a leaf has no axis, there are no leaves, or the size is too small.

@@ -16,8 +16,8 @@ gradient, along v in w and along zero in η:
 This is one `jax.jvp` of a gradient. It costs about as much as one more gradient, and the
 intermediate values of the gradient need not be stored for a second backward pass.
 
-The symmetry fails if L contains custom derivative rules that are not true derivatives, such as
-clipped gradients or straight-through estimators. `inner` then uses reverse mode.
+Second derivatives are not symmetric if L contains custom derivative rules that are not true
+derivatives, such as clipped gradients or straight-through estimators. Reverse mode is then used.
 
 Source: Kemaev et al. 2025, arXiv 2505.00793.
 """
@@ -37,12 +37,13 @@ TRUSTED_FOLDERS = (jax_compat.JAX_FOLDER,)
 
 
 class TracedLoss(NamedTuple):
-    """A loss as a jaxpr.
+    """A loss that was traced to a jaxpr.
 
     Attributes:
-        closed: a closed jaxpr. Its arguments are the leaves of all arguments, its constants are
-            the arrays that the loss closes over, and its first result is the value of the loss.
-        extras: structure of everything else that the loss returns.
+        closed: the closed jaxpr. Its inputs are the leaves of all arguments of the loss, its
+            constants are the arrays that the loss closes over, and its first result is the value
+            of the loss. Further results are the leaves of the extras.
+        extras: tree structure of the extras, which are all results of the loss except its value.
     """
 
     closed: Any
@@ -56,7 +57,7 @@ def untrusted_rules(traced: TracedLoss) -> list[str]:
         traced: the loss, traced by `trace`.
 
     Returns:
-        Name and place of each function with such a rule, as in 'clip at model.py:12'.
+        Name and place of each function with such a rule, such as 'clip at model.py:12'.
     """
     return list(jax_compat.custom_derivative_rules(traced.closed, TRUSTED_FOLDERS))
 
@@ -64,8 +65,8 @@ def untrusted_rules(traced: TracedLoss) -> list[str]:
 def is_supported(traced: TracedLoss, fast: dict[str, Array], *others: PyTree) -> bool:
     """Whether JAX can differentiate the gradient of a loss in forward mode.
 
-    It cannot if a `jax.custom_vjp` has rules that contain a `jax.custom_vjp` themselves, as those
-    of `jax.experimental.ode.odeint` do.
+    JAX cannot if the rules of a `jax.custom_vjp` themselves contain a `jax.custom_vjp`, such as
+    those of `jax.experimental.ode.odeint`.
 
     Args:
         traced: the loss, traced by `trace`.
@@ -93,11 +94,11 @@ def is_supported(traced: TracedLoss, fast: dict[str, Array], *others: PyTree) ->
 
 
 def trace(loss: Callable[..., tuple[Array, Any]], *example: PyTree) -> TracedLoss:
-    """Traces a loss.
+    """Traces a loss to a jaxpr.
 
     Args:
-        loss: `(fast, *others) -> (scalar, extras)`, where `fast` are the adapted parameters by
-            name, and all arguments and results are pytrees of arrays.
+        loss: function `(fast, *others) -> (scalar, extras)`, where `fast` is name -> adapted
+            parameter. All arguments and results are pytrees of arrays.
         *example: arguments for `loss`; only their shapes and types are used.
 
     Raises:
@@ -110,18 +111,20 @@ def trace(loss: Callable[..., tuple[Array, Any]], *example: PyTree) -> TracedLos
 
 
 def value_and_grad(traced: TracedLoss, *, remat: bool) -> Callable[..., Any]:
-    """Returns a `jax.value_and_grad` whose own derivative is taken forward over reverse.
+    """Returns the value and gradient of a loss as a function with a fast derivative.
+
+    The derivative of this function is computed in forward-over-reverse mode.
 
     Args:
         traced: the loss, traced by `trace`.
-        remat: whether the backward pass computes the gradient a second time. If not, the gradient
-            is linearized in the forward pass; nothing is computed twice, but the linearization
-            stays in memory until the backward pass.
+        remat: whether the backward pass computes the gradient a second time, which saves memory.
+            If False, the gradient is linearized in the forward pass, and the linearization stays
+            in memory until the backward pass.
 
     Returns:
-        A function `(fast, *others) -> ((L, extras), ∇L)`, with the gradient in `fast`. It can be
-        differentiated once, in reverse mode, with respect to all of its arguments and to the
-        arrays that the loss closes over.
+        A function `(fast, *others) -> ((L, extras), ∇L)`, where ∇L is the gradient with respect to
+        `fast`. It can be differentiated once, in reverse mode, with respect to all of its arguments
+        and to the arrays that the loss closes over.
     """
     value = _evaluation(traced)
 
@@ -178,7 +181,7 @@ def value_and_grad(traced: TracedLoss, *, remat: bool) -> Callable[..., Any]:
 
 
 def _evaluation(traced: TracedLoss) -> Callable[..., tuple[Array, list[Array]]]:
-    """The function `(fast, *constants, *leaves) -> (L, extras)` of a traced loss."""
+    """Returns a traced loss as a function `(fast, *constants, *leaves) -> (L, extras)`."""
     closed = traced.closed
 
     def value(fast, *others):
@@ -192,12 +195,12 @@ def _evaluation(traced: TracedLoss) -> Callable[..., tuple[Array, list[Array]]]:
 def _full_gradient(
     value: Callable[..., Any], chosen: dict[int, Array], constant: dict[int, Array]
 ) -> Callable[[dict[str, Array]], Any]:
-    """The function `fast -> ((L, extras), (∂L/∂fast, ∂L/∂chosen))` for fixed other inputs.
+    """Returns the function `fast -> ((L, extras), (∂L/∂fast, ∂L/∂chosen))` for fixed other inputs.
 
     Args:
         value: `(fast, *others) -> (L, extras)`.
-        chosen: the inputs among `others` in which the gradient is needed, by position.
-        constant: all other inputs, by position.
+        chosen: position in `others` -> input with respect to which the gradient is needed.
+        constant: position in `others` -> each other input.
     """
     by_parts = _by_parts(value, constant)
     gradient = jax.value_and_grad(by_parts, argnums=(0, 1), has_aux=True)
@@ -210,7 +213,10 @@ def _pull_back_of_extras(
     chosen: dict[int, Array],
     constant: dict[int, Array],
 ) -> Callable[[list[Array]], Any]:
-    """The function from cotangents of the extras that are floats to those of (fast, chosen)."""
+    """Returns the function from cotangents of the extras to cotangents of (fast, chosen).
+
+    Only extras of floating-point type have cotangents.
+    """
     by_parts = _by_parts(value, constant)
 
     def floats(fast, chosen):
@@ -220,7 +226,7 @@ def _pull_back_of_extras(
 
 
 def _by_parts(value: Callable[..., Any], constant: dict[int, Array]) -> Callable[..., Any]:
-    """The function `(fast, chosen) -> (L, extras)` for fixed other inputs."""
+    """Returns the function `(fast, chosen) -> (L, extras)` for fixed other inputs."""
 
     def by_parts(fast, chosen):
         others = chosen | constant
@@ -235,9 +241,9 @@ def _is_inexact(x: Array) -> bool:
 
 
 def _times(factor: Array, x: Array) -> Array:
-    """`factor · x` in the type of `x`. If the factor is zero, so is the result.
+    """Computes `factor · x` in the type of `x`; the result is zero if the factor is zero.
 
-    The gradient `x` may hold infinities or NaN, which a factor of zero must not let through.
+    This also holds if the gradient `x` has infinite or NaN values.
     """
     wide = jnp.promote_types(factor.dtype, x.dtype)
     product = (factor.astype(wide) * x.astype(wide)).astype(x.dtype)

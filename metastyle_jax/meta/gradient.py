@@ -20,20 +20,21 @@ class MetaGradient(NamedTuple):
     """Result of `meta_gradient` and of the other estimators.
 
     Attributes:
-        gradient: the gradient, a `Meta` of the same structure as the argument. In modules, leaves
-            without a derivative are None.
+        gradient: the gradient, a `Meta` with the structure of the argument `meta`. In modules,
+            leaves without a derivative are None.
         outer_loss: scalar, `L'(w_T, b')`; with `outer_weights` the weighted sum over the steps.
         inner_losses: `[T]`, the inner loss before each step.
-        first_order_norm: scalar, norm of `∇L'` at `w_T`, the gradient that first-order MAML uses.
-            None, as the next norm, if an estimator does not compute it.
+        first_order_norm: scalar, norm of `∇L'` at `w_T`, which is the gradient of first-order MAML.
+            None if an estimator does not compute it.
         second_order_norm: scalar, norm of the difference between the exact gradient and the
-            first-order one. It is zero with `order='first'`, unless the optimizer itself depends
-            on θ, as weight decay does.
+            first-order gradient. It is zero with `order='first'`, unless the optimizer itself
+            depends on θ, as with weight decay. None if an estimator does not compute it.
         aux: the auxiliary output of the outer loss, or None.
         inner_aux: the auxiliary outputs of the inner loss, with a leading axis of size T, or None.
-        outer_losses: with `outer_weights`: `[T]`, the outer loss after each step; otherwise None.
-        carry: with `carry` or `state`: where a later call can continue the inner loop; otherwise
+        outer_losses: `[T]`, the outer loss after each step, if `outer_weights` was given; else
             None.
+        carry: the carry from which a later call can continue the inner loop, if `carry` or `state`
+            was given; else None.
     """
 
     gradient: types.Meta
@@ -70,22 +71,22 @@ def meta_gradient(
 ) -> MetaGradient:
     """Computes the gradient of the outer loss through the inner loop, for one task.
 
-    The inner loop takes the meta-parameters, which are θ, the inner rates r and others, h, to
-    adapted parameters w_T. The result is the gradient in θ, r and h of::
+    The meta-parameters are θ, the inner rates r and others, h. The inner loop computes from them
+    the adapted parameters w_T. The result is the gradient with respect to θ, r and h of::
 
         F(θ, r, h) = L'(w_T(θ, r, h), b')
 
-    with the outer loss L', the outer batch b', and every second derivative of the inner loss. With
-    outer weights v, the outer loss counts after each step::
+    with the outer loss L' and the outer batch b'. It contains all second derivatives of the inner
+    loss. With outer weights v, F is the weighted sum of the outer losses after all steps::
 
         F(θ, r, h) = Σ_t v_t L'(w_t(θ, r, h), b')
 
-    A loss that uses the meta-parameters must get them as its argument, `loss(params, batch, meta)`.
-    If it closed over them instead, they would be constants for the derivative, and part of the
-    gradient would be missing. Where this can be seen, it is an error; also for the optimizer, the
-    function of batches, and meta-parameters that are part of batches or of the state.
+    A loss that uses the meta-parameters must get them as an argument, `loss(params, batch, meta)`.
+    If it closed over them, they would be constants for the derivative, and a part of the gradient
+    would be missing. This is an error where it can be detected. The same is true for the optimizer,
+    for a function of batches, and for meta-parameters that are part of the batches or the state.
 
-    Inside `jax.shard_map` each device gets the meta-gradient of its own task; average them with
+    Inside `jax.shard_map`, each device gets the meta-gradient of its own task. To average them, use
     `jax.lax.pmean`.
 
     Args:
@@ -103,20 +104,21 @@ def meta_gradient(
         optimizer: the inner optimizer, see `inner_loop`.
         adapted: which tensors the inner loop adapts, see `inner_loop`.
         steps: T, if the inner batches have no leading axis, see `inner_loop`.
-        carry: where the inner loop continues, see `inner_loop`. It is a constant for the gradient,
-            which is therefore truncated: it goes through the steps of this call only.
+        carry: where the inner loop continues, see `inner_loop`. It is a constant for the gradient.
+            So the gradient is truncated: it contains only the steps of this call.
         state: the first state of the inner loss, see `inner_loop`.
         order: 'exact' or 'first', see `inner_loop`.
         mode: 'reverse' or 'mixed', see `inner_loop`.
         remat: what the backward pass recomputes, see `inner_loop`.
         unroll: inner steps in each iteration of the compiled loop, see `inner_loop`.
-        trust_rules: whether custom derivative rules in the loss are true, see `inner_loop`.
+        trust_rules: whether custom derivative rules in the loss are true derivatives, see
+            `inner_loop`.
 
     Returns:
         A `MetaGradient`.
 
     Raises:
-        UserError: as `inner_loop`; also if θ holds an array that has no derivative, or if a loss
+        UserError: see `inner_loop`; also if θ holds an array that has no derivative, or if a loss
             or another argument closes over an array of the meta-parameters, or holds one.
 
     Example:
@@ -159,14 +161,14 @@ def meta_jacobian(
         outer_batch: pytree.
         inner_loss: see `meta_gradient`.
         outer_loss: `(params, batch) -> [K]`, a vector of outer losses.
-        **options: all other options of `meta_gradient`.
+        **options: all other arguments of `meta_gradient`.
 
     Returns:
         A `MetaGradient` in which the gradient, the outer loss and both norms have a leading axis
         of size K.
 
     Raises:
-        UserError: as `meta_gradient`.
+        UserError: see `meta_gradient`.
     """
     problem = objective.problem(
         meta, inner_batches, outer_batch, inner_loss=inner_loss, outer_loss=outer_loss, rank=1,
@@ -186,14 +188,14 @@ def as_result(
     outcome: objective.Outcome,
     norms: tuple[Any, Any] = (None, None),
 ) -> MetaGradient:
-    """Makes a `MetaGradient` of the results of an estimator.
+    """Makes a `MetaGradient` from the results of an estimator.
 
     Args:
-        meta: the meta-parameters, whose settings the carry gets back.
-        gradient: gradient in `Problem.tensors`.
+        meta: the meta-parameters; the settings of their modules are put back into the carry.
+        gradient: gradient with respect to `Problem.tensors`.
         value: the value of the outer loss.
         outcome: the other results of `Problem.evaluate`.
-        norms: norms of the first-order and of the second-order part, if they are known.
+        norms: norms of the first-order and of the second-order part; None if unknown.
     """
     carry = outcome.carry
     if carry is not None:
@@ -205,20 +207,20 @@ def as_result(
 
 
 def norms_of(gradient: types.Meta, first: PyTree) -> tuple[Array, Array]:
-    """Norms of the first-order gradient in θ and of its difference from the exact one.
+    """Computes the norms of the first-order gradient and of its difference from the exact one.
 
     Args:
         gradient: the exact gradient.
-        first: gradient in `Problem.offset`, which is the first-order gradient.
+        first: gradient with respect to `Problem.offset`, which is the first-order gradient.
     """
     second = jax.tree.map(jnp.subtract, gradient.theta, first)
     return global_norm(first), global_norm(second)
 
 
 def global_norm(tree: PyTree) -> Array:
-    """Euclidean norm of all leaves together, computed in at least float32.
+    """Computes the Euclidean norm of all leaves together, in at least float32.
 
-    The squares of float16 numbers would overflow.
+    In float16, the squares would overflow.
     """
     return optax.tree.norm(
         jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)

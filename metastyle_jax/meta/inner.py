@@ -24,16 +24,16 @@ def initial_rates(
     *,
     each_element: bool = False,
 ) -> dict[str, Array]:
-    """Learned inner rates to begin with: the same number for each adapted tensor.
+    """Makes the first values of learned inner rates, which are all the same number.
 
     Args:
         theta: the initialization.
         rate: the value of every inner rate.
         adapted: which tensors are adapted, see `inner_loop`.
-        steps: T, for rates of each step, with one axis more in front; None for rates that all
-            steps share.
-        each_element: whether each element of a tensor has a rate of its own, so that rates have
-            the tensor's shape. Otherwise its elements share a rate: a scalar, or `[T, 1, …, 1]`.
+        steps: T, for different rates in each step, which have a leading axis of size T; None for
+            rates that all steps share.
+        each_element: if True, each element of a tensor has its own rate, and rates have the
+            tensor's shape. If False, all elements share a rate: a scalar, or `[T, 1, …, 1]`.
 
     Returns:
         A dict for `Meta.rates`.
@@ -58,7 +58,9 @@ def init_carry(
     adapted: Any = lambda name: True,
     state: Any = None,
 ) -> Carry:
-    """The carry of an inner loop before its first step, for training that goes on over many calls.
+    """Makes the carry of an inner loop before its first step.
+
+    With it, a training run can be divided into many calls of `inner_loop` or `meta_gradient`.
 
     Args:
         meta: the meta-parameters.
@@ -67,7 +69,7 @@ def init_carry(
         state: the first state of the inner loss.
 
     Raises:
-        UserError: as `inner_loop`.
+        UserError: see `inner_loop`.
     """
     arguments.check_meta(meta)
     fast = selection.divide(meta.theta, adapted).fast
@@ -98,17 +100,17 @@ def inner_loop(
 
         w_t = w_{t-1} + r ⊙ U(∇L(w_{t-1}, b_t))
 
-    where L is the inner loss, b_t the batch of step t, and U the update that the optimizer makes
-    of a gradient, with the sign of a descent: for SGD, U(g) = -δ g. The factors r are the learned
-    inner rates; without them r = 1.
+    where L is the inner loss, b_t the batch of step t, and U the update that the optimizer computes
+    from a gradient; for SGD, U(g) = -δ g. The factors r are the learned inner rates; without them
+    r = 1.
 
-    The inner loss is called as `loss(params, batch)`. If it declares one of the parameters `meta`,
-    `state` and `step`, without a default value, it gets the meta-parameters, its own state, or the
-    number of steps done. With `state` it returns `(scalar, next state)`, with `has_aux`
+    The inner loss is called as `loss(params, batch)`. If it has parameters `meta`, `state` or
+    `step` without a default value, it also gets the meta-parameters, its own state, or the number
+    of finished steps. With `state` it must return `(scalar, next state)`, with `has_aux`
     `(scalar, aux)`, with both `(scalar, next state, aux)`.
 
-    Inside `jax.shard_map` each device gets its own w_t if its batches or its loss are its own,
-    even though θ is the same on all devices.
+    Inside `jax.shard_map`, the adapted parameters w_t may differ between devices, if batches or
+    losses differ, even though θ is the same on all devices.
 
     Args:
         meta: the meta-parameters: θ and, if they are learned, inner rates and others.
@@ -118,19 +120,19 @@ def inner_loop(
         loss: the inner loss L.
         has_aux: whether the loss also returns an auxiliary output.
         optimizer: U in the equation above: an optimizer of optax, or a function with a parameter
-            `meta` that returns one, as in `lambda meta: optax.sgd(meta.hyper)`. It sees a flat
-            dict from names to adapted tensors, so masks and labels of optax must be functions of
-            such a dict. If it accepts the loss as the argument `value`, it gets it. None means
-            `optax.sgd(1e-4)`, or `optax.sgd(1.0)` if rates are learned. Give Adam a positive
-            `eps_root`: otherwise its second derivative at a gradient of zero is not a number.
-            Updates of float16 tensors are computed in float32.
+            `meta` that returns one, such as `lambda meta: optax.sgd(meta.hyper)`. Its parameters
+            are a flat dict, name -> adapted tensor, so masks and labels of optax must be functions
+            of such a dict. It gets the loss as the argument `value` if it accepts it. None means
+            `optax.sgd(1e-4)`, or `optax.sgd(1.0)` if rates are learned. Adam needs a positive
+            `eps_root`; without it, its second derivative is NaN where a gradient is zero. Updates
+            of float16 tensors are computed in float32.
         adapted: which tensors are adapted: a predicate on names ('down1/norm/scale'); a pytree of
-            booleans with the structure of θ or a prefix of it; a type, which chooses all tensors
+            booleans with the structure of θ or a prefix of it; a type, which selects all tensors
             within nodes of this type; or a filter of `flax.nnx`, `(path, value) -> bool`, or of
             Equinox, such as `equinox.is_inexact_array`.
         steps: T, if `batches` has no leading axis.
-        carry: continue from here instead of starting at θ; frozen tensors are still those
-            of θ.
+        carry: the inner loop continues from this carry instead of starting at θ. Frozen tensors are
+            still those of θ.
         state: the first state of the inner loss, a pytree of arrays.
         order: 'exact' for all second derivatives; 'first' treats the inner gradients as
             constants when the result is differentiated (first-order MAML).
@@ -138,18 +140,19 @@ def inner_loop(
             Hessian-vector products in forward-over-reverse mode, which is faster. After 'mixed'
             the result can only be differentiated once, in reverse mode. 'mixed' also needs
             symmetric second derivatives. If the loss contains custom derivative rules
-            (`jax.custom_vjp`, `jax.custom_jvp`), or such of JAX that have no forward derivative,
+            (`jax.custom_vjp`, `jax.custom_jvp`), or functions of JAX without a forward derivative,
             'reverse' is used instead, with a warning.
-        remat: what the backward pass recomputes. True: each step; memory then hardly grows with T.
-            'sqrt': also segments of √T steps, so that parameters and optimizer states are stored
-            for 2√T steps only. A policy of `jax.checkpoint_policies`: what it does not save. False:
-            nothing. None: each step in mixed mode if a loop remains after unrolling
-            and the loss has more intermediate results than parameters; otherwise nothing.
-        unroll: number of steps in each iteration of the compiled loop. None means 1,
-            except on CPU for losses with convolutions, which are slow inside loops, and for very
-            small problems. There, up to 8 steps are unrolled.
-        trust_rules: whether the custom derivative rules in the loss give true derivatives,
-            so that mixed mode may be used with them.
+        remat: what the backward pass recomputes to save memory. True: each step; memory then hardly
+            grows with T. 'sqrt': each step and each segment of √T steps, so that parameters and
+            optimizer states are stored for only 2√T steps. A policy of `jax.checkpoint_policies`:
+            everything that the policy does not save. False: nothing. None: each step if the mode is
+            'mixed', a loop remains after unrolling, and the loss has more intermediate results than
+            parameters; otherwise nothing.
+        unroll: number of steps in each iteration of the compiled loop. None means up to 8 on CPU
+            for losses with convolutions, which are slow inside loops, and for very small problems;
+            otherwise 1.
+        trust_rules: whether the custom derivative rules in the loss are true derivatives, so that
+            mixed mode can be used with them.
 
     Returns:
         An `Inner`.

@@ -17,10 +17,10 @@ def by_name(name: str, rate: Any, eps_root: float = EPS_ROOT) -> optax.GradientT
     Args:
         name: 'sgd', 'momentum' (SGD with momentum 0.9) or 'adam'.
         rate: learning rate, a number or a scalar array.
-        eps_root: added under the square root of Adam; the other optimizers ignore it.
+        eps_root: constant under the square root of Adam; the other optimizers ignore it.
 
     Raises:
-        UserError: unknown name.
+        UserError: the name is unknown.
     """
     checks.one_of('optimizer', name, NAMES)
     if name == 'sgd':

@@ -14,14 +14,14 @@ from metastyle_jax.meta.types import Carry, Inner, LossFn, Meta, Options
 
 
 class Outcome(NamedTuple):
-    """The other results of the inner loop and of the outer loss.
+    """All results of the inner loop and the outer loss, except the value of the outer loss.
 
     Attributes:
         inner: result of the inner loop. Settings of modules are None in its parameters, so that
             transformations of JAX, such as `jax.vmap`, can return it.
         aux: auxiliary output of the outer loss, or None.
-        outer_losses: `[T]`, the outer loss after each step, or None.
-        carry: `inner.carry` if the caller gave `carry` or `state`, otherwise None.
+        outer_losses: `[T]`, the outer loss after each step; None without `outer_weights`.
+        carry: `inner.carry` if the caller gave `carry` or `state`, else None.
     """
 
     inner: Inner
@@ -31,16 +31,17 @@ class Outcome(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A bilevel problem.
+    """A bilevel problem in the form in which estimators differentiate it.
 
     Attributes:
         tensors: the meta-parameters that have a derivative; settings of modules are None.
         offset: zeros like `tensors.theta`.
-        evaluate: `(tensors, offset) -> (F, Outcome)`, with the outer loss F as a function of the
-            meta-parameters. The offset is added to the parameters that the outer loss gets. The
-            gradient in it is therefore ∇L'(w_T), the first-order gradient, and one backward pass
-            gives both gradients.
-        outer: `(tensors, params, offset, carry) -> (L', aux)`, the outer loss alone.
+        evaluate: function `(tensors, offset) -> (F, Outcome)`: runs the inner loop, and computes
+            the outer loss F. The offset is added to the adapted parameters that the outer loss
+            gets. So the gradient with respect to the offset is ∇L'(w_T), the first-order gradient,
+            and one backward pass computes both gradients.
+        outer: function `(tensors, params, offset, carry) -> (L', aux)`: computes only the outer
+            loss.
     """
 
     tensors: Meta
@@ -62,7 +63,7 @@ def problem(
     rank: int = 0,
     **options: Any,
 ) -> Problem:
-    """Makes a problem of the arguments of `meta_gradient`.
+    """Checks the arguments of `meta_gradient`, and builds the outer loss as a function from them.
 
     Args:
         meta: the meta-parameters.
@@ -73,11 +74,11 @@ def problem(
         has_aux: see `meta_gradient`.
         inner_has_aux: see `meta_gradient`.
         outer_weights: see `meta_gradient`.
-        rank: 0 for an outer loss that is a scalar, 1 for a vector.
-        **options: of `inner_loop`.
+        rank: 0 if the outer loss is a scalar, 1 if it is a vector.
+        **options: further arguments of `inner_loop`.
 
     Raises:
-        UserError: as `meta_gradient`.
+        UserError: see `meta_gradient`.
     """
     arguments.check_meta(meta)
     arguments.check_floats(meta.theta)
@@ -135,10 +136,10 @@ def problem(
 
 
 def _weighted(weights: Any, seen: Any, steps: int) -> tuple[Array, Any, Array]:
-    """The weighted sum of the outer losses after each step.
+    """Computes the weighted sum of the outer losses after all steps.
 
     Args:
-        weights: `[T]`.
+        weights: `[T]`, weight of each step.
         seen: outer losses, `[T]` or `[T, K]`, and auxiliary outputs with a leading axis of size T.
         steps: T.
 

@@ -1,4 +1,4 @@
-"""The mean of the meta-gradients of several tasks."""
+"""Computes the mean of the meta-gradients of several tasks."""
 
 from collections.abc import Callable
 
@@ -26,15 +26,16 @@ def mean_over_tasks(
 
     Gradients are added up task by task, so memory does not grow with the number of tasks.
 
-    MetaStyle's Algorithm 1 takes the sum over tasks. The mean differs only by a constant factor,
-    which Adam cancels, and it makes logged losses and clipping thresholds independent of the
-    number of tasks.
+    Algorithm 1 of MetaStyle uses the sum over tasks. The mean differs only by a constant factor,
+    which has no effect with Adam. With the mean, logged losses and clipping thresholds do not
+    depend on the number of tasks.
 
     Args:
         gradient: `(inner_batches, outer_batch) -> MetaGradient`, for one task.
         inner_batches: pytree with leaves `[S, T, ...]` for S tasks.
         outer_batches: pytree with leaves `[S, ...]`.
-        unroll: tasks in each iteration of the compiled loop; None as in `inner_loop`.
+        unroll: number of tasks in each iteration of the compiled loop; None chooses it as in
+            `inner_loop`.
 
     Returns:
         A `MetaGradient` in which each leaf is the mean over the S tasks. Integers and booleans,

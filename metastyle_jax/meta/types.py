@@ -1,4 +1,4 @@
-"""The meta-parameters, and what the inner loop carries and returns."""
+"""Types of the meta-parameters, and of the options, the carry and the result of the inner loop."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ MODES = ('reverse', 'mixed')
 
 
 class Meta(NamedTuple):
-    """The meta-parameters: everything that meta-learning changes.
+    """The meta-parameters: all parameters that the outer loop of meta-learning trains.
 
     Attributes:
         theta: the initialization, any pytree of arrays. It may be or contain an
@@ -33,13 +33,13 @@ class Meta(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What the inner loop carries from step to step, and from one call to the next.
+    """The state that the inner loop passes from step to step, and from one call to the next.
 
     Attributes:
         params: adapted parameters, of the same structure as θ.
         opt_state: state of the inner optimizer.
         state: state of the inner loss, such as batch statistics; None if it has none.
-        step: scalar int32, number of inner steps done.
+        step: scalar int32, number of finished inner steps.
     """
 
     params: Params
@@ -55,7 +55,7 @@ class Inner(NamedTuple):
         params: `w_T`, the adapted parameters, of the same structure as θ.
         losses: `[T]`, `L(w_{t-1}, b_t)`, the inner loss before each step.
         aux: auxiliary outputs of the inner loss, with a leading axis of size T, or None.
-        carry: where another call can continue.
+        carry: the carry from which another call can continue.
     """
 
     params: Params
@@ -66,7 +66,7 @@ class Inner(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The options of `inner_loop`, which describes them."""
+    """The keyword arguments of `inner_loop`, see there."""
 
     loss: LossFn
     has_aux: bool = False

@@ -1,4 +1,4 @@
-"""Evolution strategies: meta-gradients from values of the outer loss alone."""
+"""Evolution strategies: estimate meta-gradients from values of the outer loss only."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,10 +17,10 @@ class Particles(NamedTuple):
     """The state of `pes_gradient`: N pairs of inner training runs.
 
     Attributes:
-        carries: carries of the inner loop, with leading axes `[2, N]`: first of the runs with
-            m + ε, then of those with m − ε. Settings of modules are None in their parameters.
-        perturbation: sum of all perturbations of each pair since its start, a `Meta` with leading
-            axes `[N]`.
+        carries: carries of the inner loop, with leading axes `[2, N]`: index 0 of the first axis is
+            for the runs with m + ε, index 1 for those with m − ε. Settings of modules are None.
+        perturbation: sum of all perturbations of each pair since its start, a `Meta` with a leading
+            axis `[N]`.
     """
 
     carries: types.Carry
@@ -44,8 +44,8 @@ def es_gradient(
 
         g = 1 / (2 N σ²) Σ_i ε_i (F(m + ε_i) − F(m − ε_i))
 
-    Its expectation is the gradient of F, smoothed by a normal distribution of width σ. Losses need
-    not be differentiable in m, and long, chaotic inner loops do no harm.
+    The expectation of g is the gradient of F after smoothing by a normal distribution of width σ.
+    Losses need not be differentiable with respect to m, and inner loops may be long and chaotic.
 
     Args:
         meta: the meta-parameters.
@@ -54,15 +54,15 @@ def es_gradient(
         rng: random key.
         sigma: σ, the width of the perturbations.
         pairs: N. The 2 N inner loops run at once, by `jax.vmap`.
-        parts: parts of `Meta` that are perturbed; the others have the gradient zero.
-        **options: of `meta_gradient`, such as the losses.
+        parts: attributes of `Meta` that are perturbed; the gradient of the others is zero.
+        **options: further arguments of `meta_gradient`, such as the losses.
 
     Returns:
-        A `MetaGradient` without norms: these are None. The losses, and auxiliary outputs, are means
-        over all perturbations.
+        A `MetaGradient` whose norms are None. Losses and auxiliary outputs are means over all
+        perturbations.
 
     Raises:
-        UserError: as `meta_gradient`; also if a perturbation is impossible.
+        UserError: see `meta_gradient`; also if `sigma`, `pairs` or `parts` is invalid.
 
     Source: Salimans et al. 2017, arXiv 1703.03864.
     """
@@ -75,12 +75,12 @@ def es_gradient(
 
 
 def init_particles(meta: types.Meta, pairs: int, **options: Any) -> Particles:
-    """The state of `pes_gradient` before the first inner step.
+    """Makes the state of `pes_gradient` before the first inner step.
 
     Args:
         meta: the meta-parameters.
         pairs: N, the number of pairs of inner training runs.
-        **options: `optimizer`, `adapted` and `state`, see `init_carry`.
+        **options: `optimizer`, `adapted` and `state` of `init_carry`.
     """
     checks.whole_number('pairs', pairs, 1)
     carry = inner.init_carry(meta, **options)._replace(
@@ -107,32 +107,32 @@ def pes_gradient(
 ) -> gradient.MetaGradient:
     """Estimates online meta-gradients by a persistent evolution strategy.
 
-    Truncated meta-gradients are biased, because a call ignores the effect of the meta-parameters on
-    later calls. These estimates do not have this bias.
+    If an inner loop is divided into many calls, truncated meta-gradients are biased, because each
+    call ignores the effect of the meta-parameters on later calls. This estimate has no such bias.
 
     N pairs of inner training runs continue from call to call, with new perturbations
     ε_i ~ N(0, σ² I) in each call. With the sum ξ_i of all perturbations of a pair since its start::
 
         g = 1 / (2 N σ²) Σ_i ξ_i (F(m + ε_i) − F(m − ε_i))
 
-    If the meta-parameters do not change between calls, the sum of the estimates of all calls has
-    an expectation: the gradient of the sum of all outer losses, smoothed as in `es_gradient`.
+    If the meta-parameters do not change between calls, the expectation of the sum of all estimates
+    is the gradient of the sum of all outer losses, smoothed as in `es_gradient`.
 
     Args:
         meta: the meta-parameters.
         inner_batches: see `meta_gradient`.
         outer_batch: pytree.
-        rng: random key; another one for each call.
-        carry: the pairs, of `init_particles` or of the last result.
+        rng: random key; each call needs a different one.
+        carry: the pairs, from `init_particles` or from the result of the last call.
         sigma: σ, the width of the perturbations.
-        parts: parts of `Meta` that are perturbed; the others have the gradient zero.
-        **options: of `meta_gradient`, such as the losses.
+        parts: attributes of `Meta` that are perturbed; the gradient of the others is zero.
+        **options: further arguments of `meta_gradient`, such as the losses.
 
     Returns:
-        A `MetaGradient` whose `carry` are the pairs for the next call; norms are None.
+        A `MetaGradient` whose `carry` holds the pairs for the next call; its norms are None.
 
     Raises:
-        UserError: as `meta_gradient`; also if a perturbation is impossible.
+        UserError: see `meta_gradient`; also if `carry`, `sigma` or `parts` is invalid.
 
     Source: Vicol, Metz and Sohl-Dickstein 2021, arXiv 2112.13835.
     """
@@ -166,7 +166,10 @@ def _check(sigma: float, pairs: int, parts: Sequence[str]) -> None:
 def _noise(
     meta: types.Meta, rng: Array, sigma: float, pairs: int, parts: Sequence[str]
 ) -> types.Meta:
-    """Perturbations of the meta-parameters, with leading axes `[N]`; zero for other parts."""
+    """Draws N perturbations of the meta-parameters, with a leading axis `[N]`.
+
+    They are zero for the attributes of `Meta` that are not in `parts`.
+    """
     arguments.check_meta(meta)
     tensors = selection.without_settings(meta)
     keys = jax.random.split(rng, len(types.Meta._fields))
@@ -186,7 +189,7 @@ def _noise(
 
 
 def _both(tensors: types.Meta, noise: types.Meta) -> types.Meta:
-    """The meta-parameters, perturbed upwards and downwards: leading axes `[2, N]`."""
+    """Returns the meta-parameters plus and minus the perturbations, with leading axes `[2, N]`."""
     wide = lambda x, e: jnp.broadcast_to(x, e.shape)
     return jax.tree.map(lambda x, e: jnp.stack([wide(x, e) + e, wide(x, e) - e]), tensors, noise)
 
@@ -194,7 +197,7 @@ def _both(tensors: types.Meta, noise: types.Meta) -> types.Meta:
 def _estimate(
     meta: types.Meta, values: Array, weights: types.Meta, outcome: objective.Outcome, sigma: float
 ) -> gradient.MetaGradient:
-    """The estimate from the outer losses `[2, N]`, and means of the other results; no carry."""
+    """Computes the gradient from the outer losses `[2, N]`, and averages the other results."""
     slopes = (values[0] - values[1]) / (2 * sigma**2 * values.shape[1])
     estimate = jax.tree.map(lambda e: jnp.tensordot(slopes, e, 1).astype(e.dtype), weights)
     each = gradient.as_result(meta, types.Meta(None), values, outcome._replace(carry=None))

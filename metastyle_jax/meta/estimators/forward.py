@@ -1,4 +1,4 @@
-"""The exact meta-gradient in few meta-parameters, in forward mode: memory does not grow with T."""
+"""The exact meta-gradient for a few meta-parameters, in forward mode with constant memory in T."""
 
 from typing import Any
 
@@ -13,27 +13,27 @@ from metastyle_jax.meta import gradient, objective, types
 def forward_gradient(
     meta: types.Meta, inner_batches: PyTree, outer_batch: PyTree, **options: Any
 ) -> gradient.MetaGradient:
-    """Computes the exact gradient in the rates and in `hyper` in forward mode.
+    """Computes the exact gradient with respect to `rates` and `hyper`, in forward mode.
 
-    With one tangent for each of the n numbers in the rates and in `hyper`, each inner step also
-    computes::
+    For each of the n numbers in `rates` and `hyper`, each inner step also computes a tangent dw::
 
         dw_t = (∂w_t / ∂w_{t-1}) dw_{t-1} + (∂w_t / ∂h) dh
 
-    Nothing is stored for a backward pass, so memory is that of about n inner loops without any
-    differentiation, whatever T is. Time grows with n.
+    where h stands for `rates` and `hyper`. Nothing is stored for a backward pass, so memory does
+    not depend on T; it is about that of n inner loops without differentiation. Time grows with n.
 
     Args:
         meta: the meta-parameters.
         inner_batches: see `meta_gradient`.
         outer_batch: pytree.
-        **options: of `meta_gradient`, such as the losses; `mode` and `remat` have no effect.
+        **options: further arguments of `meta_gradient`, such as the losses; `mode` and `remat` have
+            no effect.
 
     Returns:
-        A `MetaGradient` without a gradient in θ and without norms: these are None.
+        A `MetaGradient` in which the gradient with respect to θ and the norms are None.
 
     Raises:
-        UserError: as `meta_gradient`; also if there are neither rates nor `hyper`.
+        UserError: see `meta_gradient`; also if there are neither rates nor `hyper`.
 
     Source: real-time recurrent learning for hyperparameters, Franceschi et al. 2017,
     arXiv 1703.01785.

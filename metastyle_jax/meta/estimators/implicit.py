@@ -1,4 +1,4 @@
-"""Implicit meta-gradients: from the condition that the inner loop has reached a minimum."""
+"""Implicit meta-gradients, which assume that the inner loop has reached a minimum."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,34 +30,36 @@ def implicit_gradient(
 ) -> gradient.MetaGradient:
     """Computes the meta-gradient from the implicit function theorem, as iMAML does.
 
-    If the inner loop ends in a minimum w* of the mean inner loss L, then ∇_w L(w*, m) = 0, for all
-    meta-parameters m. Differentiated in m, this gives, with the Hessian H = ∂²L/∂w∂w + damping::
+    If the inner loop ends in a minimum w* of the mean inner loss L, then ∇_w L(w*, m) = 0 for all
+    meta-parameters m. The derivative of this equation with respect to m gives, with the Hessian
+    H = ∂²L/∂w∂w + damping::
 
         ∇F(m) = ∂L'/∂m − (∂²L/∂m∂w) q        where  H q = ∂L'/∂w
 
-    Memory and time of the gradient do not depend on T, and nothing is differentiated through the
-    inner steps, so they may be of any kind. The gradient in θ is zero unless the inner loss
-    contains θ, as in `L(w) + λ/2 |w − θ|²` with `meta.theta`: a minimum does not depend on where
-    the search began. Learned rates have the gradient zero for the same reason.
+    Memory and time of the gradient do not depend on T. The inner steps are not differentiated, so
+    any optimizer can be used. A minimum does not depend on where the search for it began. So the
+    gradient with respect to θ is zero, unless the inner loss contains θ, as in
+    `L(w) + λ/2 |w − θ|²` with `meta.theta`. The gradient with respect to learned rates is zero for
+    the same reason.
 
     Args:
         meta: the meta-parameters.
         inner_batches: see `meta_gradient`. L is the mean over the batches of all steps.
         outer_batch: pytree.
-        inner_loss: see `meta_gradient`. A state is a constant for the derivative.
+        inner_loss: see `meta_gradient`. The state of the loss is a constant for the derivative.
         solver: how the linear system is solved: 'cg', conjugate gradients, for a positive definite
             H; or 'neumann', the series `rate Σ_k (I − rate H)^k`, for `rate` below `2 / |H|`.
-        iterations: iterations of conjugate gradients at most, or terms of the series.
-        damping: added to the diagonal of H.
+        iterations: largest number of iterations of 'cg', or number of terms of the series.
+        damping: number that is added to the diagonal of H.
         rate: factor of the Neumann series.
-        **options: other options of `meta_gradient`, except for `outer_weights`.
+        **options: further arguments of `meta_gradient`, except for `outer_weights`.
 
     Returns:
         A `MetaGradient`.
 
     Raises:
-        UserError: as `meta_gradient`; also for an unknown solver, numbers out of range, or
-            `outer_weights`.
+        UserError: see `meta_gradient`; also if the solver is unknown, a number is out of range, or
+            `outer_weights` is given.
 
     Sources: iMAML, Rajeswaran et al. 2019, arXiv 1909.04630; Neumann series, Lorraine, Vicol and
     Duvenaud 2020, arXiv 1911.02590.
@@ -105,7 +107,7 @@ def implicit_gradient(
 def _solve(
     product: Callable[[PyTree], PyTree], right: PyTree, solver: str, iterations: int, rate: float
 ) -> PyTree:
-    """Solves H q = right, where `product` multiplies by H."""
+    """Solves H q = right for q, where `product` multiplies a vector by H."""
     if solver == 'cg':
         return jax.scipy.sparse.linalg.cg(product, right, maxiter=iterations, tol=1e-10)[0]
 
@@ -125,7 +127,7 @@ def _mean_inner_loss(
     carry: types.Carry,
     options: dict[str, Any],
 ) -> Callable[[dict[str, Array], types.Meta], Array]:
-    """The function `(fast, tensors) -> mean inner loss` over the batches of all steps."""
+    """Returns the function `(fast, tensors) -> mean inner loss`, over the batches of all steps."""
     feed = running.feed_of(batches, options.get('steps'))
 
     def mean_loss(fast, tensors):

@@ -18,22 +18,22 @@ def reptile_gradient(
 
         g = θ − w_T(θ, r, h)
 
-    An outer optimizer that follows this direction in place of a gradient moves θ towards the
-    adapted parameters w_T. Nothing is differentiated through the inner loop.
+    If an outer optimizer uses this direction instead of a gradient, it moves θ towards the adapted
+    parameters w_T. The inner loop is not differentiated.
 
     Args:
-        meta: θ and, optionally, inner rates and other meta-parameters. Reptile learns only θ:
-            the other parts of the result are zero.
+        meta: θ and, optionally, inner rates and other meta-parameters. Reptile learns only θ; the
+            result is zero for the other parts.
         inner_batches: pytree whose leaves have a leading axis of size T.
         outer_batch: pytree for the outer loss, which is reported but does not change the direction.
-        **options: of `meta_gradient`, such as the losses, except for `order`.
+        **options: further arguments of `meta_gradient`, such as the losses, except for `order`.
 
     Returns:
         A `MetaGradient` with the direction as its gradient. Its `first_order_norm` is the norm of
         the direction, its `second_order_norm` is zero.
 
     Raises:
-        UserError: as `meta_gradient`.
+        UserError: see `meta_gradient`.
 
     Source: Nichol, Achiam and Schulman 2018, arXiv 1803.02999.
     """

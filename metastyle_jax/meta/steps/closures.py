@@ -1,7 +1,8 @@
-"""Refuses meta-parameters that reach a computation as constants.
+"""Checks that meta-parameters do not reach a computation as constants.
 
-The gradient would lack what flows through them. A loss or an optimizer that uses meta-parameters
-must get them as its argument `meta`; it must not close over them, nor find them in its data.
+If they did, a part of the gradient would be missing. A loss or an optimizer that uses
+meta-parameters must get them as its argument `meta`. It must not close over them, and its data must
+not contain them.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ def check_loss(closed: Any, outside: dict[str, Any], which: str) -> None:
 
     Args:
         closed: the loss as a closed jaxpr.
-        outside: leaves of the meta-parameters as the caller gave them, by name.
+        outside: name -> leaf of the meta-parameters, as the caller gave them.
         which: 'inner' or 'outer', for the message.
     """
     _refuse(f'the {which} loss closes over', list(jax_compat.closed_over(closed)), outside, IN_LOSS)
@@ -42,8 +43,8 @@ def check_optimizer(
     Args:
         optimizer: an optimizer, a function with a parameter `meta` that returns one, or None.
         meta: the meta-parameters.
-        fast: adapted tensors by name.
-        outside: leaves of the meta-parameters as the caller gave them, by name.
+        fast: name -> adapted tensor.
+        outside: name -> leaf of the meta-parameters, as the caller gave them.
     """
 
     def update(tensors, fast, value):
@@ -64,17 +65,17 @@ def check_batches(batches: Callable[[Array], PyTree], step: Array, outside: dict
     Args:
         batches: the function from the number of a step to its batch.
         step: the number of the first step.
-        outside: leaves of the meta-parameters as the caller gave them, by name.
+        outside: name -> leaf of the meta-parameters, as the caller gave them.
     """
     constants = list(jax_compat.closed_over(jax.make_jaxpr(batches)(step)))
     _refuse('the function of batches closes over', constants, outside, IN_LOSS)
 
 
 def warn_unused(meta: Any, *functions: Any) -> None:
-    """Warns if there are hyperparameters but nothing asks for them.
+    """Warns if there are hyperparameters but no function has a parameter `meta`.
 
-    An optimizer such as `optax.sgd(hyper)` computes other arrays from a hyperparameter before it
-    gets here, so that `check_optimizer` cannot recognize it.
+    `check_optimizer` does not find the hyperparameter in an optimizer such as `optax.sgd(hyper)`,
+    because optax has already computed other arrays from it.
 
     Args:
         meta: the meta-parameters.
@@ -92,11 +93,11 @@ def warn_unused(meta: Any, *functions: Any) -> None:
 
 
 def check_data(data: dict[str, PyTree], outside: dict[str, Any]) -> None:
-    """Raises UserError if an argument that is no meta-parameter holds an array of them.
+    """Raises UserError if batches, the state or other data hold an array of the meta-parameters.
 
     Args:
-        data: pytrees by the name of the argument.
-        outside: leaves of the meta-parameters as the caller gave them, by name.
+        data: name of an argument -> its pytree.
+        outside: name -> leaf of the meta-parameters, as the caller gave them.
     """
     for name, tree in data.items():
         _refuse(f'{name} holds', jax.tree.leaves(tree), outside, IN_LOSS)
@@ -111,7 +112,7 @@ def _refuse(what: str, constants: list[Any], outside: dict[str, Any], remedy: st
 
 
 def _shared_with(constants: list[Any], outside: dict[str, Any]) -> Iterator[str]:
-    """Names of the arrays in `outside` that are also among the constants."""
+    """Yields the names of the arrays in `outside` that are also among the constants."""
     for name, leaf in outside.items():
         # Python itself may use one object for equal numbers.
         if not isinstance(leaf, jax.Array | np.ndarray):

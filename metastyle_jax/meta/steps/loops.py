@@ -1,4 +1,4 @@
-"""The compiled loop over inner steps: what it stores for the backward pass, how far it is unrolled.
+"""The compiled loop over inner steps, with its rematerialization and unrolling.
 
 Source of the division into √T segments: Chen et al. 2016, arXiv 1604.06174.
 """
@@ -22,7 +22,7 @@ Step = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 def scan(
     step: Step, carry: PyTree, xs: PyTree, *, length: int, unroll: int, remat: Any, recompute: bool
 ) -> tuple[PyTree, PyTree]:
-    """`jax.lax.scan`, with rematerialization.
+    """Does the same as `jax.lax.scan`, with rematerialization.
 
     Args:
         step: `(carry, x) -> (carry, y)`.
@@ -31,8 +31,11 @@ def scan(
         length: T.
         unroll: steps in each iteration of the compiled loop.
         remat: False, True, 'sqrt' or a policy of `jax.checkpoint`.
-        recompute: whether True and 'sqrt' recompute each single step; false if the step itself
-            already does so.
+        recompute: whether each single step is recomputed if `remat` is True or 'sqrt'; False if the
+            step itself already does this.
+
+    Returns:
+        The last carry, and the results y with a leading axis of size T.
     """
     # Without a barrier, XLA would merge the recomputation of an unrolled step with the step.
     barrier = unroll > 1
@@ -66,11 +69,10 @@ def has_convolutions(jaxpr: Any) -> bool:
 def is_bound_by_activations(jaxpr: Any, params: PyTree) -> bool:
     """Whether the intermediate results of a loss need more memory than its parameters.
 
-    If they do, recomputing an inner step saves memory: what remains to be stored for each step is
-    about as large as the parameters.
+    If so, recomputing each inner step saves memory, because then only its parameters are stored.
 
     Args:
-        jaxpr: the loss.
+        jaxpr: jaxpr of the loss.
         params: all parameters.
     """
     return jax_compat.bytes_of_results(jaxpr) > _bytes(params)
@@ -81,23 +83,27 @@ def _bytes(tree: PyTree) -> int:
 
 
 def default_unroll(length: int) -> int:
-    """Number of iterations of a `lax.scan` to unroll on the current backend.
+    """Returns the number of iterations of a `lax.scan` to unroll on the current backend.
 
-    On CPU, XLA computes convolutions much more slowly inside a loop than outside, so iterations
-    are unrolled there. On other backends a loop costs nothing and compiles faster.
+    On CPU, XLA computes convolutions much more slowly inside a loop, so iterations are unrolled. On
+    other backends a loop is not slower, and compiles faster.
+
+    Args:
+        length: number of iterations.
     """
     # A scan of length 1 with unroll=1 would remain a loop, with a single iteration.
     return min(max(length, 2), _MAX_UNROLL) if jax.default_backend() == 'cpu' else 1
 
 
 def unroll_of(jaxpr: Any, length: int, params: PyTree) -> int:
-    """Number of inner steps to unroll by default.
+    """Returns the number of inner steps to unroll by default.
 
-    On CPU, loops slow down convolutions, and very small steps by what one iteration costs. Steps
-    of other losses are not unrolled: that would need more memory and, for large matrices, time.
+    On CPU, loops slow down convolutions, and also very small steps, because each iteration has a
+    fixed cost. Steps of other losses are not unrolled, because that would need more memory and, for
+    large matrices, more time.
 
     Args:
-        jaxpr: the inner loss.
+        jaxpr: jaxpr of the inner loss.
         length: T.
         params: all parameters.
     """

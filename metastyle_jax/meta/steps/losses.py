@@ -1,11 +1,11 @@
-"""How the losses and optimizers of users are called.
+"""Calls the losses and optimizers of users.
 
-A loss is called as `loss(params, batch)`. It gets more if it asks for it: it declares one or more
-of these parameters, without a default value, and gets them by keyword.
+A loss is called as `loss(params, batch)`. If it has one or more of the following parameters,
+without a default value, it also gets these extra arguments, by keyword:
 
-    meta    the meta-parameters, so that θ and `hyper` may occur in the loss
-    state   what the loss carries from step to step, such as batch statistics or a random key
-    step    scalar int32, the number of inner steps that were done before
+    meta    the meta-parameters, so that the loss can use θ and `hyper`
+    state   the state that the loss passes from step to step, such as batch statistics or a key
+    step    scalar int32, the number of inner steps before this one
 
 An inner loss that declares `state` returns the next state after its value. Likewise, an optimizer
 may be a function that declares `meta` and returns an optimizer of optax.
@@ -27,12 +27,12 @@ EXTRAS = ('meta', 'state', 'step')
 
 
 def extras_of(function: Callable[..., Any]) -> set[str]:
-    """Names of the extra arguments that a loss or an optimizer asks for."""
+    """Returns the names of the extra arguments that a loss or an optimizer declares."""
     return {*selection.required_parameters(function)} & {*EXTRAS}
 
 
 def call(function: Callable[..., Any], params: PyTree, batch: PyTree, **extras: Any) -> Any:
-    """Calls a loss with its parameters, a batch and those extra arguments that it asks for."""
+    """Calls a loss with parameters, a batch, and those of the extra arguments that it declares."""
     asked = extras_of(function)
     return function(params, batch, **{name: extras[name] for name in extras if name in asked})
 
@@ -63,7 +63,7 @@ def outer_as(
     inner_loss: Callable[..., Any],
     inner_has_aux: bool,
 ) -> Callable[..., tuple[Array, Any]]:
-    """The outer loss as a function `(params, batch, **extras) -> (value, aux)`.
+    """Returns the outer loss as a function `(params, batch, **extras) -> (value, aux)`.
 
     Args:
         outer_loss: the outer loss; None means the inner loss.
@@ -87,14 +87,14 @@ def outer_as(
 def optimizer_of(
     optimizer: optax.GradientTransformation | Callable[..., Any] | None, meta: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """The inner optimizer, if necessary made from the meta-parameters.
+    """Returns the inner optimizer; a function of the meta-parameters is called to make it.
 
     Args:
         optimizer: an optimizer, a function with a parameter `meta` that returns one, or None.
         meta: the meta-parameters.
 
     Raises:
-        UserError: it is neither.
+        UserError: `optimizer` is none of these.
     """
     if optimizer is None:
         optimizer = optax.sgd(1e-4 if meta.rates is None else 1.0)
@@ -106,10 +106,10 @@ def optimizer_of(
 def in_float32(
     optimizer: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
-    """The same optimizer, but what it computes for float16 tensors it computes in float32.
+    """Returns an optimizer that computes the updates of float16 tensors in float32.
 
-    In float16, the usual `eps_root` of Adam, 1e-8, is zero, and so are the squares of small
-    gradients. The second derivative of their square root would not be a number.
+    In float16, the usual `eps_root` of Adam, 1e-8, and the squares of small gradients are rounded
+    to zero. Then the second derivative of their square root would be NaN.
     """
 
     def wide(tree):
@@ -126,15 +126,15 @@ def in_float32(
 
 
 def visible_meta(loss: Callable[..., Any], meta: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """The part of the meta-parameters that a loss sees, without the settings of modules.
+    """Returns the meta-parameters as a pytree of arrays only, if a loss declares `meta`.
 
     Args:
         loss: an inner loss.
         meta: the meta-parameters.
 
     Returns:
-        A pytree of arrays, or None if the loss does not declare `meta`; and the inverse, a function
-        from this pytree to the meta-parameters.
+        The meta-parameters without settings of modules, or None if the loss does not declare
+        `meta`; and a function from this pytree back to the meta-parameters.
     """
     if 'meta' not in extras_of(loss):
         return None, lambda visible: None
@@ -144,13 +144,13 @@ def visible_meta(loss: Callable[..., Any], meta: Any) -> tuple[Any, Callable[[An
 def divide_rates(
     rates: dict[str, Array] | None, fast: dict[str, Array]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Divides learned rates into those with an axis of steps and those without."""
+    """Divides learned rates into those with a leading axis of T steps, and those without it."""
     by_step = {n: r for n, r in (rates or {}).items() if jnp.ndim(r) > jnp.ndim(fast[n])}
     return by_step, {n: r for n, r in (rates or {}).items() if n not in by_step}
 
 
 def scaled(updates: dict[str, Array], rates: dict[str, Array]) -> dict[str, Array]:
-    """Updates times learned rates, which are broadcast to their shapes."""
+    """Multiplies updates by learned rates, which are broadcast to the shapes of the updates."""
 
     def times(update, rate):
         wide = jnp.ndim(rate) > 0 and jnp.shape(rate) != update.shape

@@ -1,4 +1,4 @@
-"""Runs the inner loop, see `inner.inner_loop`."""
+"""Runs the inner loop; `inner.inner_loop` is its public function."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ class Feed(NamedTuple):
     """The batches of the inner steps.
 
     Attributes:
-        steps: T.
-        stacked: pytree with leaves `[T, ...]`, which the loop passes to `of_step` one by one.
-        of_step: `(slice of stacked, step) -> batch`.
+        steps: T, the number of steps.
+        stacked: pytree with leaves `[T, ...]`; the loop takes one slice of it for each step.
+        of_step: function `(slice of stacked, step) -> batch`.
     """
 
     steps: int
@@ -29,7 +29,7 @@ class Feed(NamedTuple):
     of_step: Callable[[PyTree, Array], PyTree]
 
     def first(self, step: Array) -> PyTree:
-        """The batch of the first step, whose number is `step`."""
+        """Returns the batch of the first step, which has the number `step`."""
         return self.of_step(jax.tree.map(lambda leaf: leaf[0], self.stacked), step)
 
 
@@ -37,12 +37,12 @@ class _Start(NamedTuple):
     """The first carry of the loop, and values that are constant in the loop.
 
     Attributes:
-        fast: adapted tensors by name.
+        fast: name -> adapted tensor.
         opt_state: state of the inner optimizer.
         state: state of the loss.
         numbers: `[T]` int32, the number of each step.
-        slow: frozen tensors by name.
-        visible: the meta-parameters that the loss asks for, see `losses.visible_meta`.
+        slow: name -> frozen tensor.
+        visible: the meta-parameters if the loss declares them, see `losses.visible_meta`.
     """
 
     fast: dict[str, Array]
@@ -61,14 +61,14 @@ def run(
     after_step: Callable[..., Any] | None = None,
     outside: dict[str, Any] | None = None,
 ) -> tuple[Inner, Any]:
-    """Takes the inner steps, and calls a function after each of them if there is one.
+    """Takes the inner steps, and may call a function after each step.
 
     Args:
         meta: the meta-parameters.
         batches: the batches, see `inner.inner_loop`.
-        options: the options.
-        after_step: `(params, *, state, step) -> pytree`.
-        outside: arrays that nothing may close over, by name.
+        options: the keyword arguments of `inner.inner_loop`.
+        after_step: function `(params, *, state, step) -> pytree`; None to call nothing.
+        outside: name -> array that no loss, optimizer or function of batches may close over.
 
     Returns:
         An `Inner`, and the results of `after_step` with a leading axis of size T, or None.
@@ -122,12 +122,12 @@ def run(
 
 
 def first_carry(meta: Meta, opt_state: Any, state: Any) -> Carry:
-    """The carry before the first step, with a state whose leaves are arrays of JAX."""
+    """Makes the carry before the first step; the leaves of `state` become JAX arrays."""
     return Carry(meta.theta, opt_state, jax.tree.map(jnp.asarray, state), jnp.zeros((), jnp.int32))
 
 
 def feed_of(batches: PyTree, steps: int | None) -> Feed:
-    """Reads the arguments `batches` and `steps` of `inner_loop`."""
+    """Makes a `Feed` from the arguments `batches` and `steps` of `inner_loop`."""
     if steps is None:
         if callable(batches):
             raise UserError('batches is a function: give steps, the number of inner steps')
@@ -141,10 +141,11 @@ def feed_of(batches: PyTree, steps: int | None) -> Feed:
 def _loss_of_parts(
     meta: Meta, parts: selection.Parts, options: Options
 ) -> tuple[Callable[..., Any], Any]:
-    """The loss as a function of pytrees of arrays only, and the part of `meta` that it gets.
+    """Wraps the loss as a function whose arguments are pytrees of arrays only.
 
     Returns:
-        `(fast, slow, batch, visible, state, step) -> (value, (next state, aux))`, and `visible`.
+        The function `(fast, slow, batch, visible, state, step) -> (value, (next state, aux))`, and
+        its argument `visible`, see `losses.visible_meta`.
     """
     visible, with_settings = losses.visible_meta(options.loss, meta)
     has_state = 'state' in losses.extras_of(options.loss)
@@ -165,7 +166,7 @@ def _derivative(
     options: Options,
     outside: dict[str, Any],
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Chooses how the inner gradient is computed, and what the loop stores.
+    """Chooses the differentiation mode, rematerialization and unrolling of the inner loop.
 
     Returns:
         A function like `jax.value_and_grad(loss, has_aux=True)`, and arguments of `loops.scan`.
@@ -191,13 +192,13 @@ def _derivative(
 
 
 def _example(start: _Start, feed: Feed) -> tuple[PyTree, ...]:
-    """The arguments of the loss in the first step."""
+    """Returns the arguments of the loss in the first step."""
     step = start.numbers[0]
     return start.fast, start.slow, feed.first(step), start.visible, start.state, step
 
 
 def _check_state(state: PyTree, next_state: PyTree) -> None:
-    """Raises UserError if the next state of a loss has another structure, shapes or types."""
+    """Raises UserError if structure, shapes or types differ between a loss's state and the next."""
     kinds = lambda tree: jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree)
     before, after = kinds(state), kinds(next_state)
     if before != after:
@@ -210,7 +211,7 @@ def _check_state(state: PyTree, next_state: PyTree) -> None:
 def _needs_reverse(
     traced: forward_over_reverse.TracedLoss, trust_rules: bool, example: tuple[PyTree, ...]
 ) -> bool:
-    """Whether mixed mode cannot be used for a loss; warns if so."""
+    """Whether a loss does not support mixed mode; logs a warning with the reason if so."""
     rules = [] if trust_rules else forward_over_reverse.untrusted_rules(traced)
     if rules:
         why = (
@@ -235,11 +236,11 @@ def _own_copies(
     optimizer: optax.GradientTransformationExtraArgs,
     rates: dict[str, Array] | None,
 ) -> _Start:
-    """Marks where the loop starts as different on each device of a `jax.shard_map`.
+    """Marks the start of the loop as different on each device of a `jax.shard_map`.
 
-    The gradient in a parameter that is equal on all devices is the sum of all devices' gradients.
-    But each device has a task of its own, and its w_t must follow its own gradient. So `fast` is
-    marked along every mesh axis along which the loss, the rates or the updates differ.
+    If a parameter is equal on all devices, JAX sums its gradients over the devices. But each device
+    has its own task, and must adapt w_t by its own gradient. So `fast` is marked as varying along
+    each mesh axis along which the loss, the rates or the updates vary.
     """
     fast, *others = _example(start, feed)
     value, (state, _) = jax.eval_shape(loss, fast, *others)

@@ -1,8 +1,8 @@
-"""Which leaves of θ the inner loop adapts: by name, by boolean masks, by filters of Flax NNX.
+"""Selects the leaves of θ that the inner loop adapts: by names, boolean masks, types or filters.
 
-θ may be any pytree. Its leaves are of three kinds: *adapted* tensors, which the inner loop moves;
-*frozen* tensors, which it does not move but which have a meta-gradient; and *settings*, which have
-no derivative, such as the activation function inside an `equinox.Module`.
+θ may be any pytree. Its leaves are of three kinds: *adapted* tensors, which the inner loop changes;
+*frozen* tensors, which the inner loop does not change but which have a meta-gradient; and
+*settings*, which have no derivative, such as the activation function inside an `equinox.Module`.
 """
 
 import inspect
@@ -19,10 +19,10 @@ from metastyle_jax.core.types import Array, PyTree
 
 
 class Leaf(NamedTuple):
-    """A leaf of a pytree, and where it lies.
+    """A leaf of a pytree, and its position in the pytree.
 
     Attributes:
-        path: the path of the leaf, as JAX's functions with the ending `_with_path` give it.
+        path: the path of the leaf, as `jax.tree_util.tree_leaves_with_path` gives it.
         value: the leaf itself.
         parents: all nodes that contain the leaf, from the root on.
     """
@@ -33,23 +33,23 @@ class Leaf(NamedTuple):
 
     @property
     def in_module(self) -> bool:
-        """Whether the leaf is a field of a module, not only an item of plain containers."""
+        """Whether the leaf is inside a module, and not only inside dicts, lists and tuples."""
         return any(not isinstance(node, dict | list | tuple) for node in self.parents)
 
     @property
     def is_setting(self) -> bool:
-        """Whether the leaf is part of a module and has no derivative."""
+        """Whether the leaf is inside a module and has no derivative."""
         is_array = hasattr(self.value, 'dtype') and jnp.issubdtype(self.value.dtype, jnp.inexact)
         return self.in_module and not is_array
 
 
 class Parts(NamedTuple):
-    """A pytree, divided by `divide`.
+    """The parts of a pytree, from `divide`.
 
     Attributes:
-        fast: adapted tensors by name.
-        slow: frozen tensors by name.
-        combine: `(fast, slow) -> pytree`, the inverse; settings are put back unchanged.
+        fast: name -> adapted tensor.
+        slow: name -> frozen tensor.
+        combine: function `(fast, slow) -> pytree`, which builds the pytree again with its settings.
     """
 
     fast: dict[str, Array]
@@ -58,7 +58,7 @@ class Parts(NamedTuple):
 
 
 def leaves_of(tree: PyTree) -> list[Leaf]:
-    """All leaves of a pytree, in the order of `jax.tree.leaves`."""
+    """Returns all leaves of a pytree, in the order of `jax.tree.leaves`."""
     return list(_walk(tree, (), ()))
 
 
@@ -72,11 +72,11 @@ def _walk(node: Any, path: tuple[Any, ...], parents: tuple[Any, ...]) -> Iterato
 
 
 def names(tree: PyTree) -> list[str]:
-    """Names of all leaves, in the order of `jax.tree.leaves`; no two are equal.
+    """Returns a different name for each leaf, in the order of `jax.tree.leaves`.
 
-    A name joins the keys of the path by '/', as in 'layers/0/weight'. If keys themselves contain
-    '/' and two names would be equal, both leaves are named by their paths in full, as in
-    "['a/b']" and "['a']['b']". The value of a Flax variable is named by the variable.
+    A name is the path of the leaf with '/' between the keys, such as 'layers/0/weight'. If keys
+    themselves contain '/' and two names would be equal, both leaves get their full paths as names,
+    such as "['a/b']" and "['a']['b']". The value of a Flax variable has the name of the variable.
     """
     leaves = leaves_of(tree)
     simple = [trees.leaf_name(_path_of_variable(leaf)) for leaf in leaves]
@@ -94,7 +94,7 @@ def divide(tree: PyTree, adapted: Any) -> Parts:
         adapted: which tensors are adapted, see `inner_loop`.
 
     Raises:
-        UserError: `adapted` chooses no tensor, or is of a wrong type.
+        UserError: `adapted` selects no tensor, or is of a wrong type.
     """
     leaves, treedef = leaves_of(tree), jax.tree.structure(tree)
     named = dict(zip(names(tree), leaves, strict=True))
@@ -114,13 +114,13 @@ def divide(tree: PyTree, adapted: Any) -> Parts:
 
 
 def without_settings(tree: PyTree) -> PyTree:
-    """The same pytree, with None in place of each setting."""
+    """Returns the same pytree with each setting replaced by None."""
     values = [None if leaf.is_setting else leaf.value for leaf in leaves_of(tree)]
     return jax.tree.unflatten(jax.tree.structure(tree), values)
 
 
 def restore(tensors: PyTree, tree: PyTree) -> PyTree:
-    """Inverse of `without_settings`: the tensors, with the settings of another pytree.
+    """Puts the settings of another pytree back into tensors; the inverse of `without_settings`.
 
     Args:
         tensors: result of `without_settings`, or a pytree of the same structure.
@@ -132,7 +132,7 @@ def restore(tensors: PyTree, tree: PyTree) -> PyTree:
 
 
 def choose(tree: PyTree, adapted: Any) -> list[bool]:
-    """Whether each leaf is chosen, in the order of `jax.tree.leaves`.
+    """Returns for each leaf, in the order of `jax.tree.leaves`, whether it is adapted.
 
     Args:
         tree: any pytree.
@@ -170,7 +170,7 @@ def _is_mask(tree: PyTree) -> bool:
 
 
 def _by_mask(tree: PyTree, mask: PyTree) -> list[bool]:
-    """`choose`, with a pytree of booleans whose structure is that of `tree` or a prefix of it."""
+    """Does the same as `choose` for a pytree of booleans, like `tree` or a prefix of it."""
     try:
         return [bool(flag) for flag in jax.tree.leaves(jax.tree.broadcast(mask, tree))]
     except ValueError as error:
@@ -189,12 +189,12 @@ def _is_of_equinox(predicate: Any) -> bool:
 
 
 def _takes_two(predicate: Callable[..., Any]) -> bool:
-    """Whether a predicate asks for `(path, value)`, as those of `flax.nnx` do, not for a name."""
+    """Whether a predicate has two parameters `(path, value)`, as in `flax.nnx`, and not a name."""
     return len(required_parameters(predicate)) == 2
 
 
 def required_parameters(function: Callable[..., Any]) -> list[str]:
-    """Names of the parameters of a function that have no default value."""
+    """Returns the names of the parameters of a function that have no default value."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # some functions that are written in C
@@ -204,18 +204,18 @@ def required_parameters(function: Callable[..., Any]) -> list[str]:
 
 
 def _is_variable(node: Any) -> bool:
-    """Whether a node is a variable of Flax NNX; `flax` is not imported for this question."""
+    """Whether a node is a variable of Flax NNX; this function never imports `flax`."""
     nnx = sys.modules.get('flax.nnx')
     return nnx is not None and isinstance(node, nnx.Variable)
 
 
 def _path_of_variable(leaf: Leaf) -> tuple[Any, ...]:
-    """The path of a leaf, without the last key if that only leads into a variable of Flax."""
+    """Returns the path of a leaf; for the value of a Flax variable, the path of the variable."""
     return leaf.path[:-1] if leaf.parents and _is_variable(leaf.parents[-1]) else leaf.path
 
 
 def _path_and_variable(leaf: Leaf) -> tuple[tuple[Any, ...], Any]:
-    """What a filter of `flax.nnx` gets: keys, and the variable that holds the leaf."""
+    """Returns the arguments of a `flax.nnx` filter: the keys, and the variable of the leaf."""
     path = _path_of_variable(leaf)
     keys = tuple(getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k))) for k in path)
     return keys, leaf.value if path == leaf.path else leaf.parents[-1]
