@@ -1,9 +1,12 @@
-"""Training of the other systems of MetaStyle's poster: their decoders.
+"""Training of the other systems of MetaStyle's poster: decoders, and Meta Networks.
 
-The argument is NAME, which is adain or wct; no argument stands for adain. `NAME-tiny` is a short
-run on sample pictures that finishes within a minute on two CPU cores; `tiny` stands for adain-tiny.
+The argument is NAME: adain, wct, avatar-net, style-swap or meta-networks; no argument stands for
+adain. `NAME-tiny` is a short run on sample pictures that finishes within a minute on two CPU cores;
+`tiny` stands for adain-tiny.
 
-Source: Huang and Belongie 2017, arXiv 1703.06868 (adain); Li et al. 2017, arXiv 1705.08086 (wct).
+Source: Huang and Belongie 2017, arXiv 1703.06868 (adain); Li et al. 2017, arXiv 1705.08086 (wct);
+Sheng et al. 2018, arXiv 1805.03857 (avatar-net); Chen and Schmidt 2016, arXiv 1612.04337
+(style-swap); Shen, Yan and Zeng 2018, arXiv 1709.04111 (meta-networks).
 The encoder is VGG-16 in place of VGG-19, because the weights of VGG-16 come with a pip package.
 
 Command: metastyle-train --config=configs/baselines.py:adain --workdir=runs/adain
@@ -29,6 +32,22 @@ _SYSTEMS = {
         steps=40_000,
         recipe='metastyle_jax.baselines.wct',
         outer=dict(decay=0.0),
+    ),
+    'avatar-net': dict(
+        steps=120_000,
+        recipe='metastyle_jax.baselines.avatar_net',
+        outer=dict(decay=0.0),
+    ),
+    'style-swap': dict(
+        steps=80_000,
+        recipe='metastyle_jax.baselines.style_swap',
+        outer=dict(decay=0.0, rate=1e-3),
+    ),
+    # Small widths, see the recipe. Each step has other styles; in the paper a style stays for 20.
+    'meta-networks': dict(
+        steps=600_000,
+        recipe='metastyle_jax.baselines.meta_networks',
+        outer=dict(decay=0.0, rate=1e-3, styles=4, contents=2),
     ),
 }
 _TINY = dict(

@@ -19,9 +19,15 @@ import jax
 import jax.numpy as jnp
 
 from metastyle_jax.baselines import systems
-from metastyle_jax.baselines.features import encoder_decoder, patches, statistics
+from metastyle_jax.baselines.features import (
+    encoder_decoder,
+    patches,
+    statistics,
+    system_recipe,
+)
 from metastyle_jax.core import checks
 from metastyle_jax.core.types import Array, Params
+from metastyle_jax.training.recipes import training_recipe
 
 CUT = 'relu4_1'
 # Layers of the encoder. Before the decoder's convolution of the same number, features get the
@@ -111,6 +117,52 @@ def system(
             f'uses {counted:,} parameters.'
         ),
     )
+
+
+def recipe(
+    *,
+    encoder: str = 'vgg16',
+    width: int = encoder_decoder.WIDTH,
+    pixel_weight: float = 10.0,
+    feature_weight: float = 1.0,
+    variation_weight: float = 10 / 255,
+) -> training_recipe.Recipe:
+    """Returns the training of the decoder: it reconstructs contents from their own features.
+
+        x' = decoder(features(x), guided by moments(x))
+        loss = pixel_weight · |x' - x|² + feature_weight · Σ |features(x') - features(x)|²
+               + variation_weight · variation(x')
+
+    Style images are not used.
+
+    Args:
+        encoder: one of `encoder_decoder.ENCODERS`.
+        width: channels of the first convolution of the encoder.
+        pixel_weight: weight of the mean squared difference of pixels.
+        feature_weight: weight of those of the features in `GUIDES` and at relu4_1.
+        variation_weight: weight of the total variation. The paper's weight of 10 is divided by 255:
+            for colours in 0..1 squared differences are 255 times smaller beside absolute ones than
+            for colours in 0..255, and at 10 the decoder would paint flat areas.
+
+    Source: Sheng et al. 2018, section 4.2.
+    """
+    decoding = decoder_layers(encoder, width=width)
+
+    def loss(params: Params, contents: Array, styles: Array) -> training_recipe.RecipeLoss:
+        contents, _ = system_recipe.flat_pairs(contents, styles)
+        *guides, features = encode(params, contents)
+        moments = [statistics.moments(layer) for layer in guides]
+        height, width = contents.shape[1:3]
+        pictures = decode(params, decoding, features, moments, (height, width))
+        pairs = zip(encode(params, pictures), (*guides, features), strict=True)
+        content = pixel_weight * system_recipe.mean_square(pictures, contents)
+        content += feature_weight * sum(system_recipe.mean_square(x, y) for x, y in pairs)
+        variation = system_recipe.total_variation(pictures)
+        total = content + variation_weight * variation
+        return training_recipe.RecipeLoss(total, content, jnp.zeros_like(total))
+
+    whole = system(encoder=encoder, width=width)
+    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width)
 
 
 def decoder_layers(encoder: str, *, width: int) -> tuple[encoder_decoder.Convolution, ...]:

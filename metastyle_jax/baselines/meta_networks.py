@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 
 from metastyle_jax.baselines import systems
-from metastyle_jax.baselines.features import statistics
+from metastyle_jax.baselines.features import statistics, system_recipe
 from metastyle_jax.core import checks
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import transformer, vgg
+from metastyle_jax.training.recipes import training_recipe
 
 HIDDEN = 128  # hidden units of each group, in the paper
 
@@ -93,6 +94,63 @@ def system(
     )
 
 
+def recipe(
+    *,
+    hidden: int = 8,
+    width: int = 16,
+    blocks: int = transformer.BLOCKS,
+    vgg_width: int = 64,
+    content_weight: float = 1.0,
+    style_weight: float = 250.0,
+    variation_weight: float = 10.0,
+) -> training_recipe.Recipe:
+    """Returns the training of the network that makes transformers.
+
+        loss = content_weight · |relu3_3(picture) - relu3_3(content)|²
+               + style_weight · |statistics(picture) - statistics(style)|²
+               + variation_weight · variation(picture)
+
+    The default widths are smaller than the paper's, so that the file of trained weights is smaller
+    than 8 MB; the paper has 128 hidden units and a transformer of width 32.
+
+    Args:
+        hidden: hidden units of each group.
+        width: channels of the first convolution of the transformer.
+        blocks: residual blocks of the transformer.
+        vgg_width: channels of the first convolution of VGG-16.
+        content_weight: weight of the mean squared difference at relu3_3.
+        style_weight: weight of the mean squared difference of `image_statistics`.
+        variation_weight: weight of the total variation.
+
+    Source: Shen, Yan and Zeng 2018, section 3.
+    """
+    inner, _ = convolutions(width, blocks)
+
+    def paint(params: Params, of_style: Array, contents: Array) -> Array:
+        generated = transformer_params(params, generate(params, of_style, inner))
+        return transformer.apply(generated, contents)
+
+    def loss(params: Params, contents: Array, styles: Array) -> training_recipe.RecipeLoss:
+        of_styles = image_statistics(params['encoder'], styles)
+        # One style after the other: kernels that differ within a batch make slow convolutions.
+        pictures = jnp.concatenate(
+            [paint(params, *pair) for pair in zip(of_styles, contents, strict=True)]
+        )
+        contents, _ = system_recipe.flat_pairs(contents, styles)
+        wanted = jnp.repeat(of_styles, contents.shape[0] // styles.shape[0], axis=0)
+        found = vgg.features(params['encoder'], pictures)
+        content = content_weight * system_recipe.mean_square(
+            found.relu3_3, vgg.features(params['encoder'], contents).relu3_3
+        )
+        style = style_weight * system_recipe.mean_square(_statistics(found), wanted)
+        variation = system_recipe.total_variation(pictures)
+        total = content + style + variation_weight * variation
+        return training_recipe.RecipeLoss(total, content, style)
+
+    whole = system(hidden=hidden, width=width, blocks=blocks, vgg_width=vgg_width)
+    return system_recipe.of_system(whole, loss, encoder='vgg16', cut='relu4_3', width=vgg_width)
+
+
 def convolutions(
     width: int = transformer.WIDTH, blocks: int = transformer.BLOCKS
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
@@ -131,7 +189,12 @@ def image_statistics(vgg_params: Params, images: Array) -> Array:
     Returns:
         `[N, 30·W]` for a VGG of width W.
     """
-    moments = [statistics.moments(layer) for layer in vgg.features(vgg_params, images)]
+    return _statistics(vgg.features(vgg_params, images))
+
+
+def _statistics(features: vgg.Features) -> Array:
+    """Joins the moments of four layers to one row of numbers for each image."""
+    moments = [statistics.moments(layer) for layer in features]
     return jnp.concatenate([part for layer in moments for part in layer], axis=1)
 
 

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from metastyle_jax.baselines import systems
-from metastyle_jax.baselines.features import encoder_decoder, patches
+from metastyle_jax.baselines.features import encoder_decoder, patches, system_recipe
 from metastyle_jax.core import checks
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import layers
+from metastyle_jax.training.recipes import training_recipe
 
 CUT = 'relu3_1'
 PATCH = 3  # pixels, height and width of a patch
@@ -71,6 +72,62 @@ def system(
         count=encoder_decoder.parameter_count([*encoding, *decoding]),
         footnote=FOOTNOTE,
     )
+
+
+def recipe(
+    *,
+    encoder: str = 'vgg16',
+    width: int = encoder_decoder.WIDTH,
+    size: int = PATCH,
+    variation_weight: float = 1e-6,
+) -> training_recipe.Recipe:
+    """Returns the training of the inverse network.
+
+    The features H are those of the contents, those of the style images, and the contents' features
+    with patches of the style images. The network f learns to make a picture whose features they
+    are:
+
+        loss = Σ_H |encoder(f(H)) - H|² + variation_weight · variation(f(H))
+
+    Args:
+        encoder: one of `encoder_decoder.ENCODERS`.
+        width: channels of the first convolution of the encoder.
+        size: height and width of a patch.
+        variation_weight: weight of the total variation of each picture.
+
+    Source: Chen and Schmidt 2016, section 4.2.
+    """
+    decoding = encoder_decoder.decoder_layers(encoder, CUT, width=width)
+
+    def inverted(params: Params, features: Array, images: Array) -> tuple[Array, Array]:
+        pictures = invert(params, decoding, features, (images.shape[1], images.shape[2]))
+        found = encode(params, pictures)
+        return (
+            system_recipe.mean_square(found, features),
+            system_recipe.total_variation(pictures),
+        )
+
+    def loss(params: Params, contents: Array, styles: Array) -> training_recipe.RecipeLoss:
+        contents, _ = system_recipe.flat_pairs(contents, styles)
+        features, of_styles = encode(params, contents), encode(params, styles)
+        # One pair after the other: the comparison of all patches takes much memory.
+        each = features.shape[0] // of_styles.shape[0]
+        swapped = jax.lax.map(
+            lambda pair: patches.swap(pair[0], pair[1], size=size),
+            (features.reshape(-1, each, *features.shape[1:]), of_styles),
+        ).reshape(features.shape)
+        errors, variations = zip(
+            inverted(params, features, contents),
+            inverted(params, of_styles, styles),
+            inverted(params, swapped, contents),
+            strict=True,
+        )
+        content, style = errors[0], errors[1] + errors[2]
+        total = content + style + variation_weight * sum(variations)
+        return training_recipe.RecipeLoss(total, content, style)
+
+    whole = system(encoder=encoder, width=width, size=size)
+    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width)
 
 
 def encode(params: Params, images: Array) -> Array:

@@ -45,6 +45,11 @@ def test_a_smaller_hidden_width_has_fewer_parameters():
     assert system.count < 20_000_000
 
 
+def test_the_file_of_the_widths_that_are_trained_by_default_is_smaller_than_8_mb():
+    params = jax.eval_shape(meta_networks.recipe().init, jax.random.key(0))
+    assert 2 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) < 8e6
+
+
 def test_generated_parameters_have_the_shapes_of_the_transformer(small):
     system, params = small
     style = system.encode_style(params, pictures(20, 17))

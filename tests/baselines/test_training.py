@@ -4,6 +4,7 @@ import baselines_helpers
 import helpers
 import jax
 import numpy as np
+import pytest
 import training_helpers
 
 from metastyle_jax.baselines import systems
@@ -16,8 +17,9 @@ SMALL = {
 }  # fmt: skip
 
 
-def run(name, folder, steps, vgg):
-    config = training_helpers.file_config(f'baselines.py:{name}-tiny', **SMALL, steps=steps)
+def run(name, folder, steps, vgg, **changes):
+    changes = {**SMALL, **changes, 'steps': steps}
+    config = training_helpers.file_config(f'baselines.py:{name}-tiny', **changes)
     assert train.train(config, folder, vgg_file=str(vgg)) == 0
     return system_files.load(name, folder, vgg=vgg)
 
@@ -36,4 +38,23 @@ def test_a_resumed_training_continues_with_the_same_numbers(tmp_path):
 
     contents = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
     pictures = systems.stylize(straight.system, straight.params, contents[0], contents)
+    assert np.isfinite(pictures).all()
+
+
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('avatar-net', {'width': 2}),
+        ('style-swap', {'width': 2}),
+        ('meta-networks', {'vgg_width': 2, 'width': 2, 'hidden': 2, 'blocks': 1}),
+    ],
+)
+def test_what_was_trained_is_loaded_with_its_options_and_paints(name, options, tmp_path):
+    vgg = tmp_path / 'vgg.npz'
+    baselines_helpers.write_encoder(vgg)
+    words = tuple(f'{option}={value}' for option, value in options.items())
+    trained = run(name, tmp_path / 'run', 1, vgg, recipe_options=words)
+    assert {option: trained.options[option] for option in options} == options
+    contents = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
+    pictures = systems.stylize(trained.system, trained.params, contents[0], contents)
     assert np.isfinite(pictures).all()

@@ -52,6 +52,22 @@ def test_a_photograph_is_stylized(run, tmp_path, alpha):
     np.testing.assert_allclose(found, expected[0], atol=1 / 255)
 
 
+@pytest.mark.parametrize('name', ['avatar-net', 'style-swap'])
+def test_a_photograph_without_strength_does_not_depend_on_the_style(run, tmp_path, name):
+    baselines_helpers.write_system(tmp_path, name)
+    words = [f'--weights={name}.safetensors', '--vgg=vgg.npz', '--style_size=24', '--overwrite']
+    found = []
+    for style, alpha in (('painting.png', 0), ('photo.png', 0), ('painting.png', 1)):
+        code, error = run(
+            name, f'--style={style}', '--input=photo.png', '--output=out.png', f'--alpha={alpha}',
+            *words,
+        )  # fmt: skip
+        assert code == 0, error
+        found.append(image_files.read('out.png').rgb)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.any(found[0] != found[2])
+
+
 @pytest.mark.parametrize(
     ('words', 'message'),
     [

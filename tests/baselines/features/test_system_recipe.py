@@ -1,16 +1,24 @@
 """Parts of the training of the systems: losses, and their gradients."""
 
+import functools
+
 import baselines_helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastyle_jax.baselines import adain, wct
+from metastyle_jax.baselines import adain, avatar_net, meta_networks, style_swap, wct
 from metastyle_jax.baselines.features import system_recipe
 from metastyle_jax.core import errors
 
-RECIPES = {'adain': adain.recipe, 'wct': wct.recipe}
+RECIPES = {
+    'adain': adain.recipe,
+    'wct': wct.recipe,
+    'avatar-net': avatar_net.recipe,
+    'style-swap': style_swap.recipe,
+    'meta-networks': functools.partial(meta_networks.recipe, vgg_width=2, hidden=2, blocks=1),
+}
 
 
 def test_every_content_is_paired_with_its_style():
