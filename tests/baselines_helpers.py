@@ -17,10 +17,10 @@ def write_encoder(file, encoder='vgg16', cut='relu5_1', width=WIDTH):
     return params
 
 
-def write_system(folder, name, **options):
+def write_system(folder, name, options=None):
     """Writes random weights of a small system, and of its encoder; returns system and params."""
-    options = {'encoder': 'vgg16', 'width': WIDTH, **options}
-    encoder = write_encoder(folder / 'vgg.npz', options['encoder'])
+    options = options or {'encoder': 'vgg16', 'width': WIDTH}
+    encoder = write_encoder(folder / 'vgg.npz')
     system = systems.get(name, **options)
     params = system.init(jax.random.key(1))
     params['encoder'] = {layer: encoder[layer] for layer in params['encoder']}

@@ -7,6 +7,7 @@ from absl import flags, logging
 from metastyle_jax.baselines.commands.system_settings import SystemSettings
 from metastyle_jax.core import command_line
 from metastyle_jax.core.devices import allocator
+from metastyle_jax.core.errors import UserError
 
 # Name of a system -> what it does, for the first line of `--help`.
 _METHODS = {
@@ -20,6 +21,7 @@ USAGE = """Stylizes one photograph by {method}.
 
   metastyle {name} --style=painting.jpg --input=photo.jpg --output=out.png
   metastyle {name} ... --weights=runs/{name} --alpha=0.8
+  metastyle {name} --weights=runs/{name} --export={name}.safetensors
 
 One network serves all styles, without adaptation. `metastyle train
 --config=configs/baselines.py:{name} --workdir=runs/{name}` trains it.
@@ -33,6 +35,13 @@ def define_flags(values: flags.FlagValues) -> None:
     add.path('input', None, 'Photograph to stylize.')
     add.path('output', None, 'Image to write: .png, .jpg or .webp.', writes=True)
     add.settings(SystemSettings())
+    add.path(
+        'export',
+        None,
+        'File to write the weights to, .safetensors in float16, instead of stylizing. The encoder '
+        'is not in it.',
+        writes=True,
+    )
     add.switch('overwrite', False, 'Replace an existing file.')
 
 
@@ -43,9 +52,17 @@ def main(values: flags.FlagValues, *, name: str) -> None:
         values: the parsed flags.
         name: of the system.
     """
-    command_line.require(values, 'style', 'input', 'output')
+    if values.export is None:
+        command_line.require(values, 'style', 'input', 'output')
+    elif values.style or values.input or values.output:
+        raise UserError('--export only writes weights: leave --style, --input and --output out')
+    else:
+        command_line.require(values, 'weights')
     settings = SystemSettings(**command_line.given_settings(values, SystemSettings))
     settings.validate()
+    if values.export is not None:
+        _export(values, name)
+        return
     # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
     from metastyle_jax.baselines.commands import picture_stylization
     from metastyle_jax.data.images import image_writing
@@ -55,6 +72,23 @@ def main(values: flags.FlagValues, *, name: str) -> None:
     picture = picture_stylization.stylize(name, values.style, values.input, config=settings)
     image_writing.write(values.output, picture, overwrite=values.overwrite)
     logging.info('wrote %s', values.output)
+
+
+def _export(values: flags.FlagValues, name: str) -> None:
+    """Writes the trained weights of a run, or those of another file, to one file."""
+    from metastyle_jax.baselines.features import system_files
+
+    system_files.check_output(values.export, overwrite=values.overwrite)
+    trained = system_files.load(name, values.weights, encoder=values.encoder, vgg=values.vgg)
+    system_files.save(
+        values.export,
+        name,
+        trained.params,
+        options=trained.options,
+        settings=trained.settings,
+        overwrite=values.overwrite,
+    )
+    logging.info('wrote %s', values.export)
 
 
 def _run(name: str) -> int:

@@ -144,6 +144,16 @@ def save(
     tensor_files.write(pathlib.Path(path), flat, metadata, _FORMAT, overwrite=overwrite)
 
 
+def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raises the errors that `save` would raise for this path, before any work is done.
+
+    Args:
+        path: the file to be written later.
+        overwrite: whether an existing file may be replaced.
+    """
+    tensor_files.check_output(pathlib.Path(path), _FORMAT, overwrite=overwrite)
+
+
 def system_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Chooses, among the options of a training, those that the system itself takes.
 

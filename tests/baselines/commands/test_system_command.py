@@ -4,12 +4,14 @@ import sys
 
 import baselines_helpers
 import helpers
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from metastyle_jax.baselines import systems
 from metastyle_jax.baselines.commands import picture_stylization
+from metastyle_jax.baselines.features import system_files
 from metastyle_jax.data.images import image_files
 
 
@@ -96,3 +98,39 @@ def test_missing_flags_and_existing_files_are_named(run, name):
     code, error = run(name, 'photo.png', '--style=painting.png', '--output=photo.png')
     assert code == 2
     assert 'photo.png' in error
+
+
+def test_weights_are_exported_to_a_file_that_stylizes_alike(run, tmp_path):
+    baselines_helpers.write_system(tmp_path, 'adain')
+    words = ('--weights=adain.safetensors', '--vgg=vgg.npz')
+    code, error = run('adain', *words, '--export=half.safetensors')
+    assert code == 0, error
+    size = {name: (tmp_path / f'{name}.safetensors').stat().st_size for name in ('adain', 'half')}
+    assert size['half'] < size['adain']
+    found, expected = (
+        system_files.load('adain', tmp_path / f'{name}.safetensors', vgg=tmp_path / 'vgg.npz')
+        for name in ('half', 'adain')
+    )
+    assert found.options == expected.options
+    for leaf, wanted in zip(
+        jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True
+    ):
+        np.testing.assert_allclose(leaf, wanted, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ((*FILES, '--weights=a.safetensors'), 'leave --style, --input and --output out'),
+        ((), '--weights must be given'),
+        (('--weights=photo.png',), 'photo.png'),
+    ],
+)
+def test_mistakes_of_an_export_are_named(run, words, message, tmp_path):
+    code, error = run('adain', '--export=out.safetensors', *words)
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / 'out.safetensors').exists()
+    code, error = run('adain', '--export=photo.png', '--weights=adain.safetensors')
+    assert code == 2
+    assert '.safetensors' in error

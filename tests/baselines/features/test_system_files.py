@@ -10,13 +10,26 @@ import pytest
 from metastyle_jax.baselines.features import system_files
 from metastyle_jax.core import errors
 
+SMALL = {'encoder': 'vgg16', 'width': 2}
+OPTIONS = {
+    'adain': SMALL,
+    'wct': SMALL,
+    'avatar-net': SMALL,
+    'style-swap': SMALL,
+    'meta-networks': {'hidden': 2, 'width': 3, 'blocks': 1, 'vgg_width': 2},
+}
 
-@pytest.mark.parametrize('name', ['adain', 'wct'])
+
+def test_options_of_every_trained_system_are_known_here():
+    assert OPTIONS.keys() == {*system_files.NAMES}
+
+
+@pytest.mark.parametrize('name', OPTIONS)
 def test_a_saved_system_is_loaded_with_its_encoder(tmp_path, name):
-    _, params = baselines_helpers.write_system(tmp_path, name)
+    _, params = baselines_helpers.write_system(tmp_path, name, OPTIONS[name])
     found = system_files.load(name, tmp_path / f'{name}.safetensors', vgg=tmp_path / 'vgg.npz')
     assert found.system.name == name
-    assert found.options == {'encoder': 'vgg16', 'width': 2}
+    assert found.options == OPTIONS[name]
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
 
 
