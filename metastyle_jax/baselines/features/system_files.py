@@ -76,35 +76,32 @@ def load(
             encoder.
     """
     checks.one_of('system', name, NAMES)
-    if weights is None:
-        weights = SHIPPED / f'{name}.safetensors'
-        if not weights.is_file():
-            raise UserError(f'{name} has no trained weights in this package: {_remedy(name)}')
-    path = pathlib.Path(weights)
+    path = pathlib.Path(SHIPPED / f'{name}.safetensors' if weights is None else weights)
     if path.suffix.lower() == '.pth':
         return _load_public(name, path, encoder, vgg)
+    if weights is None and not path.is_file():
+        raise UserError(f'{name} has no trained weights in this package: {_remedy(name)}')
     if not path.exists():
         raise UserError(f'weights={path}: there is no such file or folder: {_remedy(name)}')
     flat, options, settings = (_read_run if path.is_dir() else _read_file)(name, path)
-    trained_with = options.get('encoder')
+    if options != system_options(name, options):
+        raise UserError(f'{path} has options that {name} does not take, {options}: make it again.')
+    trained_with = options.get('encoder', 'vgg16')
     if encoder is not None and trained_with != encoder:
         raise UserError(
             f'encoder={encoder!r}: the weights in {path} were trained with {trained_with}: leave '
             'encoder out'
         )
-    if options != system_options(name, options):
-        raise UserError(f'{path} has options that {name} does not take, {options}: make it again.')
     system = systems.get(name, **options)
     shapes = jax.eval_shape(system.init, jax.random.key(0))
-    cut = max(shapes['encoder']).replace('conv', 'relu')
-    width = shapes['encoder']['conv1_1']['kernel'].shape[-1]
-    weights_of_encoder = encoder_weights.load_encoder(
-        trained_with or 'vgg16', cut, vgg, width=width
-    )
-    trained = {part: tree for part, tree in shapes.items() if part != 'encoder'}
+    of_encoder = shapes.pop('encoder')
+    cut, width = max(of_encoder).replace('conv', 'relu'), of_encoder['conv1_1']['bias'].shape[0]
     flat = tensor_files.as_float32(flat, path, UserError)
-    params = tensor_files.restore_tree(trained, flat, source=str(path), error=UserError)
-    return TrainedSystem(system, {**params, 'encoder': weights_of_encoder}, options, settings)
+    params = {
+        **tensor_files.restore_tree(shapes, flat, source=str(path), error=UserError),
+        'encoder': encoder_weights.load_encoder(trained_with, cut, vgg, width=width),
+    }
+    return TrainedSystem(system, params, options, settings)
 
 
 def save(
@@ -176,6 +173,8 @@ def _load_public(
     if name != 'adain':
         raise UserError(f'weights={path}: .pth files are read for adain only: {_remedy(name)}')
     options = {'encoder': encoder or 'vgg19-normalized'}
+    if options['encoder'] == 'vgg16':
+        raise UserError(f"encoder='vgg16': the decoder in {path} mirrors VGG-19: leave encoder out")
     decoder = encoder_weights.load_adain_decoder(path)
     if vgg is None and options['encoder'] == 'vgg19-normalized':
         raise UserError(

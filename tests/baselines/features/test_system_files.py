@@ -93,3 +93,5 @@ def test_the_public_decoder_needs_its_encoder(tmp_path, monkeypatch):
     monkeypatch.setattr(system_files.encoder_weights, 'load_adain_decoder', lambda path: {})
     with pytest.raises(errors.UserError, match='vgg=FILE, the file vgg_normalised.pth'):
         system_files.load('adain', tmp_path / 'decoder.pth')
+    with pytest.raises(errors.UserError, match="encoder='vgg16': .* mirrors VGG-19"):
+        system_files.load('adain', tmp_path / 'decoder.pth', encoder='vgg16')
