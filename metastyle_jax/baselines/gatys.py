@@ -1,6 +1,7 @@
 """Gatys et al.: style transfer by optimizing the pixels of one image, with L-BFGS.
 
-It reaches a low loss and is slow. The loss is the perceptual loss that the networks minimize too.
+It is slow, and reaches a low loss. The loss is the perceptual loss, which the training and the
+adaptation of MetaStyle's networks minimize too.
 
 Source: Gatys, Ecker and Bethge 2016, Image Style Transfer Using Convolutional Neural Networks.
 """

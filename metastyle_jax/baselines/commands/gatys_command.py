@@ -23,7 +23,9 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     add.number('iterations', 500, 'Number of iterations of L-BFGS.')
     add.number('max_size', 512, 'Largest longer side of the result in pixels.')
-    add.number('style_size', 512, 'Side of the square whose area the style image gets, in pixels.')
+    add.number(
+        'style_size', 512, 'Resize the style image to the area of a square of this side in pixels.'
+    )
     add.number('seed', 0, 'Seed of the noise.')
     add.settings(AdaptConfig(), ('content_weight', 'style_weight'))
     add.vgg()
@@ -31,7 +33,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> None:
-    """Stylizes as the flags say."""
+    """Runs the command with its parsed flags."""
     command_line.require(values, 'style', 'input', 'output')
     # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
     from metastyle_jax.baselines import gatys
@@ -61,7 +63,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def run_gatys() -> int:
-    """The console script."""
+    """Runs the command from the shell; returns the exit code."""
     allocator.keep_freed_memory()
     return command_line.run_command(
         main,

@@ -23,7 +23,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> None:
-    """Trains as the flags say."""
+    """Runs the command with its parsed flags."""
     command_line.require(values, 'style', 'out')
     # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
     from metastyle_jax.baselines import johnson
@@ -38,7 +38,7 @@ def main(values: flags.FlagValues) -> None:
 
 
 def run_johnson() -> int:
-    """The console script."""
+    """Runs the command from the shell; returns the exit code."""
     allocator.keep_freed_memory()
     return command_line.run_command(
         main,

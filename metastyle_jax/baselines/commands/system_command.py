@@ -46,11 +46,11 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues, *, name: str) -> None:
-    """Stylizes with one system as the flags say.
+    """Runs the command of one system with its parsed flags.
 
     Args:
         values: the parsed flags.
-        name: of the system.
+        name: name of the system.
     """
     if values.export is None:
         command_line.require(values, 'style', 'input', 'output')

@@ -1,4 +1,4 @@
-"""Settings of `metastyle adain` and its four sisters.
+"""Settings of the five commands that stylize with the poster's other systems.
 
 This module imports nothing heavy, so that `--help` answers quickly.
 """
@@ -49,7 +49,7 @@ class SystemSettings:
     """Largest longer side of the result in pixels; larger photographs are reduced."""
 
     style_size: int = checks.setting(
-        512, 'Side of the square whose area the style image gets, in pixels.', least=16
+        512, 'Resize the style image to the area of a square of this side in pixels.', least=16
     )
     """The style image is resized to the area of a square of this side in pixels."""
 

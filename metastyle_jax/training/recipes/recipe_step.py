@@ -1,7 +1,7 @@
 """One training step of a recipe, with the state and the metrics of meta-training.
 
-A recipe has no inner loop. Its gradient therefore takes the place of a meta-gradient whose
-second-order part is zero, and everything behind it is the same: optimizer, log and checkpoints.
+A recipe has no inner loop. The gradient of its loss takes the place of the meta-gradient, with a
+second-order part of zero. The optimizer, the log and the checkpoints are those of meta-training.
 """
 
 import functools
@@ -27,7 +27,7 @@ class TrainingMethod(NamedTuple):
     Attributes:
         train_step: `(state, fixed, batch) -> (state, metrics)`.
         preview: `(state, fixed, contents, style) -> (pictures, pictures)`.
-        captions: of the two pictures.
+        captions: captions of the two pictures of `preview`.
     """
 
     train_step: Callable[..., Any]
@@ -79,7 +79,7 @@ def train_step(
     config: TrainConfig,
     recipe: training_recipe.Recipe,
 ) -> tuple[outer_step.TrainingState, outer_step.StepMetrics]:
-    """One step on the styles of one device; call it through `sharding.spread`.
+    """Takes one step on the styles of one device; call it through `sharding.spread`.
 
     Args:
         state: training state, the same on every device.

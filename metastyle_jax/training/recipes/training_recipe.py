@@ -1,8 +1,8 @@
 """What a run trains if it is not the initialization θ of MetaStyle.
 
 The configuration names a module, `config.recipe`, such as 'metastyle_jax.baselines.adain'. Its
-function `recipe(**options) -> Recipe` says what is trained and by which loss. So this room need not
-know the networks, and a user can train a network of their own.
+function `recipe(**options) -> Recipe` returns the network and its loss. So this package imports no
+network itself, and users can train networks of their own.
 """
 
 import ast
@@ -21,7 +21,8 @@ class RecipeLoss(NamedTuple):
     """The loss of a recipe and its parts, which include their weights.
 
     Attributes:
-        total: scalar, what the training minimizes.
+        total: scalar, the loss that the training minimizes. It may have further parts, such as a
+            total variation.
         content: scalar, the part that compares pictures or features with those of the contents.
         style: scalar, the part that compares with the style images; zero if there is none.
     """
