@@ -1,4 +1,4 @@
-"""Trained systems: reading and writing their files.
+"""Systems with trained parameters: reading and writing their files.
 
 A file holds what was trained, in `.safetensors`. The encoder is not in it, because its weights are
 fixed and come from elsewhere, see `encoder_weights`.
@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metastyle_jax.baselines import systems
+from metastyle_jax.baselines import metastyle, systems
 from metastyle_jax.baselines.features import encoder_weights
 from metastyle_jax.core import checks
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Params
+from metastyle_jax.models import transformer
+from metastyle_jax.models import vgg as vgg_network
 from metastyle_jax.storage import tensor_files, theta_files
 
 # Folder of the files that the package contains: NAME.safetensors.
@@ -58,15 +60,19 @@ def load(
     *,
     encoder: str | None = None,
     vgg: str | os.PathLike[str] | None = None,
+    **options: Any,
 ) -> TrainedSystem:
-    """Reads a trained system.
+    """Reads a system with all that it needs to make pictures.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `systems.NAMES`.
         weights: file that `save` wrote; folder of a training run, or one of its checkpoints; or
-            for AdaIN decoder.pth of pytorch-AdaIN. None for the weights in the package.
+            for AdaIN decoder.pth of pytorch-AdaIN; for MetaStyle θ, see `theta_files.load_theta`.
+            None for the weights in the package. The systems 'gatys' and 'johnson' have none.
         encoder: the encoder that the weights were trained with; None if the weights tell.
-        vgg: file of the encoder's weights, see `encoder_weights.load_encoder`.
+        vgg: file of the encoder's weights, see `encoder_weights.load_encoder`; for the systems
+            'gatys', 'johnson' and 'metastyle' that of the loss network.
+        **options: further arguments of `systems.get`, such as ``steps=30`` for 'metastyle'.
 
     Returns:
         The system and its parameters.
@@ -75,23 +81,26 @@ def load(
         UserError: there are no weights, they cannot be read, or belong to another system or
             encoder.
     """
-    checks.one_of('system', name, NAMES)
+    checks.one_of('system', name, systems.NAMES)
+    if name not in NAMES:
+        return _load_by_descent(name, weights, vgg, options)
     path = pathlib.Path(SHIPPED / f'{name}.safetensors' if weights is None else weights)
     if path.suffix.lower() == '.pth':
-        return _load_public(name, path, encoder, vgg)
+        return _load_public(name, path, encoder, vgg, options)
     if weights is None and not path.is_file():
         raise UserError(f'{name} has no trained weights in this package: {_remedy(name)}')
     if not path.exists():
         raise UserError(f'weights={path}: there is no such file or folder: {_remedy(name)}')
-    flat, options, settings = (_read_run if path.is_dir() else _read_file)(name, path)
-    if options != system_options(name, options):
-        raise UserError(f'{path} has options that {name} does not take, {options}: make it again.')
-    trained_with = options.get('encoder', 'vgg16')
+    flat, stored, settings = (_read_run if path.is_dir() else _read_file)(name, path)
+    if stored != system_options(name, stored):
+        raise UserError(f'{path} has options that {name} does not take, {stored}: make it again.')
+    trained_with = stored.get('encoder', 'vgg16')
     if encoder is not None and trained_with != encoder:
         raise UserError(
             f'encoder={encoder!r}: the weights in {path} were trained with {trained_with}: leave '
             'encoder out'
         )
+    options = {**stored, **options}
     system = systems.get(name, **options)
     shapes = jax.eval_shape(system.init, jax.random.key(0))
     of_encoder = shapes.pop('encoder')
@@ -163,16 +172,38 @@ def system_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {option: value for option, value in given.items() if option in taken}
 
 
+def _load_by_descent(
+    name: str,
+    weights: str | os.PathLike[str] | None,
+    vgg: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
+) -> TrainedSystem:
+    """Loads a system that descends the loss: on pixels, from random weights, or from θ."""
+    if name == 'gatys':
+        return TrainedSystem(systems.get(name, **options), vgg_network.load(vgg), {**options}, {})
+    if vgg is not None:
+        options = {**options, 'vgg_file': str(vgg)}
+    if name == 'johnson':
+        system = systems.get(name, **options)
+        return TrainedSystem(system, system.init(jax.random.key(0)), {**options}, {})
+    theta = theta_files.load_theta(weights)
+    width, blocks = transformer.width_and_blocks(theta.params)
+    options = {'width': width, 'blocks': blocks, **options}
+    system = systems.get(name, **options)
+    return TrainedSystem(system, metastyle.from_theta(theta), {**options}, theta.settings)
+
+
 def _load_public(
     name: str,
     path: pathlib.Path,
     encoder: str | None,
     vgg: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
 ) -> TrainedSystem:
     """Reads the public decoder of AdaIN, and the encoder that belongs to it."""
     if name != 'adain':
         raise UserError(f'weights={path}: .pth files are read for adain only: {_remedy(name)}')
-    options = {'encoder': encoder or 'vgg19-normalized'}
+    options = {**options, 'encoder': encoder or 'vgg19-normalized'}
     if options['encoder'] == 'vgg16':
         raise UserError(f"encoder='vgg16': the decoder in {path} mirrors VGG-19: leave encoder out")
     decoder = encoder_weights.load_adain_decoder(path)

@@ -9,6 +9,8 @@ import pytest
 
 from metastyle_jax.baselines.features import system_files
 from metastyle_jax.core import errors
+from metastyle_jax.models import transformer
+from metastyle_jax.storage import theta_files
 
 SMALL = {'encoder': 'vgg16', 'width': 2}
 OPTIONS = {
@@ -66,7 +68,7 @@ def test_weights_of_another_system_or_encoder_are_refused(tmp_path):
     with pytest.raises(errors.UserError, match="encoder='vgg19'.* trained with vgg16"):
         system_files.load('adain', file, vgg=vgg, encoder='vgg19')
     with pytest.raises(errors.UserError, match='system='):
-        system_files.load('johnson', file)
+        system_files.load('adaIN', file)
     with pytest.raises(errors.UserError, match='for adain only'):
         system_files.load('wct', tmp_path / 'decoder.pth')
     with pytest.raises(errors.UserError, match='no training run'):
@@ -95,3 +97,17 @@ def test_the_public_decoder_needs_its_encoder(tmp_path, monkeypatch):
         system_files.load('adain', tmp_path / 'decoder.pth')
     with pytest.raises(errors.UserError, match="encoder='vgg16': .* mirrors VGG-19"):
         system_files.load('adain', tmp_path / 'decoder.pth', encoder='vgg16')
+
+
+def test_systems_that_descend_the_loss_are_loaded_too(tmp_path):
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    theta_files.save_theta(tmp_path / 'theta.safetensors', params, settings={})
+    small = {'steps': 1, 'batch': 1, 'size': 16, 'style_size': 16, 'margin': False}
+    found = system_files.load('metastyle', tmp_path / 'theta.safetensors', **small)
+    jax.tree.map(np.testing.assert_array_equal, found.params['theta'], params)
+    assert found.system.count == sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert found.options['steps'] == 1
+    found = system_files.load('johnson', width=2, blocks=1, **small)
+    assert jax.tree.map(np.shape, found.params['theta']) == jax.tree.map(np.shape, params)
+    found = system_files.load('gatys', iterations=1)
+    assert found.params.keys() >= {'conv1_1', 'conv4_3'}
