@@ -11,7 +11,8 @@ from metastyle_jax.baselines import systems
 from metastyle_jax.baselines.commands.system_settings import SystemSettings
 from metastyle_jax.baselines.features import system_files
 from metastyle_jax.core import checks
-from metastyle_jax.data.images import image_inputs, resizing
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.data.images import image_files, image_inputs, resizing
 
 
 def stylize(
@@ -50,6 +51,12 @@ def stylize(
     painting = image_inputs.as_rgb(
         style, name='style', target=functools.partial(fit_style, config.style_size)
     )
+    height, width = photo.shape[:2]
+    if min(height, width) < image_files.MIN_SIDE:
+        raise UserError(
+            f'max_size={config.max_size} reduces the photograph to {height} x {width} pixels: '
+            f'raise it until both sides have at least {image_files.MIN_SIDE}'
+        )
     trained = system_files.load(name, config.weights, encoder=config.encoder, vgg=config.vgg)
     picture = systems.stylize(
         systems.compiled(trained.system),

@@ -82,6 +82,8 @@ def load(
             encoder.
     """
     checks.one_of('system', name, systems.NAMES)
+    if weights is not None and not str(weights):
+        raise UserError('weights= is empty: give a path, or leave it out')
     if name not in NAMES:
         return _load_by_descent(name, weights, vgg, options)
     path = pathlib.Path(SHIPPED / f'{name}.safetensors' if weights is None else weights)

@@ -20,7 +20,8 @@ def run(tmp_path, monkeypatch, capsys):
     """Runs a command in a folder with pictures; returns exit code and error output."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    for name, size in (('photo.png', (24, 20)), ('painting.png', (18, 30))):
+    pictures = (('photo.png', (24, 20)), ('painting.png', (18, 30)), ('wide.png', (20, 200)))
+    for name, size in pictures:
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(name)
 
     def start(name, *words):
@@ -79,6 +80,11 @@ def test_a_photograph_without_strength_does_not_depend_on_the_style(run, tmp_pat
         (['--max_size=8'], '--max_size=8'),
         (['--weights=none.safetensors'], '--weights=none.safetensors'),
         (['--weights=painting.png'], 'painting.png'),
+        (['--weights='], '--weights= is empty'),
+        (
+            ['--input=wide.png', '--max_size=100'],
+            '--max_size=100 reduces the photograph to 10 x 100',
+        ),
         ([], 'metastyle train --config=configs/baselines.py:wct'),
     ],
 )
