@@ -97,7 +97,7 @@ def _descend(
     state, fixed, plan = adaptation_step.start(
         adaptation_start.start_params(theta, grams, config.begin),
         config.params,
-        adaptation_start.learned_inner_loop(theta, steps=config.inner_steps),
+        adaptation_start.learned_rates(config, theta),
         schedule=config.schedule,
     )
     scalars = adaptation_start.step_scalars(config, theta)

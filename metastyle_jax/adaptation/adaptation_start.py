@@ -35,7 +35,10 @@ def resolve(
         raise UserError(
             f'inner_steps={config.inner_steps}: this θ has no learned rates, leave it out'
         )
-    return dataclasses.replace(config, rate=learning_rate(config, theta)), theta
+    config = dataclasses.replace(
+        config, rate=learning_rate(config, theta), inner_steps=inner_steps(config, theta)
+    )
+    return config, theta
 
 
 def learning_rate(config: AdaptConfig, theta: theta_files.Theta) -> float:
@@ -78,23 +81,38 @@ def start_params(theta: theta_files.Theta, grams: tuple[Array, ...], begin: str)
     return norm_predictor.predicted_theta(theta.params, theta.predictor, grams)
 
 
-def learned_inner_loop(
-    theta: theta_files.Theta, *, steps: int | None = None
-) -> adaptation_step.LearnedRates | None:
-    """Returns the inner loop that θ was trained with, if its rates were learned.
+def inner_steps(config: AdaptConfig, theta: theta_files.Theta) -> int:
+    """Returns the number of first steps that are taken at the learned rates of θ.
 
     Args:
+        config: settings of the adaptation. If its `inner_steps` is None, the number is the one of
+            the training if the adaptation starts as the training did, otherwise 0.
         theta: the initialization.
-        steps: T, the number of inner steps; None for the same number as in training.
-
-    Returns:
-        The inner loop; None if θ has no learned rates, or T is 0.
     """
-    if theta.rates is None:
-        return None
+    if config.inner_steps is not None:
+        return config.inner_steps
+    if theta.rates is None or (config.begin == 'theta' and theta.predictor is not None):
+        return 0
+    return min(config.steps, trained_loop(theta).steps)
+
+
+def trained_loop(theta: theta_files.Theta) -> adaptation_step.LearnedLoop:
+    """Returns the constants of the inner loop that θ was trained with."""
     inner = theta.settings.get('inner', {})
     names = adaptation_step.LearnedLoop._fields
-    loop = adaptation_step.LearnedLoop(**{name: inner[name] for name in names if name in inner})
-    if steps is not None:
-        loop = loop._replace(steps=steps)
-    return adaptation_step.LearnedRates(loop, theta.rates) if loop.steps else None
+    return adaptation_step.LearnedLoop(**{name: inner[name] for name in names if name in inner})
+
+
+def learned_rates(
+    config: AdaptConfig, theta: theta_files.Theta
+) -> adaptation_step.LearnedRates | None:
+    """Returns the first steps of an adaptation, at learned rates; None if there are none.
+
+    Args:
+        config: settings of the adaptation.
+        theta: the initialization.
+    """
+    steps = inner_steps(config, theta)
+    if not steps or theta.rates is None:
+        return None
+    return adaptation_step.LearnedRates(trained_loop(theta)._replace(steps=steps), theta.rates)

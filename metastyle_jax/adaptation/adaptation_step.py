@@ -1,7 +1,8 @@
 """One step of an adaptation: its state, its constants, and the compiled function.
 
-A step of Adam minimizes the perceptual loss. If θ was trained with learned rates, the first steps
-can be steps of its inner loop instead.
+A step is Adam on the perceptual loss. If θ has learned rates, the tensors that have them take
+their first steps at these rates instead, and Adam begins on them afterwards. Adam adapts the other
+tensors from the first step on.
 
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
@@ -44,7 +45,7 @@ class LearnedLoop(NamedTuple):
 
 
 class LearnedRates(NamedTuple):
-    """A learned inner loop.
+    """The first steps of an adaptation, at learned rates.
 
     Attributes:
         loop: constants of the inner loop.
@@ -55,19 +56,31 @@ class LearnedRates(NamedTuple):
     rates: dict[str, Array]
 
 
+class AdamStates(NamedTuple):
+    """The states of two Adams, which begin at different steps.
+
+    Attributes:
+        others: for the tensors without learned rates; it begins with the first step.
+        learned: for the tensors with learned rates; it begins after the steps at these rates.
+    """
+
+    others: PyTree
+    learned: PyTree
+
+
 class AdaptationState(NamedTuple):
     """Arrays that a step of the adaptation updates.
 
     Attributes:
-        step: scalar int32, number of finished steps.
-        fast: name -> adapted parameter.
-        adam: state of Adam. It receives the gradients of all steps, also of the inner loop's steps.
-        inner: state of the inner loop's optimizer; None without an inner loop.
+        step: scalar int32, number of steps done.
+        fast: adapted parameters by name.
+        adam: states of Adam.
+        inner: state of the optimizer of the steps at learned rates; None without such steps.
     """
 
     step: Array
     fast: dict[str, Array]
-    adam: PyTree
+    adam: AdamStates
     inner: PyTree
 
 
@@ -89,9 +102,9 @@ class FixedTensors(NamedTuple):
     """Arrays that stay constant during an adaptation.
 
     Attributes:
-        slow: name -> parameter that is not adapted.
-        rates: name of an adapted tensor -> learned rates of the inner loop, `[T, ...]`, or
-            `[1, ...]` if all steps share them; empty without an inner loop.
+        slow: parameters that are not adapted, by name.
+        rates: learned rates by name of the adapted tensor, `[T, ...]`, or `[1, ...]` if all steps
+            share them; empty without learned steps.
     """
 
     slow: dict[str, Array]
@@ -103,7 +116,7 @@ class StepPlan(NamedTuple):
 
     Attributes:
         like: tree structure of θ.
-        loop: inner loop of the first steps; None if Adam takes all steps.
+        loop: constants of the steps at learned rates; None if Adam takes all steps.
         schedule: schedule of Adam, see `warmup_and_decay.adam`.
         norm_factor: factor that multiplies Adam's updates of instance norms; 1 with schedule
             'constant'.
@@ -124,7 +137,7 @@ def start(
         theta: parameters from which the adaptation starts. They are copied, because each step
             overwrites the memory of its state.
         params: 'all', or 'norm' to adapt instance norms only.
-        inner: learned inner loop of the first steps; None if Adam takes all steps.
+        inner: the first steps, at learned rates; None if Adam takes all steps.
         schedule: schedule of Adam, see `warmup_and_decay.adam`.
 
     Returns:
@@ -135,32 +148,47 @@ def start(
     """
     fast, slow = trees.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
-    adam_state = warmup_and_decay.adam(1.0, schedule).init(fast)
-    zero = jnp.zeros((), jnp.int32)
-    factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
-    plan = StepPlan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
-    if inner is None:
-        return AdaptationState(zero, fast, adam_state, None), FixedTensors(slow, {}), plan
-    # A tensor without a learned rate was not adapted in training, and stays in the inner loop.
-    rates = {name: _by_step(inner.rates.get(name, 0.0), leaf) for name, leaf in fast.items()}
-    inner_state = inner_optimizers.by_name(inner.loop.optimizer, 1.0, inner.loop.eps_root).init(
-        fast
+    rates = (
+        {} if inner is None else {name: inner.rates[name] for name in fast if name in inner.rates}
     )
-    return AdaptationState(zero, fast, adam_state, inner_state), FixedTensors(slow, rates), plan
+    rates = {name: _with_step_axis(rate, fast[name].ndim) for name, rate in rates.items()}
+    learned, others = _split(fast, rates)
+    adam = warmup_and_decay.adam(1.0, schedule)
+    factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]
+    state = AdaptationState(
+        jnp.zeros((), jnp.int32),
+        fast,
+        AdamStates(adam.init(others), adam.init(learned)),
+        None if inner is None else _inner_optimizer(inner.loop).init(learned),
+    )
+    plan = StepPlan(jax.tree.structure(theta), inner and inner.loop, schedule, factor)
+    return state, FixedTensors(slow, rates), plan
 
 
-def _by_step(rates: Any, leaf: Array) -> Array:
-    """Returns the rates of one tensor with a leading axis for the inner steps.
+def _with_step_axis(rates: Any, ndim: int) -> Array:
+    """Returns the learned rates of a tensor with an axis of steps in front.
 
     Args:
-        rates: `[]`, the shape of `leaf`, or either with a leading axis of T steps.
-        leaf: the tensor.
-
-    Returns:
-        `[T, ...]`, or `[1, ...]` if all steps share the rates.
+        rates: one rate for each step, or the same rates for all steps; see `theta_files.Theta`.
+        ndim: number of axes of the tensor.
     """
     rates = jnp.asarray(rates, jnp.float32)
-    return rates if rates.ndim == leaf.ndim + 1 else rates[None]
+    return rates if rates.ndim == ndim + 1 else rates[None]
+
+
+def _split(
+    tensors: dict[str, Array], rates: dict[str, Array]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Returns the tensors that have learned rates, and the others."""
+    return (
+        {name: leaf for name, leaf in tensors.items() if name in rates},
+        {name: leaf for name, leaf in tensors.items() if name not in rates},
+    )
+
+
+def _inner_optimizer(loop: LearnedLoop) -> optax.GradientTransformation:
+    """Returns the optimizer whose updates the learned rates multiply."""
+    return inner_optimizers.by_name(loop.optimizer, 1.0, loop.eps_root)
 
 
 def check_finite(loss: perceptual_loss.Loss, step: int, scalars: StepScalars) -> None:
@@ -183,7 +211,7 @@ def adapt_step(
     *,
     plan: StepPlan,
 ) -> tuple[AdaptationState, perceptual_loss.Loss]:
-    """Takes one step on one content batch: first steps of the inner loop, later steps of Adam.
+    """Takes one step on one content batch.
 
     Args:
         state: state before the step; its memory is overwritten.
@@ -219,7 +247,7 @@ def update(
     scalars: StepScalars,
     plan: StepPlan,
 ) -> AdaptationState:
-    """Updates the state with a gradient, by Adam or by the learned inner loop.
+    """Updates the state by a gradient, with Adam and, in the first steps, at the learned rates.
 
     All operations are elementwise. So the arrays of S styles may be stacked to `[S, ...]`, and each
     style is updated independently.
@@ -232,31 +260,36 @@ def update(
         scalars: learning rate of Adam.
         plan: plan, see `start`.
     """
-    updates, adam_state = warmup_and_decay.adam(scalars.rate, plan.schedule).update(
-        grads, state.adam
-    )
+    adam = warmup_and_decay.adam(scalars.rate, plan.schedule)
+    learned, others = _split(grads, fixed.rates)
+    updates, adam_others = adam.update(others, state.adam.others)
+    late_updates, adam_learned = adam.update(learned, state.adam.learned)
     is_norm = transformer.adapted('norm')
     updates = {
         name: update * (plan.norm_factor if is_norm(name) else 1.0)
-        for name, update in updates.items()
+        for name, update in (updates | late_updates).items()
     }
     inner = state.inner
     if plan.loop is not None:
         if plan.loop.log_loss:
             # ∇ log ℓ = ∇ℓ / ℓ
-            grads = jax.tree.map(
+            learned = jax.tree.map(
                 lambda leaf: leaf / total.reshape(total.shape + (1,) * (leaf.ndim - total.ndim)),
-                grads,
+                learned,
             )
-        optimizer = inner_optimizers.by_name(plan.loop.optimizer, 1.0, plan.loop.eps_root)
-        first, inner = optimizer.update(grads, inner, state.fast)
-        first = {
-            name: fixed.rates[name][jnp.minimum(state.step, len(fixed.rates[name]) - 1)] * update
-            for name, update in first.items()
-        }
-        # Both updates are computed in every step, so that one program serves all steps.
+        first, inner = _inner_optimizer(plan.loop).update(learned, inner)
+        # Both kinds of steps are computed each time, so that one program serves all steps.
         early = state.step < plan.loop.steps
-        updates = jax.tree.map(lambda a, b: jnp.where(early, a, b), first, updates)
+        for name, update in first.items():
+            rates = fixed.rates[name]
+            rate = rates[jnp.minimum(state.step, len(rates) - 1)]
+            updates[name] = jnp.where(early, rate * update, updates[name])
+        adam_learned = jax.tree.map(
+            lambda before, after: jnp.where(early, before, after), state.adam.learned, adam_learned
+        )
     return AdaptationState(
-        state.step + 1, optax.apply_updates(state.fast, updates), adam_state, inner
+        state.step + 1,
+        optax.apply_updates(state.fast, updates),
+        AdamStates(adam_others, adam_learned),
+        inner,
     )

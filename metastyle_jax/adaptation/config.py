@@ -67,15 +67,16 @@ class AdaptConfig:
     """'predicted' to start from the instance norms that θ's predictor computes for the style, if θ
     has a predictor; 'theta' to start from θ itself."""
 
-    inner_steps: int = checks.setting(
-        0,
-        'Number of first steps that are taken by the inner loop of the training instead of Adam. '
-        'They need a θ with learned rates.',
+    inner_steps: int | None = checks.setting(
+        None,
+        'Number of first steps at the learned rates of θ; Adam adapts the other tensors meanwhile '
+        '(default: as many as in the training of θ).',
         least=0,
     )
-    """Number of first steps, 0 to `steps`, that are taken by the inner loop of the training; Adam
-    takes the others. They need a θ with learned rates, and photographs of the same size as in its
-    training."""
+    """Number of first steps, 0 to `steps`, that the tensors with learned rates take at these rates;
+    Adam takes their other steps, and all steps of the other tensors. None for the number that θ was
+    trained with, or 0 if θ has no learned rates or the adaptation starts otherwise than the
+    training did (`begin`). Learned rates fit photographs of the size of the training."""
 
     rate: float | None = checks.setting(None, _RATE_HELP, above=0)
     """Learning rate of Adam, above 0; None for the rate in `RATES` for `begin` and `params`."""
@@ -163,7 +164,7 @@ class AdaptConfig:
     def validate(self) -> None:
         """Raises UserError unless every setting has the right type and range."""
         checks.check_settings(self)
-        if self.inner_steps > self.steps:
+        if self.inner_steps is not None and self.inner_steps > self.steps:
             raise UserError(
                 f'inner_steps={self.inner_steps} is more than steps={self.steps}: it must be at '
                 'most the number of all steps'

@@ -104,11 +104,8 @@ class GroupAdapter:
         self._scalars = adaptation_start.step_scalars(config, theta)
 
     def _initial(self) -> tuple[Any, Any, Any]:
-        """Returns state, fixed tensors and plan of the first step, see `batched_step.start`.
-
-        In the state, the instance norms of all S styles are still those of θ.
-        """
-        inner = adaptation_start.learned_inner_loop(self._theta, steps=self._config.inner_steps)
+        """Returns `batched_step.start` of θ: each of the S styles begins with the norms of θ."""
+        inner = adaptation_start.learned_rates(self._config, self._theta)
         schedule = self._config.schedule
         return batched_step.start(self._theta.params, self.count, inner, schedule=schedule)
 

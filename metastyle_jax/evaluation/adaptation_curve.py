@@ -137,7 +137,7 @@ def adaptation_curve(
         UserError: the loss is not finite.
     """
     scalars = adaptation_start.step_scalars(config, theta)
-    inner = adaptation_start.learned_inner_loop(theta, steps=config.inner_steps)
+    inner = adaptation_start.learned_rates(config, theta)
     start = adaptation_start.start_params(theta, grams, config.begin)
     state, fixed, plan = adaptation_step.start(
         start, config.params, inner, schedule=config.schedule

@@ -1,18 +1,42 @@
 """What an adaptation begins with."""
 
 import numpy as np
+import pytest
 from adaptation_helpers import make_theta
 
 from metastyle_jax.adaptation import adaptation_start, adaptation_step
+from metastyle_jax.adaptation.config import AdaptConfig
+from metastyle_jax.models import norm_predictor
 
 
-def test_the_learned_inner_loop_of_a_theta_can_be_left_out_or_made_longer():
-    plain = make_theta(0)
-    assert adaptation_start.learned_inner_loop(plain) is None
-    rates = {'out/bias': np.float32(0.1)}
-    with_rates = plain._replace(rates=rates, settings={'inner': {'steps': 3, 'unknown': 1}})
-    assert adaptation_start.learned_inner_loop(with_rates).loop == adaptation_step.LearnedLoop(
-        steps=3
+def with_rates(steps=3):
+    return make_theta(0)._replace(
+        rates={'out/bias': np.float32(0.1)}, settings={'inner': {'steps': steps, 'unknown': 1}}
     )
-    assert adaptation_start.learned_inner_loop(with_rates, steps=0) is None
-    assert adaptation_start.learned_inner_loop(with_rates, steps=7).loop.steps == 7
+
+
+def test_without_learned_rates_adam_takes_all_steps():
+    assert adaptation_start.learned_rates(AdaptConfig(), make_theta(0)) is None
+    config, _ = adaptation_start.resolve(AdaptConfig(), make_theta(0))
+    assert config.inner_steps == 0
+
+
+@pytest.mark.parametrize(
+    ('settings', 'steps'),
+    [({}, 3), ({'inner_steps': 7}, 7), ({'steps': 2}, 2), ({'steps': 2, 'begin': 'theta'}, 2)],
+)
+def test_steps_at_learned_rates_are_those_of_the_training_unless_a_number_is_given(settings, steps):
+    config = AdaptConfig(**settings)
+    found = adaptation_start.learned_rates(config, with_rates())
+    assert found.loop == adaptation_step.LearnedLoop(steps=steps)
+    assert adaptation_start.resolve(config, with_rates())[0].inner_steps == steps
+
+
+def test_there_are_no_steps_at_learned_rates_from_another_start_or_if_zero_is_given():
+    assert adaptation_start.learned_rates(AdaptConfig(inner_steps=0), with_rates()) is None
+    predicting = with_rates()._replace(
+        predictor=norm_predictor.Predictor(np.zeros((1, 1)), np.zeros(1), {})
+    )
+    config = AdaptConfig(begin='theta')
+    assert adaptation_start.learned_rates(config, predicting) is None
+    assert adaptation_start.inner_steps(config, predicting) == 0

@@ -8,44 +8,49 @@ import pytest
 from adaptation_helpers import make_theta, random_images, style_grams
 
 from metastyle_jax.adaptation import adaptation_start, adaptation_step, warmup_and_decay
+from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import loss_weights
 from metastyle_jax.data import batching
 from metastyle_jax.models import perceptual_loss
 from metastyle_jax.storage import tensor_files
 
 
-def test_adaptation_begins_with_the_learned_inner_loop_and_goes_on_with_adam(network):
+def test_tensors_with_learned_rates_take_them_at_first_and_then_begin_with_adam(network):
     plain = make_theta(0)
     names = [name for name in tensor_files.flatten(plain.params) if 'norm' in name]
     rates = {name: np.float32(0.01 * (i + 1)) for i, name in enumerate(names)}
-    inner = {'steps': 1, 'optimizer': 'sgd', 'log_loss': True}
-    learned = adaptation_start.learned_inner_loop(
-        plain._replace(rates=rates, settings={'inner': inner})
-    )
+    settings = {'inner': {'steps': 1, 'optimizer': 'sgd', 'log_loss': True}}
+    config = AdaptConfig(inner_steps=None)
+    learned = adaptation_start.learned_rates(config, plain._replace(rates=rates, settings=settings))
     state, fixed, plan = adaptation_step.start(plain.params, 'all', learned, schedule='constant')
     weights = adaptation_step.StepScalars(
         1e-2, loss_weights.CONTENT_WEIGHT, loss_weights.STYLE_WEIGHT
     )
     targets, contents = style_grams(network), jnp.asarray(random_images(4))
 
-    def gradient(fast, log):
+    def loss_and_gradient(fast):
         def total(fast):
             params = tensor_files.unflatten(fast)
             pixels = batching.as_float(contents)
-            found = perceptual_loss.of_network(
+            return perceptual_loss.of_network(
                 params, network, pixels, perceptual_loss.compute_targets(network, pixels, targets)
             ).total
-            return jnp.log(found) if log else found
 
-        return jax.jit(jax.grad(total))(fast)
+        return jax.jit(jax.value_and_grad(total))(fast)
+
+    def pick(tensors, with_rates):
+        return {name: leaf for name, leaf in tensors.items() if (name in rates) == with_rates}
 
     begin = {name: jnp.asarray(leaf) for name, leaf in tensor_files.flatten(plain.params).items()}
-    moved = gradient(begin, log=True)
-    first = {name: leaf - rates.get(name, 0.0) * moved[name] for name, leaf in begin.items()}
     adam = warmup_and_decay.adam(1e-2, 'constant')
-    _, opt_state = adam.update(gradient(begin, log=False), adam.init(begin))
-    updates, _ = adam.update(gradient(first, log=False), opt_state)
-    second = optax.apply_updates(first, updates)
+    loss, moved = loss_and_gradient(begin)
+    kernels, kernel_state = adam.update(pick(moved, False), adam.init(pick(begin, False)))
+    norms = {name: -rates[name] * leaf / loss for name, leaf in pick(moved, True).items()}
+    first = optax.apply_updates(begin, kernels | norms)
+    _, grads = loss_and_gradient(first)
+    kernels, _ = adam.update(pick(grads, False), kernel_state)
+    norms, _ = adam.update(pick(grads, True), adam.init(pick(begin, True)))
+    second = optax.apply_updates(first, kernels | norms)
     for expected in (first, second):
         state, _ = adaptation_step.adapt_step(
             state, fixed, network, contents, targets, weights, plan=plan
