@@ -5,8 +5,8 @@
 3. `:norms`: all styles at once again; each style has instance norms of its own.
 4. `:predict`: the same, but a predictor gives each style its instance norms, and learns with θ.
 5. `:large`: stage 4 at 256² on a GPU.
-6. no argument: exact meta-gradients from predicted instance norms. They learn the inner rates; θ
-   hardly moves.
+6. no argument: exact meta-gradients from predicted instance norms. They learn the rates of the first
+   five steps of an adaptation, one for each instance norm's element and step; θ does not move.
 
 All stages minimize logarithms of losses, so that each style has the same influence, and keep the
 lengths of convolution kernels that an instance norm follows, so that the steps of adaptation stay
@@ -73,13 +73,15 @@ _STAGES = {
         checkpoint=dict(every=1000),
     ),
     '': dict(
-        steps=250,
+        steps=900,
         model=dict(init='runs/large', predictor=True),
-        data=dict(_CACHED_GRAMS, style_size=256),
-        inner=_INNER_LOOP,
+        data=dict(_CACHED_GRAMS, size=128, style_size=256),
+        inner=dict(
+            _INNER_LOOP, params='norm', rate=0.03, rates_per='step_element', max_rate=3.0
+        ),
         outer=dict(
-            styles=1, contents=2, rate=3e-6, rates_speed=3000.0, schedule='cosine', decay=5e-4,
-            warmup=20, clip=1.0,
+            styles=1, contents=1, rate=0.05, freeze_theta=True, schedule='cosine', warmup=20,
+            clip=1.0,
         ),
     ),
     'tiny': dict(
