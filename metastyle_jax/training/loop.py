@@ -15,9 +15,9 @@ from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batch_iterator, batching, image_source
 from metastyle_jax.data.images import contact_sheet
 from metastyle_jax.storage import checkpoints
-from metastyle_jax.training import gram_cache, metric_log, outer_step
+from metastyle_jax.training import gram_cache, outer_step
 from metastyle_jax.training.configuration.schema import TrainConfig
-from metastyle_jax.training.recipes import recipe_step
+from metastyle_jax.training.logs import metric_log
 
 # Processes agree on one number: that of a signal, or this one if data cannot be read.
 _DATA_FAILED = 256

@@ -7,7 +7,7 @@ from etils import epath
 from orbax import checkpoint as ocp
 
 from metastyle_jax.storage import checkpoints, run_folder, tensor_files
-from metastyle_jax.training import metric_log
+from metastyle_jax.training.logs import metric_log
 
 
 def test_a_second_run_in_one_folder_is_refused_until_the_first_ends(tmp_path):

@@ -12,7 +12,8 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
 from metastyle_jax.models import vgg
 from metastyle_jax.storage import checkpoints
-from metastyle_jax.training import loop, metric_log, outer_step
+from metastyle_jax.training import loop, outer_step
+from metastyle_jax.training.logs import metric_log
 
 
 class CountedBatches:

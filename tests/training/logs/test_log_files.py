@@ -7,7 +7,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from metastyle_jax.core import errors
-from metastyle_jax.training import log_files, metric_log
+from metastyle_jax.training.logs import log_files, metric_log
 
 
 def make_log(folder, start=0):

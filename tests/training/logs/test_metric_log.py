@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from metastyle_jax.training import log_files, metric_log
+from metastyle_jax.training.logs import log_files, metric_log
 
 
 class LossAndInnerLosses(NamedTuple):
@@ -90,7 +90,7 @@ def test_the_speed_is_finite_if_compilation_takes_longer_than_the_window(tmp_pat
 DISK_FULL = """
     import json, pathlib, resource, sys
     import numpy as np
-    from metastyle_jax.training import log_files, metric_log
+    from metastyle_jax.training.logs import log_files, metric_log
     folder = pathlib.Path(sys.argv[1])
     log = metric_log.MetricLog(folder, total=40, start=0, images=6)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

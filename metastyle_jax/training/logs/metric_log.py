@@ -16,7 +16,7 @@ from absl import logging
 
 from metastyle_jax.core import progress_bar
 from metastyle_jax.storage import run_folder
-from metastyle_jax.training import log_files
+from metastyle_jax.training.logs import log_files
 
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 

@@ -1,0 +1,1 @@
+"""Logs of a training run: metrics as JSON lines and for TensorBoard, sample pictures."""
