@@ -21,7 +21,7 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Params, PyTree
 from metastyle_jax.data import batching
 from metastyle_jax.models import gram, transformer, vgg
-from metastyle_jax.training import optimizers, outer_step
+from metastyle_jax.training import optimizers, outer_step, training_state
 from metastyle_jax.training.configuration import values
 from metastyle_jax.training.configuration.schema import TrainConfig
 
@@ -140,7 +140,7 @@ class MetaStep:
         optimizer = optimizers.outer_optimizer(config)
         zero = jnp.zeros((), jnp.int32)
         opt_state = optimizer.init(meta.Meta(theta))
-        state = outer_step.TrainingState(zero, theta, None, opt_state, jax.random.key(0))
+        state = training_state.TrainingState(zero, theta, None, opt_state, jax.random.key(0))
         self._state, self._vgg = sharding.replicate((state, loss_network), 1)
         step = functools.partial(outer_step.train_step, config=config)
         self._run = sharding.spread(step, shared=2, devices=1)

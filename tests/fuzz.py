@@ -51,7 +51,7 @@ from metastyle_jax.core.devices import sharding  # noqa: E402
 from metastyle_jax.data.images import image_files, image_writing  # noqa: E402
 from metastyle_jax.models import transformer, vgg  # noqa: E402
 from metastyle_jax.storage import checkpoints, run_folder, style_files, tensor_files, theta_files  # noqa: E402
-from metastyle_jax.training import outer_step, train  # noqa: E402
+from metastyle_jax.training import train, training_state  # noqa: E402
 from metastyle_jax.training.configuration import files, values  # noqa: E402
 
 adapt, stylize = (helpers.command_module(name) for name in ('adapt', 'stylize'))
@@ -508,7 +508,7 @@ def prepare(config: Any, folder: pathlib.Path) -> None:
     contents, painted = train.open_sources(config)
     theta = train.load_initialization(config, folder)
     create = functools.partial(
-        outer_step.create_state,
+        training_state.create_state,
         config,
         theta=theta and theta.params,
         predictor=theta and theta.predictor,

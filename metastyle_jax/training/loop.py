@@ -15,7 +15,7 @@ from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batch_iterator, batching, image_source
 from metastyle_jax.data.images import contact_sheet
 from metastyle_jax.storage import checkpoints
-from metastyle_jax.training import gram_cache, outer_step
+from metastyle_jax.training import gram_cache, outer_step, training_state
 from metastyle_jax.training.configuration.schema import TrainConfig
 from metastyle_jax.training.logs import metric_log
 
@@ -60,7 +60,7 @@ class PendingCheckpoint(NamedTuple):
     """
 
     step: int
-    state: outer_step.TrainingState
+    state: training_state.TrainingState
     data_state: dict[str, Any]
     metric: float | None
 
@@ -110,7 +110,7 @@ class TrainingLoop:
         )
         self._preview = jax.jit(method.preview)
 
-    def run(self, state: outer_step.TrainingState, stop: command_line.Stop) -> int:
+    def run(self, state: training_state.TrainingState, stop: command_line.Stop) -> int:
         """Trains to the last step, or until a signal stops the run; returns the exit code.
 
         Raises:
@@ -190,7 +190,7 @@ class TrainingLoop:
         self,
         log: metric_log.MetricLog | metric_log.SilentMetricLog,
         step: int,
-        state: outer_step.TrainingState,
+        state: training_state.TrainingState,
         batch: batching.MetaBatch,
         scalars: dict[str, float],
     ) -> None:
@@ -210,7 +210,7 @@ class TrainingLoop:
                 log.picture(step, 'inner_loop', self._sample_picture(state, batch))
 
     def _schedule_checkpoint(
-        self, step: int, state: outer_step.TrainingState, outer_loss: float
+        self, step: int, state: training_state.TrainingState, outer_loss: float
     ) -> None:
         """Prepares a checkpoint if it is scheduled, and writes the one before it.
 
@@ -226,8 +226,8 @@ class TrainingLoop:
         self._loss_mean = RunningMean()
         self._take(step, state, metric=total / steps if steps == every else None)
 
-    def _save_now(self, step: int, state: outer_step.TrainingState) -> None:
-        """Writes a checkpoint of this step, and waits until it is on the disk.
+    def _save_now(self, step: int, state: training_state.TrainingState) -> None:
+        """Writes a checkpoint of this step and waits for it.
 
         If no checkpoint was scheduled at this step, it is not ranked, and a resumed run continues
         the running mean.
@@ -237,8 +237,10 @@ class TrainingLoop:
         self._write_pending()
         self._manager.wait()
 
-    def _take(self, step: int, state: outer_step.TrainingState, *, metric: float | None) -> None:
-        """Prepares a checkpoint that is written later."""
+    def _take(
+        self, step: int, state: training_state.TrainingState, *, metric: float | None
+    ) -> None:
+        """Takes a checkpoint, to be written later."""
         data_state = {**self._data_state, 'outer_loss': self._loss_mean._asdict()}
         self._pending = PendingCheckpoint(step, state, data_state, metric)
 
@@ -276,7 +278,7 @@ class TrainingLoop:
         )
 
     def _sample_picture(
-        self, state: outer_step.TrainingState, batch: batching.MetaBatch
+        self, state: training_state.TrainingState, batch: batching.MetaBatch
     ) -> np.ndarray:
         """Draws a style, a content image, and its stylization before and after the inner loop."""
         style, content = batching.as_float(batch.style[0]), batching.as_float(batch.outer[0, :1])

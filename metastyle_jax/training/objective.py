@@ -128,3 +128,14 @@ def inner_options(config: TrainConfig, step: Array) -> dict[str, Any]:
         'remat': config.inner.remat,
         'unroll': config.inner.unroll or None,
     }
+
+
+def outer_options(config: TrainConfig) -> dict[str, Any]:
+    """Returns the keyword arguments of `meta.meta_gradient` that concern the outer loss.
+
+    Args:
+        config: the configuration.
+    """
+    if not config.outer.each_step or not config.inner.steps:
+        return {}
+    return {'outer_weights': jnp.full((config.inner.steps,), 1 / config.inner.steps)}

@@ -23,7 +23,7 @@ from metastyle_jax.storage import (
     tensor_files,
     theta_files,
 )
-from metastyle_jax.training import loop, outer_step
+from metastyle_jax.training import loop, training_state
 from metastyle_jax.training.configuration import values
 from metastyle_jax.training.configuration.schema import TrainConfig
 from metastyle_jax.training.recipes import recipe_step, training_recipe
@@ -78,7 +78,15 @@ def train(
         manager: checkpoints.Manager | checkpoints.NoCheckpoints
         manager = open_checkpoints(config, folder) if is_first else checkpoints.NoCheckpoints()
         stack.enter_context(manager)
-        state = _create_state(config, recipe, theta, hidden, vgg_params, len(styles))
+        state = training_state.create_state(
+            config,
+            jax.random.key(config.seed),
+            theta=theta and theta.params,
+            predictor=theta and theta.predictor,
+            styles=len(styles),
+            features=norm_predictor.feature_count(vgg_params),
+            hidden=hidden,
+        )
         state, loss_mean = _resume(manager, state, batches, config)
         stop = stack.enter_context(command_line.Stop().listening())
         state = sharding.replicate(state, devices)
@@ -236,11 +244,11 @@ def _check_same_data(batches: batch_iterator.BatchIterator) -> None:
 
 def _resume(
     manager: checkpoints.Manager | checkpoints.NoCheckpoints,
-    state: outer_step.TrainingState,
+    state: training_state.TrainingState,
     batches: batch_iterator.BatchIterator,
     config: TrainConfig,
-) -> tuple[outer_step.TrainingState, loop.RunningMean]:
-    """Returns the state to start from and its mean loss; moves the batches to the same step."""
+) -> tuple[training_state.TrainingState, loop.RunningMean]:
+    """Returns the state to start from and its mean loss, and moves the batches to the same step."""
     restored = _restore(manager, state, batches, config)
     state = processes.copy_of_first(restored.state if restored else state)
     data_state = processes.from_first(lambda: restored and restored.data_state)
@@ -253,7 +261,7 @@ def _resume(
 
 def _restore(
     manager: checkpoints.Manager | checkpoints.NoCheckpoints,
-    state: outer_step.TrainingState,
+    state: training_state.TrainingState,
     batches: batch_iterator.BatchIterator,
     config: TrainConfig,
 ) -> checkpoint_contents.RestoredCheckpoint | None:

@@ -27,7 +27,7 @@ import training_helpers
 
 from metastyle_jax.data import file_sources
 from metastyle_jax.storage import checkpoints, theta_files
-from metastyle_jax.training import outer_step
+from metastyle_jax.training import training_state
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs processes that are forked')
 FULL = os.environ.get('FAULTS') == 'full'
@@ -173,7 +173,7 @@ def test_no_damage_to_a_checkpoint_passes_for_the_whole(undisturbed, tmp_path, c
 def whole(folder, *chosen):
     """The structure of a state, and what is restored from each of some checkpoints."""
     config = training_helpers.file_config('quickstart.py:tiny', model__width=2)
-    state = jax.eval_shape(lambda: outer_step.create_state(config, jax.random.key(0)))
+    state = jax.eval_shape(lambda: training_state.create_state(config, jax.random.key(0)))
     states = {}
     for step in chosen:
         lone = folder.with_name(f'lone{step}')

@@ -21,7 +21,7 @@ from metastyle_jax.data.images import image_writing
 from metastyle_jax.evaluation import before_after
 from metastyle_jax.models import gram, norm_predictor, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import checkpoints, tensor_files, theta_files
-from metastyle_jax.training import objective, outer_step
+from metastyle_jax.training import objective, outer_step, training_state
 
 IS_NORM = transformer.adapted('norm')
 
@@ -129,7 +129,7 @@ def make_config(**changes):
 
 
 def make_state(config, theta, predictor, **options):
-    return outer_step.create_state(
+    return training_state.create_state(
         config, jax.random.key(0), theta=theta, predictor=predictor, **options
     )
 
@@ -349,3 +349,42 @@ def test_style_features_of_vgg16_are_its_channels_and_one_more_for_each_layer():
     theta = transformer.init(jax.random.key(0))
     norms, _ = trees.partition(theta, IS_NORM)
     assert norm_predictor.init(jax.random.key(0), theta, 964).out.keys() == norms.keys()
+
+
+@pytest.mark.parametrize('each_step', [False, True])
+def test_the_predictor_learns_through_the_inner_steps(network, theta, predictor, each_step):
+    config = make_config(
+        inner_steps=2, inner_params='norm', inner_rate=0.02, outer_styles=2, outer_clip=0.0,
+        outer_log_loss=True, outer_freeze_theta=True, outer_each_step=each_step,
+    )  # fmt: skip
+    batch = training_helpers.make_batch(2, steps=2)
+    state = make_state(config, theta, predictor)
+    after, _ = one_step(state, network, batch, config=config)
+    evaluate = objective.loss(network, config)
+
+    def mean_loss(predictor):
+        total = 0.0
+        for i in range(2):
+            grams = gram.of_image(network, batching.as_float(batch.style[i]))
+            contents = batching.as_float(np.stack([*batch.inner[i], batch.outer[i]]))
+            tasks = objective.make_tasks(network, contents, grams)
+            pick = lambda t, tasks=tasks: jax.tree.map(lambda leaf: leaf[t], tasks)
+            params = norm_predictor.predicted_theta(theta, predictor, grams)
+            losses = []
+            for t in range(2):  # a plain loop of SGD steps
+                gradient = jax.grad(lambda p, task: evaluate(p, task).total)(params, pick(t))
+                params = jax.tree_util.tree_map_with_path(
+                    lambda path, p, g: p - 0.02 * g if IS_NORM(trees.leaf_name(path)) else p,
+                    params,
+                    gradient,
+                )
+                losses.append(jnp.log(evaluate(params, pick(2)).total))
+            total += sum(losses) / 2 if each_step else losses[-1]
+        return total / 2
+
+    # Adam's first moment after its first step is a tenth of the gradient.
+    found = jax.tree.map(lambda leaf: 10 * leaf, after.predictor.adam[0].mu)
+    expected = jax.jit(jax.grad(mean_loss))(predictor)
+    for ours, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, other, rtol=2e-3, atol=1e-5 * np.abs(other).max())
+    assert all(map(np.array_equal, *map(jax.tree.leaves, (after.params, theta))))

@@ -8,7 +8,7 @@ from training_helpers import make_batch, make_config
 
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.models import vgg
-from metastyle_jax.training import outer_step
+from metastyle_jax.training import outer_step, training_state
 
 SIZE = 32
 # (T, inner parameters, inner steps in each iteration of the loop) -> GFLOP and MiB of temporary
@@ -29,7 +29,7 @@ def compiled(steps, which, unroll, **options):
         outer_styles=1, inner_remat=options.get('remat'), inner_mode=options.get('mode', 'mixed'),
     )  # fmt: skip
     network = sharding.replicate(vgg.random(jax.random.key(1), width=8), 1)
-    state = sharding.replicate(outer_step.create_state(config, jax.random.key(0)), 1)
+    state = sharding.replicate(training_state.create_state(config, jax.random.key(0)), 1)
     batch = make_batch(1, steps, SIZE)
     run = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=1

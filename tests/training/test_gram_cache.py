@@ -9,7 +9,7 @@ from training_helpers import flat, make_batch, make_config
 
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.models import vgg
-from metastyle_jax.training import gram_cache, outer_step
+from metastyle_jax.training import gram_cache, outer_step, training_state
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +25,7 @@ def test_a_step_from_cached_gram_matrices_equals_the_step_from_style_images(
     batch = make_batch(2, steps=config.inner.steps)
     batch = batch._replace(style_index=np.array([3, 1], np.int32))
     kept = gram_cache.GramCache(network, 1.0)(batch)
-    state = outer_step.create_state(config, jax.random.key(0), styles=4)
+    state = training_state.create_state(config, jax.random.key(0), styles=4)
     step = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=1
     )

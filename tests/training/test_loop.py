@@ -12,7 +12,7 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
 from metastyle_jax.models import vgg
 from metastyle_jax.storage import checkpoints
-from metastyle_jax.training import loop, outer_step
+from metastyle_jax.training import loop, outer_step, training_state
 from metastyle_jax.training.logs import metric_log
 
 
@@ -63,7 +63,7 @@ def run_loop(
     monkeypatch.setattr(sharding, 'spread', lambda *args, **options: step)
     stop = command_line.Stop() if stop is None else stop
     with checkpoints.Manager(folder / 'checkpoints', keep=10) as manager:
-        state = outer_step.TrainingState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
+        state = training_state.TrainingState(np.int32(0), {'w': np.zeros(2)}, None, (), np.zeros(2))
         loss_mean, restored = loop.RunningMean(), manager.restore(state)
         if restored:
             state = restored.state

@@ -9,7 +9,7 @@ from training_helpers import make_config
 from metastyle_jax import meta
 from metastyle_jax.core import trees
 from metastyle_jax.models import gram, vgg
-from metastyle_jax.training import objective, outer_step
+from metastyle_jax.training import objective, training_state
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +30,7 @@ def test_tasks_have_the_targets_of_each_content_batch(network):
 
 def test_with_params_norm_the_inner_loop_moves_only_instance_norms(network):
     config = make_config(inner_params='norm')
-    state = outer_step.create_state(config, jax.random.key(0))
+    state = training_state.create_state(config, jax.random.key(0))
     evaluate = objective.loss(network, config)
     contents = np.random.default_rng(0).uniform(size=(1, 1, 16, 16, 3)).astype(np.float32)
     tasks = objective.make_tasks(network, contents, gram.of_image(network, contents[0, 0]))

@@ -15,7 +15,7 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
 from metastyle_jax.meta.steps import loops
 from metastyle_jax.models import gram, transformer, vgg
-from metastyle_jax.training import objective, outer_step
+from metastyle_jax.training import objective, outer_step, training_state
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +25,7 @@ def network():
 
 def run(config, network, batch, devices):
     state = sharding.replicate(
-        outer_step.create_state(config, jax.random.key(config.seed)), devices
+        training_state.create_state(config, jax.random.key(config.seed)), devices
     )
     step = sharding.spread(
         functools.partial(outer_step.train_step, config=config), shared=2, devices=devices
@@ -40,7 +40,7 @@ def one_step(**changes):
     Cached, so that tests with the same configuration compile it once.
     """
     config = make_config(outer_styles=1, outer_clip=0.0, **changes)
-    before = outer_step.create_state(config, jax.random.key(0))
+    before = training_state.create_state(config, jax.random.key(0))
     batch = make_batch(1, config.inner.steps)
     return before, *run(config, vgg.random(jax.random.key(1), width=2), batch, 1)
 
@@ -51,7 +51,7 @@ def test_gradients_on_one_and_eight_devices_agree(network, disagreement):
     double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
     network, theta = (
         double(network),
-        double(outer_step.create_state(config, jax.random.key(0)).params),
+        double(training_state.create_state(config, jax.random.key(0)).params),
     )
     evaluate = objective.loss(network, config)
 
@@ -129,7 +129,7 @@ def test_first_order_has_no_second_order_part():
 
 def test_preview_stylizes_before_and_after_the_inner_loop(network):
     config = make_config(inner_steps=2, inner_rate=1.0)
-    state = outer_step.create_state(config, jax.random.key(0))
+    state = training_state.create_state(config, jax.random.key(0))
     images = np.random.default_rng(0).uniform(size=(2, 16, 16, 3)).astype(np.float32)
     before, after = outer_step.preview(state, network, images[:1], images[1], config=config)
     np.testing.assert_array_equal(before, transformer.apply(state.params, images[:1]))
@@ -161,7 +161,7 @@ def test_keeping_kernel_norms_changes_no_output(disagreement):
 def test_without_inner_steps_a_step_is_plain_training(network):
     config = make_config(inner_steps=0, outer_styles=2, outer_clip=0.0, outer_optimizer='sgd')
     batch = make_batch(2, steps=0)
-    state = outer_step.create_state(config, jax.random.key(0))
+    state = training_state.create_state(config, jax.random.key(0))
     after, metrics = run(config, network, batch, 1)
     assert metrics.inner.shape == (0,)
     assert metrics.second_order_norm == 0
@@ -193,7 +193,7 @@ def test_reptile_moves_theta_towards_the_end_of_the_inner_loop(network):
         outer_warmup=0,
     )
     batch = make_batch(1, steps=2)
-    state = outer_step.create_state(config, jax.random.key(0))
+    state = training_state.create_state(config, jax.random.key(0))
     after, _ = run(config, network, batch, 1)
     evaluate = objective.loss(network, config)
     targets = gram.of_image(network, batching.as_float(batch.style[0]))

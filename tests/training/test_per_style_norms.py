@@ -14,7 +14,7 @@ from metastyle_jax.core.devices import sharding
 from metastyle_jax.data import batching
 from metastyle_jax.models import gram, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import checkpoints
-from metastyle_jax.training import outer_step, per_style_norms
+from metastyle_jax.training import outer_step, per_style_norms, training_state
 
 STYLES = 16
 IS_NORM = transformer.adapted('norm')
@@ -125,7 +125,7 @@ def test_a_step_on_one_and_eight_devices_agrees_and_is_restored(disagreement, tm
     )
     batch = training_helpers.make_batch(8, steps=0)
     batch = batch._replace(style_index=np.arange(8, dtype=np.int32)[::-1].copy())
-    start = outer_step.create_state(config, jax.random.key(0), styles=STYLES)
+    start = training_state.create_state(config, jax.random.key(0), styles=STYLES)
 
     def run(devices):
         step = sharding.spread(

@@ -22,7 +22,7 @@ from metastyle_jax.core import errors
 from metastyle_jax.data import sources
 from metastyle_jax.models import norm_predictor, transformer
 from metastyle_jax.storage import checkpoints, run_folder, theta_files
-from metastyle_jax.training import outer_step, train
+from metastyle_jax.training import train, training_state
 from metastyle_jax.training.configuration import values
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -158,7 +158,7 @@ def test_a_run_starts_from_the_given_initialization(tmp_path):
     assert train.load_initialization(configure(), tmp_path) is None
     config = configure(model__init=str(path))
     theta = train.load_initialization(config, tmp_path)
-    state = outer_step.create_state(config, jax.random.key(0), theta=theta.params)
+    state = training_state.create_state(config, jax.random.key(0), theta=theta.params)
     helpers.assert_identical(state.params, params)
     with pytest.raises(errors.UserError, match='has width 8 and 1 residual'):
         train.load_initialization(configure(model__init=str(path), model__width=4), tmp_path)
@@ -167,7 +167,7 @@ def test_a_run_starts_from_the_given_initialization(tmp_path):
         train.load_initialization(config, tmp_path)
     # Once the run has a checkpoint, its own sizes count: here a predictor of another width.
     predictor = norm_predictor.init(jax.random.key(1), params, 4, hidden=3)
-    state = outer_step.create_state(config, jax.random.key(0))._replace(
+    state = training_state.create_state(config, jax.random.key(0))._replace(
         predictor=norm_predictor.init_training(predictor)
     )
     with checkpoints.Manager(tmp_path / 'checkpoints') as manager:

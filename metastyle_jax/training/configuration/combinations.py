@@ -74,25 +74,24 @@ def _check_no_inner_steps(config: TrainConfig) -> None:
 
 
 def _check_frozen_theta(config: TrainConfig) -> None:
-    """Checks that inner rates are learned if θ is frozen."""
-    if config.outer.freeze_theta and not config.inner.learn_rates:
+    """Checks that something is learned if θ is not."""
+    if config.outer.freeze_theta and not (config.inner.learn_rates or config.outer.predictor_rate):
         raise UserError(
-            'config.outer.freeze_theta=True keeps θ, and config.inner.learn_rates=False learns no '
-            'inner rates, so nothing would be trained: set one of them to the other value'
+            'config.outer.freeze_theta=True keeps θ, and neither config.inner.learn_rates nor '
+            'config.outer.predictor_rate says that anything else is learned: set one of them, or '
+            'config.outer.freeze_theta=False'
         )
 
 
 def _check_per_style_norms(config: TrainConfig) -> None:
-    """Checks that training with learned or predicted norms of each style has no inner steps."""
+    """Checks that per-style norms have no inner loop beside them, and a predictor is there."""
     outer = config.outer
-    rates = {'norms_rate': outer.norms_rate, 'predictor_rate': outer.predictor_rate}
-    for name, rate in rates.items():
-        if rate and config.inner.steps:
-            raise UserError(
-                f'config.outer.{name}={rate} trains with instance norms for each style instead of '
-                f'an inner loop, but config.inner.steps is {config.inner.steps}: set one of them '
-                'to 0'
-            )
+    if outer.norms_rate and config.inner.steps:
+        raise UserError(
+            f'config.outer.norms_rate={outer.norms_rate} trains with instance norms for each style '
+            f'instead of an inner loop, but config.inner.steps is {config.inner.steps}: set one of '
+            'them to 0'
+        )
     if outer.predictor_rate and not config.model.predictor:
         raise UserError(
             f'config.outer.predictor_rate={outer.predictor_rate} trains a predictor, but there is '
@@ -109,6 +108,10 @@ def _check_reptile(config: TrainConfig) -> None:
             "config.inner.order='reptile' moves the initialization towards the end of the inner "
             'loop, but config.inner.steps=0 makes no inner steps: set config.inner.steps to 1 or '
             'more'
+        )
+    if config.outer.each_step:
+        raise UserError(
+            "config.inner.order='reptile' minimizes no outer loss: set config.outer.each_step=False"
         )
     if config.inner.learn_rates:
         raise UserError(

@@ -204,8 +204,8 @@ class OuterConfig:
     )
     predictor_rate: float = checks.setting(
         0.0,
-        'Without inner steps: learning rate of the predictor of instance norms; 0 leaves it '
-        'unchanged.',
+        'Rate of the predictor of instance norms; 0 leaves it unchanged. With inner steps, its '
+        'gradient goes through them.',
         least=0,
     )
     warmup: float = checks.setting(
@@ -220,6 +220,11 @@ class OuterConfig:
         False,
         'Whether to minimize the logarithm of the outer loss, which gives styles with small and '
         'large losses the same influence.',
+    )
+    each_step: bool = checks.setting(
+        False,
+        'Whether the outer loss is the mean of the losses after each inner step, instead of the '
+        'loss after the last one.',
     )
     keep_norms: bool = checks.setting(
         False,
