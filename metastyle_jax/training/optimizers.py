@@ -1,5 +1,7 @@
 """Optimizers of the inner loop and of the outer step, and the decay of their learning rates."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,12 +49,16 @@ def inner_optimizer(config: TrainConfig, step: Array) -> optax.GradientTransform
     return inner_optimizers.by_name(config.inner.optimizer, rate, config.inner.eps_root)
 
 
-def initial_log_rates(theta: Params, config: TrainConfig) -> dict[str, Array] | None:
-    """Returns the logarithms of the learned inner rates before training: all are log `inner.rate`.
+def initial_log_rates(
+    theta: Params, config: TrainConfig, given: Mapping[str, Array] | None = None
+) -> dict[str, Array] | None:
+    """Logarithms of the learned inner rates before training.
 
     Args:
         theta: parameters of the transformer.
         config: the configuration; `inner.rates_per` chooses the shapes.
+        given: rates of an earlier training by name of the tensor. Those that have the shape of the
+            configuration are taken; the others begin at `inner.rate`.
 
     Returns:
         Name of an adapted tensor -> its rates: `[]` for 'tensor', the tensor's own shape for
@@ -62,13 +68,19 @@ def initial_log_rates(theta: Params, config: TrainConfig) -> dict[str, Array] | 
     if not config.inner.learn_rates:
         return None
     per = config.inner.rates_per
-    return meta.initial_rates(
+    initial = meta.initial_rates(
         theta,
         np.log(config.inner.rate),
         transformer.adapted(config.inner.params),
         config.inner.steps if per in ('step', 'step_element') else None,
         each_element=per in ('element', 'step_element'),
     )
+    same = {
+        name: jnp.log(jnp.minimum(rates, config.inner.max_rate))
+        for name, rates in (given or {}).items()
+        if name in initial and initial[name].shape == np.shape(rates)
+    }
+    return initial | same
 
 
 def outer_optimizer(config: TrainConfig) -> optax.GradientTransformation:

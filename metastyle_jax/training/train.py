@@ -83,6 +83,7 @@ def train(
             jax.random.key(config.seed),
             theta=theta and theta.params,
             predictor=theta and theta.predictor,
+            rates=theta and theta.rates,
             styles=len(styles),
             features=norm_predictor.feature_count(vgg_params),
             hidden=hidden,

@@ -1,5 +1,6 @@
 """The state of meta-training: what the steps of a run change, and where an inner loop starts."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -41,6 +42,7 @@ def create_state(
     *,
     theta: Params | None = None,
     predictor: norm_predictor.Predictor | None = None,
+    rates: Mapping[str, Array] | None = None,
     styles: int = 0,
     features: int = 0,
     hidden: int = norm_predictor.WIDTH,
@@ -51,6 +53,8 @@ def create_state(
         config: the configuration.
         rng: a key.
         theta: initialization to start from; random parameters if None.
+        rates: inner rates to start from, by parameter name, where they have the shapes of the
+            configuration; `inner.rate` for the others.
         predictor: predictor to start from; if None and the configuration wants one, a new one.
         styles: number of style images; needed if each style has instance norms of its own.
         features: number of style features, see `norm_predictor`; needed for a new predictor.
@@ -60,7 +64,7 @@ def create_state(
     params = transformer.init(init_rng, width=config.model.width, blocks=config.model.blocks)
     if theta is not None:
         params = jax.tree.map(jnp.asarray, theta)
-    log_rates = optimizers.initial_log_rates(params, config)
+    log_rates = optimizers.initial_log_rates(params, config, rates)
     opt_state = optimizers.outer_optimizer(config).init(meta.Meta(params, log_rates))
     table = per_style_norms.create_table(params, styles) if config.outer.norms_rate else None
     if config.model.predictor and predictor is None:

@@ -1,5 +1,6 @@
 """Optimizers of the inner loop and of the outer step."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -60,6 +61,17 @@ def test_inner_rates_have_the_shapes_that_the_configuration_asks_for(rates_per, 
     rates = optimizers.initial_log_rates(theta, config)
     assert (rates['norm/scale'].shape, rates['out/kernel'].shape) == shapes
     np.testing.assert_allclose(np.exp(rates['out/kernel']), config.inner.rate, rtol=1e-5)
+
+
+def test_rates_of_an_earlier_training_go_on_where_the_shapes_are_the_same():
+    config = make_config(inner_learn_rates=True, inner_rates_per='element', inner_max_rate=0.5)
+    theta = {'a': jnp.ones(2), 'b': jnp.ones(3), 'c': jnp.ones(2)}
+    given = {'a': np.array([0.1, 9.0]), 'b': np.ones(()), 'unknown': np.ones(2)}
+    rates = jax.tree.map(jnp.exp, optimizers.initial_log_rates(theta, config, given))
+    assert sorted(rates) == ['a', 'b', 'c']
+    np.testing.assert_allclose(rates['a'], [0.1, 0.5], rtol=1e-5)
+    for name in 'bc':
+        np.testing.assert_allclose(rates[name], config.inner.rate, rtol=1e-5)
 
 
 def test_a_frozen_theta_gets_no_updates():

@@ -140,7 +140,8 @@ class InnerConfig:
     )
     learn_rates: bool = checks.setting(
         False,
-        'Whether to learn inner rates, starting from inner.rate (Meta-SGD); see inner.rates_per.',
+        'Whether to learn inner rates (Meta-SGD), starting from those of model.init if it has such '
+        'rates, otherwise from inner.rate; see inner.rates_per.',
     )
     rates_per: Literal['tensor', 'element', 'step', 'step_element'] = checks.setting(
         'tensor',
