@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import metastyle_jax
-from metastyle_jax.adaptation import style_image
-from metastyle_jax.adaptation.config import RATES
+from metastyle_jax.adaptation import adaptation_start, style_image
+from metastyle_jax.adaptation.config import RATES, AdaptConfig
 from metastyle_jax.baselines import johnson
 from metastyle_jax.data import file_sources
 from metastyle_jax.data.images import image_files, resizing
 from metastyle_jax.models import gram, transformer, vgg
-from metastyle_jax.storage import theta_files
+from metastyle_jax.storage import tensor_files, theta_files
 from metastyle_jax.stylization import styled_network
 
 CARD = theta_files.SHIPPED.parents[1] / 'docs' / 'model_card.md'
@@ -29,9 +29,21 @@ def test_it_is_a_transformer_of_the_standard_size_in_half_precision(theta):
     transformer.check(theta.params)
     assert sum(leaf.size for leaf in jax.tree.leaves(theta.params)) == 1_679_235
     assert theta.predictor is not None
-    # Two bytes for each number: 3.36 MB of θ, 0.46 MB of its predictor; and names.
+    # Two bytes for each number: 3.36 MB of θ, 0.46 MB of its predictor; four for rates; and names.
     numbers = sum(leaf.size for leaf in jax.tree.leaves((theta.params, theta.predictor)))
-    assert theta_files.SHIPPED.stat().st_size < 2 * numbers + 5e4
+    rates = sum(leaf.size for leaf in jax.tree.leaves(theta.rates))
+    assert theta_files.SHIPPED.stat().st_size < 2 * numbers + 4 * rates + 5e4
+
+
+def test_its_learned_rates_are_for_the_first_steps_of_instance_norms(theta):
+    steps = theta.settings['inner']['steps']
+    assert {name: rates.shape for name, rates in theta.rates.items()} == {
+        name: (steps, *leaf.shape)
+        for name, leaf in tensor_files.flatten(theta.params).items()
+        if transformer.adapted('norm')(name)
+    }
+    config, _ = adaptation_start.resolve(AdaptConfig(), theta)
+    assert config.inner_steps == steps < config.steps
 
 
 def test_it_never_saw_what_it_is_evaluated_on(theta):
