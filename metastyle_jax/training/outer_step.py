@@ -96,7 +96,7 @@ def train_step(
             **objective.inner_options(config, state.step),
             **objective.outer_options(config),
         )
-        if not config.outer.predictor_rate:
+        if predictor is None or not config.outer.predictor_rate:
             return found
         # It is also the gradient with respect to the offsets, and the chain rule gives that of the
         # predictor.
@@ -128,6 +128,7 @@ def _update_predictor(
     config: TrainConfig,
 ) -> training_state.TrainingState:
     """Moves the predictor of a state by one step of Adam."""
+    assert state.predictor is not None
     rate = config.outer.predictor_rate * optimizers.rate_decay(config, step)
     predictor = norm_predictor.update(state.predictor, gradient, rate=rate)
     return state._replace(predictor=predictor)
