@@ -30,7 +30,7 @@ COMMANDS = {
     ),
     'train': ('training.command', 'Meta-train an initialization with exact meta-gradients.'),
     'evaluate': ('evaluation.command', 'Measure how fast initializations adapt to new styles.'),
-    'flicker': ('evaluation.flicker_command', 'Measure the flicker of a stylized video.'),
+    'flicker': ('evaluation.films.flicker_command', 'Measure the flicker of a stylized video.'),
     'gatys': (
         'baselines.commands.gatys_command',
         'Stylize by optimizing pixels (Gatys et al.), slowly.',

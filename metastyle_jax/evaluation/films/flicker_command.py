@@ -22,7 +22,7 @@ def main(values: flags.FlagValues) -> int:
     """Prints the result of `flicker.measure_videos`."""
     command_line.require(values, 'input', 'output')
     # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
-    from metastyle_jax.evaluation import flicker
+    from metastyle_jax.evaluation.films import flicker
 
     result = flicker.measure_videos(values.input, values.output, frames=values.frames)
     print(

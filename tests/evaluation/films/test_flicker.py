@@ -5,7 +5,7 @@ import pytest
 import video_frames
 
 from metastyle_jax.core import errors
-from metastyle_jax.evaluation import flicker
+from metastyle_jax.evaluation.films import flicker
 from metastyle_jax.stylization.video import deflicker
 
 
