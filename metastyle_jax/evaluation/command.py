@@ -46,6 +46,12 @@ def define_flags(values: flags.FlagValues) -> None:
     add.settings(config)
     add.vgg()
     add.switch(
+        'adam_alone',
+        False,
+        'Measure each θ that has learned rates also without them, as NAME-adam: Adam takes all '
+        'steps.',
+    )
+    add.switch(
         'held_out',
         False,
         "Use only images that training left out: those whose file name's SHA-256 begins with 0.",
@@ -65,12 +71,14 @@ def main(values: flags.FlagValues) -> None:
     # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
     from metastyle_jax.baselines import johnson
     from metastyle_jax.data import sources
-    from metastyle_jax.evaluation import evaluate, report
+    from metastyle_jax.evaluation import evaluate, initializations, report
     from metastyle_jax.models import vgg
     from metastyle_jax.storage import theta_files
 
     report.require_matplotlib()
-    given = evaluate.parse_thetas(values.theta) or {'theta': theta_files.load_theta()}
+    given = initializations.parse(values.theta) or {'theta': theta_files.load_theta()}
+    if values.adam_alone:
+        given = initializations.with_adam_alone(given)
     starts = {**given, RANDOM: johnson.initial(config.adapt.seed)}
     contents = sources.open_source(values.content, kind='content')
     paintings = sources.open_source(values.style, kind='style')

@@ -8,8 +8,7 @@ weights is the method of Johnson et al. The method of Gatys et al. can be measur
 import contextlib
 import functools
 import pathlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -28,8 +27,6 @@ from metastyle_jax.evaluation import adaptation_curve, lpips_ssim, results_folde
 from metastyle_jax.evaluation.config import RANDOM, EvaluationConfig
 from metastyle_jax.models import perceptual_loss, vgg
 from metastyle_jax.storage import tensor_files, theta_files
-
-_NAME = r'[\w.+-]+'
 
 
 def open_held_out(
@@ -161,6 +158,10 @@ def _facts(
             name: adaptation_start.learning_rate(_config_of(name, config), theta)
             for name, theta in starts.items()
         },
+        'learned_steps': {
+            name: adaptation_start.inner_steps(_config_of(name, config), theta)
+            for name, theta in starts.items()
+        },
         'device': jax.devices()[0].device_kind,
         'contents': held_out,
         'sources': {'content': contents.digest(), 'style': paintings.digest()},
@@ -270,30 +271,3 @@ def _gatys(
         result = gatys.optimize(pixels, grams, vgg_params, start=start, iterations=config.gatys)
         curves[name] = {'losses': result.losses.tolist(), 'seconds': result.seconds.tolist()}
     return curves
-
-
-def parse_thetas(words: Sequence[str]) -> dict[str, theta_files.Theta]:
-    """Reads initializations.
-
-    Args:
-        words: `NAME=PATH`, or `PATH` for the file's name without its suffix as the name.
-
-    Returns:
-        Name -> initialization.
-
-    Raises:
-        UserError: a name occurs twice or is reserved, or a file cannot be used.
-    """
-    thetas: dict[str, theta_files.Theta] = {}
-    for word in words:
-        given = re.fullmatch(f'({_NAME})=(.+)', word)  # the path may contain '=' too
-        name, path = given.groups() if given else (pathlib.PurePath(word).stem, word)
-        if not re.fullmatch(_NAME, name):
-            raise UserError(
-                f'theta={word}: {name!r} is no name: write NAME=PATH, the name of letters, '
-                'digits, . _ + and -'
-            )
-        if name in thetas or name == RANDOM:
-            raise UserError(f'theta={word}: the name {name!r} is taken; write NAME={path}')
-        thetas[name] = theta_files.load_theta(path)
-    return thetas

@@ -95,9 +95,17 @@ def _rates(results: dict[str, Any]) -> str:
     """Describes optimizer, learning rate and schedule of each initialization."""
     schedule = results['settings']['schedule']
     return ', '.join(
-        f'{name}: Adam {rate:g} ({"constant" if name == RANDOM else schedule})'
+        f'{name}: {_learned(results, name)}Adam {rate:g} '
+        f'({"constant" if name == RANDOM else schedule})'
         for name, rate in results['rates'].items()
     )
+
+
+def _learned(results: dict[str, Any], name: str) -> str:
+    """Says how many learned steps an initialization takes before Adam; '' if it takes none."""
+    # Results of older versions do not tell.
+    steps = results.get('learned_steps', {}).get(name, 0)
+    return f'{steps} learned steps, then ' if steps else ''
 
 
 def _quality_lines(results: dict[str, Any]) -> list[str]:

@@ -37,11 +37,13 @@ def test_an_interruption_between_two_files_loses_only_the_last_style(
     [
         ({'seed': 1}, 'its settings.seed is 0, and now 1'),
         ({'starts': {'ours': make_theta(2), RANDOM: make_theta(1)}}, 'its thetas.ours is'),
-        ({'starts': {RANDOM: make_theta(1)}}, 'its rates.ours is 0.01, and now None'),
+        ({'starts': {RANDOM: make_theta(1)}}, 'its learned_steps.ours is 0, and now None'),
         (
             {
                 'starts': {
-                    'ours': make_theta(0)._replace(rates={'out/bias': np.float32(1)}),
+                    'ours': make_theta(0)._replace(
+                        rates={'out/bias': np.float32(1)}, settings={'inner': {'steps': 0}}
+                    ),
                     RANDOM: make_theta(1),
                 }
             },
