@@ -23,7 +23,7 @@ from metastyle_jax.storage import (
     tensor_files,
     theta_files,
 )
-from metastyle_jax.training import loop, training_state
+from metastyle_jax.training import loop, rate_scaling, training_state
 from metastyle_jax.training.configuration import values
 from metastyle_jax.training.configuration.schema import TrainConfig
 from metastyle_jax.training.recipes import recipe_step, training_recipe
@@ -70,9 +70,8 @@ def train(
         hidden = processes.from_first(
             lambda: norm_predictor.hidden_width(theta and theta.predictor)
         )
-        recipe = training_recipe.load(config)
-        load_fixed = recipe.load_fixed if recipe else vgg.load
-        vgg_params = sharding.replicate(load_fixed(vgg_file), devices)
+        vgg_weights = vgg.load(vgg_file)
+        vgg_params = sharding.replicate(vgg_weights, devices)
         batches = stack.enter_context(open_batches(config, contents, styles))
         _check_same_data(batches)
         manager: checkpoints.Manager | checkpoints.NoCheckpoints
@@ -88,6 +87,8 @@ def train(
             features=norm_predictor.feature_count(vgg_params),
             hidden=hidden,
         )
+        if is_first and config.inner.scale_batches and manager.latest_step() is None:
+            state = _with_scaled_rates(state, vgg_weights, batches, config)
         state, loss_mean = _resume(manager, state, batches, config)
         stop = stack.enter_context(command_line.Stop().listening())
         state = sharding.replicate(state, devices)
@@ -155,6 +156,19 @@ def open_batches(
         workers=config.data.workers,
         share=processes.share(),
     )
+
+
+def _with_scaled_rates(
+    state: training_state.TrainingState,
+    vgg_weights: Params,
+    batches: batch_iterator.BatchIterator,
+    config: TrainConfig,
+) -> training_state.TrainingState:
+    """Returns the state with inner rates that fit the gradients; the batches stay in place."""
+    position = batches.get_state()
+    log_rates = rate_scaling.scaled_log_rates(state, vgg_weights, batches, config=config)
+    batches.set_state(position)
+    return state._replace(log_rates=log_rates)
 
 
 def load_initialization(config: TrainConfig, folder: pathlib.Path) -> theta_files.Theta | None:

@@ -56,6 +56,11 @@ def _check_inner_optimizer(config: TrainConfig) -> None:
             'config.inner.eps_root=0: it must be above 0 for config.inner.optimizer=adam, whose '
             'second derivatives would be infinite at a zero gradient'
         )
+    if inner.scale_batches and not inner.learn_rates:
+        raise UserError(
+            f'config.inner.scale_batches={inner.scale_batches} is for learned rates: set '
+            'config.inner.learn_rates=True or config.inner.scale_batches=0'
+        )
     if inner.learn_rates and not inner.rate <= inner.max_rate:
         raise UserError(
             f'config.inner.rate={inner.rate} is larger than its upper bound, '

@@ -149,6 +149,13 @@ class InnerConfig:
         'for each element of a tensor), step (one for each tensor and inner step), or step_element '
         '(one for each element and inner step).',
     )
+    scale_batches: int = checks.setting(
+        0,
+        'Number of batches that measure the sizes of gradients before the first outer step; '
+        'learned rates then start at inner.rate divided by that size. 0 starts all '
+        'at inner.rate.',
+        least=0,
+    )
     max_rate: float = checks.setting(1e-2, 'Upper bound of the learned inner rates.', least=0)
     order: Literal['exact', 'first', 'reptile'] = checks.setting(
         'exact',

@@ -10,6 +10,7 @@ from metastyle_jax.core import errors
     ('changes', 'message'),
     [
         ({'inner_optimizer': 'adam', 'inner_eps_root': 0.0}, 'config.inner.eps_root=0'),
+        ({'inner_scale_batches': 3}, 'config.inner.scale_batches=3 is for learned rates'),
         ({'inner_learn_rates': True, 'inner_rate': 0.5}, 'config.inner.max_rate'),
         ({'inner_learn_rates': True, 'inner_steps': 0}, 'config.inner.steps=0 makes no inner'),
         ({'outer_norms_rate': 0.01}, 'config.outer.norms_rate=0.01'),
