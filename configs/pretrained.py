@@ -74,15 +74,16 @@ _STAGES = {
         checkpoint=dict(every=1000),
     ),
     '': dict(
-        steps=900,
+        steps=500,
         model=dict(init='runs/large', predictor=True),
         data=dict(_CACHED_GRAMS, size=128, style_size=256),
         inner=dict(
-            _INNER_LOOP, params='norm', rate=0.03, rates_per='step_element', max_rate=3.0
+            _INNER_LOOP, params='norm', rate=0.02, scale_batches=40, rates_per='step_element',
+            max_rate=30.0,
         ),
         outer=dict(
-            styles=1, contents=1, rate=0.05, freeze_theta=True, schedule='cosine', warmup=20,
-            clip=1.0,
+            styles=1, contents=1, each_step=True, rate=0.03, freeze_theta=True, schedule='cosine',
+            warmup=20, clip=1.0,
         ),
     ),
     'tiny': dict(
