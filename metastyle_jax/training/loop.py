@@ -15,9 +15,10 @@ from metastyle_jax.core.errors import UserError
 from metastyle_jax.data import batch_iterator, batching, image_source
 from metastyle_jax.data.images import contact_sheet
 from metastyle_jax.storage import checkpoints
-from metastyle_jax.training import gram_cache, outer_step, training_state
+from metastyle_jax.training import gram_cache, training_state
 from metastyle_jax.training.configuration.schema import TrainConfig
 from metastyle_jax.training.logs import metric_log
+from metastyle_jax.training.recipes import recipe_step
 
 # Processes agree on one number: that of a signal, or this one if data cannot be read.
 _DATA_FAILED = 256
@@ -227,7 +228,7 @@ class TrainingLoop:
         self._take(step, state, metric=total / steps if steps == every else None)
 
     def _save_now(self, step: int, state: training_state.TrainingState) -> None:
-        """Writes a checkpoint of this step and waits for it.
+        """Writes a checkpoint of this step, and waits until it is on the disk.
 
         If no checkpoint was scheduled at this step, it is not ranked, and a resumed run continues
         the running mean.
@@ -240,7 +241,7 @@ class TrainingLoop:
     def _take(
         self, step: int, state: training_state.TrainingState, *, metric: float | None
     ) -> None:
-        """Takes a checkpoint, to be written later."""
+        """Prepares a checkpoint that is written later."""
         data_state = {**self._data_state, 'outer_loss': self._loss_mean._asdict()}
         self._pending = PendingCheckpoint(step, state, data_state, metric)
 

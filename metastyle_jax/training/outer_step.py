@@ -56,7 +56,7 @@ def train_step(
     *,
     config: TrainConfig,
 ) -> tuple[training_state.TrainingState, StepMetrics]:
-    """One outer step on the styles of one device; call it through `sharding.spread`.
+    """Takes one outer step on the styles of one device; must be called through `sharding.spread`.
 
     Args:
         state: training state, the same on every device.
@@ -141,7 +141,7 @@ def _per_style_norms_step(
     *,
     config: TrainConfig,
 ) -> tuple[training_state.TrainingState, StepMetrics]:
-    """`train_step` without inner loop: each style has instance norms of its own.
+    """Does the same as `train_step` without inner steps, where each style has own instance norms.
 
     Their offsets from the norms of θ come from the table, from the predictor, or from both as sum.
     """
@@ -178,7 +178,7 @@ def _per_style_norms_step(
 def apply_meta_gradient(
     state: training_state.TrainingState, mean_gradient: meta.MetaGradient, *, config: TrainConfig
 ) -> tuple[training_state.TrainingState, StepMetrics]:
-    """Moves θ and the learned inner rates by one step of the outer optimizer.
+    """Updates θ and the learned inner rates by one step of the outer optimizer.
 
     Args:
         state: training state.

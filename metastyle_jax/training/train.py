@@ -70,23 +70,16 @@ def train(
         hidden = processes.from_first(
             lambda: norm_predictor.hidden_width(theta and theta.predictor)
         )
-        vgg_weights = vgg.load(vgg_file)
+        recipe = training_recipe.load(config)
+        load_fixed = recipe.load_fixed if recipe else vgg.load
+        vgg_weights = load_fixed(vgg_file)
         vgg_params = sharding.replicate(vgg_weights, devices)
         batches = stack.enter_context(open_batches(config, contents, styles))
         _check_same_data(batches)
         manager: checkpoints.Manager | checkpoints.NoCheckpoints
         manager = open_checkpoints(config, folder) if is_first else checkpoints.NoCheckpoints()
         stack.enter_context(manager)
-        state = training_state.create_state(
-            config,
-            jax.random.key(config.seed),
-            theta=theta and theta.params,
-            predictor=theta and theta.predictor,
-            rates=theta and theta.rates,
-            styles=len(styles),
-            features=norm_predictor.feature_count(vgg_params),
-            hidden=hidden,
-        )
+        state = _create_state(config, recipe, theta, hidden, vgg_params, len(styles))
         if is_first and config.inner.scale_batches and manager.latest_step() is None:
             state = _with_scaled_rates(state, vgg_weights, batches, config)
         state, loss_mean = _resume(manager, state, batches, config)
@@ -107,16 +100,17 @@ def _create_state(
     hidden: int,
     vgg_params: Params,
     styles: int,
-) -> outer_step.TrainingState:
+) -> training_state.TrainingState:
     """Creates the state before the first step, of a recipe or of an initialization."""
     rng = jax.random.key(config.seed)
     if recipe is not None:
         return recipe_step.create_state(config, rng, recipe)
-    return outer_step.create_state(
+    return training_state.create_state(
         config,
         rng,
         theta=theta and theta.params,
         predictor=theta and theta.predictor,
+        rates=theta and theta.rates,
         styles=styles,
         features=norm_predictor.feature_count(vgg_params),
         hidden=hidden,
@@ -263,7 +257,7 @@ def _resume(
     batches: batch_iterator.BatchIterator,
     config: TrainConfig,
 ) -> tuple[training_state.TrainingState, loop.RunningMean]:
-    """Returns the state to start from and its mean loss, and moves the batches to the same step."""
+    """Returns the state to start from and its mean loss; moves the batches to the same step."""
     restored = _restore(manager, state, batches, config)
     state = processes.copy_of_first(restored.state if restored else state)
     data_state = processes.from_first(lambda: restored and restored.data_state)

@@ -14,15 +14,15 @@ from metastyle_jax.training.configuration.schema import TrainConfig
 
 
 class TrainingState(NamedTuple):
-    """Everything that the steps of a run change. Checkpoints store it by these names.
+    """Everything that outer steps change. Checkpoints use the names of these attributes.
 
     Attributes:
-        step: scalar int32, number of outer steps done.
+        step: scalar int32, number of finished outer steps.
         params: θ, the initialization.
         log_rates: logarithms of the learned inner rates by parameter name, see
             `optimizers.initial_log_rates`; None if not learned.
         opt_state: state of the outer optimizer.
-        rng: a key that no step uses yet.
+        rng: a random key for later use; no step uses it yet.
         table: instance norms of each style; None if `outer.norms_rate` is 0.
         predictor: predictor of instance norms; None if `model.predictor` is False.
     """
@@ -51,12 +51,12 @@ def create_state(
 
     Args:
         config: the configuration.
-        rng: a key.
-        theta: initialization to start from; random parameters if None.
+        rng: a random key.
+        theta: initialization to start from; None for random parameters.
+        predictor: predictor to start from; if None, a new one is made if `model.predictor` is True.
         rates: inner rates to start from, by parameter name, where they have the shapes of the
             configuration; `inner.rate` for the others.
-        predictor: predictor to start from; if None and the configuration wants one, a new one.
-        styles: number of style images; needed if each style has instance norms of its own.
+        styles: number of style images; needed if `outer.norms_rate` is above 0.
         features: number of style features, see `norm_predictor`; needed for a new predictor.
         hidden: width of the hidden layer of a new predictor.
     """

@@ -16,7 +16,7 @@ from metastyle_jax import meta
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching
-from metastyle_jax.training import optimizers, outer_step
+from metastyle_jax.training import optimizers, outer_step, training_state
 from metastyle_jax.training.configuration.schema import TrainConfig
 from metastyle_jax.training.recipes import training_recipe
 
@@ -57,7 +57,7 @@ def method_of(config: TrainConfig, recipe: training_recipe.Recipe | None) -> Tra
 
 def create_state(
     config: TrainConfig, rng: Array, recipe: training_recipe.Recipe
-) -> outer_step.TrainingState:
+) -> training_state.TrainingState:
     """Creates the state before the first step.
 
     Args:
@@ -68,17 +68,17 @@ def create_state(
     init_rng, rng = jax.random.split(rng)
     params = recipe.init(init_rng)
     opt_state = optimizers.outer_optimizer(config).init(meta.Meta(params))
-    return outer_step.TrainingState(jnp.zeros((), jnp.int32), params, None, opt_state, rng)
+    return training_state.TrainingState(jnp.zeros((), jnp.int32), params, None, opt_state, rng)
 
 
 def train_step(
-    state: outer_step.TrainingState,
+    state: training_state.TrainingState,
     fixed: Params,
     batch: batching.MetaBatch,
     *,
     config: TrainConfig,
     recipe: training_recipe.Recipe,
-) -> tuple[outer_step.TrainingState, outer_step.StepMetrics]:
+) -> tuple[training_state.TrainingState, outer_step.StepMetrics]:
     """Takes one step on the styles of one device; call it through `sharding.spread`.
 
     Args:
@@ -108,7 +108,7 @@ def train_step(
 
 
 def preview(
-    state: outer_step.TrainingState,
+    state: training_state.TrainingState,
     fixed: Params,
     contents: Array,
     style: Array,
