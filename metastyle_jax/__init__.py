@@ -86,7 +86,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)
+    try:
+        module = importlib.import_module(f'{__name__}.{_MODULES[name]}')
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'{__name__}.{name} needs {error.name}, which is not installed: install the whole '
+            'package, for example with `pip install .` in a clone of its repository'
+        ) from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -450,6 +450,12 @@ def test_the_comparison_shows_four_pictures_a_row(
 # The package. -------------------------------------------------------------------------------------
 
 
+def test_a_public_name_whose_package_is_missing_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(metastyle_jax._MODULES, 'adapt', 'not_there')
+    with pytest.raises(ImportError, match=r'metastyle_jax\.adapt needs metastyle_jax\.not_there'):
+        metastyle_jax.adapt  # noqa: B018
+
+
 def test_public_names_are_functions_however_modules_are_imported():
     helpers.command_module('adapt')
     helpers.command_module('stylize')
