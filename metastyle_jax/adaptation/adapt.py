@@ -103,7 +103,10 @@ def _descend(
     scalars = adaptation_start.step_scalars(config, theta)
     history: list[perceptual_loss.Loss] = []
     with progress_bar.show(
-        range(config.steps), description='adapting', unit='step', disable=not progress
+        range(adaptation_start.step_count(config, theta)),
+        description='adapting',
+        unit='step',
+        disable=not progress,
     ) as bar:
         for step in bar:
             contents = jnp.asarray(next(batches))

@@ -123,8 +123,8 @@ def adapt_many(
     ):
         result = _adapt_groups(
             library, images, adapter, style_group.ContentBatches(batches),
-            steps=config.steps, save=save, total=len(missing), failed=failed, stopped=stopped,
-            progress=progress,
+            steps=adaptation_start.step_count(config, theta), save=save, total=len(missing),
+            failed=failed, stopped=stopped, progress=progress,
         )  # fmt: skip
     if not (result.library.entries or result.stopped):
         name, reason = next(iter(failed.items()))

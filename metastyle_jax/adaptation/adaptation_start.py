@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from metastyle_jax.adaptation import adaptation_step
-from metastyle_jax.adaptation.config import RATES, AdaptConfig
+from metastyle_jax.adaptation.config import RATES, STEPS, AdaptConfig
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.models import norm_predictor, transformer
@@ -14,14 +14,14 @@ from metastyle_jax.storage import theta_files
 def resolve(
     config: AdaptConfig, theta: str | os.PathLike | theta_files.Theta | None
 ) -> tuple[AdaptConfig, theta_files.Theta]:
-    """Checks the settings, fills in the default learning rate, and loads θ.
+    """Checks the settings, fills in the defaults that depend on θ, and loads θ.
 
     Args:
         config: settings of the adaptation.
         theta: the initialization, or a path or address of it, see `theta_files.load_theta`.
 
     Returns:
-        The settings with a learning rate, and θ.
+        The settings with numbers of steps and a learning rate, and θ.
 
     Raises:
         UserError: a setting is invalid, θ cannot be used, or `inner_steps` is above 0 and θ has no
@@ -36,17 +36,30 @@ def resolve(
             f'inner_steps={config.inner_steps}: this θ has no learned rates, leave it out'
         )
     config = dataclasses.replace(
-        config, rate=learning_rate(config, theta), inner_steps=inner_steps(config, theta)
+        config,
+        steps=step_count(config, theta),
+        inner_steps=inner_steps(config, theta),
+        rate=learning_rate(config, theta),
     )
+    config.validate()
     return config, theta
+
+
+def _start(config: AdaptConfig, theta: theta_files.Theta) -> str:
+    """Returns what the adaptation starts from, one of `STARTS`."""
+    return 'theta' if theta.predictor is None else config.begin
+
+
+def step_count(config: AdaptConfig, theta: theta_files.Theta) -> int:
+    """Returns the number of steps: `config.steps`, or the one in `STEPS` if that is None."""
+    return STEPS[_start(config, theta)] if config.steps is None else config.steps
 
 
 def learning_rate(config: AdaptConfig, theta: theta_files.Theta) -> float:
     """Returns the learning rate of Adam: `config.rate`, or the one in `RATES` if that is None."""
     if config.rate is not None:
         return config.rate
-    start = 'theta' if theta.predictor is None else config.begin
-    return RATES[start][config.params]
+    return RATES[_start(config, theta)][config.params]
 
 
 def step_scalars(config: AdaptConfig, theta: theta_files.Theta) -> adaptation_step.StepScalars:
@@ -86,14 +99,17 @@ def inner_steps(config: AdaptConfig, theta: theta_files.Theta) -> int:
 
     Args:
         config: settings of the adaptation. If its `inner_steps` is None, the number is the one of
-            the training if the adaptation starts as the training did, otherwise 0.
+            the training if the adaptation starts as the training did and its photographs are not
+            smaller, otherwise 0.
         theta: the initialization.
     """
     if config.inner_steps is not None:
         return config.inner_steps
-    if theta.rates is None or (config.begin == 'theta' and theta.predictor is not None):
+    starts_otherwise = config.begin == 'theta' and theta.predictor is not None
+    trained_size = theta.settings.get('data', {}).get('size', 0)
+    if theta.rates is None or starts_otherwise or config.size < trained_size:
         return 0
-    return min(config.steps, trained_loop(theta).steps)
+    return min(step_count(config, theta), trained_loop(theta).steps)
 
 
 def trained_loop(theta: theta_files.Theta) -> adaptation_step.LearnedLoop:

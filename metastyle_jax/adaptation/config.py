@@ -25,6 +25,8 @@ RATES = {
     'predicted': {'all': 2e-4, 'norm': 4e-4},
     'theta': {'all': 1.5e-3, 'norm': 1.5e-3},
 }
+# Number of steps by the starting point: predicted norms are close to the style already.
+STEPS = {'predicted': 10, 'theta': 50}
 SCRATCH_RATE = 1e-3  # from random weights
 
 _RATE_HELP = (
@@ -55,8 +57,13 @@ class AdaptConfig:
     )
     """Words; photographs whose names contain one of them are left out."""
 
-    steps: int = checks.setting(50, 'Number of gradient steps.', least=1)
-    """Number of gradient steps, at least 1."""
+    steps: int | None = checks.setting(
+        None,
+        'Number of gradient steps (default: {predicted} from predicted norms, {theta} from θ '
+        'itself).'.format_map(STEPS),
+        least=1,
+    )
+    """Number of gradient steps, at least 1; None for the number in `STEPS` for `begin`."""
 
     begin: str = checks.setting(
         'predicted',
@@ -75,8 +82,8 @@ class AdaptConfig:
     )
     """Number of first steps, 0 to `steps`, that the tensors with learned rates take at these rates;
     Adam takes their other steps, and all steps of the other tensors. None for the number that θ was
-    trained with, or 0 if θ has no learned rates or the adaptation starts otherwise than the
-    training did (`begin`). Learned rates fit photographs of the size of the training."""
+    trained with; or 0 if θ has no learned rates, if the adaptation starts otherwise than the
+    training did (`begin`), or if its photographs are smaller (`size`)."""
 
     rate: float | None = checks.setting(None, _RATE_HELP, above=0)
     """Learning rate of Adam, above 0; None for the rate in `RATES` for `begin` and `params`."""
@@ -90,11 +97,11 @@ class AdaptConfig:
     """'falling' or 'constant', see `warmup_and_decay.adam`."""
 
     batch: int = checks.setting(
-        2, 'Number of photographs in one step.', least=1, most=MOST_PHOTOGRAPHS
+        1, 'Number of photographs in one step.', least=1, most=MOST_PHOTOGRAPHS
     )
     """Number of photographs in one step, 1 to 1024."""
 
-    size: int = checks.setting(128, 'Width and height of the photographs in pixels.', least=16)
+    size: int = checks.setting(256, 'Width and height of the photographs in pixels.', least=16)
     """Width and height of the photographs in pixels, at least 16."""
 
     style_size: int = checks.setting(
@@ -145,7 +152,7 @@ class AdaptConfig:
     @classmethod
     def for_library(cls, **settings: Any) -> 'AdaptConfig':
         """Returns settings for many styles in one library: only instance norms, fewer steps."""
-        return checks.replace_settings(cls(steps=30, batch=1, params='norm'), settings)
+        return checks.replace_settings(cls(params='norm'), settings)
 
     @classmethod
     def for_evaluation(cls, **settings: Any) -> 'AdaptConfig':
@@ -164,7 +171,8 @@ class AdaptConfig:
     def validate(self) -> None:
         """Raises UserError unless every setting has the right type and range."""
         checks.check_settings(self)
-        if self.inner_steps is not None and self.inner_steps > self.steps:
+        steps, inner_steps = self.steps, self.inner_steps
+        if steps is not None and inner_steps is not None and inner_steps > steps:
             raise UserError(
                 f'inner_steps={self.inner_steps} is more than steps={self.steps}: it must be at '
                 'most the number of all steps'

@@ -151,7 +151,8 @@ def adaptation_curve(
     )
     contents = jnp.asarray(batching.as_float(held_out))
     curve, outputs, spent = Curve([], [], [], [], [], []), {}, 0.0
-    wanted = sorted({*milestones(config.steps), *(s for s in keep if s <= config.steps)})
+    steps = adaptation_start.step_count(config, theta)
+    wanted = sorted({*milestones(steps), *(s for s in keep if s <= steps)})
     for step, following in itertools.zip_longest(wanted, wanted[1:]):
         params = trees.combine(theta.params, state.fast, fixed.slow)
         loss = jax.device_get(loss_on_held_out(params, vgg_params, contents, grams))

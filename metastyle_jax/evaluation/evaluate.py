@@ -217,15 +217,17 @@ def _measure(
     """
     config = inputs.config
     grams = style_image.grams(inputs.vgg_params, painting)
-    shown = {0, min(50, config.adapt.steps), config.adapt.steps}
+    last = config.adapt.steps or 50
+    shown = {0, min(50, last), last}
     entry: dict[str, Any] = {'curves': {}}
     outputs_of: dict[str, adaptation_curve.CurveOutputs] = {}
     for name, theta in inputs.starts.items():
         adapt_config = _config_of(name, config)
+        steps = adaptation_start.step_count(adapt_config, theta)
         with _batches(inputs) as batches:
             curve, outputs_of[name] = adaptation_curve.adaptation_curve(
                 theta, grams, inputs.vgg_params, batches, inputs.held_out,
-                config=adapt_config, keep=sorted({*shown, adapt_config.steps}),
+                config=adapt_config, keep=sorted({*shown, steps}),
             )  # fmt: skip
         entry['curves'][name] = curve._asdict()
         if inputs.lpips_params is not None:

@@ -76,7 +76,7 @@ def test_flags_have_the_names_defaults_and_help_of_the_settings():
         assert flag.help.startswith(field.metadata['help'].rstrip('.'))
         expected = list(field.default) if field.default == () else field.default
         assert flag.default == expected
-    assert values['steps'].help.endswith(' (30 for a library).')
+    assert values['params'].help.endswith(' (norm for a library).')
     values(['command', '--vgg=x.pth', '--steps=7', '--content_exclude=a,b'])
     assert command_line.given_settings(values, AdaptConfig) == {
         'steps': 7, 'content_exclude': ['a', 'b'], 'vgg_file': 'x.pth',
