@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(helpers.ROOT))
 
 from benchmarks.poster import __main__ as command  # noqa: E402
+from benchmarks.poster import worker  # noqa: E402
 from metastyle_jax.baselines import systems  # noqa: E402
 from metastyle_jax.core import command_line  # noqa: E402
 
@@ -79,6 +80,16 @@ def test_the_command_times_both_sides_in_turn(run, tmp_path, capsys):
         assert entry['sides'][side]['memory']['resident'] > 0
     assert entry['ratios']['picture']['q1'] > 0
     assert '| style-swap | 32 |' in capsys.readouterr().out
+
+
+def test_pictures_can_be_compared_in_float64(peer, tmp_path):
+    files = str(tmp_path / 'weights.npz'), str(tmp_path / 'answer.npy')
+    jobs = [worker.SideJob(side, 'adain', 32, *files, width=2) for side in worker.SIDES]
+    ours, torch = worker.Ours(jobs[0]), worker.Torch(jobs[1])
+    found, expected = ours.picture_in_float64(), torch.picture_in_float64()
+    assert found.dtype == expected.dtype == np.float64
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert ours.picture().dtype == torch.picture().dtype == np.float32  # what is timed
 
 
 def test_ratios_are_taken_within_a_round():

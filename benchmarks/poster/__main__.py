@@ -32,9 +32,6 @@ SYSTEMS = ('adain', 'wct', 'avatar-net', 'style-swap')
 # choice between two similar patches, which changes the pixels that see the patch.
 TOLERANCE = {'highest': 1e-4, 'tf32': 2e-2}
 EXCEPTED = 0.01
-# WCT divides by roots of eigenvalues, down to a millionth of the largest one, five times in a row.
-# This amplifies the rounding of float32. The tests compare in float64.
-TOLERANCE_WCT = 5e-2
 _REST = 0.3  # seconds between measurements; threads of the other side still spin for a while
 
 
@@ -195,12 +192,11 @@ def main(values: flags.FlagValues) -> None:
             (out / 'results.json').write_text(json.dumps(results, indent=1) + '\n', 'utf-8')
             (out / 'results.md').write_text(render(results) + '\n', 'utf-8')
     print(render(results))
-    limits = {'wct': TOLERANCE_WCT}
+    limit = TOLERANCE[values.precision]
     wrong = [
         f'{entry["system"]} at {entry["size"]}: {entry.get("reason", "the pictures differ")}'
         for entry in results['systems']
-        if 'reason' in entry
-        or not entry['disagreement'] <= limits.get(entry['system'], TOLERANCE[values.precision])
+        if 'reason' in entry or not entry['disagreement'] <= limit
     ]
     if wrong:
         raise UserError('; '.join(wrong))
