@@ -1,6 +1,7 @@
 """Meta-learned style transfer with exact second-order meta-gradients, in JAX.
 
 import metastyle_jax
+image = metastyle_jax.stylize('painting.jpg', 'photo.jpg')
 style = metastyle_jax.adapt('painting.jpg')
 image = metastyle_jax.stylize(style, 'photo.jpg')
 found = metastyle_jax.meta_gradient(meta, inner_batches, outer_batch, inner_loss=loss)
@@ -16,19 +17,22 @@ from metastyle_jax._version import __version__
 _MODULES = {
     'AdaptConfig': 'adaptation.config',
     'Inner': 'meta',
+    'InstantConfig': 'instant.config',
     'Meta': 'meta',
     'MetaGradient': 'meta',
+    'StyleCache': 'instant.style_cache',
     'StyleTransformer': 'models.linen.style_transformer',
     'UserError': 'core.errors',
     'VideoSettings': 'stylization.video_settings',
     'adapt': 'adaptation.adapt',
     'adapt_many': 'adaptation.adapt_folder',
-    'animate': 'stylization.grids',
+    'animate': 'instant.stylizing',
     'draw_all_styles': 'stylization.grids',
-    'draw_grid': 'stylization.grids',
+    'draw_grid': 'instant.stylizing',
     'export_style': 'stylization.export.export_style',
     'initial_rates': 'meta',
     'inner_loop': 'meta',
+    'instant_style': 'instant.instant_style',
     'load_onnx': 'stylization.export.onnx_loading',
     'load_stablehlo': 'stylization.export.stablehlo_program',
     'load_style': 'storage.style_files',
@@ -38,20 +42,22 @@ _MODULES = {
     'reptile_gradient': 'meta',
     'save_style': 'storage.style_files',
     'save_theta': 'storage.theta_files',
-    'stylize': 'stylization.stylize',
+    'stylize': 'instant.stylizing',
     'stylize_all_styles': 'stylization.grids',
     'stylize_batch': 'stylization.stylize',
-    'stylize_file': 'stylization.stylize_folder',
-    'stylize_folder': 'stylization.stylize_folder',
-    'stylize_video': 'stylization.stylize_video',
+    'stylize_file': 'instant.stylizing',
+    'stylize_folder': 'instant.stylizing',
+    'stylize_video': 'instant.stylizing',
     'train': 'training.train',
 }
 
 __all__ = [
     'AdaptConfig',
     'Inner',
+    'InstantConfig',
     'Meta',
     'MetaGradient',
+    'StyleCache',
     'StyleTransformer',
     'UserError',
     'VideoSettings',
@@ -64,6 +70,7 @@ __all__ = [
     'export_style',
     'initial_rates',
     'inner_loop',
+    'instant_style',
     'load_onnx',
     'load_stablehlo',
     'load_style',

@@ -13,8 +13,8 @@ from metastyle_jax._version import __version__
 # Sub-command: module with its `run_COMMAND` (_ for -), and its line in `metastyle --help`.
 COMMANDS = {
     'stylize': (
-        'stylization.command',
-        'Stylize a picture, a folder or a video with an adapted style.',
+        'instant.command',
+        'Stylize a picture, a folder or a video in the style of a painting.',
     ),
     'adapt': (
         'adaptation.command',
@@ -24,6 +24,7 @@ COMMANDS = {
         'stylization.export.command',
         'Write a style for other programs: ONNX, StableHLO.',
     ),
+    'cache': ('instant.cache_command', 'List or remove the styles that `stylize` has cached.'),
     'compare': (
         'evaluation.before_after',
         'Draw a painting, photographs, and both before and after adaptation.',
@@ -63,6 +64,7 @@ COMMANDS = {
 
 USAGE = """MetaStyle: any painting as the style of your photographs, after a few gradient steps.
 
+  metastyle stylize photo.jpg --style=painting.jpg -o out.png
   metastyle adapt painting.jpg -o painting.safetensors
   metastyle stylize photo.jpg --style=painting.safetensors -o out.png
 

@@ -27,9 +27,10 @@ MAY_IMPORT = {
     'training': _BELOW_ACTS,
     'adaptation': _BELOW_ACTS,
     'stylization': _BELOW_ACTS,
+    'instant': _BELOW_TOP,
     'baselines': _BELOW_TOP,
     'evaluation': {*_BELOW_TOP, 'baselines'},
-    'app': {*_BELOW_TOP, 'baselines', 'evaluation'},
+    'app': {*_BELOW_TOP, 'instant', 'baselines', 'evaluation'},
 }
 # Modules outside of rooms that every room may import.
 ROOT_MODULES = {'_version'}

@@ -6,9 +6,10 @@ image. It is the same loss as in meta-training.
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,28 @@ from absl import logging
 
 from metastyle_jax.adaptation import adaptation_start, adaptation_step, style_image
 from metastyle_jax.adaptation.config import AdaptConfig
-from metastyle_jax.core import checks, progress_bar
+from metastyle_jax.core import checks, progress_bar, trees
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching, colour_transfer, sources
 from metastyle_jax.data.images import image_inputs, plain_pictures
-from metastyle_jax.models import perceptual_loss, vgg
+from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.storage import style_files, theta_files
+
+
+class _StyleImage(NamedTuple):
+    """A style image, and what a style file records of it.
+
+    Attributes:
+        picture: `[H, W, 3]` float32 in 0..1.
+        name: name of the image.
+        digest: SHA-256 of the image.
+        palette: name and hash of the photograph whose colours the image got, or None.
+    """
+
+    picture: np.ndarray
+    name: str
+    digest: str
+    palette: str | None
 
 
 def adapt(
@@ -56,27 +73,76 @@ def adapt(
     """
     config = checks.replace_settings(config or AdaptConfig(), settings)
     config, theta = adaptation_start.resolve(config, theta)
+    image = _read(style, config)
+    vgg_params = vgg.load(config.vgg_file)
+    contents = sources.open_source(config.content, kind='content')
+    contents = sources.without(contents, config.content_exclude)
+    grams = style_image.grams(vgg_params, image.picture)
+    with batching.content_batches(
+        contents, batch=config.batch, size=config.size, seed=config.seed
+    ) as batches:
+        params, history = _descend(theta, grams, vgg_params, batches, config, progress=progress)
+    return _as_style(params, history, image, theta, config, vgg_params)
+
+
+def predict(
+    style: image_inputs.ImageLike,
+    theta: str | os.PathLike | theta_files.Theta | None = None,
+    *,
+    config: AdaptConfig | None = None,
+) -> style_files.Style:
+    """Returns the style with which an adaptation starts: no gradient step is taken.
+
+    Args:
+        style: see `adapt`.
+        theta: see `adapt`.
+        config: see `adapt`; the number of steps, and what only steps need, is ignored.
+
+    Returns:
+        The style, with no losses. If θ has a predictor, its instance norms are those that the
+        predictor gives for the style image; otherwise they are those of θ.
+
+    Raises:
+        UserError: a file or a setting is not usable.
+    """
+    config, theta = adaptation_start.resolve(config or AdaptConfig(), theta)
+    image = _read(style, config)
+    vgg_params = vgg.load(config.vgg_file)
+    grams = style_image.grams(vgg_params, image.picture)
+    start = adaptation_start.start_params(theta, grams, config.begin)
+    adapted, _ = trees.partition(start, transformer.adapted(config.params))
+    params = {name: np.asarray(leaf) for name, leaf in adapted.items()}
+    config = dataclasses.replace(config, steps=0, inner_steps=0)
+    return _as_style(params, [], image, theta, config, vgg_params)
+
+
+def _read(style: image_inputs.ImageLike, config: AdaptConfig) -> _StyleImage:
+    """Reads a style image, warns if it has one colour, and gives it the colours of the palette."""
     palette, palette_name = style_image.read_palette(config.match_colours)
     picture, name, digest = style_image.read(style, config.style_size)
     if text := plain_pictures.of_painting(picture):
         logging.warning('%s: %s', name, text)
     if palette is not None:
         picture = colour_transfer.match(picture, palette)
-    vgg_params = vgg.load(config.vgg_file)
-    contents = sources.open_source(config.content, kind='content')
-    contents = sources.without(contents, config.content_exclude)
-    grams = style_image.grams(vgg_params, picture)
-    with batching.content_batches(
-        contents, batch=config.batch, size=config.size, seed=config.seed
-    ) as batches:
-        params, history = _descend(theta, grams, vgg_params, batches, config, progress=progress)
+    return _StyleImage(picture, name, digest, palette_name)
+
+
+def _as_style(
+    params: dict[str, np.ndarray],
+    history: list[perceptual_loss.Loss],
+    image: _StyleImage,
+    theta: theta_files.Theta,
+    config: AdaptConfig,
+    vgg_params: Params,
+) -> style_files.Style:
+    """Joins adapted tensors, and the losses before each step, with the record of their making."""
     return style_files.Style(
         params=params,
         adapted=config.params,
-        style_name=name,
-        style_sha256=digest,
+        style_name=image.name,
+        style_sha256=image.digest,
         theta_sha256=theta.fingerprint,
-        settings=config.to_record(match_colours=palette_name, vgg=vgg.digest(vgg_params)),
+        settings=config.to_record(match_colours=image.palette, vgg=vgg.digest(vgg_params)),
         losses={
             part: [round(float(getattr(loss, part)), 5) for loss in history]
             for part in perceptual_loss.PARTS

@@ -71,6 +71,16 @@ def write_whole(path: pathlib.Path, data: bytes, error: type[Exception]) -> None
             temporary.unlink()
 
 
+def cache_folder() -> pathlib.Path:
+    """Returns the folder of this package among the user's caches; it may not exist.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    return pathlib.Path(root, 'metastyle_jax')
+
+
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Computes the SHA-256 of a file as hexadecimal digits; raises OSError if unreadable."""
     with open(path, 'rb') as opened:

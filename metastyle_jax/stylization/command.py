@@ -1,10 +1,11 @@
-"""The command `metastyle stylize`: its flags, and one function for each kind of work.
+"""The work of `metastyle stylize`: its flags, and one function for each kind of work.
 
 The modules that load JAX are imported inside the functions, so that `--help` and mistakes on the
 command line are answered at once.
 """
 
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -18,8 +19,9 @@ from metastyle_jax.stylization.video import ffmpeg
 from metastyle_jax.stylization.video.decoding import film_files
 from metastyle_jax.stylization.video_settings import VideoSettings
 
-USAGE = """Stylizes a picture, all pictures of a folder, or a video, with an adapted style.
+USAGE = """Stylizes a picture, all pictures of a folder, or a video, in the style of a painting.
 
+  metastyle stylize photo.jpg --style=painting.jpg -o out.png
   metastyle stylize photo.jpg --style=painting.safetensors -o out.png
   metastyle stylize photos --style=painting.safetensors -o stylized
   metastyle stylize film.mp4 --style=painting.safetensors -o stylized.mp4
@@ -33,7 +35,11 @@ RENAMED = {'across': 'grid', 'frames': 'animate', 'masks': 'mask'}
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the command's flags."""
     add = command_line.Flags(values)
-    add.several_paths('style', 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
+    add.several_paths(
+        'style',
+        'Painting, style file, or LIBRARY.safetensors:NAME; several, with commas or as several '
+        'flags, are blended.',
+    )
     add.several_paths(
         'input',
         'Pictures, folders (with their sub-folders), patterns as *.jpg; or a video, camera:NUMBER, '
@@ -93,26 +99,40 @@ def define_flags(values: flags.FlagValues) -> None:
     add.settings(VideoSettings())
 
 
-def main(values: flags.FlagValues) -> int:
-    """Stylizes as the flags say; returns the exit code."""
+def main(
+    values: flags.FlagValues,
+    styles_of: Callable[[flags.FlagValues], Sequence[Any]] = lambda values: values.style,
+) -> int:
+    """Stylizes as the flags say.
+
+    Args:
+        values: the parsed flags.
+        styles_of: called after the flags were checked; returns the styles of --style in any form
+            that `stylize` takes. The default returns the words of --style.
+
+    Returns:
+        The exit code.
+    """
+    flag_checks.split_styles(values)
     first_mistakes.check_words(values)
     source = flag_checks.only_input(values)
     is_video = source is not None and film_files.is_film(source, values.output)
     flag_checks.check(values, source, is_video)
-    if source is None:
-        return _stylize_folder(values)
-    if not is_video:
+    if source is not None and not is_video:
         first_mistakes.check_output(values, source)
+    styles = styles_of(values)
+    if source is None:
+        return _stylize_folder(values, styles)
     if values.all:
         _stylize_all_styles(values, source)
     elif is_video:
-        return _stylize_video(values, source)
+        return _stylize_video(values, styles, source)
     elif values.animate is not None:
-        _animate(values, source)
+        _animate(values, styles, source)
     elif values.grid is not None:
-        _draw_grid(values, source)
+        _draw_grid(values, styles, source)
     else:
-        _stylize_picture(values, source)
+        _stylize_picture(values, styles, source)
     return 0
 
 
@@ -144,7 +164,7 @@ def _picture_arguments(values: flags.FlagValues) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _stylize_picture(values: flags.FlagValues, source: str) -> None:
+def _stylize_picture(values: flags.FlagValues, styles: Sequence[Any], source: str) -> None:
     """Stylizes one picture file."""
     if values.skip_existing and pathlib.Path(values.output).is_file():
         logging.info('skipped, because it exists: %s', values.output)
@@ -152,17 +172,17 @@ def _stylize_picture(values: flags.FlagValues, source: str) -> None:
     from metastyle_jax.stylization import stylize_folder
 
     arguments = _picture_arguments(values) | _given(values, masks='mask', feather='feather')
-    file = stylize_folder.stylize_file(values.style, source, values.output, **arguments)
+    file = stylize_folder.stylize_file(styles, source, values.output, **arguments)
     logging.info('wrote %s', file)
 
 
-def _stylize_folder(values: flags.FlagValues) -> int:
+def _stylize_folder(values: flags.FlagValues, styles: Sequence[Any]) -> int:
     """Stylizes several pictures to a folder; returns the exit code."""
     from metastyle_jax.stylization import stylize_folder
 
     with command_line.Stop().listening() as stop:
         result = stylize_folder.stylize_folder(
-            values.style, values.input, values.output, resume=values.resume,
+            styles, values.input, values.output, resume=values.resume,
             skip_existing=values.skip_existing, stopped=lambda: stop.signal is not None,
             **_picture_arguments(values),
         )  # fmt: skip
@@ -183,7 +203,7 @@ def _stylize_folder(values: flags.FlagValues) -> int:
     return command_line.EXIT_LEFT_OUT if result.left_out else 0
 
 
-def _stylize_video(values: flags.FlagValues, source: str) -> int:
+def _stylize_video(values: flags.FlagValues, styles: Sequence[Any], source: str) -> int:
     """Stylizes a video; returns the exit code."""
     from metastyle_jax.core.devices import allocator
     from metastyle_jax.stylization import stylize_video
@@ -193,7 +213,7 @@ def _stylize_video(values: flags.FlagValues, source: str) -> int:
     with command_line.Stop().listening() as stop:
         try:
             frames = stylize_video.stylize_video(
-                values.style, source, values.output,
+                styles, source, values.output,
                 weights=command_line.numbers('weights', values.weights), overwrite=values.overwrite,
                 resume=values.resume, progress=True, stopped=lambda: stop.signal is not None,
                 **settings, **_look(values),
@@ -208,24 +228,23 @@ def _stylize_video(values: flags.FlagValues, source: str) -> int:
     return 128 + stop.signal
 
 
-def _animate(values: flags.FlagValues, source: str) -> None:
+def _animate(values: flags.FlagValues, styles: Sequence[Any], source: str) -> None:
     """Writes an animation of blends."""
     from metastyle_jax.stylization import grids
 
     grids.animate(
-        values.style, source, values.output, frames=values.animate, max_size=values.max_size,
+        styles, source, values.output, frames=values.animate, max_size=values.max_size,
         tile=values.tile, overwrite=values.overwrite, progress=True,
         **_given(values, milliseconds='milliseconds'), **_look(values),
     )  # fmt: skip
     logging.info('wrote %d frames to %s', values.animate, values.output)
 
 
-def _draw_grid(values: flags.FlagValues, source: str) -> None:
+def _draw_grid(values: flags.FlagValues, styles: Sequence[Any], source: str) -> None:
     """Writes one picture with a grid of blends."""
     from metastyle_jax.data.images import image_writing
-    from metastyle_jax.stylization import blending, grids, render, styled_network
+    from metastyle_jax.stylization import blending, grids, render
 
-    styles = styled_network.open_styles(values.style)
     rows = blending.grid_weights(len(styles), values.grid)
     image_writing.check_output(values.output, overwrite=values.overwrite, source=source)
     picture = render.read_fitted(source, values.max_size, name='picture')
@@ -268,17 +287,3 @@ def _stylize_all_styles(values: flags.FlagValues, source: str) -> None:
             )
     files_of_run.report()
     logging.info('wrote %d styles to %s', len(library.names), target)
-
-
-def run_stylize() -> int:
-    """Runs the command."""
-    return command_line.run_command(
-        main,
-        define_flags,
-        command='metastyle-stylize',
-        usage=USAGE,
-        positional='input',
-        many=True,
-        output='output',
-        renamed=RENAMED,
-    )

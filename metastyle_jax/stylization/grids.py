@@ -128,14 +128,14 @@ def animate(
             blended.
     """
     checks.whole_number('milliseconds', milliseconds, 1)
-    styles = styled_network.open_styles(styles)
-    tour = blending.tour_weights(len(styles), frames)
     source = image if isinstance(image, str | os.PathLike) else None
     image_writing.check_output(
         output, overwrite=overwrite, suffixes=image_writing.SUFFIXES_MOVING, source=source
     )
     picture = render.read_fitted(image, max_size, name='image')
     image_writing.check_format_holds(output, *picture.rgb.shape[:2])
+    styles = styled_network.open_styles(styles)
+    tour = blending.tour_weights(len(styles), frames)
     with progress_bar.show(
         tour, description='stylizing', unit='frame', disable=not progress
     ) as bar:

@@ -1,7 +1,7 @@
 """Loads the network that stylizes: parameters of a style or a blend, strength, kept colours."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,8 +13,9 @@ from metastyle_jax.models import transformer
 from metastyle_jax.storage import style_files, style_library, tensor_files, theta_files
 from metastyle_jax.stylization import blending
 
-# A style file, LIBRARY.safetensors:NAME, or a style that `adapt` returned.
-StyleLike: TypeAlias = str | os.PathLike | style_files.Style
+# A style file, LIBRARY.safetensors:NAME, a style that `adapt` returned, or a function that returns
+# a style. The function is called late, after other arguments were checked: its work may take long.
+StyleLike: TypeAlias = str | os.PathLike | style_files.Style | Callable[[], style_files.Style]
 ThetaLike: TypeAlias = str | os.PathLike | theta_files.Theta
 
 
@@ -205,6 +206,8 @@ def open_styles(style: StyleLike | Sequence[StyleLike]) -> list[style_files.Styl
         return [style]
     if isinstance(style, str | os.PathLike):
         return [style_library.open_style(style)]
+    if callable(style):
+        return [style()]
     styles = [one for each in style for one in open_styles(each)]
     if not styles:
         raise UserError('no style is given: name at least one')

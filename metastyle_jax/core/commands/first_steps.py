@@ -130,10 +130,8 @@ def without_command(words: Sequence[str], is_picture: Callable[[str], bool]) -> 
         return f'a command is missing:{lines(stylize_line(pictures or [_ANY_PHOTO], styles))}'
     if len(pictures) == 2:
         painting, photo = painting_first(*pictures)
-        return (
-            f'for {photo} in the style of {painting}, two commands are needed:'
-            f'{lines(*both_lines([painting], [photo]))}'
-        )
+        line = stylize_line([photo], [painting])
+        return f'a command is missing. For {photo} in the style of {painting}:{lines(line)}'
     style = style_name(_ANY_PAINTING)
     return (
         'a command is missing. To take the style of a painting, and to stylize photographs:'

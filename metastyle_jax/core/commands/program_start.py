@@ -2,7 +2,6 @@
 
 import logging as std_logging
 import os
-import pathlib
 import sys
 
 from absl import flags, logging
@@ -34,12 +33,11 @@ def set_up_cache() -> None:
 
     Environment variables of JAX that the user has set are not changed.
     """
-    root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     wanted = {
         # JAX by default keeps only programs that take a second or more to compile. Commands compile
         # many smaller ones, which together take several seconds.
         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': 0.0,
-        'JAX_COMPILATION_CACHE_DIR': str(pathlib.Path(root, 'metastyle_jax', 'xla')),
+        'JAX_COMPILATION_CACHE_DIR': str(files.cache_folder() / 'xla'),
     }
     jax = sys.modules.get('jax')
     for name, value in wanted.items():

@@ -173,7 +173,7 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
     try:
         return _has_content_of_picture(Path(path))
     except (OSError, ValueError):
-        return _has_suffix_of_picture(Path(path))
+        return has_suffix_of_picture(Path(path))
 
 
 def is_picture_or_folder(path: str | os.PathLike[str]) -> bool:
@@ -196,7 +196,7 @@ def _sort_in(
     if path.name.startswith('.') and not named:
         found.others.append(path)
         return
-    has_suffix = _has_suffix_of_picture(path)
+    has_suffix = has_suffix_of_picture(path)
     try:
         if (has_suffix and not path.is_symlink()) or _has_content_of_picture(path) or has_suffix:
             found.pictures.append(picture)
@@ -210,8 +210,9 @@ def _sort_in(
             found.unreadable[path] = _reason(path, error)
 
 
-def _has_suffix_of_picture(path: Path) -> bool:
-    return path.suffix.lower() in (*format_detection.SUFFIXES, *SUFFIXES_NOT_READ)
+def has_suffix_of_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether the suffix of a file, which need not exist, is a picture's."""
+    return Path(path).suffix.lower() in (*format_detection.SUFFIXES, *SUFFIXES_NOT_READ)
 
 
 def _has_content_of_picture(path: Path) -> bool:

@@ -12,7 +12,6 @@ from metastyle_jax.core import command_line
 from metastyle_jax.core.commands import first_steps, paths
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.folders import picture_listing
-from metastyle_jax.data.images import format_detection
 
 _OWN_FLAGS = ('style', 'input', 'output')
 
@@ -24,8 +23,8 @@ def check_words(values: flags.FlagValues) -> None:
         values: the parsed flags.
 
     Raises:
-        UserError: one of the three is missing, a style file is given as the input, or a picture or
-            a folder is given as the style.
+        UserError: one of the three is missing, a style file is given as the input, a folder is
+            given as the style, or a picture that is given as the style does not exist.
     """
     styles, inputs = (
         [word for word in values[name].value or [] if word] for name in _OWN_FLAGS[:2]
@@ -45,20 +44,20 @@ def check_words(values: flags.FlagValues) -> None:
             f'{misplaced[0]} is a style file, and a picture is needed in its place. Give it as '
             f'--style:{first_steps.lines(line)}'
         )
-    if paintings:
-        raise UserError(_picture_as_style(styles, paintings, photos, output, others))
     for word in styles:
         if os.path.isdir(word):
             raise UserError(_folder_as_style(word))
+        if picture_listing.is_picture(word) and not os.path.lexists(word):
+            raise UserError(f'style={word}: no such file; check the path')
     missing_style = not styles and len(photos) == 2 and not any(map(os.path.isdir, photos))
     if missing_style:
         painting, photo = first_steps.painting_first(photos[1], photos[0])
-        example = first_steps.both_lines([painting], [photo], output, others)
-    elif not styles:
-        example = first_steps.both_lines(['painting.jpg'], photos, output, others)
+        example = first_steps.stylize_line([photo], [painting], output, others)
     else:
-        example = [first_steps.stylize_line(photos or ['photo.jpg'], styles, output, others)]
-    command_line.require(values, *_OWN_FLAGS, example=first_steps.lines(*example))
+        example = first_steps.stylize_line(
+            photos or ['photo.jpg'], styles or ['painting.jpg'], output, others
+        )
+    command_line.require(values, *_OWN_FLAGS, example=first_steps.lines(example))
 
 
 def check_output(values: flags.FlagValues, source: str) -> None:
@@ -87,26 +86,6 @@ def check_output(values: flags.FlagValues, source: str) -> None:
             f'output={output}: cannot write a picture without a suffix; end the name in .png, .jpg '
             f'or .webp, or in a slash for a folder:{first_steps.lines(*corrected)}'
         )
-
-
-def _picture_as_style(
-    styles: list[str], paintings: list[str], photos: list[str], output: str, others: list[str]
-) -> str:
-    """Makes the message for pictures that were given as styles."""
-    made = {painting: first_steps.style_name(painting) for painting in paintings}
-    steps = [
-        first_steps.adapt_line([painting], file)
-        for painting, file in made.items()
-        if not os.path.exists(file)
-    ]
-    final = [made.get(style, style) for style in styles]
-    steps.append(first_steps.stylize_line(photos or ['photo.jpg'], final, output, others))
-    kind = pathlib.PurePath(paintings[0]).suffix.lower()
-    picture = 'picture' if kind in format_detection.SUFFIXES else 'picture by its content'
-    return (
-        f'style={paintings[0]} is a {picture}, and a style file is needed, which `metastyle adapt` '
-        f'makes of it:{first_steps.lines(*steps)}'
-    )
 
 
 def _folder_as_style(folder: str) -> str:

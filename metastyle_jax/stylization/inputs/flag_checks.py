@@ -3,9 +3,12 @@
 This module loads neither JAX nor NumPy, so error messages appear at once.
 """
 
+import os
+import re
+
 from absl import flags
 
-from metastyle_jax.core.commands import paths
+from metastyle_jax.core.commands import first_steps, paths
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.folders import picture_listing
 from metastyle_jax.stylization.video import ffmpeg
@@ -15,6 +18,38 @@ from metastyle_jax.stylization.video.decoding import film_files
 def _kinds(values: flags.FlagValues) -> list[str]:
     """Returns the given flags that ask for more than one stylized copy of each picture."""
     return [f'--{name}' for name in ('all', 'animate', 'grid', 'mask') if values[name].present]
+
+
+def split_styles(values: flags.FlagValues) -> None:
+    """Splits words of --style with commas between several styles, as in ``--style=a.jpg,b.jpg``.
+
+    Names of files and of styles in a library may have commas too, so a word is split only if it
+    names no file and if each of its parts names a picture or a style.
+
+    Args:
+        values: the parsed flags; their `style` is replaced.
+    """
+    words = values.style or []
+    values['style'].value = [part for word in words for part in _styles_in(word)] or values.style
+
+
+def _styles_in(word: str) -> list[str]:
+    """Returns the styles that a word names."""
+    parts = [paths.expand(part.strip()) for part in word.split(',')]
+    if len(parts) == 1 or os.path.lexists(word):
+        return [word]
+    if re.search(r'(?i)\.safetensors:', word):  # the part after it may be a name with a comma
+        are_styles = all(os.path.isfile(_file_of(part)) for part in parts)
+    else:
+        are_styles = all(
+            first_steps.is_style_name(part) or picture_listing.is_picture(part) for part in parts
+        )
+    return parts if are_styles else [word]
+
+
+def _file_of(style: str) -> str:
+    """Returns the file of a word such as ``LIBRARY.safetensors:NAME``."""
+    return re.sub(r'(?i)(?<=\.safetensors):.*', '', style)
 
 
 def only_input(values: flags.FlagValues) -> str | None:

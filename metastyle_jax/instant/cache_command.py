@@ -1,0 +1,58 @@
+"""The command `metastyle cache`: lists the styles of paintings that are cached, or removes them."""
+
+import time
+
+from absl import flags
+
+from metastyle_jax.core import command_line, files
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.instant import style_cache
+
+USAGE = """Lists the styles that `metastyle stylize --style=painting.jpg` has cached.
+
+  metastyle cache
+  metastyle cache --clear
+  metastyle cache --limit=20
+"""
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of the command."""
+    add = command_line.Flags(values)
+    add.switch('clear', False, 'Remove all styles from the cache.')
+    add.real(
+        'limit',
+        None,
+        'Largest size of the cache in megabytes, for all later runs; 0 caches nothing (default: '
+        f'{style_cache.DEFAULT_LIMIT}).',
+    )
+
+
+def main(values: flags.FlagValues) -> int:
+    """Changes the cache as the flags say, and prints what it holds; returns the exit code."""
+    if values.clear and values.limit is not None:
+        raise UserError('--clear and --limit exclude each other: give one')
+    cache = style_cache.StyleCache()
+    if values.limit is not None:
+        cache.set_limit(values.limit)
+    if values.clear:
+        print(f'removed {_count(cache.clear())}', flush=True)
+    entries = cache.entries()
+    size = sum(entry.size for entry in entries)
+    print(
+        f'{files.shown(str(cache.folder))}: {_count(len(entries))}, {size} bytes; the limit is '
+        f'{cache.limit:g} MB'
+    )
+    for entry in entries:
+        used = time.strftime('%Y-%m-%d %H:%M', time.localtime(entry.used))
+        print(f'  {used} {entry.size:>10}  {entry.name() or "broken file"}')
+    return 0
+
+
+def _count(number: int) -> str:
+    return f'{number} style{"" if number == 1 else "s"}'
+
+
+def run_cache() -> int:
+    """The console script."""
+    return command_line.run_command(main, define_flags, command='metastyle_jax.cache', usage=USAGE)

@@ -1,0 +1,140 @@
+"""Makes the style of a painting at once: predicted instance norms, refined by a few steps."""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from metastyle_jax._version import __version__
+from metastyle_jax.adaptation import adapt, adaptation_start, style_image
+from metastyle_jax.adaptation.config import AdaptConfig
+from metastyle_jax.core import checks, files
+from metastyle_jax.core.commands import paths
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.data.images import image_files, image_inputs
+from metastyle_jax.instant import style_cache
+from metastyle_jax.instant.config import InstantConfig
+from metastyle_jax.models import transformer, vgg
+from metastyle_jax.storage import style_files, tensor_files, theta_files
+
+
+def instant_style(
+    painting: image_inputs.ImageLike,
+    theta: str | os.PathLike | theta_files.Theta | None = None,
+    *,
+    config: InstantConfig | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> style_files.Style:
+    """Makes the style of a painting at once, or takes it from the cache.
+
+    Only instance norms are adapted. θ's predictor gives their first values, and a few gradient
+    steps at the learned rates of θ refine them. `adapt` takes more steps and gives a better style.
+    The style is cached in the user's cache folder, see `StyleCache`.
+
+    ```python
+    style = metastyle_jax.instant_style('painting.jpg', steps=0)
+    ```
+
+    Args:
+        painting: the style image: a file, its bytes, a Pillow image or an array.
+        theta: the initialization, see `adapt`; None for the one in the package.
+        config: settings; None for the defaults of `InstantConfig`.
+        progress: whether to show a progress bar of the steps.
+        **settings: fields of `InstantConfig`; they replace those of `config`.
+
+    Returns:
+        A style of adapted instance norms, as `adapt` with `params='norm'` returns it.
+
+    Raises:
+        UserError: a file or a setting is not usable, or the loss is not finite.
+    """
+    config = checks.replace_settings(config or InstantConfig(), settings)
+    config.validate()
+    if isinstance(painting, str | os.PathLike):
+        painting = pathlib.Path(paths.expand(os.fspath(painting)))
+    if not isinstance(theta, theta_files.Theta):
+        theta = theta_files.load_theta(theta)
+    steps = steps_for(config, theta)
+    adapting = AdaptConfig(params='norm', steps=max(steps, 1))
+    cache = _cache()
+    digest = _digest(painting, adapting)
+    key = _key(digest, theta, adapting, steps)
+    style = cache and cache.get(key)
+    if style and (style.style_sha256, style.theta_sha256) == (digest, theta.fingerprint):
+        logging.info('style %s: cached, %d steps', files.shown(_name(painting)), steps)
+        return style._replace(style_name=files.shown(_name(painting)))
+    if steps:
+        style = adapt.adapt(painting, theta, config=adapting, progress=progress)
+    else:
+        style = adapt.predict(painting, theta, config=adapting)
+    logging.info('style %s: predicted, then %d steps', style.style_name, steps)
+    if cache and style.style_sha256 == digest:  # else the file was changed meanwhile
+        cache.put(key, style)
+    return style
+
+
+def steps_for(config: InstantConfig, theta: theta_files.Theta) -> int:
+    """Returns the number of gradient steps.
+
+    Args:
+        config: settings; see `InstantConfig.steps`.
+        theta: the initialization.
+
+    Raises:
+        UserError: no step is asked for, and θ has no predictor.
+    """
+    if config.steps == 0 and theta.predictor is None:
+        raise UserError(
+            'steps=0: this θ has no norm predictor, so nothing would be adapted; give steps of at '
+            'least 1'
+        )
+    if config.steps is not None:
+        return config.steps
+    if any(map(transformer.adapted('norm'), theta.rates or ())):
+        return adaptation_start.trained_loop(theta).steps
+    return AdaptConfig.for_library().steps if theta.predictor is None else 0
+
+
+def _cache() -> style_cache.StyleCache | None:
+    """Returns the user's cache; None, with a warning, if there is no place for it."""
+    try:
+        return style_cache.StyleCache()
+    except UserError as error:
+        style_cache.warn_once(str(error))
+        return None
+
+
+def _name(painting: image_inputs.ImageLike) -> str:
+    """Returns the name that a style file records for a painting."""
+    return painting.name if isinstance(painting, pathlib.Path) else 'array'
+
+
+def _digest(painting: image_inputs.ImageLike, config: AdaptConfig) -> str:
+    """Returns the SHA-256 of a painting, as its style records it; files are not decoded."""
+    if not isinstance(painting, pathlib.Path):
+        return style_image.read(painting, config.style_size)[2]
+    image_files.probe(painting)
+    return files.sha256_of(painting)
+
+
+def _key(digest: str, theta: theta_files.Theta, config: AdaptConfig, steps: int) -> str:
+    """Returns the SHA-256 of everything that determines the style of a painting.
+
+    The fingerprint of θ covers neither its predictor nor its learned rates, so they are added.
+    """
+    learned = {'predictor': theta.predictor, 'rates': theta.rates}
+    parts = {
+        'painting': digest,
+        'theta': theta.fingerprint,
+        'learned': tensor_files.fingerprint(learned),
+        'loop': adaptation_start.trained_loop(theta),
+        'settings': config.to_record(match_colours=None, vgg=vgg.VGG16_DIGEST),
+        'steps': steps,
+        'version': __version__,
+        'format': style_files.FORMAT_VERSION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,202 @@
+"""A cache of style files in the user's cache folder, bounded in size.
+
+The style that was used least recently is removed first; the time of the last change of its file
+tells when it was used. Processes need no lock: a file is written whole or not at all, and a file
+that is missing or broken counts as not cached.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import re
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from absl import logging
+
+from metastyle_jax.core import checks, files
+from metastyle_jax.core.commands import paths
+from metastyle_jax.core.errors import UserError
+
+if TYPE_CHECKING:  # this module loads JAX only when it reads or writes a style
+    from metastyle_jax.storage import style_files
+
+MEGABYTE = 1_000_000
+DEFAULT_LIMIT = 100  # megabytes: about 5,000 styles of instance norms
+_LIMIT_FILE = 'limit.json'
+_ENTRY = re.compile(r'[0-9a-f]{64}\.safetensors')
+_PART = re.compile(r'\.[0-9a-f]+\.part')  # what `files.write_whole` leaves if the machine stops
+_PART_AGE = 3600  # seconds after which no process writes to such a file any more
+
+
+class CachedStyle(NamedTuple):
+    """One file of the cache.
+
+    Attributes:
+        path: the style file.
+        size: its bytes.
+        used: when the style was used last, in seconds since the epoch.
+    """
+
+    path: pathlib.Path
+    size: int
+    used: float
+
+    def name(self) -> str:
+        """Returns the name of the painting; '' if the file is broken."""
+        import safetensors  # its reader loads NumPy
+
+        try:
+            with safetensors.safe_open(self.path, 'np') as opened:
+                return (opened.metadata() or {}).get('style_name', '')
+        except (safetensors.SafetensorError, OSError):
+            return ''
+
+
+class StyleCache:
+    """The cache of styles that were made of paintings.
+
+    Args:
+        folder: its folder; None for `metastyle_jax/styles` in `$XDG_CACHE_HOME`, or in `~/.cache`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        if folder is None:
+            try:
+                folder = files.cache_folder() / 'styles'
+            except RuntimeError as error:
+                raise UserError(
+                    'there is no home folder, so styles cannot be cached: set XDG_CACHE_HOME'
+                ) from error
+        self.folder = pathlib.Path(folder)
+
+    @property
+    def limit(self) -> float:
+        """Largest size of all styles together, in megabytes."""
+        try:
+            limit = json.loads((self.folder / _LIMIT_FILE).read_text())['megabytes']
+            checks.real_number('limit', limit, least=0)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError):
+            return DEFAULT_LIMIT
+        return limit
+
+    def set_limit(self, megabytes: float) -> None:
+        """Stores the largest size for all later runs, and removes what exceeds it.
+
+        Args:
+            megabytes: at least 0; 0 caches nothing.
+
+        Raises:
+            UserError: the number is invalid, or the folder cannot be written.
+        """
+        checks.real_number('limit', megabytes, least=0)
+        paths.make_folder(self.folder, UserError)
+        data = json.dumps({'megabytes': megabytes}).encode()
+        files.write_whole(self.folder / _LIMIT_FILE, data, UserError)
+        self.trim()
+
+    def entries(self) -> list[CachedStyle]:
+        """Lists the cached styles; the one that was used last comes first."""
+        found = [
+            CachedStyle(path, status.st_size, status.st_mtime)
+            for path, status in self._files()
+            if _ENTRY.fullmatch(path.name)
+        ]
+        return sorted(found, key=lambda entry: (-entry.used, entry.path))
+
+    def get(self, key: str) -> 'style_files.Style | None':
+        """Reads a style, and notes that it was used.
+
+        Args:
+            key: 64 hexadecimal digits that stand for everything that determines the style.
+
+        Returns:
+            The style; None if it is not cached or its file is broken.
+        """
+        from metastyle_jax.storage import style_files
+
+        file = self._file_of(key)
+        try:
+            style = style_files.load_style(file)
+        except (UserError, OSError):
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(file)
+        return style
+
+    def put(self, key: str, style: 'style_files.Style') -> None:
+        """Writes a style, then removes the styles that were used least recently.
+
+        A cache that cannot be written is no error: one warning says so.
+
+        Args:
+            key: see `get`.
+            style: the style.
+        """
+        from metastyle_jax.storage import style_files
+
+        if not self.limit:
+            return
+        try:
+            paths.make_folder(self.folder, UserError)
+            style_files.save_style(self._file_of(key), style, overwrite=True)
+            self.trim()
+        except UserError as error:
+            warn_once(files.first_line(error))
+
+    def trim(self) -> None:
+        """Removes the styles that were used least recently until the others fit the limit."""
+        left = self.limit * MEGABYTE
+        for entry in self.entries():
+            left -= entry.size
+            if left < 0:
+                _remove(entry.path)
+        for path, status in self._files():
+            if _PART.fullmatch(path.name) and status.st_mtime < time.time() - _PART_AGE:
+                _remove(path)
+
+    def clear(self) -> int:
+        """Removes all styles; returns their number.
+
+        Raises:
+            UserError: a file cannot be removed.
+        """
+        entries = self.entries()
+        parts = [path for path, _ in self._files() if _PART.fullmatch(path.name)]
+        for path in [*(entry.path for entry in entries), *parts]:
+            _remove(path)
+        return len(entries)
+
+    def _file_of(self, key: str) -> pathlib.Path:
+        return self.folder / f'{key}.safetensors'
+
+    def _files(self) -> list[tuple[pathlib.Path, os.stat_result]]:
+        """Lists the regular files of the folder; another process may remove some meanwhile."""
+        found = []
+        with contextlib.suppress(OSError), os.scandir(self.folder) as scanned:
+            for item in scanned:
+                with contextlib.suppress(OSError):
+                    status = item.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        found.append((pathlib.Path(item.path), status))
+        return found
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file; raises UserError if that is not possible."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'{path} cannot be removed ({files.reason(error)}): make its folder writable'
+        ) from error
+
+
+@functools.cache
+def warn_once(reason: str) -> None:
+    """Warns that styles are not cached, once in a process for each reason."""
+    logging.warning('styles of paintings are not cached, so they are made again next time: %s',
+                    reason)  # fmt: skip
