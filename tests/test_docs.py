@@ -17,7 +17,7 @@ from PIL import Image
 
 import metastyle_jax
 from metastyle_jax import __main__, meta
-from metastyle_jax.models import transformer
+from metastyle_jax.models import norm_predictor, transformer
 from metastyle_jax.storage import theta_files
 
 PAGES = {
@@ -65,7 +65,8 @@ def example_folder(tmp_path, monkeypatch):
         pathlib.Path(name).parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(name)
     params = transformer.init(jax.random.key(0), width=2, blocks=1)
-    theta_files.save_theta('small_theta.safetensors', params, settings={})
+    predictor = norm_predictor.init(jax.random.key(1), params, 964, hidden=1)
+    theta_files.save_theta('small_theta.safetensors', params, settings={}, predictor=predictor)
     monkeypatch.setattr(theta_files, 'SHIPPED', tmp_path / 'small_theta.safetensors')
     for name in ('adapt', 'adapt_many'):
         function = getattr(metastyle_jax, name)
@@ -161,7 +162,9 @@ def test_relative_links_lead_to_files(page):
 
 def test_the_page_of_modules_names_existing_ones():
     text = PAGES['docs/architecture.md']
-    rooms = 'core|meta|models|data|storage|training|adaptation|stylization|baselines|evaluation'
+    rooms = (
+        'core|meta|models|data|storage|training|adaptation|stylization|instant|baselines|evaluation'
+    )
     for path in re.findall(rf'`((?:{rooms})/[\w/.]*)`', text):
         assert (helpers.ROOT / 'metastyle_jax' / path).exists(), path
     for room in (helpers.ROOT / 'metastyle_jax').iterdir():

@@ -148,11 +148,12 @@ def test_the_commands_list_their_flags_without_jax():
     done = helpers.run_python(
         """
         import sys
-        from metastyle_jax.stylization import command
+        from metastyle_jax.instant import cache_command, command
         from metastyle_jax.stylization.export import command as export_command
 
         sys.argv = ['stylize', '--help']
         assert command.run_stylize() == export_command.run_export() == 0
+        assert cache_command.run_cache() == 0
         heavy = {'jax', 'numpy', 'PIL', 'av', 'skimage', 'scipy'} & set(sys.modules)
         assert not heavy, heavy
         """

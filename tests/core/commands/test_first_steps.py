@@ -11,10 +11,9 @@ from metastyle_jax.core.commands import first_steps
     ('words', 'told'),
     [
         (['painting.jpg', 'photo.jpg'],
-         ['adapt painting.jpg -o painting.safetensors',
-          'stylize photo.jpg --style=painting.safetensors -o out.png']),
-        (['photo.jpg', 'painting.jpg'], ['adapt painting.jpg', 'stylize photo.jpg']),
-        (['x.png', 'y.png'], ['adapt x.png', 'stylize y.png']),
+         ['stylize photo.jpg --style=painting.jpg -o out.png']),
+        (['photo.jpg', 'painting.jpg'], ['stylize photo.jpg --style=painting.jpg']),
+        (['x.png', 'y.png'], ['stylize y.png --style=x.png']),
         (['photo.jpg'],
          ['adapt photo.jpg', 'stylize photo.jpg --style=painting.safetensors -o out.png']),
         (['photo.jpg', 's.safetensors'], ['stylize photo.jpg --style=s.safetensors -o out.png']),
