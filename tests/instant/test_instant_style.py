@@ -191,9 +191,13 @@ def test_files_that_are_no_usable_picture_are_refused(theta, tmp_path, monkeypat
     (tmp_path / 'text.jpg').write_text('This is a text and no picture.')
     (tmp_path / 'empty.png').touch()
     for name, message in (
-        ('a.heic', r'metastyle_jax\[heif\]'), ('big.png', 'more than 200,000,000 pixels'), ('text.jpg', 'text.jpg'),
-        ('empty.png', 'empty.png'), ('missing.jpg', 'missing.jpg'), ('.', 'folder|directory'),
-    ):  # fmt: skip
+        ('a.heic', r'metastyle_jax\[heif\]'),
+        ('big.png', 'more than 200,000,000 pixels'),
+        ('text.jpg', 'text.jpg'),
+        ('empty.png', 'empty.png'),
+        ('missing.jpg', 'missing.jpg'),
+        ('.', 'folder|directory'),
+    ):
         with pytest.raises(UserError, match=message):
             metastyle_jax.instant_style(tmp_path / name, theta)
     for wrong in (b'no picture', np.zeros((4, 4)), np.full((16, 16, 3), np.nan)):
