@@ -3,6 +3,8 @@
 import dataclasses
 import os
 
+import jax
+
 from metastyle_jax.adaptation import adaptation_step
 from metastyle_jax.adaptation.config import RATES, STEPS, AdaptConfig
 from metastyle_jax.core.errors import UserError
@@ -85,7 +87,9 @@ def start_params(theta: theta_files.Theta, grams: tuple[Array, ...], begin: str)
     """
     if begin == 'theta' or theta.predictor is None:
         return theta.params
-    given, expected = norm_predictor.style_features(grams).shape[-1], len(theta.predictor.kernel)
+    # Only the shape is computed: computing the features outside of a compiled program takes long.
+    given = jax.eval_shape(norm_predictor.style_features, grams).shape[-1]
+    expected = len(theta.predictor.kernel)
     if given != expected:
         raise UserError(
             f'the predictor of this θ takes {expected} style features, and this loss network gives '

@@ -4,6 +4,7 @@ The modules that load JAX are imported inside the functions, so that `--help` an
 command line are answered at once.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,9 @@ def _styles_of(values: flags.FlagValues) -> Sequence[Any]:
             if values[name].present:
                 raise UserError(f'--{name} is for a painting as --style: leave it out')
         return values.style
+    for word in words:
+        if os.path.exists(values.output) and os.path.samefile(word, values.output):
+            raise UserError(f'output={values.output}: it is the painting; choose another name')
     if values.all:
         raise UserError(f'--all takes a library, and --style={words[0]} is a picture')
     from metastyle_jax.core.devices import allocator

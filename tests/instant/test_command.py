@@ -109,6 +109,14 @@ def test_an_existing_style_file_is_not_replaced(painting, words, tmp_path, monke
     assert kept.read_bytes() == b'mine'
 
 
+def test_the_painting_is_never_replaced(painting, photo, theta_file, monkeypatch, capsys):
+    before = painting.read_bytes()
+    words = [f'--style={painting}', f'--input={photo}', f'--theta={theta_file}', '--overwrite']
+    assert run_command(monkeypatch, *words, f'--output={painting}', '--steps=0') == 2
+    assert f'--output={painting}: it is the painting' in capsys.readouterr().err
+    assert painting.read_bytes() == before
+
+
 def test_what_else_is_wrong_is_told_before_the_style_is_made(
     painting, photo, tmp_path, monkeypatch, capsys
 ):

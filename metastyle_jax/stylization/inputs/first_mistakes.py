@@ -93,4 +93,4 @@ def _folder_as_style(folder: str) -> str:
     files = sorted(pathlib.Path(folder).glob('*.safetensors'))
     named = ', '.join(f'--style={file}' for file in files[:5])
     hint = f'name a file in it: {named}' if files else 'it holds no .safetensors file'
-    return f'style={folder} is a folder, and a style file is needed: {hint}'
+    return f'style={folder} is a folder, and a painting or a style file is needed: {hint}'
