@@ -9,7 +9,7 @@ from typing import Any
 from absl import logging
 
 from metastyle_jax._version import __version__
-from metastyle_jax.adaptation import adapt, adaptation_start, style_image
+from metastyle_jax.adaptation import adapt, style_image
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core import checks, files
 from metastyle_jax.core.commands import paths
@@ -59,19 +59,20 @@ def instant_style(
     if not isinstance(theta, theta_files.Theta):
         theta = theta_files.load_theta(theta)
     steps = steps_for(config, theta)
-    adapting = AdaptConfig(params='norm', steps=max(steps, 1))
+    first_steps = min(steps, learned_steps(theta))
+    adapting = AdaptConfig(params='norm', steps=max(steps, 1), inner_steps=first_steps)
     cache = _cache()
     digest = _digest(painting, adapting)
     key = _key(digest, theta, adapting, steps)
     style = cache and cache.get(key)
     if style and (style.style_sha256, style.theta_sha256) == (digest, theta.fingerprint):
-        logging.info('style %s: cached, %d steps', files.shown(_name(painting)), steps)
+        logging.info('style %s (%d steps, cached)', files.shown(_name(painting)), steps)
         return style._replace(style_name=files.shown(_name(painting)))
     if steps:
         style = adapt.adapt(painting, theta, config=adapting, progress=progress)
     else:
         style = adapt.predict(painting, theta, config=adapting)
-    logging.info('style %s: predicted, then %d steps', style.style_name, steps)
+    logging.info('style %s (%d steps)', style.style_name, steps)
     if cache and style.style_sha256 == digest:  # else the file was changed meanwhile
         cache.put(key, style)
     return style
@@ -94,9 +95,15 @@ def steps_for(config: InstantConfig, theta: theta_files.Theta) -> int:
         )
     if config.steps is not None:
         return config.steps
-    if any(map(transformer.adapted('norm'), theta.rates or ())):
-        return adaptation_start.trained_loop(theta).steps
-    return AdaptConfig.for_library().steps if theta.predictor is None else 0
+    without_rates = AdaptConfig.for_library().steps if theta.predictor is None else 0
+    return learned_steps(theta) or without_rates
+
+
+def learned_steps(theta: theta_files.Theta) -> int:
+    """Returns the number of steps for which θ has learned rates of instance norms."""
+    if not any(map(transformer.adapted('norm'), theta.rates or ())):
+        return 0
+    return int(theta.settings.get('inner', {}).get('steps', 1))
 
 
 def _cache() -> style_cache.StyleCache | None:
@@ -131,10 +138,10 @@ def _key(digest: str, theta: theta_files.Theta, config: AdaptConfig, steps: int)
         'painting': digest,
         'theta': theta.fingerprint,
         'learned': tensor_files.fingerprint(learned),
-        'loop': adaptation_start.trained_loop(theta),
+        'loop': theta.settings.get('inner', {}),
         'settings': config.to_record(match_colours=None, vgg=vgg.VGG16_DIGEST),
         'steps': steps,
         'version': __version__,
         'format': style_files.FORMAT_VERSION,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from absl import logging
 
 from metastyle_jax.core import checks, files
-from metastyle_jax.core.commands import paths
 from metastyle_jax.core.errors import UserError
 
 if TYPE_CHECKING:  # this module loads JAX only when it reads or writes a style
@@ -93,7 +92,7 @@ class StyleCache:
             UserError: the number is invalid, or the folder cannot be written.
         """
         checks.real_number('limit', megabytes, least=0)
-        paths.make_folder(self.folder, UserError)
+        self._make_folder()
         data = json.dumps({'megabytes': megabytes}).encode()
         files.write_whole(self.folder / _LIMIT_FILE, data, UserError)
         self.trim()
@@ -141,7 +140,7 @@ class StyleCache:
         if not self.limit:
             return
         try:
-            paths.make_folder(self.folder, UserError)
+            self._make_folder()
             style_files.save_style(self._file_of(key), style, overwrite=True)
             self.trim()
         except UserError as error:
@@ -169,6 +168,15 @@ class StyleCache:
         for path in [*(entry.path for entry in entries), *parts]:
             _remove(path)
         return len(entries)
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f'{self.folder} cannot be made ({files.reason(error)}): make the folder above it '
+                'writable, or set XDG_CACHE_HOME'
+            ) from error
 
     def _file_of(self, key: str) -> pathlib.Path:
         return self.folder / f'{key}.safetensors'

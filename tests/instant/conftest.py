@@ -12,6 +12,8 @@ from metastyle_jax.models import vgg
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    # Otherwise a command would tell JAX to keep its programs there, for all later tests too.
+    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'xla'))
     style_cache.warn_once.cache_clear()
     return style_cache.StyleCache()
 

@@ -31,14 +31,17 @@ class _Formatter(logging.PythonFormatter):
 def set_up_cache() -> None:
     """Makes JAX save compiled programs on disk for later runs.
 
-    Environment variables of JAX that the user has set are not changed.
+    Environment variables of JAX that the user has set are not changed. If the folder cannot be
+    written, nothing is saved.
     """
-    wanted = {
-        # JAX by default keeps only programs that take a second or more to compile. Commands compile
-        # many smaller ones, which together take several seconds.
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': 0.0,
-        'JAX_COMPILATION_CACHE_DIR': str(files.cache_folder() / 'xla'),
-    }
+    # JAX by default keeps only programs that take a second or more to compile. Commands compile
+    # many smaller ones, which together take several seconds.
+    wanted: dict[str, float | str] = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': 0.0}
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+        folder = _folder_of_programs()
+        if folder is None:  # JAX would warn for each program
+            return
+        wanted['JAX_COMPILATION_CACHE_DIR'] = folder
     jax = sys.modules.get('jax')
     for name, value in wanted.items():
         if name in os.environ:
@@ -47,3 +50,13 @@ def set_up_cache() -> None:
             os.environ[name] = str(value)
         else:
             jax.config.update(name.lower(), value)
+
+
+def _folder_of_programs() -> str | None:
+    """Makes the folder for compiled programs; returns None if it cannot be written."""
+    try:
+        folder = files.cache_folder() / 'xla'
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
+        return None
+    return str(folder) if os.access(folder, os.W_OK | os.X_OK) else None
