@@ -30,11 +30,12 @@ def make_theta(*, rates=True, seed=0):
     return theta_files.Theta(THETA, fingerprint, SETTINGS, learned, predictor)
 
 
-def write_theta(path, *, rates=True, seed=0):
-    theta = make_theta(rates=rates, seed=seed)
+def write_theta(path, *, rates=True, overwrite=False):
+    theta = make_theta(rates=rates)
     theta_files.save_theta(
-        path, THETA, settings=SETTINGS, rates=theta.rates, predictor=theta.predictor
-    )
+        path, THETA, settings=SETTINGS, rates=theta.rates, predictor=theta.predictor,
+        overwrite=overwrite,
+    )  # fmt: skip
     return path
 
 

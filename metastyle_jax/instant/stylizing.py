@@ -6,45 +6,35 @@ from collections.abc import Callable
 from typing import Any
 
 from metastyle_jax.instant import paintings
-from metastyle_jax.instant.config import InstantConfig
 from metastyle_jax.stylization import grids as _grids
 from metastyle_jax.stylization import stylize as _stylize
 from metastyle_jax.stylization import stylize_folder as _stylize_folder
 from metastyle_jax.stylization import stylize_video as _stylize_video
 
-_STEPS = """
-        steps: for paintings. A style may also be a painting: a picture in any form that `adapt`
-            takes. Its style is made by `instant_style` with this number of gradient steps; None
-            for the default, 0 for the prediction alone.
+_NOTE = """
+    A style may also be a painting: a picture in any form that `adapt` takes. Its style is then made
+    by `instant_style` with the default settings. For other settings, call `instant_style` and give
+    its result as the style.
 """
 
 
 def _taking_paintings(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function whose first argument may hold paintings, with the argument `steps`."""
+    """Returns a function whose first argument, a style or several, may hold paintings."""
     signature = inspect.signature(function)
     first = next(iter(signature.parameters))
 
     @functools.wraps(function)
-    def stylizing(*arguments: Any, steps: int | None = None, **options: Any) -> Any:
+    def stylizing(*arguments: Any, **options: Any) -> Any:
         bound = signature.bind(*arguments, **options)
-        config = InstantConfig(steps=steps)
-        config.validate()
         bound.arguments[first] = paintings.with_paintings(
             bound.arguments[first],
             theta=options.get('theta'),
-            config=config,
             progress=bool(options.get('progress')),
         )
         return function(*bound.args, **bound.kwargs)
 
-    steps = inspect.Parameter('steps', inspect.Parameter.KEYWORD_ONLY, default=None,
-                              annotation=int | None)  # fmt: skip
-    parameters = [*signature.parameters.values()]
-    place = len(parameters) - any(each.kind is each.VAR_KEYWORD for each in parameters)
-    parameters.insert(place, steps)
-    stylizing.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    before, returns, after = (function.__doc__ or '').partition('\n    Returns:')
-    stylizing.__doc__ = f'{before.rstrip()}{_STEPS}{returns}{after}'
+    before, args, after = (function.__doc__ or '').partition('\n    Args:')
+    stylizing.__doc__ = f'{before.rstrip()}\n{_NOTE}{args}{after}'
     return stylizing
 
 

@@ -28,12 +28,13 @@ def test_the_command_is_the_function(painting, photo, theta_file, words, tmp_pat
     instant = [f'--style={painting}', '--steps=0']
     assert run_command(monkeypatch, *words, *instant, f'--save_style={kept}') == 0
     options = {'theta': theta_file}
-    expected = metastyle_jax.stylize(painting, photo, steps=0, **options)
+    style = metastyle_jax.instant_style(painting, theta_file, steps=0)
+    expected = metastyle_jax.stylize(style, photo, **options)
     np.testing.assert_allclose(pixels_of(out), expected, atol=1 / 255)
     np.testing.assert_array_equal(metastyle_jax.stylize(kept, photo, **options), expected)
     assert run_command(monkeypatch, *words, *instant, '--strength=0.5', '--keep_colours') == 0
     look = {'strength': 0.5, 'keep_colours': True}
-    expected = metastyle_jax.stylize(painting, photo, steps=0, **look, **options)
+    expected = metastyle_jax.stylize(style, photo, **look, **options)
     np.testing.assert_allclose(pixels_of(out), expected, atol=1 / 255)
 
 
@@ -43,7 +44,9 @@ def test_styles_with_commas_blends_grids_and_masks(
     monkeypatch.chdir(tmp_path)
     instant_helpers.write_painting(tmp_path / 'b.png', seed=1)
     style_files.save_style('c.safetensors', make_style(1))
-    out, options = tmp_path / 'out.png', {'steps': 0, 'theta': theta_file}
+    # Without learned rates no step is taken, by default as with --steps=0.
+    instant_helpers.write_theta(theta_file, rates=False, overwrite=True)
+    out, options = tmp_path / 'out.png', {'theta': theta_file}
     for given in ('painting.png,b.png', 'painting.png, c.safetensors'):
         styles = given.replace(' ', '').split(',')
         assert run_command(monkeypatch, *words, f'--style={given}', '--steps=0') == 0

@@ -2,6 +2,7 @@
 
 import inspect
 
+import instant_helpers
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,13 +18,24 @@ NAMES = ('stylize', 'stylize_file', 'stylize_folder', 'stylize_video', 'draw_gri
 
 
 @pytest.fixture
+def theta():
+    """Without learned rates, so that by default no step is taken."""
+    return instant_helpers.make_theta(rates=False)
+
+
+@pytest.fixture
+def theta_file(tmp_path):
+    return instant_helpers.write_theta(tmp_path / 'theta.safetensors', rates=False)
+
+
+@pytest.fixture
 def style(painting, theta):
-    return metastyle_jax.instant_style(painting, theta, steps=0)
+    return metastyle_jax.instant_style(painting, theta)
 
 
 def test_a_painting_is_a_style_in_every_function(painting, photo, theta, style, tmp_path):
     expected = plain.stylize(style, photo, theta=theta)
-    options = {'theta': theta, 'steps': 0}
+    options = {'theta': theta}
     for form in (painting, str(painting), painting.read_bytes()):
         np.testing.assert_array_equal(metastyle_jax.stylize(form, photo, **options), expected)
     named = metastyle_jax.stylize(image=photo, style=painting, **options)
@@ -41,13 +53,11 @@ def test_paintings_and_styles_are_blended(painting, photo, theta, style, tmp_pat
     options = {'theta': theta, 'weights': [0.3, 0.7], 'strength': 0.5}
     expected = plain.stylize([style, other], photo, **options)
     blend = [painting, tmp_path / 'other.safetensors']
-    found = metastyle_jax.stylize(blend, photo, steps=0, **options)
+    found = metastyle_jax.stylize(blend, photo, **options)
     np.testing.assert_array_equal(found, expected)
-    grid = metastyle_jax.draw_grid(blend, photo, 2, theta=theta, steps=0)
+    grid = metastyle_jax.draw_grid(blend, photo, 2, theta=theta)
     np.testing.assert_array_equal(grid[:, :24], plain.stylize(style, photo, theta=theta))
-    tour = metastyle_jax.animate(
-        blend, photo, tmp_path / 'tour.png', frames=2, theta=theta, steps=0
-    )
+    tour = metastyle_jax.animate(blend, photo, tmp_path / 'tour.png', frames=2, theta=theta)
     with Image.open(tour) as image:
         assert image.n_frames == 2
 
@@ -61,19 +71,17 @@ def test_other_arguments_are_checked_before_a_style_is_made(painting, photo, tmp
         metastyle_jax.stylize(painting, tmp_path / 'missing.jpg')
     with pytest.raises(UserError, match='there.png exists'):
         metastyle_jax.animate([painting] * 2, photo, tmp_path / 'there.png', frames=2)
-    with pytest.raises(UserError, match='steps=-1'):
-        metastyle_jax.stylize(painting, photo, steps=-1)
     with pytest.raises(TypeError, match='image'):
         metastyle_jax.stylize(painting)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_the_functions_document_their_steps(name):
+def test_the_functions_document_paintings(name):
     function = getattr(metastyle_jax, name)
-    assert inspect.signature(function).parameters['steps'].default is None
-    before, after = inspect.getdoc(function).split('    steps: for paintings.')
-    assert 'Args:' in before
-    assert 'Returns:' in after
+    before, after = inspect.getdoc(function).split('A style may also be a painting')
+    assert 'Args:' not in before
+    assert 'Args:' in after
+    assert next(iter(inspect.signature(function).parameters)) in ('style', 'styles')
 
 
 def test_a_video_is_stylized_in_the_style_of_a_painting(painting, theta_file, tmp_path):
@@ -81,5 +89,5 @@ def test_a_video_is_stylized_in_the_style_of_a_painting(painting, theta_file, tm
     from clips import TIMES, make_clip
 
     clip, out = make_clip(tmp_path / 'clip.mp4', sound=False), tmp_path / 'out.mp4'
-    frames = metastyle_jax.stylize_video(painting, clip, out, theta=theta_file, steps=0)
+    frames = metastyle_jax.stylize_video(painting, clip, out, theta=theta_file)
     assert frames == len(TIMES)
