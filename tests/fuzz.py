@@ -436,7 +436,7 @@ class World:
         }[command]  # fmt: skip
         names = {
             stylize: ('style', 'input', 'output', 'weights', 'strength', 'mask', 'feather', 'grid',
-                      'animate', 'milliseconds', 'batch', 'theta', 'max_size', 'tile'),
+                      'animate', 'milliseconds', 'batch', 'theta', 'max_size', 'tile', 'steps'),
             adapt: ('style', 'theta', 'steps', 'rate', 'size', 'style_size', 'batch', 'params',
                     'content', 'inner_steps', 'seed', 'out'),
         }[command]  # fmt: skip

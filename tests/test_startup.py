@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from metastyle_jax import __main__
-from metastyle_jax.models import transformer
-from metastyle_jax.storage import style_files, tensor_files
+from metastyle_jax.models import norm_predictor, transformer
+from metastyle_jax.storage import style_files, tensor_files, theta_files
 
 # Packages that take long to import, each for its own purpose.
 HEAVY = {
@@ -73,6 +73,20 @@ def test_stylizing_a_picture_loads_jax_and_little_else(tmp_path):
     )  # fmt: skip
     assert 'code 0' in text
     assert packages == {'jax', 'numpy'} | ({'scipy'} & packages_of_jax())
+
+
+def test_a_painting_as_the_style_loads_no_data_pipeline(tmp_path):
+    params = transformer.init(jax.random.key(0), width=2, blocks=1)
+    predictor = norm_predictor.init(jax.random.key(1), params, 964, hidden=1)
+    theta_files.save_theta(tmp_path / 'theta.safetensors', params, settings={}, predictor=predictor)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'photo.png')
+    packages, text = loaded_by(
+        REPORT, 'stylize', tmp_path / 'photo.png', '--style', tmp_path / 'photo.png',
+        '--theta', tmp_path / 'theta.safetensors', '--steps=0', '-o', tmp_path / 'out.png',
+    )  # fmt: skip
+    assert 'code 0' in text
+    assert packages == {'jax', 'numpy', 'optax'} | ({'scipy'} & packages_of_jax())
 
 
 def packages_of_jax():

@@ -46,7 +46,8 @@ def _styles_of(values: flags.FlagValues) -> Sequence[Any]:
                 raise UserError(f'--{name} is for a painting as --style: leave it out')
         return values.style
     for word in words:
-        if os.path.exists(values.output) and os.path.samefile(word, values.output):
+        exist = os.path.exists(word) and os.path.exists(values.output)
+        if exist and os.path.samefile(word, values.output):
             raise UserError(f'output={values.output}: it is the painting; choose another name')
     if values.all:
         raise UserError(f'--all takes a library, and --style={words[0]} is a picture')

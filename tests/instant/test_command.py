@@ -78,6 +78,7 @@ def test_a_folder_is_stylized_and_resumed(painting, photo, theta_file, tmp_path,
         (['--style=missing.jpg'], '--style=missing.jpg: no such file'),
         (['--style=painting.png,missing.jpg'], '--style=missing.jpg: no such file'),
         (['--style=text.jpg'], 'text.jpg'),
+        (['--style=lost.jpg'], 'lost.jpg'),
         (['--style=painting.png', '--steps=-1'], '--steps=-1: it must be a whole number'),
         (['--style=s.safetensors', '--steps=1'], '--steps is for a painting as --style'),
         (['--style=s.safetensors', '--save_style=x.safetensors'], '--save_style is for a painting'),
@@ -94,6 +95,7 @@ def test_mistakes_are_answered_and_nothing_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     instant_helpers.write_painting(tmp_path / 'b.png', seed=1)
+    (tmp_path / 'lost.jpg').symlink_to('nowhere')
     (tmp_path / 'text.jpg').write_text('This is a text and no picture.')
     style_files.save_style('s.safetensors', make_style(1))
     assert run_command(monkeypatch, *words, *changes) == 2
