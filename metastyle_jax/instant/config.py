@@ -7,6 +7,8 @@ import dataclasses
 
 from metastyle_jax.core import checks
 
+STEPS_FROM_THETA = 30  # if θ has neither a predictor nor learned rates
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InstantConfig:

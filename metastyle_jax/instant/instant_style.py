@@ -16,7 +16,7 @@ from metastyle_jax.core.commands import paths
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.images import image_files, image_inputs
 from metastyle_jax.instant import style_cache
-from metastyle_jax.instant.config import InstantConfig
+from metastyle_jax.instant.config import STEPS_FROM_THETA, InstantConfig
 from metastyle_jax.models import transformer, vgg
 from metastyle_jax.storage import style_files, tensor_files, theta_files
 
@@ -95,7 +95,7 @@ def steps_for(config: InstantConfig, theta: theta_files.Theta) -> int:
         )
     if config.steps is not None:
         return config.steps
-    without_rates = AdaptConfig.for_library().steps if theta.predictor is None else 0
+    without_rates = STEPS_FROM_THETA if theta.predictor is None else 0
     return learned_steps(theta) or without_rates
 
 
