@@ -19,10 +19,10 @@ Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233 (stages 2 and 6); Dumoulin, Sh
 Command: bash launch/pretrain.sh PHOTOGRAPHS PAINTINGS
 Hardware and time: stage 5 took one NVIDIA H100 and 16 cores 5 min 15 s at 25 steps a second, after
     half a minute of start and compilation (2026-11-26; jax 0.11.2, products in TF32). The others
-    took two CPU cores (Intel Xeon, Sapphire Rapids; 2026-11-24 to 26) 9, 44, 85, 43 and 11 minutes;
-    other programs ran beside them for a good part. Stages 3 and 4 hold 4.5 GB of Gram matrices.
-    Stage 3 had 1,590 steps more than here, at about half its rate. `:tiny` finishes within two
-    minutes; it uses the sample pictures of the pip packages.
+    took two CPU cores (Intel Xeon, Sapphire Rapids; 2026-11-24 to 26) 9, 44, 85 and 43 minutes, and
+    stage 6 one core of an AMD EPYC (2026-11-28) 29 minutes; other programs ran beside them. Stages
+    3 and 4 hold 4.5 GB of Gram matrices. Stage 3 had 1,590 steps more than here, at about half its
+    rate. `:tiny` finishes within two minutes; it uses the sample pictures of the pip packages.
 Result: docs/evaluation.md has the curves on held-out styles.
 """
 

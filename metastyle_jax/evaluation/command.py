@@ -18,8 +18,8 @@ USAGE = """Measures how fast initializations adapt to style images.
 It writes results.json, results.md, curves.png and one sheet_NAME.png for each initialization.
 --theta takes several initializations, separated by commas, each with or without a name:
 --theta=ours=runs/coco,other=theta.safetensors. A random initialization, which is training from
-scratch, is always measured too. The same command continues a stopped evaluation, or adds styles if
---styles is larger.
+scratch, is measured too unless --random_steps=0. The same command continues a stopped evaluation,
+or adds styles if --styles is larger.
 """
 
 
@@ -79,7 +79,9 @@ def main(values: flags.FlagValues) -> None:
     given = initializations.parse(values.theta) or {'theta': theta_files.load_theta()}
     if values.adam_alone:
         given = initializations.with_adam_alone(given)
-    starts = {**given, RANDOM: johnson.initial(config.adapt.seed)}
+    starts = dict(given)
+    if config.random_steps:
+        starts[RANDOM] = johnson.initial(config.adapt.seed)
     contents = sources.open_source(values.content, kind='content')
     paintings = sources.open_source(values.style, kind='style')
     if values.held_out:

@@ -25,9 +25,11 @@ class EvaluationConfig:
     adapt: AdaptConfig = AdaptConfig.for_evaluation()
 
     random_steps: int = checks.setting(
-        200, 'Number of gradient steps from the random initialization.', least=1
+        200,
+        'Number of gradient steps from the random initialization; 0 leaves it out.',
+        least=0,
     )
-    """Number of gradient steps from the random initialization, at least 1."""
+    """Number of gradient steps from the random initialization; 0 leaves it out."""
 
     pool: int = checks.setting(
         0,

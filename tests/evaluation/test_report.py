@@ -1,5 +1,6 @@
 """Tables and plots of results."""
 
+import copy
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from metastyle_jax.core import errors
 from metastyle_jax.evaluation import report
+from metastyle_jax.evaluation.config import RANDOM
 
 
 def test_tables_hold_median_losses_those_of_each_layer_and_those_of_gatys(evaluated):
@@ -22,3 +24,21 @@ def test_a_missing_matplotlib_is_named_with_the_extra_that_installs_it(monkeypat
     monkeypatch.setattr(report.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(errors.UserError, match=r"pip install 'metastyle_jax\[evaluate\]'"):
         report.require_matplotlib()
+
+
+def test_results_without_the_random_initialization_are_tabulated_and_plotted(evaluated):
+    results = copy.deepcopy(evaluated[1])
+    for facts in (results['thetas'], results['rates'], results['learned_steps']):
+        del facts[RANDOM]
+    for entry in results['styles']:
+        for values in (entry['curves'], entry.get('quality', {})):
+            values.pop(RANDOM, None)
+    assert 'random' not in report.markdown_tables(results)
+    assert report.plot(results).startswith(b'\x89PNG')
+
+
+def test_tables_tell_how_many_learned_steps_come_before_adam(evaluated):
+    results = copy.deepcopy(evaluated[1])
+    assert 'learned steps' not in report.markdown_tables(results)
+    results['learned_steps']['ours'] = 5
+    assert 'ours: 5 learned steps, then Adam' in report.markdown_tables(results)
