@@ -17,7 +17,7 @@ PARAMS = ('all', 'norm')
 STARTS = ('predicted', 'theta')
 SCHEDULES = ('falling', 'constant')
 MOST_PHOTOGRAPHS = 1024  # in one batch
-STYLES_AT_ONCE = 8  # of a library, in one batch
+STYLES_AT_ONCE = 4  # of a library, in one batch; eight would take 5.5 GB at 256²
 
 # Adam's rate, by the starting point and by what is adapted. From predicted norms the rate is low,
 # because large steps would destroy norms that fit the style already.
