@@ -114,7 +114,7 @@ class Adapt:
 
     def answer(self) -> inputs.Arrays:
         """Returns the gradient of the first step."""
-        moments = optax.tree.get(self._state.adam, 'mu')
+        moments = optax.tree.get(self._state.adam.others, 'mu')
         return {name: np.asarray(mu) / (1 - ADAM) for name, mu in moments.items()}
 
     def temporary(self) -> int | None:

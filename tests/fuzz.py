@@ -47,6 +47,7 @@ from PIL import Image  # noqa: E402
 
 import metastyle_jax  # noqa: E402
 from metastyle_jax.core import errors  # noqa: E402
+from metastyle_jax.core import files as core_files  # noqa: E402
 from metastyle_jax.core.devices import sharding  # noqa: E402
 from metastyle_jax.data.images import image_files, image_writing  # noqa: E402
 from metastyle_jax.models import transformer, vgg  # noqa: E402
@@ -529,7 +530,8 @@ CHANGES: dict[str, tuple[int, int | None]] = {
 
 def watch_writes(allowed: pathlib.Path, tell: Callable[[str], None]) -> None:
     """Tells of files that are written elsewhere, of programs, of names that pickles ask for."""
-    harmless = (str(allowed), '/dev/null', '/dev/shm', '/proc/self')
+    # Commands make their cache folder at the start, and may write to it.
+    harmless = (str(allowed), str(core_files.cache_folder()), '/dev/null', '/dev/shm', '/proc/self')
 
     def elsewhere(path: Any) -> bool:
         if not isinstance(path, str | bytes | os.PathLike):

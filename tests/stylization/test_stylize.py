@@ -48,7 +48,7 @@ def test_kept_colours_take_only_brightness_from_the_style(pixels):
     chroma = lambda image: image - (image @ luma)[..., None]
     np.testing.assert_allclose(chroma(kept)[inside], chroma(pixels)[inside], atol=2e-3)
     np.testing.assert_allclose(colour_transfer.keep(pixels, pixels), pixels, atol=1e-3)
-    with pytest.raises(UserError, match='of one size'):
+    with pytest.raises(UserError, match='have the same size'):
         colour_transfer.keep(pixels[1:], pixels)
 
 
