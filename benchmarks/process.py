@@ -103,9 +103,13 @@ class Worker(Process):
     """
 
     def __init__(self, job: worker.Job, log: pathlib.Path, limit: float) -> None:
-        paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
-        env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths))}
-        # Several workers share one GPU, so none may take all of its memory in advance.
-        env.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
         command = [sys.executable, '-m', 'benchmarks.worker', job.to_json()]
-        super().__init__(command, log, limit, env)
+        super().__init__(command, log, limit, environment())
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment variables of workers, which must find this repository first."""
+    paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
+    env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths))}
+    # Several workers share one GPU, so none may take all of its memory in advance.
+    return {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', **env}

@@ -9,7 +9,7 @@ Sheng et al. 2018, arXiv 1805.03857 (avatar-net); Chen and Schmidt 2016, arXiv 1
 (style-swap); Shen, Yan and Zeng 2018, arXiv 1709.04111 (meta-networks).
 The encoder is VGG-16 in place of VGG-19, because the weights of VGG-16 come with a pip package.
 
-Command: metastyle-train --config=configs/baselines.py:adain --workdir=runs/adain
+Command: metastyle train --config=configs/baselines.py:adain --workdir=runs/adain
 Data: COCO 2017 and WikiArt, as in configs/coco.py; or --config.data.content=folder:PATH.
 Hardware, time and result: not measured yet.
 """

@@ -13,6 +13,7 @@ sys.path.insert(0, str(helpers.ROOT))
 from benchmarks.poster import __main__ as command  # noqa: E402
 from benchmarks.poster import worker  # noqa: E402
 from metastyle_jax.baselines import systems  # noqa: E402
+from metastyle_jax.baselines.features import encoder_decoder  # noqa: E402
 from metastyle_jax.core import command_line  # noqa: E402
 
 NAMES = ('adain', 'wct', 'avatar-net', 'style-swap')
@@ -111,11 +112,15 @@ def test_a_few_other_patches_are_no_disagreement_but_other_pictures_are():
     assert command.disagreement(one, one + 0.1)['disagreement'] == pytest.approx(0.1)
 
 
+def test_the_encoders_of_the_flag_are_those_of_the_systems():
+    assert (*encoder_decoder.ENCODERS,) == command.ENCODERS
+
+
 @pytest.mark.parametrize(
     ('word', 'message'),
     [('--systems=gatys', 'it must be one of adain'), ('--sizes=16', 'at least 32'),
      ('--sizes=large', 'whole numbers'), ('--repeats=0', 'at least 1'),
-     ('--precision=low', "'highest' or 'tf32'"), ('--encoder=vgg11', 'vgg11')],
+     ('--precision=low', 'one of highest, tf32'), ('--encoder=vgg11', 'vgg11')],
 )  # fmt: skip
 def test_flags_with_invalid_values_are_refused(word, message, run, tmp_path, capsys):
     assert run(word, f'--out={tmp_path}') != 0

@@ -28,8 +28,8 @@ pip install '.[bench]'.
 """
 ENCODERS = ('vgg19', 'vgg19-normalized', 'vgg16')
 SYSTEMS = ('adain', 'wct', 'avatar-net', 'style-swap')
-# Largest difference of pictures of 0..1, except for a share of their values: rounding can turn the
-# choice between two similar patches, which changes the pixels that see the patch.
+# Largest difference between the pictures of both sides, in 0..1, except for the share `EXCEPTED` of
+# their values: rounding can change the choice between two similar patches, and so these pixels.
 TOLERANCE = {'highest': 1e-4, 'tf32': 2e-2}
 EXCEPTED = 0.01
 _REST = 0.3  # seconds between measurements; threads of the other side still spin for a while
@@ -57,14 +57,11 @@ def define_flags(values: flags.FlagValues) -> None:
 def check(values: flags.FlagValues) -> list[int]:
     """Raises UserError if a flag has an invalid value; returns the sizes."""
     for name in values.systems:
-        if name not in SYSTEMS:
-            raise UserError(f'--systems={name}: it must be one of {", ".join(SYSTEMS)}')
+        checks.one_of('--systems', name, SYSTEMS)
     checks.one_of('--encoder', values.encoder, ENCODERS)
-    if values.precision not in TOLERANCE:
-        raise UserError(f"--precision={values.precision}: it must be 'highest' or 'tf32'")
+    checks.one_of('--precision', values.precision, TOLERANCE)
     for name in ('width', 'repeats', 'limit'):
-        if getattr(values, name) < 1:
-            raise UserError(f'--{name}={getattr(values, name)}: it must be at least 1')
+        checks.whole_number(f'--{name}', getattr(values, name), 1)
     for size in values.sizes:
         if not size.isdecimal() or int(size) < 32:
             raise UserError(f'--sizes={size}: it must be whole numbers of at least 32')
@@ -98,7 +95,7 @@ def measure(name: str, size: int, values: flags.FlagValues, out: pathlib.Path) -
                 command = [sys.executable, '-m', 'benchmarks.poster.worker']
                 log = out / f'{name}-{size}-{side}.log'
                 started[side] = process.Process(
-                    [*command, json.dumps(job._asdict())], log, values.limit, environment()
+                    [*command, json.dumps(job._asdict())], log, values.limit, process.environment()
                 )
                 entry['sides'][side] = {'memory': started[side].answer(), 'rounds': []}
             entry |= disagreement(*(np.load(answers[side]) for side in worker.SIDES))
@@ -115,15 +112,8 @@ def measure(name: str, size: int, values: flags.FlagValues, out: pathlib.Path) -
     return entry | summarize(entry['sides'])
 
 
-def environment() -> dict[str, str]:
-    """Returns the environment variables of workers: they find this repository first."""
-    paths = [str(process.ROOT), os.environ.get('PYTHONPATH', '')]
-    env = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths))}
-    return {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', **env}
-
-
 def disagreement(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Returns the difference that all but a hundredth of the values keep to, and the largest."""
+    """Returns the 99th percentile and the maximum of the absolute differences."""
     apart = np.abs(ours - theirs)
     return {
         'disagreement': float(np.quantile(apart, 1 - EXCEPTED)),

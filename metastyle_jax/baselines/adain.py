@@ -6,7 +6,8 @@ features into a picture. Only the decoder is trained.
 Source: Huang and Belongie 2017, arXiv 1703.06868.
 """
 
-import jax
+import functools
+
 import jax.numpy as jnp
 
 from metastyle_jax.baselines import systems
@@ -31,13 +32,6 @@ def system(*, encoder: str = 'vgg19', width: int = encoder_decoder.WIDTH) -> sys
     encoder_layers = encoder_decoder.encoder_layers(encoder, CUT, width=width)
     decoder_layers = encoder_decoder.decoder_layers(encoder, CUT, width=width)
 
-    def init(rng: Array) -> Params:
-        encoder_rng, decoder_rng = jax.random.split(rng)
-        return {
-            'encoder': encoder_decoder.init(encoder_rng, encoder_layers),
-            'decoder': encoder_decoder.init(decoder_rng, decoder_layers),
-        }
-
     def encode_style(params: Params, style_image: Array) -> statistics.Moments:
         (features,) = encoder_decoder.encode(params['encoder'], style_image[None], (CUT,))
         return statistics.moments(features)
@@ -54,7 +48,9 @@ def system(*, encoder: str = 'vgg19', width: int = encoder_decoder.WIDTH) -> sys
     return systems.System(
         name='adain',
         title='AdaIN (Huang and Belongie 2017)',
-        init=init,
+        init=functools.partial(
+            encoder_decoder.init_both, encoding=encoder_layers, decoding=decoder_layers
+        ),
         encode_style=encode_style,
         apply=apply,
         count=encoder_decoder.parameter_count([*encoder_layers, *decoder_layers]),

@@ -11,6 +11,7 @@ maps are smaller than a patch, can be stylized too.
 Source: Sheng, Lin, Shao and Wang 2018, arXiv 1805.03857.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -79,13 +80,6 @@ def system(
     encoding = encoder_decoder.encoder_layers(encoder, CUT, width=width)
     decoding = decoder_layers(encoder, width=width)
 
-    def init(rng: Array) -> Params:
-        first, second = jax.random.split(rng)
-        return {
-            'encoder': encoder_decoder.init(first, encoding),
-            'decoder': encoder_decoder.init(second, decoding),
-        }
-
     def encode_style(params: Params, style_image: Array) -> DecoratorStyle:
         *guides, features = encode(params, style_image[None])
         roots = statistics.covariance_roots(features)
@@ -108,7 +102,7 @@ def system(
     return systems.System(
         name='avatar-net',
         title='Avatar-Net (Sheng et al. 2018)',
-        init=init,
+        init=functools.partial(encoder_decoder.init_both, encoding=encoding, decoding=decoding),
         encode_style=encode_style,
         apply=apply,
         count=_vgg_count(encoder, width) + encoder_decoder.parameter_count(decoding),

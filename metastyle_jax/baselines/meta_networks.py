@@ -61,13 +61,13 @@ def system(
         keys = jax.random.split(for_groups, len(inner))
         return {
             'encoder': vgg.random(for_vgg, width=vgg_width),
-            'hidden': _random_linear(for_hidden, inputs, len(inner) * hidden),
+            'hidden': _random_module(for_hidden, (inputs, len(inner) * hidden)),
             'groups': {
-                name: _random_linear(key, hidden, _size(kernel))
+                name: _random_module(key, (hidden, _size(kernel)))
                 for key, (name, kernel) in zip(keys, inner.items(), strict=True)
             },
             'outer': {
-                name: _random_convolution(jax.random.fold_in(for_outer, i), kernel)
+                name: _random_module(jax.random.fold_in(for_outer, i), kernel)
                 for i, (name, kernel) in enumerate(outer.items())
             },
         }
@@ -251,21 +251,12 @@ def _linear(module: Params, x: Array) -> Array:
     return x @ module['kernel'] + module['bias']
 
 
-def _random_linear(rng: Array, inputs: int, outputs: int) -> Params:
-    """Draws a linear layer, uniform within ±1/√inputs."""
+def _random_module(rng: Array, shape: tuple[int, ...]) -> Params:
+    """Draws a linear layer `[I, O]` or a convolution `[K, K, I, O]`, uniform within ±1/√fan-in."""
+    kernel = (1,) * (4 - len(shape)) + shape
     return {
-        part: transformer.uniform_by_fan_in(key, shape, (1, 1, inputs, outputs))
-        for key, part, shape in zip(
-            jax.random.split(rng), ('kernel', 'bias'), ((inputs, outputs), (outputs,)), strict=True
-        )
-    }
-
-
-def _random_convolution(rng: Array, kernel: tuple[int, ...]) -> Params:
-    """Draws a convolution, uniform within ±1/√fan-in."""
-    return {
-        part: transformer.uniform_by_fan_in(key, shape, kernel)
-        for key, part, shape in zip(
-            jax.random.split(rng), ('kernel', 'bias'), (kernel, kernel[-1:]), strict=True
+        part: transformer.uniform_by_fan_in(key, part_shape, kernel)
+        for key, part, part_shape in zip(
+            jax.random.split(rng), ('kernel', 'bias'), (shape, shape[-1:]), strict=True
         )
     }

@@ -7,6 +7,7 @@ encoder. An instance norm without scale and bias follows each of its convolution
 Source: Chen and Schmidt 2016, arXiv 1612.04337.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -47,13 +48,6 @@ def system(
     encoding = encoder_decoder.encoder_layers(encoder, CUT, width=width)
     decoding = encoder_decoder.decoder_layers(encoder, CUT, width=width)
 
-    def init(rng: Array) -> Params:
-        first, second = jax.random.split(rng)
-        return {
-            'encoder': encoder_decoder.init(first, encoding),
-            'decoder': encoder_decoder.init(second, decoding),
-        }
-
     def encode_style(params: Params, style_image: Array) -> Array:
         return encode(params, style_image[None])[0]
 
@@ -66,7 +60,7 @@ def system(
     return systems.System(
         name='style-swap',
         title='Style-Swap (Chen and Schmidt 2016)',
-        init=init,
+        init=functools.partial(encoder_decoder.init_both, encoding=encoding, decoding=decoding),
         encode_style=encode_style,
         apply=apply,
         count=encoder_decoder.parameter_count([*encoding, *decoding]),

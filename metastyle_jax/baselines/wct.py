@@ -77,8 +77,10 @@ def system(*, encoder: str = 'vgg19', width: int = encoder_decoder.WIDTH) -> sys
         encode_style=encode_style,
         apply=apply,
         count=encoder_decoder.parameter_count(sum((*encoders.values(), *decoders.values()), ())),
-        footnote='five encoders are counted, as on the poster; the shorter ones are parts of the '
-        f'longest, so {encoder_decoder.parameter_count(stored):,} parameters are stored',
+        footnote=(
+            'Five encoders are counted, as on the poster. The shorter ones are parts of the '
+            f'longest, so only {encoder_decoder.parameter_count(stored):,} parameters are stored.'
+        ),
         alpha=ALPHA,
     )
 

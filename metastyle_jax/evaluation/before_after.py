@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 USAGE = """Shows a style image, photographs, and the outputs of the network before and after the
 adaptation, side by side in one picture with captions.
 
-  python -m metastyle_jax.compare --painting=painting.jpg --theta=runs/coco \\
+  metastyle compare --painting=painting.jpg --theta=runs/coco \\
       --style=painting.safetensors --input=a.jpg,b.jpg --output=result.png
 """
 

@@ -12,7 +12,7 @@ from metastyle_jax.evaluation.config import ADAPT_SETTINGS, RANDOM, EvaluationCo
 
 USAGE = """Measures how fast initializations adapt to style images.
 
-  python -m metastyle_jax.evaluate --theta=runs/coco --content=folder:photos \\
+  metastyle evaluate --theta=runs/coco --content=folder:photos \\
       --style=folder:paintings --workdir=runs/evaluation
 
 It writes results.json, results.md, curves.png and one sheet_NAME.png for each initialization.

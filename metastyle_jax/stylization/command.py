@@ -99,16 +99,13 @@ def define_flags(values: flags.FlagValues) -> None:
     add.settings(VideoSettings())
 
 
-def main(
-    values: flags.FlagValues,
-    styles_of: Callable[[flags.FlagValues], Sequence[Any]] = lambda values: values.style,
-) -> int:
+def main(values: flags.FlagValues, styles_of: Callable[[flags.FlagValues], Sequence[Any]]) -> int:
     """Stylizes as the flags say.
 
     Args:
         values: the parsed flags.
         styles_of: called after the flags were checked; returns the styles of --style in any form
-            that `stylize` takes. The default returns the words of --style.
+            that `stylize` takes.
 
     Returns:
         The exit code.

@@ -8,7 +8,7 @@ from metastyle_jax.core.devices import allocator
 
 USAGE = """Stylizes one photograph by optimizing its pixels with L-BFGS (Gatys et al.).
 
-  python -m metastyle_jax.baselines.gatys --style=painting.jpg --input=photo.jpg --output=out.png
+  metastyle gatys photo.jpg --style=painting.jpg -o out.png
 """
 
 

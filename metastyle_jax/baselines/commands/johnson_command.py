@@ -8,7 +8,7 @@ from metastyle_jax.core.devices import allocator
 
 USAGE = """Trains a network for one style from random weights (Johnson et al.).
 
-  python -m metastyle_jax.baselines.johnson --style=painting.jpg --out=painting.safetensors
+  metastyle johnson painting.jpg -o painting.safetensors
 """
 SETTINGS = ('content', 'steps', 'batch', 'size', 'style_size', 'seed', 'vgg_file')
 

@@ -19,8 +19,8 @@ _METHODS = {
 }
 USAGE = """Stylizes one photograph by {method}.
 
-  metastyle {name} --style=painting.jpg --input=photo.jpg --output=out.png
-  metastyle {name} ... --weights=runs/{name} --alpha=0.8
+  metastyle {name} photo.jpg --style=painting.jpg -o out.png --weights=runs/{name}
+  metastyle {name} ... --alpha=0.8
   metastyle {name} --weights=runs/{name} --export={name}.safetensors
 
 One network serves all styles, without adaptation. `metastyle train

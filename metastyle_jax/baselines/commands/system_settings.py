@@ -25,7 +25,7 @@ class SystemSettings:
     weights: str | None = checks.setting(
         None,
         'Trained weights: .safetensors, the folder of a training run, or for adain decoder.pth of '
-        'pytorch-AdaIN (default: those in the package).',
+        'pytorch-AdaIN (default: those in the package, if it contains them).',
         path=True,
     )
     """Trained weights, see `system_files.load`."""

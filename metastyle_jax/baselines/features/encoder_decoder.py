@@ -124,6 +124,23 @@ def init(rng: Array, convolutions: Sequence[Convolution]) -> Params:
     return params
 
 
+def init_both(
+    rng: Array, encoding: Sequence[Convolution], decoding: Sequence[Convolution]
+) -> Params:
+    """Draws random parameters of an encoder and of a decoder.
+
+    Args:
+        rng: a key.
+        encoding: convolutions of the encoder.
+        decoding: convolutions of the decoder.
+
+    Returns:
+        `{'encoder': ..., 'decoder': ...}`, each as from `init`.
+    """
+    for_encoder, for_decoder = jax.random.split(rng)
+    return {'encoder': init(for_encoder, encoding), 'decoder': init(for_decoder, decoding)}
+
+
 def parameter_count(convolutions: Sequence[Convolution]) -> int:
     """Counts the parameters of convolutions, kernels and biases."""
     return sum((layer.size**2 * layer.inputs + 1) * layer.outputs for layer in convolutions)

@@ -68,7 +68,7 @@ def load(
         name: one of `systems.NAMES`.
         weights: file that `save` wrote; folder of a training run, or one of its checkpoints; or
             for AdaIN decoder.pth of pytorch-AdaIN; for MetaStyle θ, see `theta_files.load_theta`.
-            None for the weights in the package. The systems 'gatys' and 'johnson' have none.
+            None for the weights in the package. The systems 'gatys' and 'johnson' need none.
         encoder: the encoder that the weights were trained with; None if the weights tell.
         vgg: file of the encoder's weights, see `encoder_weights.load_encoder`; for the systems
             'gatys', 'johnson' and 'metastyle' that of the loss network.
@@ -95,12 +95,12 @@ def load(
         raise UserError(f'weights={path}: there is no such file or folder: {_remedy(name)}')
     flat, stored, settings = (_read_run if path.is_dir() else _read_file)(name, path)
     if stored != system_options(name, stored):
-        raise UserError(f'{path} has options that {name} does not take, {stored}: make it again.')
+        raise UserError(f'{path} has options that {name} does not take, {stored}: export it again')
     trained_with = stored.get('encoder', 'vgg16')
     if encoder is not None and trained_with != encoder:
         raise UserError(
-            f'encoder={encoder!r}: the weights in {path} were trained with {trained_with}: leave '
-            'encoder out'
+            f'encoder={encoder!r}: it must be {trained_with!r}, with which the weights in {path} '
+            'were trained; or leave it out'
         )
     options = {**stored, **options}
     system = systems.get(name, **options)
@@ -207,7 +207,7 @@ def _load_public(
         raise UserError(f'weights={path}: .pth files are read for adain only: {_remedy(name)}')
     options = {**options, 'encoder': encoder or 'vgg19-normalized'}
     if options['encoder'] == 'vgg16':
-        raise UserError(f"encoder='vgg16': the decoder in {path} mirrors VGG-19: leave encoder out")
+        raise UserError(f"encoder='vgg16': the decoder in {path} mirrors VGG-19: leave it out")
     decoder = encoder_weights.load_adain_decoder(path)
     if vgg is None and options['encoder'] == 'vgg19-normalized':
         raise UserError(

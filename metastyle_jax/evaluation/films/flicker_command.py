@@ -6,7 +6,7 @@ from metastyle_jax.core import command_line
 
 USAGE = """Measures how much a stylized video flickers, and how much its original does.
 
-  python -m metastyle_jax.flicker --input=film.mp4 --output=stylized.mp4
+  metastyle flicker --input=film.mp4 --output=stylized.mp4
 """
 
 

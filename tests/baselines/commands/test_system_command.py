@@ -1,5 +1,6 @@
 """The commands that stylize with one of the poster's systems."""
 
+import dataclasses
 import sys
 
 import baselines_helpers
@@ -11,7 +12,9 @@ from PIL import Image
 
 from metastyle_jax.baselines import systems
 from metastyle_jax.baselines.commands import picture_stylization
-from metastyle_jax.baselines.features import system_files
+from metastyle_jax.baselines.commands.system_settings import SystemSettings
+from metastyle_jax.baselines.features import encoder_decoder, system_files
+from metastyle_jax.core import checks
 from metastyle_jax.data.images import image_files
 
 
@@ -29,6 +32,11 @@ def run(tmp_path, monkeypatch, capsys):
         return helpers.run_command(name), capsys.readouterr().err
 
     return start
+
+
+def test_the_encoders_of_the_flag_are_those_of_the_systems():
+    (field,) = (f for f in dataclasses.fields(SystemSettings) if f.name == 'encoder')
+    assert checks.words_of(checks.setting_type(field)[0]) == (*encoder_decoder.ENCODERS,)
 
 
 FILES = ('--style=painting.png', '--input=photo.png', '--output=out.png')
@@ -139,4 +147,4 @@ def test_mistakes_of_an_export_are_named(run, words, message, tmp_path):
     assert not (tmp_path / 'out.safetensors').exists()
     code, error = run('adain', '--export=photo.png', '--weights=adain.safetensors')
     assert code == 2
-    assert '.safetensors' in error
+    assert 'must end in .safetensors' in error
