@@ -11,7 +11,6 @@ pictures = system.apply(params, style, contents, 0.8)   # [N, H, W, 3] -> [N, H,
 """
 
 import dataclasses
-import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -126,14 +125,9 @@ def stylize(
         UserError: alpha is not in 0..1, or images have shapes that the system does not accept.
     """
     alpha = system.alpha if alpha is None else alpha
-    check_alpha(alpha)
+    checks.real_number('alpha', alpha, least=0, most=1)
     style = system.encode_style(params, style_image)
     return system.apply(params, style, contents, alpha)
-
-
-def check_alpha(alpha: Any) -> None:
-    """Raises UserError unless alpha is a number in 0..1."""
-    checks.real_number('alpha', alpha, least=0, most=1)
 
 
 def blend(plain: Array, styled: Array, alpha: Any) -> Array:
@@ -154,7 +148,6 @@ def fade(apply: Callable[[Params, PyTree, Array], Array]) -> Callable[..., Array
         `(params, style, contents, alpha) -> pictures`.
     """
 
-    @functools.wraps(apply)
     def faded(params: Params, style: PyTree, contents: Array, alpha: Any) -> Array:
         pictures = apply(params, style, contents)
         return blend(contents, pictures, alpha)
