@@ -1,8 +1,8 @@
-"""Inner rates that fit the gradients: where the learning of rates begins.
+"""Computes the starting values of learned inner rates from the sizes of the inner gradients.
 
-Gradients of different elements differ by orders of magnitude. With one rate for all, most elements
-hardly move in a few steps, and the meta-gradient of their rates is too small to learn from. Here
-each rate begins inversely proportional to the size of its gradient:
+Gradients of different elements differ by orders of magnitude. If all rates start at the same value,
+many elements hardly change in a few steps, and the meta-gradient of their rates is too small to
+learn from. Here each rate starts inversely proportional to the size of its gradient:
 
     r = rate / (rms + 0.1 · median(rms))
 
@@ -34,17 +34,17 @@ def scaled_log_rates(
     *,
     config: TrainConfig,
 ) -> dict[str, Array]:
-    """Computes logarithms of inner rates that fit the gradients at the start of inner loops.
+    """Computes the logarithms of these rates from gradients at the starts of inner loops.
 
     Args:
         state: training state before the first step; its `log_rates` give names and shapes.
         vgg_params: weights of the loss network.
-        batches: batches of which `inner.scale_batches` are taken.
+        batches: batches, of which the first `inner.scale_batches` are used.
         config: the configuration.
 
     Returns:
-        Name of an adapted tensor -> logarithms of its rates, at most log `inner.max_rate`. A rate
-        that several elements share fits the root mean square over all of them.
+        Name of an adapted tensor -> logarithms of its rates, at most log `inner.max_rate`. If all
+        elements of a tensor share a rate, rms is taken over all of them.
     """
     assert state.log_rates is not None
     mean_squares = jax.jit(lambda *args: _mean_squares(*args, config=config))
@@ -56,7 +56,7 @@ def scaled_log_rates(
     found = {}
     for name, rates in state.log_rates.items():
         square = squares[name]
-        if rates.size in (1, config.inner.steps):  # one rate for the whole tensor
+        if config.inner.rates_per in ('tensor', 'step'):  # the elements of a tensor share a rate
             square = np.mean(square)
         fitting = config.inner.rate / np.maximum(np.sqrt(square) + damping, 1e-30)
         log_rates = np.log(np.minimum(fitting, config.inner.max_rate))
@@ -71,7 +71,7 @@ def _mean_squares(
     *,
     config: TrainConfig,
 ) -> dict[str, Array]:
-    """Means of the squared inner gradients over the styles and contents of a batch, by name."""
+    """Averages the squared inner gradients over the styles and contents of a batch, by name."""
     loss = objective.inner_loss(objective.loss(vgg_params, config), config)
     grams = objective.style_grams(vgg_params, batch)
 
