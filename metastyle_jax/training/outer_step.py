@@ -11,9 +11,8 @@ import numpy as np
 import optax
 
 from metastyle_jax import meta
-from metastyle_jax.core import trees
 from metastyle_jax.core.devices import sharding
-from metastyle_jax.core.types import Array, Params, PyTree
+from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching
 from metastyle_jax.models import gram, norm_predictor, transformer
 from metastyle_jax.training import (
@@ -71,6 +70,7 @@ def train_step(
     if not config.inner.steps and (config.outer.norms_rate or config.outer.predictor_rate):
         return _per_style_norms_step(state, vgg_params, batch, config=config)
     evaluate = objective.loss(vgg_params, config)
+    learns_predictor = state.predictor is not None and config.outer.predictor_rate > 0
 
     def outer_loss(params, task):
         loss = evaluate(params, task)
@@ -96,29 +96,32 @@ def train_step(
             **objective.inner_options(config, state.step),
             **objective.outer_options(config),
         )
-        if predictor is None or not config.outer.predictor_rate:
+        if not learns_predictor:
             return found
-        # It is also the gradient with respect to the offsets, and the chain rule gives that of the
-        # predictor.
-        norms, _ = trees.partition(found.gradient.theta, transformer.adapted('norm'))
-        pull_back = norm_predictor.offsets_and_pull_back(predictor, _as_batch(grams))[1]
-        return found._replace(gradient=found.gradient._replace(hyper=pull_back(_as_batch(norms))))
+        # There are no other meta-parameters, so `hyper` can hold the gradient of the predictor.
+        of_predictor = _predictor_gradient(state, grams, found.gradient.theta)
+        return found._replace(gradient=found.gradient._replace(hyper=of_predictor))
 
-    predictor = state.predictor and state.predictor.params
     inner, outer = map(batching.as_float, (batch.inner, batch.outer))
     grams = objective.style_grams(vgg_params, batch)
     mean_gradient = sharding.mean(meta.mean_over_tasks(style_gradient, inner, (outer, grams)))
-    predictor_gradient = mean_gradient.gradient.hyper
-    mean_gradient = mean_gradient._replace(gradient=mean_gradient.gradient._replace(hyper=None))
     next_state, metrics = apply_meta_gradient(state, mean_gradient, config=config)
-    if predictor_gradient is not None:
-        next_state = _update_predictor(next_state, predictor_gradient, state.step, config)
+    if learns_predictor:
+        of_predictor = mean_gradient.gradient.hyper
+        next_state = _update_predictor(next_state, of_predictor, state.step, config)
     return next_state, metrics
 
 
-def _as_batch(tree: PyTree) -> PyTree:
-    """Adds a leading axis of size 1 to each leaf."""
-    return jax.tree.map(lambda leaf: leaf[None], tree)
+def _predictor_gradient(
+    state: training_state.TrainingState, grams: tuple[Array, ...], start_gradient: Params
+) -> norm_predictor.Predictor:
+    """Computes the gradient of the predictor from that of the start of the inner loop."""
+    assert state.predictor is not None
+    _, pull_back = jax.vjp(
+        lambda predictor: norm_predictor.predicted_theta(state.params, predictor, grams),
+        state.predictor.params,
+    )
+    return pull_back(start_gradient)[0]
 
 
 def _update_predictor(
@@ -127,7 +130,7 @@ def _update_predictor(
     step: Array,
     config: TrainConfig,
 ) -> training_state.TrainingState:
-    """Moves the predictor of a state by one step of Adam."""
+    """Updates the predictor of a state by one step of Adam."""
     assert state.predictor is not None
     rate = config.outer.predictor_rate * optimizers.rate_decay(config, step)
     predictor = norm_predictor.update(state.predictor, gradient, rate=rate)
@@ -141,9 +144,10 @@ def _per_style_norms_step(
     *,
     config: TrainConfig,
 ) -> tuple[training_state.TrainingState, StepMetrics]:
-    """Does the same as `train_step` without inner steps, where each style has own instance norms.
+    """Does the same as `train_step` without inner steps, with different norms for each style.
 
-    Their offsets from the norms of θ come from the table, from the predictor, or from both as sum.
+    The norms of a style are those of θ plus an offset. The offset comes from the table or from the
+    predictor; if there are both, it is the sum of the two.
     """
     index, grams = jnp.asarray(batch.style_index), objective.style_grams(vgg_params, batch)
     table, predictor = state.table, state.predictor
@@ -188,7 +192,7 @@ def apply_meta_gradient(
     Returns:
         The next state, and metrics.
     """
-    gradient = mean_gradient.gradient
+    gradient = mean_gradient.gradient._replace(hyper=None)  # the predictor has its own optimizer
     if gradient.rates is not None:
         # The optimizer moves logarithms of rates, so that rates stay positive. By the chain rule,
         # d/d(log r) = r · d/dr.
