@@ -5,9 +5,9 @@
 3. `:norms`: all styles at once again; each style has instance norms of its own.
 4. `:predict`: the same, but a predictor gives each style its instance norms, and learns with θ.
 5. `:large`: stage 4 at 256² on a GPU.
-6. no argument: exact meta-gradients from predicted instance norms. They learn the rates of the
-   first five steps of an adaptation, one for each element of the instance norms and each step; θ
-   does not move.
+6. no argument: exact meta-gradients from predicted instance norms learn the rates of the first
+   five steps of an adaptation, one for each element of the instance norms and each step; θ and the
+   predictor do not change.
 
 All stages minimize logarithms of losses, so that each style has the same influence, and keep the
 lengths of convolution kernels that an instance norm follows, so that the steps of adaptation stay

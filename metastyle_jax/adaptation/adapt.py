@@ -91,19 +91,19 @@ def predict(
     *,
     config: AdaptConfig | None = None,
 ) -> style_files.Style:
-    """Returns the style with which an adaptation starts: no gradient step is taken.
+    """Returns the style from which an adaptation starts, without any gradient step.
 
     Args:
         style: see `adapt`.
         theta: see `adapt`.
-        config: see `adapt`; the number of steps, and what only steps need, is ignored.
+        config: see `adapt`; settings that concern only gradient steps have no effect.
 
     Returns:
-        The style, with no losses. If θ has a predictor, its instance norms are those that the
-        predictor gives for the style image; otherwise they are those of θ.
+        The style; its record has no losses. If θ has a predictor and `config.begin` is 'predicted',
+        the instance norms are the predicted ones; otherwise they are those of θ.
 
     Raises:
-        UserError: a file or a setting is not usable.
+        UserError: a file or a setting cannot be used.
     """
     config, theta = adaptation_start.resolve(config or AdaptConfig(), theta)
     image = _read(style, config)
@@ -135,7 +135,7 @@ def _as_style(
     config: AdaptConfig,
     vgg_params: Params,
 ) -> style_files.Style:
-    """Joins adapted tensors, and the losses before each step, with the record of their making."""
+    """Makes a style from adapted tensors, the losses before each step, and its settings."""
     return style_files.Style(
         params=params,
         adapted=config.params,

@@ -102,9 +102,7 @@ def inner_steps(config: AdaptConfig, theta: theta_files.Theta) -> int:
     """Returns the number of first steps that are taken at the learned rates of θ.
 
     Args:
-        config: settings of the adaptation. If its `inner_steps` is None, the number is the one of
-            the training if the adaptation starts as the training did and its photographs are not
-            smaller, otherwise 0.
+        config: settings of the adaptation; the default of `AdaptConfig.inner_steps` depends on θ.
         theta: the initialization.
     """
     if config.inner_steps is not None:

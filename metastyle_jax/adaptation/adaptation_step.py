@@ -57,11 +57,11 @@ class LearnedRates(NamedTuple):
 
 
 class AdamStates(NamedTuple):
-    """The states of two Adams, which begin at different steps.
+    """The states of two Adam optimizers, which start at different steps.
 
     Attributes:
-        others: for the tensors without learned rates; it begins with the first step.
-        learned: for the tensors with learned rates; it begins after the steps at these rates.
+        others: for the tensors without learned rates; it starts with the first step.
+        learned: for the tensors with learned rates; it starts after the steps at these rates.
     """
 
     others: PyTree
@@ -148,10 +148,12 @@ def start(
     """
     fast, slow = trees.partition(theta, transformer.adapted(params))
     fast = jax.tree.map(jnp.copy, fast)
-    rates = (
-        {} if inner is None else {name: inner.rates[name] for name in fast if name in inner.rates}
-    )
-    rates = {name: _with_step_axis(rate, fast[name].ndim) for name, rate in rates.items()}
+    given = {} if inner is None else inner.rates
+    rates = {
+        name: _with_step_axis(given[name], leaf.ndim)
+        for name, leaf in fast.items()
+        if name in given
+    }
     learned, others = _split(fast, rates)
     adam = warmup_and_decay.adam(1.0, schedule)
     factor = 1.0 if schedule == 'constant' else NORM_FACTORS[params]

@@ -80,10 +80,10 @@ class AdaptConfig:
         '(default: as many as in the training of θ).',
         least=0,
     )
-    """Number of first steps, 0 to `steps`, that the tensors with learned rates take at these rates;
-    Adam takes their other steps, and all steps of the other tensors. None for the number that θ was
-    trained with; or 0 if θ has no learned rates, if the adaptation starts otherwise than the
-    training did (`begin`), or if its photographs are smaller (`size`)."""
+    """Number of first steps, 0 to `steps`, in which the tensors that have learned rates are updated
+    at these rates; Adam does all other updates. None for the number that θ was
+    trained with; or 0 if θ has no learned rates, if `begin` is 'theta' although θ has a predictor,
+    or if `size` is smaller than in the training."""
 
     rate: float | None = checks.setting(None, _RATE_HELP, above=0)
     """Learning rate of Adam, above 0; None for the rate in `RATES` for `begin` and `params`."""
@@ -151,7 +151,7 @@ class AdaptConfig:
 
     @classmethod
     def for_library(cls, **settings: Any) -> 'AdaptConfig':
-        """Returns settings for many styles in one library: only instance norms, fewer steps."""
+        """Returns settings for many styles in one library: only instance norms are adapted."""
         return checks.replace_settings(cls(params='norm'), settings)
 
     @classmethod

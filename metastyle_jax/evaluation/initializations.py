@@ -1,4 +1,4 @@
-"""The initializations that an evaluation compares."""
+"""Reads the initializations that an evaluation compares."""
 
 import pathlib
 import re
@@ -21,7 +21,7 @@ def parse(words: Sequence[str]) -> dict[str, theta_files.Theta]:
         Name -> initialization.
 
     Raises:
-        UserError: a name occurs twice or is reserved, or a file is not usable.
+        UserError: a name occurs twice or is reserved, or a file cannot be used.
     """
     thetas: dict[str, theta_files.Theta] = {}
     for word in words:
@@ -29,8 +29,8 @@ def parse(words: Sequence[str]) -> dict[str, theta_files.Theta]:
         name, path = given.groups() if given else (pathlib.PurePath(word).stem, word)
         if not re.fullmatch(_NAME, name):
             raise UserError(
-                f'theta={word}: {name!r} is no name: write NAME=PATH, the name of letters, '
-                'digits, . _ + and -'
+                f'theta={word}: {name!r} is not a valid name: write NAME=PATH, where NAME '
+                'consists of letters, digits, . _ + and -'
             )
         if name in thetas or name == RANDOM:
             raise UserError(f'theta={word}: the name {name!r} is taken; write NAME={path}')
@@ -42,10 +42,13 @@ def with_adam_alone(thetas: Mapping[str, theta_files.Theta]) -> dict[str, theta_
     """Adds each initialization with learned rates a second time, without them, as `NAME-adam`.
 
     Args:
-        thetas: initializations by name.
+        thetas: name -> initialization.
+
+    Returns:
+        Name -> initialization: the given ones, then those without learned rates.
 
     Raises:
-        UserError: none has learned rates, or a name is taken.
+        UserError: no initialization has learned rates, or a name is taken.
     """
     alone = {
         f'{name}-adam': theta._replace(rates=None)

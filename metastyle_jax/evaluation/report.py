@@ -102,8 +102,8 @@ def _rates(results: dict[str, Any]) -> str:
 
 
 def _learned(results: dict[str, Any], name: str) -> str:
-    """Says how many learned steps an initialization takes before Adam; '' if it takes none."""
-    # Results of older versions do not tell.
+    """Describes the learned steps of an initialization, which precede Adam; '' for none."""
+    # Results of older versions have no 'learned_steps'.
     steps = results.get('learned_steps', {}).get(name, 0)
     return f'{steps} learned steps, then ' if steps else ''
 

@@ -57,8 +57,8 @@ def initial_log_rates(
     Args:
         theta: parameters of the transformer.
         config: the configuration; `inner.rates_per` chooses the shapes.
-        given: rates of an earlier training by name of the tensor. Those that have the shape of the
-            configuration are taken; the others begin at `inner.rate`.
+        given: name of a tensor -> rates of an earlier training. Rates whose shape is not that of
+            the configuration are ignored; these start at `inner.rate`.
 
     Returns:
         Name of an adapted tensor -> its rates: `[]` for 'tensor', the tensor's own shape for

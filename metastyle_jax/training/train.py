@@ -1,4 +1,4 @@
-"""Trains an initialization, or what a recipe names, from the data and the last checkpoint.
+"""Trains an initialization θ, or the network of a recipe; resumes from the last checkpoint.
 
 Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
@@ -158,7 +158,7 @@ def _with_scaled_rates(
     batches: batch_iterator.BatchIterator,
     config: TrainConfig,
 ) -> training_state.TrainingState:
-    """Returns the state with inner rates that fit the gradients; the batches stay in place."""
+    """Returns the state with rates from `rate_scaling`; resets the batches to their position."""
     position = batches.get_state()
     log_rates = rate_scaling.scaled_log_rates(state, vgg_weights, batches, config=config)
     batches.set_state(position)

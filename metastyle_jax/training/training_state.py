@@ -1,4 +1,4 @@
-"""The state of meta-training: what the steps of a run change, and where an inner loop starts."""
+"""The state of meta-training, and the meta-parameters from which an inner loop starts."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -54,8 +54,7 @@ def create_state(
         rng: a random key.
         theta: initialization to start from; None for random parameters.
         predictor: predictor to start from; if None, a new one is made if `model.predictor` is True.
-        rates: inner rates to start from, by parameter name, where they have the shapes of the
-            configuration; `inner.rate` for the others.
+        rates: parameter name -> inner rates to start from, see `optimizers.initial_log_rates`.
         styles: number of style images; needed if `outer.norms_rate` is above 0.
         features: number of style features, see `norm_predictor`; needed for a new predictor.
         hidden: width of the hidden layer of a new predictor.

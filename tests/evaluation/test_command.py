@@ -18,7 +18,7 @@ from metastyle_jax.evaluation import command
         (['--workdir=x', '--steps=3', '--inner_steps=4'], '--inner_steps=4 is more than'),
         (['--workdir=gs://bucket/run'], 'not a bucket'),
         (['--workdir=x', '--seed=-1'], '--seed=-1'),
-        (['--workdir=x', '--theta=runs/lr=1e-3'], "'lr=1e-3' is no name: write NAME=PATH"),
+        (['--workdir=x', '--theta=runs/lr=1e-3'], "'lr=1e-3' is not a valid name: write NAME=PATH"),
         (['--workdir=x', '--theta=a=runs/lr=1e-3'], 'no θ at runs/lr=1e-3'),
     ],
 )

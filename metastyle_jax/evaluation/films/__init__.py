@@ -1,1 +1,1 @@
-"""What is measured of stylized films."""
+"""Measurements of stylized videos."""

@@ -89,7 +89,7 @@ def _check_frozen_theta(config: TrainConfig) -> None:
 
 
 def _check_per_style_norms(config: TrainConfig) -> None:
-    """Checks that per-style norms have no inner loop beside them, and a predictor is there."""
+    """Checks that a table of norms has no inner loop beside it, and that a predictor exists."""
     outer = config.outer
     if outer.norms_rate and config.inner.steps:
         raise UserError(

@@ -140,8 +140,8 @@ class InnerConfig:
     )
     learn_rates: bool = checks.setting(
         False,
-        'Whether to learn inner rates (Meta-SGD), starting from those of model.init if it has such '
-        'rates, otherwise from inner.rate; see inner.rates_per.',
+        'Whether to learn inner rates (Meta-SGD). They start at those of model.init if these have '
+        'the same shapes, otherwise at inner.rate; see inner.rates_per and inner.scale_batches.',
     )
     rates_per: Literal['tensor', 'element', 'step', 'step_element'] = checks.setting(
         'tensor',
@@ -151,9 +151,9 @@ class InnerConfig:
     )
     scale_batches: int = checks.setting(
         0,
-        'Number of batches that measure the sizes of gradients before the first outer step; '
-        'learned rates then start at inner.rate divided by that size. 0 starts all '
-        'at inner.rate.',
+        'Number of batches on which the sizes of inner gradients are measured before the first '
+        'outer step. All learned rates then start at inner.rate divided by the size of their '
+        'gradient. 0 switches this off.',
         least=0,
     )
     max_rate: float = checks.setting(1e-2, 'Upper bound of the learned inner rates.', least=0)
@@ -196,7 +196,8 @@ class OuterConfig:
         1.0, 'Factor on the outer rate for the logarithms of learned inner rates.', least=0
     )
     freeze_theta: bool = checks.setting(
-        False, 'Whether θ stays unchanged, so that only inner rates are learned.'
+        False,
+        'Whether θ stays unchanged, so that only inner rates or the predictor are learned.',
     )
     schedule: Literal['inverse', 'cosine'] = checks.setting(
         'inverse',
