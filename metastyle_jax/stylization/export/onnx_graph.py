@@ -105,10 +105,14 @@ class Graph:
     def convolution_and_norm(
         self, x: str, params: Mapping[str, Any], name: str, *, stride: int = 1
     ) -> str:
-        """Appends a convolution with reflection padding, and an instance norm."""
+        """Appends a convolution with reflection padding, and an instance norm.
+
+        Scale and bias of the norm are arrays, or names of tensors that are computed at run time.
+        """
         convolved = self.convolution(x, params['conv'], f'{name}/conv', stride=stride)
         scale, bias = (
-            self.constant(params['norm'][part], f'{name}/norm/{part}') for part in ('scale', 'bias')
+            leaf if isinstance(leaf, str) else self.constant(leaf, f'{name}/norm/{part}')
+            for part, leaf in ((part, params['norm'][part]) for part in ('scale', 'bias'))
         )
         return self.node(
             'InstanceNormalization', [convolved, scale, bias], f'{name}/norm',

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from typing import Any
 
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.stylization.export import program
@@ -22,13 +23,10 @@ def load_onnx(file: str | os.PathLike | bytes) -> program.Program:
     Raises:
         UserError: the file is missing, is not an exported style, or onnxruntime is missing.
     """
-    if importlib.util.find_spec('onnxruntime') is None:
-        raise UserError("ONNX needs onnxruntime: pip install 'metastyle_jax[onnx]'")
-    import onnxruntime
-
+    require_onnxruntime()
     data = program.read_bytes(file)
     try:
-        session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
+        session = open_session(data)
         (images,) = session.get_inputs()
     except Exception as error:  # the exceptions of onnxruntime have no class in common
         raise UserError(
@@ -37,3 +35,25 @@ def load_onnx(file: str | os.PathLike | bytes) -> program.Program:
     dtype = 'uint8' if images.type == 'tensor(uint8)' else 'float32'
     run = lambda array: session.run(None, {images.name: array})[0]
     return program.checked(run, dtype, images.shape)
+
+
+def require_onnxruntime() -> None:
+    """Raises UserError if onnxruntime is missing; the message says how to install it."""
+    if importlib.util.find_spec('onnxruntime') is None:
+        raise UserError("ONNX needs onnxruntime: pip install 'metastyle_jax[onnx]'")
+
+
+def open_session(data: bytes) -> Any:
+    """Opens an ONNX program with onnxruntime, to run on the CPU; returns its session.
+
+    Args:
+        data: contents of the file. For damaged ones, onnxruntime raises exceptions that have no
+            class in common.
+
+    Raises:
+        UserError: onnxruntime is missing.
+    """
+    require_onnxruntime()
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])

@@ -5,7 +5,7 @@ computes a size, because some runtimes do not support that.
 """
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,14 +86,12 @@ def build(
         UserError: the precision is unknown.
     """
     checks.one_of('precision', precision, onnx_graph.PRECISIONS)
-    import onnx
-
     graph = onnx_graph.Graph(precision)
-    photos = _photos(graph, pixels)
+    photos = photographs(graph, pixels)
     shape = ['batch', 'height', 'width', 3]
     if size is not None:
         shape[-1 - len(size) : -1] = size
-    stylized = _transformer(graph, params, photos, None if size is None else size[-2:])
+    stylized = transformer_nodes(graph, params, photos, None if size is None else size[-2:])
     if strength < 1:
         change = graph.node('Sub', [stylized, photos], 'strength/change')
         share = graph.constant(strength, 'strength/share')
@@ -101,14 +99,27 @@ def build(
         stylized = graph.node('Add', [photos, part], 'strength/blend')
     if keep_colours:
         stylized = _with_colours_of(graph, stylized, photos)
-    _pixels_out(graph, stylized, pixels)
-    kind = onnx.TensorProto.UINT8 if pixels == 'uint8' else onnx.TensorProto.FLOAT
-    made = onnx.helper.make_graph(
-        graph.nodes, 'metastyle',
-        [onnx.helper.make_tensor_value_info('images', kind, shape)],
-        [onnx.helper.make_tensor_value_info('stylized', kind, shape)],
-        graph.tensors,
-    )  # fmt: skip
+    pixels_out(graph, stylized, pixels)
+    kind = graph.onnx.TensorProto.UINT8 if pixels == 'uint8' else graph.onnx.TensorProto.FLOAT
+    tensor = graph.onnx.helper.make_tensor_value_info
+    return to_bytes(
+        graph, [tensor('images', kind, shape)], tensor('stylized', kind, shape), metadata
+    )
+
+
+def to_bytes(
+    graph: onnx_graph.Graph, inputs: Sequence[Any], output: Any, metadata: Mapping[str, str]
+) -> bytes:
+    """Makes the contents of an ONNX file from a graph.
+
+    Args:
+        graph: nodes and constants.
+        inputs: ONNX value infos of the inputs.
+        output: ONNX value info of the output.
+        metadata: name -> text of the metadata to store in the model.
+    """
+    onnx = graph.onnx
+    made = onnx.helper.make_graph(graph.nodes, 'metastyle', inputs, [output], graph.tensors)
     model = onnx.helper.make_model(
         made, opset_imports=[onnx.helper.make_opsetid('', onnx_graph.OPSET)],
         ir_version=onnx_graph.IR_VERSION,
@@ -119,23 +130,29 @@ def build(
     return model.SerializeToString()
 
 
-def _photos(graph: onnx_graph.Graph, pixels: str) -> str:
-    """Appends nodes that convert the input `[N, H, W, 3]` to float32 `[N, 3, H, W]` in 0..1."""
-    x = 'images'
+def photographs(graph: onnx_graph.Graph, pixels: str, name: str = 'images') -> str:
+    """Appends nodes that convert an input `[N, H, W, 3]` to float32 `[N, 3, H, W]` in 0..1.
+
+    Args:
+        graph: the graph to extend.
+        pixels: type of the input, 'float32' or 'uint8'.
+        name: name of the input.
+    """
+    x = name
     if pixels == 'uint8':
         x = graph.node('Cast', [x], 'photos/float', to=graph.onnx.TensorProto.FLOAT)
         x = graph.node('Div', [x, graph.constant(255, 'photos/levels')], 'photos/unit')
     return graph.node('Transpose', [x], 'photos', perm=[0, 3, 1, 2])
 
 
-def _transformer(
+def transformer_nodes(
     graph: onnx_graph.Graph, params: Params, photos: str, size: tuple[int, ...] | None
 ) -> str:
     """Appends the nodes of `transformer.apply_with_margin`, for images `[N, 3, H, W]`.
 
     Args:
         graph: the graph to extend.
-        params: parameters of the transformer.
+        params: parameters of the transformer. Instance norms may be names of tensors.
         photos: name of the input tensor.
         size: height and width of the images; None for a graph that computes sizes at run time.
     """
@@ -181,7 +198,7 @@ def _with_colours_of(graph: onnx_graph.Graph, stylized: str, photos: str) -> str
     return _clip(graph, graph.node('Add', [photos, brightness], 'colours/sum'), 'colours')
 
 
-def _pixels_out(graph: onnx_graph.Graph, stylized: str, pixels: str) -> None:
+def pixels_out(graph: onnx_graph.Graph, stylized: str, pixels: str) -> None:
     """Appends nodes that convert `[N, 3, H, W]` in 0..1 to `[N, H, W, 3]` of the output's type."""
     if pixels == 'float32':
         graph.node('Transpose', [stylized], 'stylized', perm=[0, 2, 3, 1])
