@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Serves a web page that runs exported styles in the browser. Usage:
+# Serves a web page that paints in the browser, in the style of any painting. Usage:
 #   bash launch/web.sh [STYLE ...]
-# The button "Try an example" of the page loads a sample photograph and the styles named here: .onnx
-# files, or .safetensors files, which it exports first. Variables:
-#   PORT  the port, 8000 if not set
-#   HOST  the address to listen at, 127.0.0.1 (only this machine) if not set; 0.0.0.0 for all
+# The page takes paintings, because this script exports the two programs of θ for it. Its button "Try
+# an example" loads a sample photograph and the styles named here: paintings, .onnx files, or
+# .safetensors files, which are exported first. Without any, it loads a sample painting if the extra
+# samples is installed. The folder runs/web can be copied to any web server. Variables:
+#   PORT   the port, 8000 if not set
+#   HOST   the address to listen at, 127.0.0.1 (only this machine) if not set; 0.0.0.0 for all
+#   THETA  the θ of the programs, the one in the package if not set
+#   SERVE  "no" to make the folder only
 set -euo pipefail
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,15 +16,16 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then # the port may also be the first argument
   PORT=$1
   shift
 fi
+shopt -s nocasematch # for suffixes such as .JPG
 styles=()
-names=
+names=/china/ # the sample photograph
 for style in "$@"; do
   case $style in /*) ;; *) style=$here/$style ;; esac
   case $style in
-    *.onnx | *.safetensors) ;;
-    *) echo "$style is not a style: name .onnx or .safetensors files" >&2 && exit 2 ;;
+    *.onnx | *.safetensors | *.jpg | *.jpeg | *.png | *.webp) ;;
+    *) echo "$style is not a style: name paintings (JPEG, PNG, WebP), .onnx or .safetensors files" >&2 && exit 2 ;;
   esac
-  [ -f "$style" ] || { echo "$style is not a file: name .onnx or .safetensors files" >&2 && exit 2; }
+  [ -f "$style" ] || { echo "$style is not a file: name paintings, .onnx or .safetensors files" >&2 && exit 2; }
   name=$(basename "${style%.*}")
   case $names in
     */"$name"/*) echo "two styles have the name $name: rename one of them" >&2 && exit 2 ;;
@@ -30,8 +35,13 @@ for style in "$@"; do
 done
 venv=$(realpath -m "${METASTYLE_VENV:-.venv}")
 METASTYLE_VENV=$venv bash launch/browser.sh runtime
-if [ "${#styles[@]}" = 0 ] && [ -f runs/quickstart/style.safetensors ]; then
-  styles=(runs/quickstart/style.safetensors)
+credit='' sample_painting=''
+if [ "${#styles[@]}" = 0 ]; then
+  sample=$("$venv/bin/python" - <<'PY'
+from metastyle_jax.data import file_sources
+print(next(path for name, path in file_sources.sample_files('style').items() if '437658' in name))
+PY
+  ) 2>/dev/null && sample_painting=$sample && credit='Georges Seurat (The Met, public domain)'
 fi
 
 site=runs/web
@@ -40,22 +50,30 @@ mkdir -p "$site/onnxruntime-web"
 cp -r launch/web/* "$site"
 cp "$venv"/onnxruntime-web/* "$site/onnxruntime-web"
 photographs=metastyle_jax/data/photographs
+# Without the package or its extra onnx, the page still takes exported styles.
+"$venv/bin/python" -m metastyle_jax export --web="$site/programs" --overwrite ${THETA:+--theta="$THETA"} ||
+  echo "the page takes exported styles only, because the programs for paintings could not be made" >&2
 cp "$photographs/china.jpg" "$photographs/ATTRIBUTION.md" "$site/samples"
 for style in ${styles[@]+"${styles[@]}"}; do
   name=$(basename "${style%.*}").onnx
   case $style in
     *.onnx) cp "$style" "$site/samples/$name" ;;
-    *) "$venv/bin/python" -m metastyle_jax.export --style="$style" --out="$site/samples/$name" ;;
+    *.safetensors) "$venv/bin/python" -m metastyle_jax.export --style="$style" --out="$site/samples/$name" ;;
+    *) cp "$style" "$site/samples/" ;;
   esac
 done
-python3 - "$site/samples" <<'PY'
+[ -z "$sample_painting" ] || cp "$sample_painting" "$site/samples/sunday.jpg"
+python3 - "$site/samples" "$credit" <<'PY'
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
-credit = 'danielbuechele, CC BY 2.0'
+photographs = {'china.jpg': 'danielbuechele, CC BY 2.0'}
+pictures = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ('.jpg', '.jpeg', '.png', '.webp'))
 listed = {
-    'photographs': [{'file': 'china.jpg', 'credit': credit}],
+    'photographs': [{'file': name, 'credit': credit} for name, credit in photographs.items()],
+    'paintings': [{'file': name, 'credit': sys.argv[2]} for name in pictures if name not in photographs],
     'styles': sorted(path.name for path in folder.glob('*.onnx')),
 }
 (folder / 'index.json').write_text(json.dumps(listed))
 PY
+[ "${SERVE:-}" != no ] || exit 0
 exec python3 launch/web_server.py "$site" "${PORT:-8000}" "${HOST:-127.0.0.1}"

@@ -47,6 +47,7 @@ class PageHandler(http.server.SimpleHTTPRequestHandler):
         '.mjs': 'text/javascript',
         '.wasm': 'application/wasm',
         '.onnx': 'application/octet-stream',
+        '.webmanifest': 'application/manifest+json',
     }
 
     def __init__(self, *args: Any, extra: dict[str, str], **kwargs: Any) -> None:

@@ -28,6 +28,14 @@ AXE = pathlib.Path(sys.prefix, 'axe-core', 'axe.min.js')
 RUNTIME_FILES = ('ort.wasm.bundle.min.mjs', 'ort.webgpu.bundle.min.mjs')
 TELL_VIOLATIONS = """addEventListener('securitypolicyviolation',
   (event) => console.error('content security policy', event.blockedURI));"""
+PHONE = {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True}
+# Names of visible controls that are smaller than 44 pixels. The file inputs and the slider of the
+# picture are reached through larger elements around them.
+SMALL = """() => [...document.querySelectorAll('button, .button, select, label, summary, #compare')]
+  .map((e) => [e.id || e.textContent.trim(), e.getBoundingClientRect(), e])
+  .filter(([name, { width, height }, e]) => width && (width < 44 || height < 44)
+    && !(e.htmlFor && document.getElementById(e.htmlFor).getBoundingClientRect().height >= 44))
+  .map(([name]) => name)"""
 WAIT = 60_000  # longest wait for a step, in milliseconds
 
 
@@ -246,3 +254,16 @@ class Page:
             name,
         )
         return np.array(pixels, np.uint8).reshape(height, width, 4)
+
+    def small_controls(self):
+        """Names of visible controls that fingers miss."""
+        return self.tab.evaluate(SMALL)
+
+    def check_accessibility(self):
+        """Fails if axe-core finds a violation of WCAG 2.2."""
+        self.tab.evaluate(AXE.read_text())
+        found = self.tab.evaluate(
+            """() => axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa',
+              'wcag22aa', 'best-practice'] })"""
+        )['violations']
+        assert not [(one['id'], [node['html'] for node in one['nodes']]) for one in found]

@@ -172,35 +172,16 @@ def test_files_may_be_dropped_and_pasted(browser, address, model):
         assert not page.errors
 
 
-PHONE = {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True}
-# Names of visible controls that are smaller than 44 pixels. The file inputs and the slider of the
-# picture are reached through larger elements around them.
-SMALL = """() => [...document.querySelectorAll('button, .button, select, label, summary, #compare')]
-  .map((e) => [e.id || e.textContent.trim(), e.getBoundingClientRect(), e])
-  .filter(([name, { width, height }, e]) => width && (width < 44 || height < 44)
-    && !(e.htmlFor && document.getElementById(e.htmlFor).getBoundingClientRect().height >= 44))
-  .map(([name]) => name)"""
-
-
-def check_accessibility(page):
-    page.tab.evaluate(browser_helpers.AXE.read_text())
-    found = page.tab.evaluate(
-        """() => axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa',
-          'wcag22aa', 'best-practice'] })"""
-    )
-    assert not [(one['id'], [node['html'] for node in one['nodes']]) for one in found['violations']]
-
-
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_phones_and_screen_readers_are_served(browser, address, model, scheme):
-    options = {**PHONE, 'color_scheme': scheme, 'reduced_motion': 'reduce'}
+    options = {**browser_helpers.PHONE, 'color_scheme': scheme, 'reduced_motion': 'reduce'}
     with browser_helpers.Page(browser, address, **options) as page:
 
         def check():
             width = page.tab.evaluate('document.documentElement.scrollWidth')
             assert width <= 390
-            assert page.tab.evaluate(SMALL) == []
-            check_accessibility(page)
+            assert page.small_controls() == []
+            page.check_accessibility()
 
         check()
         assert page.tab.get_by_text('Take a photograph').is_visible()

@@ -99,7 +99,7 @@ def test_a_signal_is_passed_on_and_the_command_may_finish(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('argument', 'said'), [('photo.png', 'is not a style'), ('none.onnx', 'is not a file')]
+    ('argument', 'said'), [('photo.txt', 'is not a style'), ('none.onnx', 'is not a file')]
 )
 def test_the_page_is_not_served_with_something_that_is_no_style(argument, said):
     found = run('launch/web.sh', argument)

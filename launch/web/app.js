@@ -4,22 +4,28 @@ import { makeCompare } from './compare.js';
 import { Cancelled, chooseBackend, Engine, missingInBrowser } from './engine.js';
 import { recognise, stem } from './files.js';
 import { listen } from './inputs.js';
-import { describe, OutOfMemory, refuseFile, refuseStyle, Refusal, TooLarge } from './messages.js';
-import { crop, decode, download, draw, fit, mostPixels, toBlob } from './pictures.js';
+import { describe, OutOfMemory, refuseFile, refuseStyle, Refusal } from './messages.js';
+import { showMixing, wireMixing } from './mixing.js';
+import { decode, draw, fit } from './pictures.js';
+import { loadManifest } from './programs.js';
+import { fetchFile, fetchSample, listSamples, readable } from './reading.js';
+import { wireSaving } from './saving.js';
+import { report, sizeToPaint } from './sizes.js';
 import { LEAST } from './stylize.js';
+import { Styles } from './styles.js';
 import * as view from './view.js';
 
 const $ = (id) => document.getElementById(id);
 const asked = new URLSearchParams(location.search);
 const compare = makeCompare($('compare'));
 
-let engine;
+let engine, styles;
+let manifest = null; // of the programs for any painting; null if the site has none
 let photo = null; // { name, width, height, bitmap }, where the bitmap may be smaller
-let styles = []; // { key, name, model: Blob, size: [height, width] or null }
-let chosen = null; // one of them
 let painted = null; // { name, style, text }: name for files, and what the status tells
-let painting = false;
-let keys = 0;
+let painting = false, busy = false, again = false, refreshing = false;
+let last = Promise.resolve(); // one piece of work after the other
+let cancelled = 0; // how often a person has cancelled
 
 // Runs a step and shows what goes wrong in it, so that no error is lost.
 async function guarded(step, action = null) {
@@ -37,15 +43,44 @@ async function guarded(step, action = null) {
   }
 }
 
-// Takes files from a dialog, a drop or the clipboard.
-async function take(files, wanted) {
+// Runs a piece of work alone, with progress; what waits for its turn ends if somebody cancels.
+async function work(text, expected, step) {
+  const before = last, count = cancelled;
+  let done;
+  last = new Promise((resolve) => { done = resolve; });
+  await before;
+  let end = () => {};
+  try {
+    if (count !== cancelled) throw new Cancelled('cancelled');
+    busy = true;
+    update();
+    view.say(text);
+    end = view.showProgress(expected());
+    return await step();
+  } finally {
+    busy = false;
+    end();
+    done();
+  }
+}
+
+function cancel() {
+  cancelled += 1;
+  again = false;
+  engine.cancel();
+}
+
+// Takes files from a dialog, a drop or the clipboard. `pictures` says what pictures are.
+async function take(files, wanted, pictures = wanted) {
   view.clearRefusal();
   let first = true;
   for (const file of files) {
     await guarded(async () => {
       const found = await readable(file, () => recognise(file));
       const damaged = found.kind === 'other' && /\.onnx$/i.test(file.name);
-      if (found.kind === 'style' && wanted !== 'photograph') {
+      const isStyle = wanted !== 'photograph' && (found.kind === 'style' || (manifest && (
+        found.kind === 'safetensors' || (found.kind === 'picture' && isPainting(pictures)))));
+      if (isStyle) {
         await addStyle(file, found, first);
         first = false;
       } else if (damaged && wanted !== 'photograph') throw refuseStyle(file.name, found, null);
@@ -55,14 +90,8 @@ async function take(files, wanted) {
   }
 }
 
-// A file may be gone or changed since it was chosen.
-async function readable(file, read) {
-  try {
-    return await read();
-  } catch (cause) {
-    throw new Refusal(`${file.name} cannot be read`, 'It was moved, changed or protected. Choose it again.', { cause });
-  }
-}
+// Whether a picture is a painting. If nobody said so: the first is the photograph, the next a painting.
+const isPainting = (pictures) => (pictures ? pictures === 'style' : photo && !styles.chosen);
 
 async function setPhoto(file, found, credit = '') {
   const decoded = await decode(file, found);
@@ -73,6 +102,7 @@ async function setPhoto(file, found, credit = '') {
   $('photo-name').textContent = [`${name}, ${width} × ${height} pixels.`, note,
     credit && `Photograph: ${credit}.`].filter(Boolean).join(' ');
   preview();
+  refresh();
 }
 
 // Shows the photograph as it will be painted, before it is.
@@ -87,66 +117,48 @@ function preview() {
 }
 
 function update() {
-  $('paint').setAttribute('aria-disabled', !(photo && chosen && !painting));
-  if (!painting) view.say(whatNext());
+  $('paint').setAttribute('aria-disabled', !(photo && styles.chosen && !busy));
+  if (!busy) view.say(whatNext());
 }
 
 function whatNext() {
-  if (painted && painted.style === chosen) return painted.text;
-  if (photo && chosen) return `Ready to paint in the style ${chosen.name}.`;
-  if (photo) return 'Now add a style.';
-  return chosen ? 'Now choose a photograph.' : 'Choose a photograph and a style.';
+  const style = styles.current();
+  if (painted && painted.style === style?.style) return painted.text;
+  if (photo && style) return `Ready to paint in the style ${style.name}.`;
+  const add = manifest ? 'Now choose a painting.' : 'Now add a style.';
+  if (photo) return add;
+  if (style) return 'Now choose a photograph.';
+  return manifest ? 'Choose a photograph and a painting.' : 'Choose a photograph and a style.';
 }
 
-// Opens a style and adds it to the list. Of several files at once, the first becomes the chosen one.
-async function addStyle(file, found, chooseIt = true) {
-  if (found.missing) throw refuseStyle(file.name, found, null);
-  // The bytes are copied, because files on a disk can change.
-  const model = new Blob([await readable(file, () => file.arrayBuffer())]);
-  const style = { key: keys++, name: stem(file.name), model, size: null };
-  if (chooseIt && !painting) view.say(`Opening ${style.name}…`);
-  for (;;) {
-    try {
-      style.size = (await engine.open({ key: style.key, model })).size;
-      break;
-    } catch (error) {
-      // Cancelling a painting also cancels the opening of styles, which nobody asked for.
-      if (!(error instanceof Cancelled)) throw refuseStyle(file.name, found, error);
-    }
-  }
-  styles.push(style);
-  choose(chooseIt || !chosen ? style : chosen);
+// Adds a style to the list. Of several files at once, the first becomes the chosen one.
+async function addStyle(file, found, chooseIt = true, hint = '') {
+  const name = stem(file.name);
+  if (found.kind === 'style') {
+    if (chooseIt && !busy) view.say(`Opening ${name}…`);
+    await styles.addModel(file, found, chooseIt);
+  } else if (found.kind === 'picture') {
+    await work(`Looking at ${name}…`, () => null, () => styles.addPainting(file, found, chooseIt, hint));
+  } else await styles.addFile(file, chooseIt);
+  update();
+  if (chooseIt) refresh();
 }
 
-function choose(style) {
-  chosen = style;
-  view.showStyles(styles, chosen, { onChoose: choose, onRemove: remove });
-  $('side').disabled = Boolean(style?.size); // the style has the last word
+function showStyles() {
+  view.showStyles(styles, {
+    onChoose: (style) => { styles.choose(style); refresh(); },
+    onRemove: remove,
+  });
+  showMixing(styles);
+  $('side').disabled = Boolean(styles.chosen?.size); // the style has the last word
   update();
 }
 
 function remove(style) {
-  const at = styles.indexOf(style);
-  styles = styles.filter((one) => one !== style);
-  choose(chosen === style ? (styles[Math.min(at, styles.length - 1)] ?? null) : chosen);
-  const next = $('styles').querySelectorAll('.remove')[Math.min(at, styles.length - 1)];
-  (next ?? $('model')).focus();
+  const at = styles.remove(style);
+  const buttons = $('styles').querySelectorAll('.remove');
+  (buttons[Math.min(at, buttons.length - 1)] ?? $('model')).focus();
   view.say(`Removed ${style.name}.`);
-}
-
-// Size in which the photograph will be painted. Throws a Refusal if the network cannot take it.
-function sizeToPaint() {
-  if (chosen.size) return { height: chosen.size[0], width: chosen.size[1] };
-  const side = $('side').value === 'original' ? Infinity : Number($('side').value);
-  const size = fit(photo, side);
-  const { width, height } = size;
-  if (Math.min(width, height) < LEAST) {
-    throw new Refusal('The picture is too narrow', `In this size it would have ${width} × ${height} ` +
-      `pixels. Both sides must have at least ${LEAST} pixels: choose a larger size.`);
-  }
-  const most = mostPixels();
-  if (width * height > most) throw new TooLarge(size, fit(photo, Infinity, most));
-  return size;
 }
 
 // The button of an error about size: paint a smaller picture.
@@ -160,104 +172,76 @@ function smaller(refusal) {
   return { label: `Paint in ${size.width} × ${size.height}`, run: () => paint(size) };
 }
 
+// With the programs for any painting, the page paints at once whenever a choice has changed.
+async function refresh() {
+  if (!manifest || !photo || !styles.chosen) return;
+  again = true;
+  if (refreshing) return;
+  refreshing = true;
+  while (again) {
+    again = false;
+    await paint();
+  }
+  refreshing = false;
+}
+
 async function paint(wantedSize = null) {
-  if (painting || !photo || !chosen) return update();
+  if (!photo || !styles.chosen) return update();
   view.clearRefusal();
   await guarded(async () => {
-    const size = wantedSize ?? sizeToPaint();
-    const style = chosen, { bitmap, name } = photo;
-    painting = true;
-    painted = null;
-    draw($('before'), bitmap, size);
-    view.showPicture(compare, false, { photo: name });
-    update();
-    view.say(`Painting ${size.width} × ${size.height} pixels…`);
-    $('stage').scrollIntoView({ block: 'nearest' });
-    const end = view.showProgress(engine.speed && engine.speed * size.width * size.height);
-    try {
-      const { image, milliseconds } = await engine.paint(style, () => createImageBitmap($('before')));
-      Object.assign($('after'), size).getContext('2d').putImageData(image, 0, 0);
-      const cropped = isCropped(bitmap, size) ? ' The style takes one size only, so the edges were cut off.' : '';
-      const text = `${size.width} × ${size.height} pixels in ${(milliseconds / 1000).toFixed(milliseconds < 1000 ? 2 : 1)} s.${cropped}`;
-      painted = { name: `${stem(name)}-${style.name}`, style, text };
-      view.showPicture(compare, true, { photo: name, style: style.name });
-    } finally {
-      end();
-      painting = false;
-    }
+    const style = styles.current(), { bitmap, name } = photo;
+    const size = wantedSize ?? sizeToPaint(photo, style, $('side').value);
+    const pixels = size.width * size.height;
+    const text = `Painting ${size.width} × ${size.height} pixels…`;
+    await work(text, () => engine.speed && engine.speed * pixels, async () => {
+      if (photo?.bitmap !== bitmap) return; // another photograph was chosen meanwhile
+      painting = true;
+      // A painting of the same photograph stays until the next one is there.
+      const keep = painted && $('before').width === size.width && $('before').height === size.height;
+      painted = null;
+      draw($('before'), bitmap, size);
+      if (!keep) view.showPicture(compare, false, { photo: name });
+      $('stage').scrollIntoView({ block: 'nearest' });
+      try {
+        const { image, milliseconds } = await engine.paint(style, () => createImageBitmap($('before')));
+        Object.assign($('after'), size).getContext('2d').putImageData(image, 0, 0);
+        painted = { name: `${stem(name)}-${style.name}`, style: style.style, text: report(size, bitmap, milliseconds) };
+        view.showPicture(compare, true, { photo: name, style: style.name });
+      } finally {
+        painting = false;
+        if (!painted) view.showPicture(compare, false, { photo: name });
+      }
+    });
     update();
   }, smaller);
 }
 
-function isCropped(bitmap, size) {
-  const [x, y] = crop(bitmap, size);
-  return Math.max(x, y) >= 1;
-}
-
-async function save(type) {
-  const blob = await toBlob($('after'), type);
-  download(blob, `${painted.name}.${type === 'image/png' ? 'png' : 'jpg'}`);
-}
-
-async function copy() {
-  try {
-    // Safari demands the promise itself: it must be made at once, while the click counts.
-    await navigator.clipboard.write([new ClipboardItem({ 'image/png': toBlob($('after'), 'image/png') })]);
-    view.say('Copied.');
-  } catch (cause) {
-    throw new Refusal('The picture could not be copied', 'The browser did not allow it. Save the picture instead.', { cause });
-  }
-}
-
-// Loads a file of this site: the addresses `?model=…&photo=…`, and samples.
-async function fetchFile(address) {
-  const name = address.replace(/[?#].*$/, '').replace(/^.*\//, '');
-  const refusal = (details) => new Refusal(`${name} could not be loaded`,
-    'Check the address. For safety, this page loads files from its own site only.', { details });
-  let response;
-  try {
-    response = await fetch(address);
-  } catch (error) {
-    throw refusal(error.message);
-  }
-  if (!response.ok) throw refusal(`${response.status} ${response.statusText}`);
-  return new File([await response.blob()], name);
-}
-
-async function takeSamples({ photographs = [], styles: models = [] }) {
+async function takeSamples({ photographs, paintings, styles: models }) {
   for (const { file, credit } of photographs.slice(0, 1)) {
-    const one = await fetchFile(`samples/${encodeURIComponent(file)}`);
+    const one = await fetchSample(file);
     await setPhoto(one, await recognise(one), credit);
-    $('model').focus(); // the button that was pressed is gone
+    $('model').focus({ preventScroll: true }); // the button that was pressed is gone
   }
-  for (const [i, file] of models.entries()) {
-    const one = await fetchFile(`samples/${encodeURIComponent(file)}`);
-    await addStyle(one, await recognise(one), i === 0);
-    if (i === 0) $('paint').focus();
+  const given = [...(manifest ? paintings : []), ...models.map((file) => ({ file }))];
+  for (const [i, { file, credit }] of given.entries()) {
+    const one = await fetchSample(file);
+    await addStyle(one, await recognise(one), i === 0, credit);
+    if (i === 0) $('paint').focus({ preventScroll: Boolean(manifest) });
   }
-}
-
-async function offerSamples() {
-  const answer = await fetch('samples/index.json').catch(() => null);
-  const listed = answer?.ok ? await answer.json().catch(() => null) : null;
-  if (!listed?.photographs?.length && !listed?.styles?.length) return;
-  $('samples').hidden = false;
-  $('samples').addEventListener('click', () => guarded(() => takeSamples(listed)));
 }
 
 function wire() {
   listen(take, {
     overlay: $('drop'),
+    halves: Boolean(manifest),
     refuse: (title, advice) => view.showRefusal(new Refusal(title, advice)),
   });
-  $('paint').addEventListener('click', () => paint());
-  $('cancel').addEventListener('click', () => engine.cancel());
-  addEventListener('keydown', ({ key }) => key === 'Escape' && painting && engine.cancel());
-  $('png').addEventListener('click', () => guarded(() => save('image/png')));
-  $('jpeg').addEventListener('click', () => guarded(() => save('image/jpeg')));
-  $('copy').addEventListener('click', () => guarded(copy));
-  // Only secure pages (https, or this machine) may write to the clipboard.
-  $('copy').hidden = !navigator.clipboard?.write || typeof ClipboardItem !== 'function';
+  $('paint').addEventListener('click', () => (busy ? update() : paint()));
+  $('cancel').addEventListener('click', cancel);
+  addEventListener('keydown', ({ key }) => key === 'Escape' && busy && cancel());
+  wireSaving(guarded, () => painted.name, () => styles.save());
+  $('side').addEventListener('change', refresh);
+  wireMixing(styles, refresh);
   addEventListener('unhandledrejection', (event) => {
     event.preventDefault();
     view.showRefusal(describe(event.reason));
@@ -273,22 +257,28 @@ async function begin() {
       `It lacks ${missing}. Use a current Chrome, Edge, Firefox or Safari.`));
     return;
   }
-  const choice = await chooseBackend(asked.get('backend'));
-  engine = new Engine(choice, {
+  const folder = new URL('programs/', location.href).href;
+  const [choice, found] = await Promise.all([chooseBackend(asked.get('backend')), loadManifest(folder)]);
+  manifest = found;
+  engine = new Engine({ ...choice, folder, manifest }, {
     onFallback: (reason) => view.showBackend(engine, `The graphics card failed (${reason}).`),
   });
+  styles = new Styles(engine, manifest, showStyles);
   view.showBackend(engine);
+  view.showAbilities(manifest);
   wire();
   update();
   guarded(() => engine.start()); // so that the first painting need not wait for the runtime
-  const suffix = choice.backend === 'webgpu' ? '?webgpu' : '';
-  navigator.serviceWorker?.register(`offline.js${suffix}`).catch(() => {}); // it works without, online
-  await offerSamples();
-  const given = [['photo', 'photograph'], ['model', 'style']].filter(([name]) => asked.has(name));
+  const kept = [choice.backend === 'webgpu' && 'webgpu', manifest && 'programs'].filter(Boolean).join('&');
+  navigator.serviceWorker?.register(`offline.js${kept && `?${kept}`}`).catch(() => {}); // it works without, online
+  const samples = await listSamples();
+  $('samples').hidden = !samples;
+  $('samples').addEventListener('click', () => guarded(() => takeSamples(samples)));
+  const given = [['photo', 'photograph'], ['model', 'style'], ['painting', 'style']].filter(([name]) => asked.has(name));
   for (const [name, wanted] of given) {
     await guarded(async () => take([await fetchFile(asked.get(name))], wanted));
   }
-  if (given.length === 2) await paint();
+  if (given.length === 2 && !manifest) await paint();
 }
 
 guarded(begin);

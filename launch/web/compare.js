@@ -3,6 +3,7 @@
 
 export function makeCompare(figure) {
   const range = figure.querySelector('input');
+  let shown = false;
 
   function update() {
     figure.style.setProperty('--split', `${range.value}%`);
@@ -33,7 +34,8 @@ export function makeCompare(figure) {
       for (const part of figure.querySelectorAll('#after, #split, #handle, .chip')) {
         part.hidden = !withPainting;
       }
-      if (withPainting) range.value = 50;
+      if (withPainting && !shown) range.value = 50;
+      shown = withPainting;
       update();
     },
   };

@@ -62,6 +62,15 @@ export class Engine {
     return this.#started;
   }
 
+  // Predicts the norms of a painting; `makeBitmap` returns a new ImageBitmap of it.
+  async predict(makeBitmap) {
+    const { norms } = await this.#ask(async () => {
+      const bitmap = await makeBitmap();
+      return { task: 'predict', bitmap, transfer: [bitmap] };
+    });
+    return norms;
+  }
+
   // Opens a style, { key, model: Blob }. Returns the type of its pixels and its size, if it is fixed.
   async open(style) {
     // Graphics cards are fast, but compile anew for each size: a forecast from a small run misleads.
@@ -71,13 +80,14 @@ export class Engine {
     return opened;
   }
 
-  // Paints a picture; `makeBitmap` returns a new ImageBitmap of it. Returns ImageData and the time.
-  async paint(style, makeBitmap) {
+  // Paints a picture; `makeBitmap` returns a new ImageBitmap of it. A style is an exported one,
+  // { key, model }, or one of norms, { norms, strength }. Returns ImageData and the time.
+  async paint({ key, model, norms, strength }, makeBitmap, { measure = true } = {}) {
     const { buffer, width, height, milliseconds } = await this.#ask(async () => {
       const bitmap = await makeBitmap();
-      return { task: 'paint', ...style, bitmap, transfer: [bitmap] };
+      return { task: 'paint', key, model, norms, strength, bitmap, transfer: [bitmap] };
     });
-    this.speed = milliseconds / (width * height);
+    if (measure) this.speed = milliseconds / (width * height);
     const image = new ImageData(new Uint8ClampedArray(buffer), width, height);
     return { image, milliseconds };
   }

@@ -1,9 +1,9 @@
 // The ways in which files come to the page: file dialogs, camera, dropping, pasting.
 
 // Calls `take(files, wanted)` with an array of files, and with 'photograph' or 'style' if the person
-// asked for one of them, else null.
-export function listen(take, { overlay, refuse }) {
-  const pickers = { photo: 'photograph', camera: 'photograph', model: 'style' };
+// asked for one of them, else null. For what is dropped, a third argument says what pictures are.
+export function listen(take, { overlay, halves, refuse }) {
+  const pickers = { photo: 'photograph', camera: 'photograph', painting: 'style', 'painting-camera': 'style', model: 'style' };
   for (const [id, wanted] of Object.entries(pickers)) {
     document.getElementById(id).addEventListener('change', ({ target }) => {
       const files = [...target.files];
@@ -11,7 +11,7 @@ export function listen(take, { overlay, refuse }) {
       if (files.length) take(files, wanted);
     });
   }
-  listenToDrops(take, overlay, refuse);
+  listenToDrops(take, overlay, halves, refuse);
   document.addEventListener('paste', (event) => {
     const files = [...event.clipboardData.files];
     if (files.length) take(files, null);
@@ -19,7 +19,8 @@ export function listen(take, { overlay, refuse }) {
   });
 }
 
-function listenToDrops(take, overlay, refuse) {
+// With `halves`, pictures dropped on the right half of the page are paintings.
+function listenToDrops(take, overlay, halves, refuse) {
   let depth = 0; // entering a child comes before leaving its parent
   const show = () => { overlay.hidden = depth === 0; };
   const hasSomething = ({ dataTransfer }) => dataTransfer.types.length > 0;
@@ -45,7 +46,7 @@ function listenToDrops(take, overlay, refuse) {
     if (entries.some((entry) => entry?.isDirectory)) {
       refuse('A folder cannot be dropped', 'Drop the pictures or styles in it.');
     } else if (files.length) {
-      take(files, null);
+      take(files, null, halves ? (event.clientX > innerWidth / 2 ? 'style' : 'photograph') : null);
     } else {
       refuse('This is not a file', 'Save the picture on this device first, then drop the file.');
     }

@@ -2,6 +2,7 @@
 
 const ADAPT = 'metastyle adapt painting.jpg -o painting.safetensors';
 const EXPORT = 'metastyle export painting.safetensors -o painting.onnx';
+const ADAPT_NORMS = 'metastyle adapt painting.jpg --params=norm -o painting.safetensors';
 const STYLIZE = 'metastyle stylize film.mp4 --style=painting.safetensors -o out.mp4';
 
 // An error for people: a title, a text that says what to do, the commands that do it, and details for
@@ -63,6 +64,32 @@ export function refusePicture(file, found, size, cause) {
   return new Refusal(title, 'The file is damaged or incomplete. Copy or download it again.', { cause });
 }
 
+// A .safetensors file that this page cannot use with its θ.
+export function refuseTensors(file, why, cause) {
+  switch (why) {
+    case 'whole':
+      return new Refusal(`${file} holds a whole network`, 'This page has a network already, and takes style ' +
+        'files of instance norms. Adapt again with --params=norm, or export the style as an .onnx file:',
+      { commands: [ADAPT_NORMS, EXPORT] });
+    case 'other θ':
+      return new Refusal(`${file} belongs to another θ`, 'It was adapted from another initialization than ' +
+        'the one of this page, so the numbers do not fit. Adapt again from the θ of this page, or export ' +
+        'the style as an .onnx file:', { commands: [EXPORT] });
+    case 'theta':
+      return new Refusal(`${file} is not a style`, 'It is an initialization θ. Adapt it to a painting:',
+        { commands: [ADAPT_NORMS] });
+    case 'version':
+      return new Refusal(`${file} has another version`, 'This page reads version 1 of style files. Adapt ' +
+        'again with the version of the package that belongs to this page:', { commands: [ADAPT_NORMS] });
+    case 'foreign':
+      return new Refusal(`${file} is not a style`, 'It is a .safetensors file of another program. A style ' +
+        'file comes from this command:', { commands: [ADAPT_NORMS] });
+    default:
+      return new Refusal(`${file} is damaged`, 'Its numbers cannot be read. Copy or download it again, or ' +
+        'adapt again:', { commands: [ADAPT_NORMS], cause });
+  }
+}
+
 // A style that could not be opened. `missing` is the number of bytes that the file lacks.
 export function refuseStyle(file, { missing = 0 }, cause) {
   const details = cause ? `${cause.message ?? cause}` : '';
@@ -86,7 +113,7 @@ export function refuseRun(cause) {
     return new OutOfMemory(details);
   }
   if (/dynamically imported module|worker\.js could not|no available backend|Failed to fetch|Importing a module/i.test(details)) {
-    return new Refusal('The page is incomplete', 'A file of onnxruntime-web could not be loaded. Check ' +
+    return new Refusal('The page is incomplete', 'A file of the page could not be loaded. Check ' +
       'the connection and reload the page. If you serve the page: bash launch/web.sh copies all files.',
     { details });
   }

@@ -3,15 +3,20 @@
 
 const CACHE = 'page';
 const FILES = [
-  './', 'index.html', 'style.css', 'icon.svg', 'app.js', 'compare.js', 'engine.js', 'files.js',
-  'inputs.js', 'messages.js', 'orientation.js', 'pictures.js', 'stylize.js', 'view.js', 'worker.js',
+  './', 'index.html', 'style.css', 'icon.svg', 'icon-192.png', 'app.webmanifest', 'app.js', 'compare.js',
+  'engine.js', 'files.js', 'inputs.js', 'messages.js', 'mixing.js', 'orientation.js', 'pictures.js',
+  'programs.js', 'reading.js', 'resize.js', 'safetensors.js', 'saving.js', 'sha256.js', 'sizes.js',
+  'style-files.js', 'styles.js', 'stylize.js', 'view.js', 'worker.js',
   'onnxruntime-web/ort.wasm.bundle.min.mjs', 'onnxruntime-web/ort-wasm-simd-threaded.wasm',
 ];
 const WEBGPU = [
   'onnxruntime-web/ort.webgpu.bundle.min.mjs', 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm',
 ];
-// The page adds `?webgpu` to the address of this file where it computes on a graphics card.
-const files = self.location.search === '?webgpu' ? [...FILES, ...WEBGPU] : FILES;
+const PROGRAMS = ['programs/manifest.json', 'programs/predictor.onnx', 'programs/transformer.onnx'];
+// The page adds `webgpu` to the address of this file where it computes on a graphics card, and
+// `programs` where the site has the programs for any painting.
+const asked = new URLSearchParams(self.location.search);
+const files = [...FILES, ...(asked.has('webgpu') ? WEBGPU : []), ...(asked.has('programs') ? PROGRAMS : [])];
 
 self.addEventListener('install', (event) => {
   self.skipWaiting();

@@ -92,6 +92,13 @@ export function toBlob(canvas, type) {
   });
 }
 
+// Address of a small copy of a picture, cut to a square; whoever gets it must revoke it.
+export async function thumbnailOf(picture, side = 112) {
+  const canvas = document.createElement('canvas');
+  draw(canvas, picture, { width: side, height: side });
+  return URL.createObjectURL(await toBlob(canvas, 'image/jpeg'));
+}
+
 export function download(blob, name) {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(blob);

@@ -52,17 +52,15 @@ export async function stylize(style, pixels, height, width) {
     throw new Error(`${width} x ${height} pixels: this style takes only ${w} x ${h} pixels`);
   }
   const images = new style.ort.Tensor(style.pixels, pixels, [1, height, width, 3]);
-  const { stylized } = await style.session.run({ images });
+  const { stylized } = await style.session.run({ images, ...style.inputs });
   const data = await stylized.getData();
   stylized.dispose();
   return data;
 }
 
-// Stylizes the ImageData of a canvas. The network sees transparent pixels on white, as in Python;
-// the result is as transparent as the image.
-export async function stylizeImageData(style, image) {
-  const { data, height, width } = image;
-  const bytes = style.pixels === 'uint8';
+// Pixels of an ImageData as rows of RGB, in 0..1, or in 0..255 for bytes. Transparent pixels lie on
+// white, as in Python.
+export function pixelsOf({ data, height, width }, bytes = false) {
   const scale = bytes ? 1 : 1 / 255;
   const count = height * width;
   const pixels = new (bytes ? Uint8Array : Float32Array)(3 * count);
@@ -73,17 +71,29 @@ export async function stylizeImageData(style, image) {
       pixels[3 * i + c] = bytes ? Math.round(blended) : blended * scale;
     }
   }
+  return pixels;
+}
+
+// Stylizes the ImageData of a canvas. The result is as transparent as the image. A style may have a
+// strength: the share of its output in the result; the rest is the image itself.
+export async function stylizeImageData(style, image) {
+  const { height, width } = image;
+  const bytes = style.pixels === 'uint8';
+  const pixels = pixelsOf(image, bytes);
+  const { strength = 1 } = style;
+  const before = strength < 1 ? pixels.slice() : null; // the runtime may take the other array away
   const made = await stylize(style, pixels, height, width);
   const result = new ImageData(width, height);
   const levels = bytes ? 1 : 255;
   let sum = 0; // NaN or infinity in one pixel makes the sum NaN or infinite
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < height * width; i++) {
     for (let c = 0; c < 3; c++) {
-      const level = levels * made[3 * i + c];
+      const value = made[3 * i + c];
+      const level = levels * (before ? before[3 * i + c] + strength * (value - before[3 * i + c]) : value);
       sum += level;
       result.data[4 * i + c] = Math.round(level);
     }
-    result.data[4 * i + 3] = data[4 * i + 3];
+    result.data[4 * i + 3] = image.data[4 * i + 3];
   }
   if (!Number.isFinite(sum)) throw new Error('the network returned numbers that are not finite');
   return result;

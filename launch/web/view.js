@@ -68,23 +68,43 @@ export function showBackend({ backend, threads }, trouble = '') {
     `Computes on the ${backend === 'webgpu' ? 'graphics card (WebGPU)' : processor}.${trouble && ` ${trouble}`}`;
 }
 
-// Shows the list of styles. `onChoose(style)` and `onRemove(style)` are called by its controls.
-export function showStyles(styles, chosen, { onChoose, onRemove }) {
-  const rows = styles.map((style) => {
-    const row = $('style-row').content.cloneNode(true).firstElementChild;
-    const radio = row.querySelector('input');
-    radio.checked = style === chosen;
-    radio.addEventListener('change', () => onChoose(style));
-    row.querySelector('.name').textContent = style.name;
-    row.querySelector('.hint').textContent =
-      style.size ? `only ${style.size[1]} × ${style.size[0]}` : '';
-    const remove = row.querySelector('.remove');
-    remove.setAttribute('aria-label', `Remove ${style.name}`);
-    remove.addEventListener('click', () => onRemove(style));
+// Shows the list of styles. `onChoose(style)` and `onRemove(style)` are called by its controls. Rows
+// that were there stay, so that the keyboard does not lose its place.
+export function showStyles({ list, chosen }, { onChoose, onRemove }) {
+  const old = new Map([...$('styles').children].map((row) => [row.dataset.key, row]));
+  const rows = list.map((style) => {
+    const row = old.get(`${style.key}`) ?? makeRow(style, onChoose, onRemove);
+    row.querySelector('input').checked = style === chosen;
+    const image = row.querySelector('img');
+    image.hidden = !style.thumbnail;
+    if (style.thumbnail && image.src !== style.thumbnail) image.src = style.thumbnail;
+    row.querySelector('.letter').hidden = Boolean(style.thumbnail);
+    old.delete(`${style.key}`);
     return row;
   });
-  $('styles').replaceChildren(...rows);
-  $('no-style').hidden = styles.length > 0;
+  for (const row of old.values()) row.remove();
+  const there = $('styles').children;
+  rows.forEach((row, i) => { if (there[i] !== row) $('styles').append(row); });
+  $('no-style').hidden = list.length > 0;
+}
+
+function makeRow(style, onChoose, onRemove) {
+  const row = $('style-row').content.cloneNode(true).firstElementChild;
+  row.dataset.key = style.key;
+  row.querySelector('input').addEventListener('change', () => onChoose(style));
+  row.querySelector('.name').textContent = style.name;
+  row.querySelector('.letter').textContent = [...style.name][0].toUpperCase();
+  row.querySelector('.hint').textContent = style.hint;
+  const remove = row.querySelector('.remove');
+  remove.setAttribute('aria-label', `Remove ${style.name}`);
+  remove.addEventListener('click', () => onRemove(style));
+  return row;
+}
+
+// Shows what the page can do: with the programs of θ, it takes paintings as styles.
+export function showAbilities(manifest) {
+  for (const part of document.querySelectorAll('.any-painting')) part.hidden = !manifest;
+  for (const part of document.querySelectorAll('.no-painting')) part.hidden = Boolean(manifest);
 }
 
 // Shows a picture before it is painted, or with the painting.

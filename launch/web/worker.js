@@ -2,8 +2,9 @@
 // number, and each answer repeats it. Pictures travel as transferred objects: nothing is copied.
 
 import { load, loadRuntime, stylizeImageData } from './stylize.js';
+import { openPrograms, predict, styleOf } from './programs.js';
 
-let runtime;
+let runtime, programs;
 let open = { key: null, style: null }; // one style at a time: each needs some ten megabytes
 
 async function openStyle({ key, model }) {
@@ -13,6 +14,11 @@ async function openStyle({ key, model }) {
   const style = await load(await model.arrayBuffer(), runtime);
   open = { key, style };
   return style;
+}
+
+// The style of a message: a file that the person opened, or norms for the programs of θ.
+async function styleOfMessage({ norms, strength, ...message }) {
+  return norms ? styleOf(programs, norms, strength) : openStyle(message);
 }
 
 // Milliseconds for one pixel, for the first forecast. The first run takes longer than all others.
@@ -25,7 +31,7 @@ async function measure(style) {
   return (performance.now() - begun) / side ** 2;
 }
 
-function pixelsOf(bitmap) {
+function imageOf(bitmap) {
   const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
@@ -34,19 +40,25 @@ function pixelsOf(bitmap) {
 }
 
 const tasks = {
-  async start({ backend, threads }) {
+  async start({ backend, threads, folder, manifest }) {
     runtime = await loadRuntime(backend, threads);
+    if (manifest) programs = openPrograms(folder, manifest, runtime);
     return {};
   },
+  async predict({ bitmap }) {
+    const begun = performance.now();
+    const norms = await predict(programs, imageOf(bitmap));
+    return { norms, milliseconds: performance.now() - begun };
+  },
   async open(message) {
-    const style = await openStyle(message);
+    const style = await styleOfMessage(message);
     const speed = message.measure ? await measure(style) : null;
     return { pixels: style.pixels, size: style.size, speed };
   },
   async paint(message) {
-    const style = await openStyle(message);
+    const style = await styleOfMessage(message);
     const begun = performance.now();
-    const { data, width, height } = await stylizeImageData(style, pixelsOf(message.bitmap));
+    const { data, width, height } = await stylizeImageData(style, imageOf(message.bitmap));
     return { buffer: data.buffer, width, height, milliseconds: performance.now() - begun };
   },
 };
