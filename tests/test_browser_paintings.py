@@ -307,7 +307,8 @@ def test_pictures_are_resized_as_in_python(browser, address):
         made = page.tab.evaluate(
             """async ({ pixels, sizes }) => {
               const { resize } = await import('./resize.js');
-              return sizes.map((size) => Array.from(resize(Float32Array.from(pixels), [24, 40], size)));
+              const rows = Float32Array.from(pixels);
+              return sizes.map((size) => Array.from(resize(rows, [24, 40], size)));
             }""",
             {'pixels': pixels.ravel().tolist(), 'sizes': sizes},
         )
