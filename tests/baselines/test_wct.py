@@ -6,6 +6,7 @@ import pytest
 
 from metastyle_jax.baselines import systems, wct
 from metastyle_jax.baselines.features import encoder_decoder, statistics
+from metastyle_jax.core.errors import UserError
 
 
 @pytest.fixture(scope='module')
@@ -37,6 +38,30 @@ def test_the_stored_parameters_are_those_of_the_footnote():
     stored = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert f'{stored:,} parameters are stored' in system.footnote
     assert stored < system.count
+
+
+def test_a_less_deep_cascade_leaves_the_first_pairs_out(small):
+    whole, params = small
+    system = systems.compiled(wct.system(encoder='vgg16', width=2, deepest='relu3_1'))
+    shapes = jax.eval_shape(system.init, jax.random.key(0))
+    assert list(shapes['decoders']) == ['relu1_1', 'relu2_1', 'relu3_1']
+    assert max(shapes['encoder']) == 'conv3_1'
+    contents, painting = pictures(1), pictures(1, 32, 24, 1)[0]
+    style = whole.encode_style(params, painting)
+    expected = contents
+    for cut in ('relu3_1', 'relu2_1', 'relu1_1'):
+        (features,) = encoder_decoder.encode(params['encoder'], expected, (cut,))
+        decoded = encoder_decoder.decode(
+            params['decoders'][cut],
+            encoder_decoder.decoder_layers('vgg16', cut, width=2),
+            statistics.with_covariance(features, style[cut]),
+            (18, 21),
+        )
+        expected = jax.numpy.clip(decoded, 0, 1)
+    found = system.apply(params, system.encode_style(params, painting), contents, 1.0)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    with pytest.raises(UserError, match="deepest='relu2_2'"):
+        wct.system(deepest='relu2_2')
 
 
 @jax.jit
