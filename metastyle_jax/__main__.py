@@ -31,6 +31,10 @@ COMMANDS = {
     ),
     'train': ('training.command', 'Meta-train an initialization with exact meta-gradients.'),
     'evaluate': ('evaluation.command', 'Measure how fast initializations adapt to new styles.'),
+    'poster': (
+        'evaluation.poster.poster_command',
+        "Compare the eight systems of MetaStyle's poster: seconds, quality, pictures.",
+    ),
     'flicker': ('evaluation.films.flicker_command', 'Measure the flicker of a stylized video.'),
     'gatys': (
         'baselines.commands.gatys_command',

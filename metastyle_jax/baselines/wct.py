@@ -86,8 +86,9 @@ def system(
         apply=apply,
         count=encoder_decoder.parameter_count(sum((*encoders.values(), *decoders.values()), ())),
         footnote=(
-            'Each pair counts with its encoder, as on the poster. The shorter ones are parts of the '
-            f'longest, so only {encoder_decoder.parameter_count(stored):,} parameters are stored.'
+            'Each pair counts with its encoder, as on the poster. The shorter encoders are parts '
+            'of the longest, so only '
+            f'{encoder_decoder.parameter_count(stored):,} parameters are stored.'
         ),
         alpha=ALPHA,
     )

@@ -1,11 +1,14 @@
 """The one interface of the poster's systems."""
 
+from unittest import mock
+
 import jax
 import numpy as np
 import pytest
 
-from metastyle_jax.baselines import systems
+from metastyle_jax.baselines import metastyle, systems
 from metastyle_jax.core import errors
+from metastyle_jax.storage import theta_files
 
 # Small forms of the systems.
 SMALL = {
@@ -53,6 +56,24 @@ def test_every_system_stylizes_a_batch_with_a_style_of_another_size(name):
     assert pictures.dtype == np.float32
     assert np.isfinite(pictures).all()
     assert 0 <= np.min(pictures) <= np.max(pictures) <= 1
+
+
+def test_metastyle_adapts_with_all_that_theta_has_learned(monkeypatch):
+    theta = theta_files.load_theta()
+    starts = []
+
+    def adapt(style, start, *, config):
+        starts.append(start)
+        return mock.Mock(params={})
+
+    monkeypatch.setattr(metastyle.adapt, 'adapt', adapt)
+    system = systems.get('metastyle')
+    system.encode_style(metastyle.from_theta(theta), np.zeros((16, 16, 3), np.float32))
+    (start,) = starts
+    assert start.fingerprint == theta.fingerprint
+    assert start.predictor is theta.predictor
+    assert start.rates is theta.rates
+    assert theta.rates
 
 
 def test_without_strength_a_system_without_decoder_returns_the_content():

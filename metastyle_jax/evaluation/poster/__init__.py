@@ -1,0 +1,1 @@
+"""The command `metastyle poster`: MetaStyle's poster, measured on this machine."""
