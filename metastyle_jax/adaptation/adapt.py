@@ -6,9 +6,11 @@ image. It is the same loss as in meta-training.
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
 
+import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -42,6 +44,23 @@ class _StyleImage(NamedTuple):
     palette: str | None
 
 
+class AdaptationProgress(NamedTuple):
+    """An adaptation between two steps.
+
+    Attributes:
+        step: number of finished steps.
+        steps: number of all steps.
+        loss: losses before the last finished step; None if no step is finished.
+        style: function that returns the style so far. Call it before the next step is taken, which
+            overwrites the memory of the parameters.
+    """
+
+    step: int
+    steps: int
+    loss: perceptual_loss.Loss | None
+    style: Callable[[], style_files.Style]
+
+
 def adapt(
     style: image_inputs.ImageLike,
     theta: str | os.PathLike | theta_files.Theta | None = None,
@@ -71,6 +90,51 @@ def adapt(
     Raises:
         UserError: a file or a setting cannot be used, or the loss is not finite.
     """
+    steps = adapt_steps(style, theta, config=config, **settings)
+    with contextlib.closing(steps):
+        progress_now = next(steps)
+        with progress_bar.show(
+            steps,
+            description='adapting',
+            unit='step',
+            total=progress_now.steps,
+            disable=not progress,
+        ) as bar:
+            for progress_now in bar:
+                bar.set_postfix(total=f'{progress_now.loss.total:.4g}', refresh=False)
+    return progress_now.style()
+
+
+def adapt_steps(
+    style: image_inputs.ImageLike,
+    theta: str | os.PathLike | theta_files.Theta | None = None,
+    *,
+    config: AdaptConfig | None = None,
+    **settings: Any,
+) -> Generator[AdaptationProgress, None, None]:
+    """Adapts θ to a style image, and yields before the first step and after each step.
+
+    So a program can show the style while it improves, and stop when it is good enough:
+
+    ```python
+    for progress in metastyle_jax.adapt_steps('painting.jpg', steps=20):
+        if progress.loss is not None and progress.loss.total < 3:
+            break
+    style = progress.style()
+    ```
+
+    Args:
+        style: see `adapt`.
+        theta: see `adapt`.
+        config: see `adapt`.
+        **settings: see `adapt`.
+
+    Yields:
+        The progress. The last style is the one that `adapt` returns.
+
+    Raises:
+        UserError: see `adapt`.
+    """
     config = checks.replace_settings(config or AdaptConfig(), settings)
     config, theta = adaptation_start.resolve(config, theta)
     image = _read(style, config)
@@ -81,8 +145,12 @@ def adapt(
     with batching.content_batches(
         contents, batch=config.batch, size=config.size, seed=config.seed
     ) as batches:
-        params, history = _descend(theta, grams, vgg_params, batches, config, progress=progress)
-    return _as_style(params, history, image, theta, config, vgg_params)
+        for fast, history in _descend(theta, grams, vgg_params, batches, config):
+            make = functools.partial(
+                _as_style, fast, list(history), image, theta, config, vgg_params
+            )
+            loss = history[-1] if history else None
+            yield AdaptationProgress(len(history), config.steps or 0, loss, make)
 
 
 def predict(
@@ -111,9 +179,7 @@ def predict(
     grams = style_image.grams(vgg_params, image.picture)
     start = adaptation_start.start_params(theta, grams, config.begin)
     adapted, _ = trees.partition(start, transformer.adapted(config.params))
-    params = {name: np.asarray(leaf) for name, leaf in adapted.items()}
-    config = dataclasses.replace(config, steps=0, inner_steps=0)
-    return _as_style(params, [], image, theta, config, vgg_params)
+    return _as_style(adapted, [], image, theta, config, vgg_params)
 
 
 def _read(style: image_inputs.ImageLike, config: AdaptConfig) -> _StyleImage:
@@ -128,7 +194,7 @@ def _read(style: image_inputs.ImageLike, config: AdaptConfig) -> _StyleImage:
 
 
 def _as_style(
-    params: dict[str, np.ndarray],
+    params: dict[str, Array],
     history: list[perceptual_loss.Loss],
     image: _StyleImage,
     theta: theta_files.Theta,
@@ -136,8 +202,11 @@ def _as_style(
     vgg_params: Params,
 ) -> style_files.Style:
     """Makes a style from adapted tensors, the losses before each step, and its settings."""
+    config = dataclasses.replace(
+        config, steps=len(history), inner_steps=min(config.inner_steps or 0, len(history))
+    )
     return style_files.Style(
-        params=params,
+        params={name: np.array(leaf) for name, leaf in params.items()},
         adapted=config.params,
         style_name=image.name,
         style_sha256=image.digest,
@@ -156,10 +225,8 @@ def _descend(
     vgg_params: Params,
     batches: Iterator[np.ndarray],
     config: AdaptConfig,
-    *,
-    progress: bool,
-) -> tuple[dict[str, np.ndarray], list[perceptual_loss.Loss]]:
-    """Takes all steps; returns name -> adapted tensor, and the loss before each step."""
+) -> Iterator[tuple[dict[str, Array], list[perceptual_loss.Loss]]]:
+    """Takes all steps; yields name -> adapted tensor, and the loss before each step so far."""
     state, fixed, plan = adaptation_step.start(
         adaptation_start.start_params(theta, grams, config.begin),
         config.params,
@@ -168,18 +235,12 @@ def _descend(
     )
     scalars = adaptation_start.step_scalars(config, theta)
     history: list[perceptual_loss.Loss] = []
-    with progress_bar.show(
-        range(adaptation_start.step_count(config, theta)),
-        description='adapting',
-        unit='step',
-        disable=not progress,
-    ) as bar:
-        for step in bar:
-            contents = jnp.asarray(next(batches))
-            state, loss = adaptation_step.adapt_step(
-                state, fixed, vgg_params, contents, grams, scalars, plan=plan
-            )
-            history.append(jax.device_get(loss))
-            adaptation_step.check_finite(history[-1], step, scalars)
-            bar.set_postfix(total=f'{history[-1].total:.4g}', refresh=False)
-    return {name: np.asarray(leaf) for name, leaf in state.fast.items()}, history
+    yield state.fast, history
+    for step in range(adaptation_start.step_count(config, theta)):
+        contents = jnp.asarray(next(batches))
+        state, loss = adaptation_step.adapt_step(
+            state, fixed, vgg_params, contents, grams, scalars, plan=plan
+        )
+        history.append(jax.device_get(loss))
+        adaptation_step.check_finite(history[-1], step, scalars)
+        yield state.fast, history
