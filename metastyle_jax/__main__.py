@@ -16,6 +16,7 @@ COMMANDS = {
         'instant.command',
         'Stylize a picture, a folder or a video in the style of a painting.',
     ),
+    'ui': ('ui.command', 'Open a page in the browser on which you paint photographs.'),
     'adapt': (
         'adaptation.command',
         'Adapt the network to a painting, or to each painting of a folder.',

@@ -163,7 +163,8 @@ def test_relative_links_lead_to_files(page):
 def test_the_page_of_modules_names_existing_ones():
     text = PAGES['docs/architecture.md']
     rooms = (
-        'core|meta|models|data|storage|training|adaptation|stylization|instant|baselines|evaluation'
+        'core|meta|models|data|storage|training|adaptation|stylization|instant|ui|baselines'
+        '|evaluation'
     )
     for path in re.findall(rf'`((?:{rooms})/[\w/.]*)`', text):
         assert (helpers.ROOT / 'metastyle_jax' / path).exists(), path

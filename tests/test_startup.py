@@ -15,8 +15,9 @@ from metastyle_jax.storage import style_files, tensor_files, theta_files
 
 # Packages that take long to import, each for its own purpose.
 HEAVY = {
-    'av', 'flax', 'grain', 'jax', 'matplotlib', 'ml_collections', 'numpy', 'onnx', 'onnxruntime',
-    'optax', 'orbax', 'scipy', 'skimage', 'sklearn', 'tensorboardX', 'tensorflow_datasets', 'torch',
+    'av', 'flax', 'gradio', 'grain', 'jax', 'matplotlib', 'ml_collections', 'numpy', 'onnx',
+    'onnxruntime', 'optax', 'orbax', 'pandas', 'scipy', 'skimage', 'sklearn', 'tensorboardX',
+    'tensorflow_datasets', 'torch',
 }  # fmt: skip
 
 REPORT = """
@@ -53,7 +54,7 @@ def test_the_list_of_commands_loads_nothing(words):
 def test_help_and_a_mistake_load_nothing_heavy(name):
     allowed = {'ml_collections'} if name == 'train' else set()
     mistakes = [['--no_such_flag=1'], []]
-    if name == 'cache':  # without words, it lists the styles
+    if name in ('cache', 'ui'):  # without words, they list the styles, or serve a page
         mistakes.remove([])
     for words in (['--help'], *mistakes):
         packages, text = loaded_by(REPORT, name, *words)

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     'instant': _BELOW_TOP,
     'baselines': _BELOW_TOP,
     'evaluation': {*_BELOW_TOP, 'baselines'},
-    'app': {*_BELOW_TOP, 'instant', 'baselines', 'evaluation'},
+    'ui': {*_BELOW_TOP, 'instant', 'baselines', 'evaluation'},
 }
 # Modules outside of rooms that every room may import.
 ROOT_MODULES = {'_version'}

@@ -36,6 +36,7 @@ def stylize_video(
     resume: bool = False,
     progress: bool = False,
     stopped: Callable[[], bool] = lambda: False,
+    report: Callable[[int], Any] = lambda frames: None,
     settings: VideoSettings | None = None,
     **changes: Any,
 ) -> int:
@@ -57,6 +58,7 @@ def stylize_video(
         resume: whether to continue a stopped run with the same arguments.
         progress: whether to show a progress bar.
         stopped: called after each batch; the work ends early once it returns True.
+        report: called with the number of frames of each batch that was written.
         settings: `VideoSettings`; None for its defaults.
         **changes: fields of `VideoSettings` that replace those of `settings`, for example
             `max_size=720` or `steady=0.6`.
@@ -87,7 +89,8 @@ def stylize_video(
         ) as bar:
             options: dict[str, Any] = {
                 'batch': _batch_size(settings, input), 'ended': ended, 'stopped': stopped,
-                'newest_only': ffmpeg.is_camera(input), 'progress': bar.update,
+                'newest_only': ffmpeg.is_camera(input),
+                'progress': lambda frames: (bar.update(frames), report(frames)),
             }  # fmt: skip
             renderer, recorded = _frame_renderer(network, options['batch'], settings)
             if descriptor is None:

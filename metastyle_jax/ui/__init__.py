@@ -1,0 +1,1 @@
+"""`metastyle ui`: a local web page for painting photographs without a terminal (Gradio)."""

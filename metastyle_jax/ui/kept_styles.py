@@ -1,0 +1,109 @@
+"""Styles on the disk of the server: a library for all visitors, and those that visitors kept."""
+
+import os
+import pathlib
+import re
+
+from absl import logging
+
+from metastyle_jax.core import files
+from metastyle_jax.core.commands import paths
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.storage import style_files, style_library, theta_files
+from metastyle_jax.stylization import styled_network
+
+SUFFIX = '.safetensors'
+
+
+def read(
+    path: str | os.PathLike, theta: theta_files.Theta, most: int
+) -> dict[str, style_files.Style]:
+    """Reads a style file, or all styles of a style library.
+
+    Args:
+        path: the file.
+        theta: the initialization from which the styles must have been adapted.
+        most: the most styles that are accepted.
+
+    Returns:
+        Name -> style.
+
+    Raises:
+        UserError: the file cannot be read, has more styles, or belongs to another θ.
+    """
+    path = pathlib.Path(paths.expand(os.fspath(path)))
+    if not style_library.is_library(path):
+        style = style_files.load_style(path)
+        _check_theta(style.theta_sha256, path.name, theta)
+        return {style_library.stem_of(style.style_name) or path.stem: style}
+    library = style_library.load(path)
+    _check_theta(library.theta_sha256, path.name, theta)
+    if len(library.names) > most:
+        raise UserError(
+            f'{path.name} has {len(library.names)} styles, and {most} are allowed: use a smaller '
+            'library'
+        )
+    styled_network.stack_parameters(library, library.names[:1], theta)  # checks the tensors
+    return {
+        style_library.stem_of(name): style_library.pick(library, name) for name in library.names
+    }
+
+
+def _check_theta(fingerprint: str, name: str, theta: theta_files.Theta) -> None:
+    if fingerprint != theta.fingerprint:
+        raise UserError(
+            f'{name} was adapted from another initialization θ ({fingerprint[:12]}…) than the one '
+            f'of this page ({theta.fingerprint[:12]}…): start the page with its θ (--theta)'
+        )
+
+
+class KeptStyles:
+    """The folder of the styles that visitors kept.
+
+    Args:
+        folder: the folder; None for `metastyle_jax/styles` among the user's data.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None) -> None:
+        if folder is None:
+            root = os.environ.get('XDG_DATA_HOME') or pathlib.Path('~/.local/share').expanduser()
+            folder = pathlib.Path(root, 'metastyle_jax', 'styles')
+        self.folder = pathlib.Path(paths.expand(os.fspath(folder)))
+
+    def save(self, name: str, style: style_files.Style) -> pathlib.Path:
+        """Writes a style to a new file; the same style is written only once.
+
+        Args:
+            name: name of the style; characters that file names cannot have are replaced.
+            style: the style.
+
+        Returns:
+            The file.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        paths.make_folder(self.folder, UserError)
+        stem, number = file_stem(name), 1
+        target = self.folder / f'{stem}{SUFFIX}'
+        while target.exists():
+            number += 1
+            target = self.folder / f'{stem}_{number}{SUFFIX}'
+        style_files.save_style(target, style)
+        return target
+
+    def read_all(self, theta: theta_files.Theta) -> dict[str, style_files.Style]:
+        """Reads the kept styles of a θ; files that cannot be used are logged and left out."""
+        found: dict[str, style_files.Style] = {}
+        for path in sorted(self.folder.glob(f'*{SUFFIX}')):
+            try:
+                for style in read(path, theta, most=1).values():
+                    found[path.stem] = style
+            except (UserError, OSError) as error:
+                logging.warning('%s is left out: %s', path, files.first_line(error))
+        return found
+
+
+def file_stem(name: str) -> str:
+    """Returns a name of a file, without suffix, that every system accepts."""
+    return re.sub(r'[^\w.-]+', '_', name).strip('._')[:80] or 'style'

@@ -1,0 +1,136 @@
+"""Turns the work of an event into a function for Gradio, and errors into sentences."""
+
+import concurrent.futures
+import pathlib
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import gradio as gr
+from absl import logging
+
+from metastyle_jax.core import errors
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.ui import limits
+from metastyle_jax.ui.jobs import JobResult, Report
+from metastyle_jax.ui.page.layout import Page
+from metastyle_jax.ui.sessions import Session, Sessions
+
+Updates = dict[str, Any]  # name of a component -> its new value
+COMPUTE = 'compute'
+_UPLOADS_AT_ONCE = 4
+_FULL = 'The picture is too large for the memory: choose a smaller size of the result'
+_BROKEN = 'That failed because of an error in the program: its log on the server says more'
+
+
+class Answers:
+    """Connects events of the page with functions of the session.
+
+    Args:
+        page: the components.
+        sessions: the sessions of the visitors.
+        roots: folders of the server, which messages do not show.
+    """
+
+    def __init__(self, page: Page, sessions: Sessions, roots: tuple[pathlib.Path, ...]) -> None:
+        self._page, self._sessions, self._roots = page, sessions, roots
+
+    def connect(
+        self,
+        listener: Callable[..., Any],
+        work: Callable[..., Iterable[Updates]],
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        *,
+        concurrency_id: str = COMPUTE,
+        selecting: bool = False,
+        **options: Any,
+    ) -> None:
+        """Connects one event.
+
+        Args:
+            listener: the event of a component, such as `page['paint'].click`.
+            work: called with the session and the values of the inputs; it yields new values of the
+                outputs.
+            inputs: names of components.
+            outputs: names of components; the first one shows the sentence of an error.
+            concurrency_id: of the events with `COMPUTE`, one runs at a time in the whole server.
+            selecting: whether `work` also takes, after the session, what the visitor selected.
+            **options: further arguments of the listener.
+        """
+        answer = self._answering(work, outputs)
+
+        def answer_plain(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+            yield from answer(request, *values)
+
+        def answer_selection(
+            request: gr.Request, selection: gr.SelectData, *values: Any
+        ) -> Iterator[list[Any]]:
+            yield from answer(request, selection.value, *values)
+
+        listener(
+            answer_selection if selecting else answer_plain,
+            self._page.pick(*inputs),
+            self._page.pick(*outputs),
+            concurrency_id=concurrency_id,
+            concurrency_limit=1 if concurrency_id == COMPUTE else _UPLOADS_AT_ONCE,
+            show_progress='hidden',
+            api_visibility='private',
+            **options,
+        )
+
+    def _answering(
+        self, work: Callable[..., Iterable[Updates]], outputs: tuple[str, ...]
+    ) -> Callable[..., Iterator[list[Any]]]:
+        """Returns a function for Gradio, which finds the session and tells errors."""
+
+        def answer(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+            session = None
+            try:
+                session = self._sessions.get(str(request.session_hash))
+                for updates in work(session, *values):
+                    yield [updates.get(name, gr.skip()) for name in outputs]
+            except Exception as error:  # nothing may end the queue
+                text = self._told(error, session)
+                yield [text, *(gr.skip() for _ in outputs[1:])]
+
+        return answer
+
+    def _told(self, error: Exception, session: Session | None) -> str:
+        """Shows the sentence of an error as a warning, and returns it."""
+        if session is not None and not session.folder.exists():
+            return ''  # the visitor has left, and the files are deleted
+        if isinstance(error, MemoryError) or errors.is_out_of_memory(error):
+            error = UserError(_FULL)
+        elif not isinstance(error, UserError):
+            logging.exception('an event of the page failed')
+            error = UserError(_BROKEN)
+        text = limits.sentence(error, *self._roots)
+        gr.Warning(text)
+        return text
+
+    def told(self, error: Exception) -> str:
+        """Shows the sentence of an error that the visitor can fix, and returns it."""
+        return self._told(error, None)
+
+    def shortened(self, text: str) -> str:
+        """Returns a sentence without folders of the server."""
+        return limits.sentence(UserError(text), *self._roots)
+
+
+def progress_of(work: Callable[[Report], JobResult]) -> Iterator[tuple[int, int] | JobResult]:
+    """Runs a job in a thread.
+
+    Args:
+        work: the job; it is called with the function that it reports its progress to.
+
+    Yields:
+        Numbers of finished and of all pictures or frames, and in the end the result.
+    """
+    reports: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work, lambda done, total: reports.put((done, total)))
+        future.add_done_callback(lambda _: reports.put((-1, -1)))
+        while (report := reports.get())[0] >= 0:
+            yield report
+        yield future.result()

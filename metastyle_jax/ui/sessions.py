@@ -1,0 +1,215 @@
+"""What each visitor of the page has: a temporary folder, pictures and styles.
+
+A session begins when a page asks for something the first time. It ends a while after the page was
+closed, and with the server. Its folder is then deleted.
+"""
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from metastyle_jax.core.errors import UserError
+from metastyle_jax.storage import style_files
+
+
+class ListedStyle(NamedTuple):
+    """One style in the list of a visitor.
+
+    Attributes:
+        style: the style.
+        thumbnail: `[H, W, 3]` uint8: the painting, or a sample photograph in the style.
+    """
+
+    style: style_files.Style
+    thumbnail: np.ndarray
+
+
+class Session:
+    """Files, styles and choices of one visitor.
+
+    Attributes:
+        folder: temporary folder of the visitor's files.
+        painting: the uploaded painting, or None.
+        photo: the uploaded photograph, or None.
+        mask: `[H, W]` float32 in 0..1, where the style is used; None for everywhere.
+        elsewhere: what the rest of a masked picture shows: 'photograph', or 'second' for the second
+            style of the blend.
+        styles: name -> style, in the order in which they were added.
+        chosen: name -> weight of the styles that are used now; the sum of the weights is 1.
+        stop: set when the visitor wants the current work to end.
+        uploads: files of the server's upload folder that belong to the visitor.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.painting: pathlib.Path | None = None
+        self.photo: pathlib.Path | None = None
+        self.mask: np.ndarray | None = None
+        self.elsewhere = 'photograph'
+        self.styles: dict[str, ListedStyle] = {}
+        self.chosen: dict[str, float] = {}
+        self.stop = threading.Event()
+        self.uploads: set[pathlib.Path] = set()
+
+    def add_style(self, name: str, listed: ListedStyle, most: int) -> str:
+        """Adds a style to the list.
+
+        Args:
+            name: the wanted name; a number is added if the list has one of this name.
+            listed: the style.
+            most: the most styles that a list may hold.
+
+        Returns:
+            The name in the list.
+
+        Raises:
+            UserError: the list is full.
+        """
+        for known, other in self.styles.items():
+            if other.style is listed.style:
+                return known
+        if len(self.styles) >= most:
+            raise UserError(f'The list is full, it has {most} styles: remove one first')
+        chosen, number = name, 1
+        while chosen in self.styles:
+            number += 1
+            chosen = f'{name} {number}'
+        self.styles[chosen] = listed
+        return chosen
+
+    def choose(self, weights: dict[str, float]) -> None:
+        """Chooses the styles that are used from now on.
+
+        Args:
+            weights: name -> weight, at least 0. They are scaled to the sum 1.
+
+        Raises:
+            UserError: no style has a weight above 0, or a name is unknown.
+        """
+        for name in weights:
+            if name not in self.styles:
+                raise UserError(f'There is no style {name!r} in the list: choose another one')
+        positive = {name: weight for name, weight in weights.items() if weight > 0}
+        if not positive:
+            raise UserError('No style is chosen: paint a painting, or choose a style in the list')
+        total = sum(positive.values())
+        self.chosen = {name: weight / total for name, weight in positive.items()}
+
+    def chosen_styles(self) -> tuple[list[style_files.Style], list[float]]:
+        """Returns the styles that are used now, and their weights.
+
+        Raises:
+            UserError: no style is chosen.
+        """
+        if not self.chosen:
+            raise UserError('There is no style yet: add a painting, and paint')
+        return [self.styles[name].style for name in self.chosen], [*self.chosen.values()]
+
+    def new_folder(self, name: str) -> pathlib.Path:
+        """Makes an empty folder for results; an earlier one of this name is deleted."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def close(self) -> None:
+        """Ends the current work, and deletes all files of the visitor."""
+        self.stop.set()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self.uploads:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        self.styles.clear()
+        self.chosen.clear()
+
+
+class Sessions:
+    """The sessions of all visitors. Several threads may call its methods.
+
+    Args:
+        most: most sessions at the same time.
+        linger: seconds until a session ends after its page was closed.
+        begun: called with each new session.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        linger: float,
+        begun: Callable[[Session], None] = lambda session: None,
+    ) -> None:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix='metastyle-ui-'))
+        self._most, self._linger, self._begun = most, linger, begun
+        self._open: dict[str, Session] = {}
+        self._timers: dict[str, threading.Timer] = {}
+        self._lock = threading.RLock()
+
+    def get(self, key: str) -> Session:
+        """Returns the session of a page; a new page gets a new one.
+
+        Args:
+            key: what the server calls the page.
+
+        Raises:
+            UserError: too many pages are open.
+        """
+        with self._lock:
+            if timer := self._timers.pop(key, None):
+                timer.cancel()
+            if key not in self._open:
+                if len(self._open) >= self._most:
+                    raise UserError(
+                        f'{self._most} pages are open, and no more are allowed: try again later'
+                    )
+                session = Session(pathlib.Path(tempfile.mkdtemp(dir=self.folder)))
+                self._begun(session)
+                self._open[key] = session
+            return self._open[key]
+
+    def leave(self, key: str) -> None:
+        """Ends a session after a while, unless its page asks for something before.
+
+        Args:
+            key: see `get`. A page that never asked for anything has no session.
+        """
+        with self._lock:
+            if key not in self._open:
+                return
+            self._open[key].stop.set()
+            timer = threading.Timer(self._linger, lambda: self._expire(key, timer))
+            timer.daemon = True
+            if earlier := self._timers.pop(key, None):
+                earlier.cancel()
+            self._timers[key] = timer
+            timer.start()
+
+    def close(self) -> None:
+        """Ends all sessions, and deletes their folder."""
+        with self._lock:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
+            for key in [*self._open]:
+                self._end(key)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _expire(self, key: str, timer: threading.Timer) -> None:
+        """Ends a session, unless its page asked for something while the timer ran out."""
+        with self._lock:
+            if self._timers.get(key) is timer:
+                self._end(key)
+
+    def _end(self, key: str) -> None:
+        with self._lock:
+            self._timers.pop(key, None)
+            if session := self._open.pop(key, None):
+                session.close()
+
+    def __len__(self) -> int:
+        return len(self._open)
