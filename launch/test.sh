@@ -2,7 +2,7 @@
 # Sets everything up, then runs lint, type checks, the build of the documentation, and tests.
 # Arguments go to pytest.
 set -euo pipefail
-extras=test,samples,bench,evaluate,heif,hub,video,onnx,docs
+extras=test,samples,bench,evaluate,heif,hub,video,onnx,ui,docs
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 "$venv/bin/ruff" check .
