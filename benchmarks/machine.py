@@ -46,8 +46,13 @@ def describe(
         'memory': free_memory(),
         'load': os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.0,
         'python': platform.python_version(),
-        **{name: _version(name) for name in ('jax', 'jaxlib', 'torch')},
+        **versions(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the versions of JAX, jaxlib and PyTorch; None for a missing package."""
+    return {name: _version(name) for name in ('jax', 'jaxlib', 'torch')}
 
 
 def has_torch() -> bool:

@@ -41,27 +41,36 @@ class Process:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream, env=env
             )
 
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Sends a command and waits for the answer."""
+    def ask(self, *, limit: float | None = None, **command: Any) -> dict[str, Any]:
+        """Sends a command and waits for the answer.
+
+        Args:
+            limit: largest number of seconds for this answer; None for that of the process.
+            **command: the command, as JSON types.
+        """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(command).encode() + b'\n')
             self._process.stdin.flush()
         except OSError:
             raise WorkerError(self._died()) from None
-        return self.answer()
+        return self.answer(limit)
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self, limit: float | None = None) -> dict[str, Any]:
         """Waits for one line of JSON.
+
+        Args:
+            limit: largest number of seconds to wait; None for that of the process.
 
         Raises:
             WorkerError: no line came, or it reports a failure.
         """
         assert self._process.stdout is not None
+        limit = self._limit if limit is None else limit
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(self._limit):
-                raise WorkerError(f'no answer within {self._limit:g} s')
+            if not selector.select(limit):
+                raise WorkerError(f'no answer within {limit:g} s')
         line = self._process.stdout.readline()
         if not line:
             raise WorkerError(self._died())

@@ -1,5 +1,7 @@
 """Writes results as Markdown: tables, and which targets this device reaches."""
 
+from collections.abc import Sequence
+
 from benchmarks import lookup, pipeline, targets, tasks
 from benchmarks.lookup import Results
 
@@ -130,7 +132,7 @@ def _machine(results: Results) -> str:
     )
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Returns a Markdown table without its empty columns."""
     kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
     lines = [head, ('---',) * len(head), *rows]

@@ -11,7 +11,9 @@ import helpers
 import pytest
 
 SCRIPTS = sorted(
-    script for part in ('launch', 'tests') for script in (helpers.ROOT / part).rglob('*.sh')
+    script
+    for part in ('benchmarks', 'launch', 'tests')
+    for script in (helpers.ROOT / part).rglob('*.sh')
 )
 TRAIN = ['--config=configs/coco.py', '--workdir=gs://bucket/run', '--config.outer.styles=8']
 TPU = {'TPU': 'name', 'ZONE': 'zone', 'TYPE': 'v4-32', 'SOURCE': 'https://host/repository'}
