@@ -63,11 +63,14 @@ def recipe(
     width: int = encoder_decoder.WIDTH,
     content_weight: float = 1.0,
     style_weight: float = 10.0,
+    start: str = '',
 ) -> training_recipe.Recipe:
     """Returns the training of the decoder.
 
         t = AdaIN(f(content), f(style));  picture = decoder(t)
         loss = content_weight · |f(picture) - t|² + style_weight · Σ moment differences
+
+    Differences are in units of `system_recipe.feature_loss`.
 
     Args:
         encoder: one of `encoder_decoder.ENCODERS`.
@@ -75,6 +78,7 @@ def recipe(
         content_weight: weight of the mean squared difference to the target t at relu4_1.
         style_weight: weight of the differences of means and standard deviations to those of the
             style image at `STYLE_LAYERS`.
+        start: file of trained weights to begin with, see `system_recipe.of_system`.
     """
     decoder_layers = encoder_decoder.decoder_layers(encoder, CUT, width=width)
 
@@ -88,9 +92,11 @@ def recipe(
             params['decoder'], decoder_layers, target, (height, width)
         )
         found = encoder_decoder.encode(params['encoder'], pictures, STYLE_LAYERS)
-        content = content_weight * system_recipe.mean_square(found[-1], target)
+        content = content_weight * system_recipe.feature_loss(found[-1], target)
         style = style_weight * system_recipe.moment_loss(found, of_styles)
         return training_recipe.RecipeLoss(content + style, content, style)
 
     whole = system(encoder=encoder, width=width)
-    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width)
+    return system_recipe.of_system(
+        whole, loss, encoder=encoder, cut=CUT, width=width, start=start
+    )

@@ -120,6 +120,7 @@ def recipe(
     pixel_weight: float = 10.0,
     feature_weight: float = 1.0,
     variation_weight: float = 10 / 255,
+    start: str = '',
 ) -> training_recipe.Recipe:
     """Returns the training of the decoder: it reconstructs contents from their own features.
 
@@ -133,10 +134,12 @@ def recipe(
         encoder: one of `encoder_decoder.ENCODERS`.
         width: channels of the first convolution of the encoder.
         pixel_weight: weight of the mean squared difference of pixels.
-        feature_weight: weight of those of the features in `GUIDES` and at relu4_1.
+        feature_weight: weight of those of the features in `GUIDES` and at relu4_1, in the units of
+            `system_recipe.feature_loss`.
         variation_weight: weight of the total variation. The paper's weight of 10 is divided by 255:
             for colours in 0..1 squared differences are 255 times smaller beside absolute ones than
             for colours in 0..255, and at 10 the decoder would paint flat areas.
+        start: file of trained weights to begin with, see `system_recipe.of_system`.
 
     Source: Sheng et al. 2018, section 4.2.
     """
@@ -150,13 +153,15 @@ def recipe(
         pictures = decode(params, decoding, features, moments, (height, width))
         pairs = zip(encode(params, pictures), (*guides, features), strict=True)
         content = pixel_weight * system_recipe.mean_square(pictures, contents)
-        content += feature_weight * sum(system_recipe.mean_square(x, y) for x, y in pairs)
+        content += feature_weight * sum(system_recipe.feature_loss(x, y) for x, y in pairs)
         variation = system_recipe.total_variation(pictures)
         total = content + variation_weight * variation
         return training_recipe.RecipeLoss(total, content, jnp.zeros_like(total))
 
     whole = system(encoder=encoder, width=width)
-    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width)
+    return system_recipe.of_system(
+        whole, loss, encoder=encoder, cut=CUT, width=width, start=start
+    )
 
 
 def decoder_layers(encoder: str, *, width: int) -> tuple[encoder_decoder.Convolution, ...]:

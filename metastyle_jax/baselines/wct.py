@@ -101,6 +101,7 @@ def recipe(
     deepest: str = CUTS[0],
     pixel_weight: float = 1.0,
     feature_weight: float = 1.0,
+    start: str = '',
 ) -> training_recipe.Recipe:
     """Returns the training of the decoders, which reconstruct contents; styles are not used.
 
@@ -114,7 +115,9 @@ def recipe(
         width: channels of the first convolution.
         deepest: the layer of the first pair, see `system`.
         pixel_weight: weight of the mean squared difference of pixels.
-        feature_weight: weight of that of the features at which the encoder of the pair ends.
+        feature_weight: weight of that of the features at which the encoder of the pair ends, in the
+            units of `system_recipe.feature_loss`.
+        start: file of trained weights to begin with, see `system_recipe.of_system`.
     """
     cuts = pairs_from(deepest)
     decoders = {c: encoder_decoder.decoder_layers(encoder, c, width=width) for c in cuts}
@@ -130,11 +133,13 @@ def recipe(
             )
             (found,) = encoder_decoder.encode(params['encoder'], pictures, (cut,))
             total += pixel_weight * system_recipe.mean_square(pictures, contents)
-            total += feature_weight * system_recipe.mean_square(found, wanted)
+            total += feature_weight * system_recipe.feature_loss(found, wanted)
         return training_recipe.RecipeLoss(total, total, jnp.zeros_like(total))
 
     whole = system(encoder=encoder, width=width, deepest=deepest)
-    return system_recipe.of_system(whole, loss, encoder=encoder, cut=deepest, width=width)
+    return system_recipe.of_system(
+        whole, loss, encoder=encoder, cut=deepest, width=width, start=start
+    )
 
 
 def pairs_from(deepest: str) -> tuple[str, ...]:

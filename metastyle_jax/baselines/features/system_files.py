@@ -115,6 +115,22 @@ def load(
     return TrainedSystem(system, params, options, settings)
 
 
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads the tensors of a file that `save` wrote, of any system, as float32.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Name of a tensor, such as 'decoder/conv4_1/kernel' -> the tensor.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    flat, _ = tensor_files.read(pathlib.Path(path), _FORMAT)
+    return tensor_files.as_float32(flat, pathlib.Path(path), UserError)
+
+
 def save(
     path: str | os.PathLike[str],
     name: str,

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from metastyle_jax.baselines import systems
-from metastyle_jax.baselines.features import encoder_weights, statistics
+from metastyle_jax.baselines.features import encoder_weights, statistics, system_files
+from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
+from metastyle_jax.storage import tensor_files
 from metastyle_jax.training.recipes import training_recipe
 
 
@@ -17,6 +19,7 @@ def of_system(
     encoder: str,
     cut: str,
     width: int,
+    start: str = '',
 ) -> training_recipe.Recipe:
     """Makes the recipe of a system with a fixed encoder; everything else is trained.
 
@@ -27,13 +30,24 @@ def of_system(
         encoder: one of `encoder_decoder.ENCODERS`.
         cut: the layer at which the encoder ends.
         width: channels of its first convolution.
+        start: file of a trained system, from `system_files.save`, also of another system. Tensors
+            of the same name and shape begin with its values, the others at random.
+
+    Raises:
+        UserError: `start` cannot be read, or has no tensor of the same name and shape.
     """
+    begun = system_files.read_tensors(start) if start else {}
 
     def load_fixed(vgg_file: str | None) -> Params:
         return {'encoder': encoder_weights.load_encoder(encoder, cut, vgg_file, width=width)}
 
     def init(rng: Array) -> Params:
-        return {part: tree for part, tree in system.init(rng).items() if part != 'encoder'}
+        drawn = {part: tree for part, tree in system.init(rng).items() if part != 'encoder'}
+        flat = tensor_files.flatten(drawn)
+        same = {k: x for k, x in begun.items() if k in flat and flat[k].shape == x.shape}
+        if begun and not same:
+            raise UserError(f'start={start}: it has no tensor of the shape of one that is trained')
+        return tensor_files.unflatten({**flat, **same})
 
     def whole_loss(
         params: Params, fixed: Params, contents: Array, styles: Array
@@ -68,8 +82,29 @@ def mean_square(x: Array, y: Array) -> Array:
     return jnp.mean(jnp.square(x - y))
 
 
+def feature_loss(features: Array, target: Array) -> Array:
+    """Computes the mean squared difference of feature maps, in units of the target's mean.
+
+        |features - target|² / mean(target)²
+
+    The published weights of losses are for an encoder whose features have a mean of 1 in each
+    layer. Those of VGG-16 and VGG-19 as published have means from 0.3 to 1.6, so without the
+    division the last layers would outweigh the first one, which knows the colours.
+
+    Args:
+        features: `[N, h, w, C]`.
+        target: of the same shape; features behind a ReLU, so their mean is positive.
+
+    Returns:
+        A scalar.
+    """
+    return mean_square(features, target) / _unit(target)
+
+
 def moment_loss(features: tuple[Array, ...], targets: tuple[Array, ...]) -> Array:
     """Adds up the mean squared differences of means and of standard deviations.
+
+    As in `feature_loss`, the unit of each layer is the mean of its target.
 
     Args:
         features: L feature maps `[N, h, w, C]`.
@@ -83,8 +118,14 @@ def moment_loss(features: tuple[Array, ...], targets: tuple[Array, ...]) -> Arra
     total = jnp.zeros(())
     for layer, target in zip(features, targets, strict=True):
         pairs = zip(statistics.moments(layer), statistics.moments(target), strict=True)
-        total += sum(mean_square(found, wanted) for found, wanted in pairs)
+        apart = sum(mean_square(found, wanted) for found, wanted in pairs)
+        total += apart / _unit(target)
     return total
+
+
+def _unit(target: Array) -> Array:
+    """Computes the square of the mean of features; black pictures do not make it 0."""
+    return jnp.square(jnp.mean(target)) + 1e-6
 
 
 def total_variation(images: Array) -> Array:
