@@ -97,6 +97,4 @@ def recipe(
         return training_recipe.RecipeLoss(content + style, content, style)
 
     whole = system(encoder=encoder, width=width)
-    return system_recipe.of_system(
-        whole, loss, encoder=encoder, cut=CUT, width=width, start=start
-    )
+    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width, start=start)

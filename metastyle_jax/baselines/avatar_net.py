@@ -159,9 +159,7 @@ def recipe(
         return training_recipe.RecipeLoss(total, content, jnp.zeros_like(total))
 
     whole = system(encoder=encoder, width=width)
-    return system_recipe.of_system(
-        whole, loss, encoder=encoder, cut=CUT, width=width, start=start
-    )
+    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width, start=start)
 
 
 def decoder_layers(encoder: str, *, width: int) -> tuple[encoder_decoder.Convolution, ...]:

@@ -103,6 +103,7 @@ def recipe(
     content_weight: float = 1.0,
     style_weight: float = 250.0,
     variation_weight: float = 10.0,
+    start: str = '',
 ) -> training_recipe.Recipe:
     """Returns the training of the network that makes transformers.
 
@@ -121,6 +122,7 @@ def recipe(
         content_weight: weight of the mean squared difference at relu3_3.
         style_weight: weight of the mean squared difference of `image_statistics`.
         variation_weight: weight of the total variation.
+        start: file of trained weights to begin with, see `system_recipe.of_system`.
 
     Source: Shen, Yan and Zeng 2018, section 3.
     """
@@ -148,7 +150,9 @@ def recipe(
         return training_recipe.RecipeLoss(total, content, style)
 
     whole = system(hidden=hidden, width=width, blocks=blocks, vgg_width=vgg_width)
-    return system_recipe.of_system(whole, loss, encoder='vgg16', cut='relu4_3', width=vgg_width)
+    return system_recipe.of_system(
+        whole, loss, encoder='vgg16', cut='relu4_3', width=vgg_width, start=start
+    )
 
 
 def convolutions(

@@ -74,6 +74,7 @@ def recipe(
     width: int = encoder_decoder.WIDTH,
     size: int = PATCH,
     variation_weight: float = 1e-6,
+    start: str = '',
 ) -> training_recipe.Recipe:
     """Returns the training of the inverse network.
 
@@ -88,6 +89,7 @@ def recipe(
         width: channels of the first convolution of the encoder.
         size: height and width of a patch.
         variation_weight: weight of the total variation of each picture.
+        start: file of trained weights to begin with, see `system_recipe.of_system`.
 
     Source: Chen and Schmidt 2016, section 4.2.
     """
@@ -121,7 +123,7 @@ def recipe(
         return training_recipe.RecipeLoss(total, content, style)
 
     whole = system(encoder=encoder, width=width, size=size)
-    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width)
+    return system_recipe.of_system(whole, loss, encoder=encoder, cut=CUT, width=width, start=start)
 
 
 def encode(params: Params, images: Array) -> Array:

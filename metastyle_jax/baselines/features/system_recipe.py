@@ -6,9 +6,9 @@ import jax.numpy as jnp
 
 from metastyle_jax.baselines import systems
 from metastyle_jax.baselines.features import encoder_weights, statistics, system_files
+from metastyle_jax.core import trees
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.core.types import Array, Params
-from metastyle_jax.storage import tensor_files
 from metastyle_jax.training.recipes import training_recipe
 
 
@@ -43,11 +43,11 @@ def of_system(
 
     def init(rng: Array) -> Params:
         drawn = {part: tree for part, tree in system.init(rng).items() if part != 'encoder'}
-        flat = tensor_files.flatten(drawn)
+        flat, _ = trees.partition(drawn, lambda name: True)
         same = {k: x for k, x in begun.items() if k in flat and flat[k].shape == x.shape}
         if begun and not same:
             raise UserError(f'start={start}: it has no tensor of the shape of one that is trained')
-        return tensor_files.unflatten({**flat, **same})
+        return trees.combine(drawn, {**flat, **same})
 
     def whole_loss(
         params: Params, fixed: Params, contents: Array, styles: Array

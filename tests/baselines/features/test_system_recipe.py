@@ -36,9 +36,35 @@ def test_the_moment_loss_and_the_total_variation_are_those_of_numpy(x64):
         np.mean((statistic(x, (1, 2)) - statistic(y, (1, 2))) ** 2)
         for statistic in (np.mean, np.std)
     )
-    np.testing.assert_allclose(system_recipe.moment_loss((x, x), (y, y)), 2 * expected)
+    expected *= 2 / (np.mean(y) ** 2 + 1e-6)
+    np.testing.assert_allclose(system_recipe.moment_loss((x, x), (y, y)), expected)
     variation = np.mean(np.abs(np.diff(x, axis=1))) + np.mean(np.abs(np.diff(x, axis=2)))
     np.testing.assert_allclose(system_recipe.total_variation(x), variation)
+
+
+def test_feature_losses_do_not_depend_on_the_scale_of_a_layer(x64):
+    x, y = np.random.default_rng(0).uniform(size=(2, 2, 4, 5, 3))
+    found = [system_recipe.feature_loss(scale * x, scale * y) for scale in (1, 30)]
+    np.testing.assert_allclose(found[0], np.mean((x - y) ** 2) / np.mean(y) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    assert np.isfinite(system_recipe.feature_loss(x, np.zeros_like(y)))
+
+
+def test_training_starts_from_trained_tensors_of_the_same_name_and_shape(tmp_path):
+    _, trained = baselines_helpers.write_system(tmp_path, 'adain')
+    start = str(tmp_path / 'adain.safetensors')
+    params = avatar_net.recipe(width=2, start=start).init(jax.random.key(5))
+    fresh = avatar_net.recipe(width=2).init(jax.random.key(5))
+    for layer, module in params['decoder'].items():
+        other = trained['decoder'].get(layer)
+        taken = other is not None and other['kernel'].shape == module['kernel'].shape
+        assert taken == (layer not in ('conv1_1', 'out'))
+        expected = other if taken else fresh['decoder'][layer]
+        np.testing.assert_array_equal(module['kernel'], expected['kernel'])
+    with pytest.raises(errors.UserError, match='no tensor'):
+        wct.recipe(width=2, start=start).init(jax.random.key(0))
+    with pytest.raises(errors.UserError, match='missing'):
+        adain.recipe(start=str(tmp_path / 'missing.safetensors'))
 
 
 @pytest.mark.parametrize('name', RECIPES)
