@@ -72,7 +72,6 @@ def stylize_pictures(
     inputs = sorted(folder.glob('*/*'), key=lambda path: int(path.parent.name))
     if not inputs:
         raise UserError(f'None of the files can be used. {"; ".join(left_out.values())}')
-    session.stop.clear()
     count = iter(range(len(inputs) + 1))
 
     def stopped() -> bool:  # is called before each picture
@@ -116,7 +115,6 @@ def stylize_film(
     limits.check_size(path, studio.config)
     styles, weights = session.chosen_styles()
     total = _check_film(studio, path, rendering)
-    session.stop.clear()
     done = 0
 
     def count(frames: int) -> None:

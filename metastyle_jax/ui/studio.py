@@ -140,12 +140,12 @@ class Studio:
         """Makes the style of the painting, and adds it to the visitor's list.
 
         Yields:
-            See `live_stylization.paint`. If the visitor stops, the style so far is added.
+            See `live_stylization.paint`. If `session.stop` is set, no further step is taken, and
+            the style so far is added.
         """
         painting, photo = session.painting, self._photo(session)
         if painting is None:
             raise UserError('There is no painting yet: add one')
-        session.stop.clear()
         shown = render.read_fitted(photo, PREVIEW_SIDE, name='photograph').rgb
         last = None
         for last in live_stylization.paint(
@@ -153,6 +153,7 @@ class Studio:
             options=options, rendering=rendering, stopped=session.stop.is_set,
         ):  # fmt: skip
             yield last
+        session.stop.clear()
         assert last is not None  # the first picture always comes
         thumbnail = render.read_fitted(painting, THUMBNAIL_SIDE * 2, name='painting').rgb
         name = session.add_style(

@@ -1,6 +1,7 @@
 """Turns the work of an event into a function for Gradio, and errors into sentences."""
 
 import concurrent.futures
+import functools
 import pathlib
 import queue
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ from metastyle_jax.ui.page.layout import Page
 from metastyle_jax.ui.sessions import Session, Sessions
 
 Updates = dict[str, Any]  # name of a component -> its new value
-COMPUTE = 'compute'
+COMPUTE, LIGHT = 'compute', 'light'
 _UPLOADS_AT_ONCE = 4
 _FULL = 'The picture is too large for the memory: choose a smaller size of the result'
 _BROKEN = 'That failed because of an error in the program: its log on the server says more'
@@ -34,6 +35,7 @@ class Answers:
 
     def __init__(self, page: Page, sessions: Sessions, roots: tuple[pathlib.Path, ...]) -> None:
         self._page, self._sessions, self._roots = page, sessions, roots
+        self._computing: Session | None = None  # the one whose event of `COMPUTE` runs
 
     def connect(
         self,
@@ -44,6 +46,7 @@ class Answers:
         *,
         concurrency_id: str = COMPUTE,
         selecting: bool = False,
+        begins: bool = False,
         **options: Any,
     ) -> None:
         """Connects one event.
@@ -54,11 +57,17 @@ class Answers:
                 outputs.
             inputs: names of components.
             outputs: names of components; the first one shows the sentence of an error.
-            concurrency_id: of the events with `COMPUTE`, one runs at a time in the whole server.
+            concurrency_id: of the events with `COMPUTE`, one runs at a time in the whole server;
+                `LIGHT` is for events that compute nothing.
             selecting: whether `work` also takes, after the session, what the visitor selected.
+            begins: whether the work is long: the status line then says at once that it begins, or
+                that it waits.
             **options: further arguments of the listener.
         """
-        answer = self._answering(work, outputs)
+        if begins:
+            begin = functools.partial(self._begin, outputs[0])
+            self.connect(listener, begin, (), outputs[:1], concurrency_id=LIGHT)
+        answer = self._answering(work, outputs, is_compute=concurrency_id == COMPUTE)
 
         def answer_plain(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
             yield from answer(request, *values)
@@ -80,7 +89,7 @@ class Answers:
         )
 
     def _answering(
-        self, work: Callable[..., Iterable[Updates]], outputs: tuple[str, ...]
+        self, work: Callable[..., Iterable[Updates]], outputs: tuple[str, ...], is_compute: bool
     ) -> Callable[..., Iterator[list[Any]]]:
         """Returns a function for Gradio, which finds the session and tells errors."""
 
@@ -88,13 +97,30 @@ class Answers:
             session = None
             try:
                 session = self._sessions.get(str(request.session_hash))
+                if is_compute:
+                    self._computing = session
                 for updates in work(session, *values):
                     yield [updates.get(name, gr.skip()) for name in outputs]
             except Exception as error:  # nothing may end the queue
                 text = self._told(error, session)
                 yield [text, *(gr.skip() for _ in outputs[1:])]
+            finally:
+                if is_compute:
+                    self._computing = None
 
         return answer
+
+    def _begin(self, status: str, session: Session) -> Iterator[Updates]:
+        """Says that work begins or waits; an earlier request to stop does not concern it.
+
+        Gradio ignores a second click while the first one is answered, and so does this function.
+        """
+        if self._computing is None:
+            session.stop.clear()
+            yield {status: 'Starting …'}
+        elif self._computing is not session:
+            session.stop.clear()
+            yield {status: 'Waiting: the picture of another visitor is being painted …'}
 
     def _told(self, error: Exception, session: Session | None) -> str:
         """Shows the sentence of an error as a warning, and returns it."""

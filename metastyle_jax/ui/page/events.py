@@ -12,7 +12,7 @@ from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.images import pixel_values
 from metastyle_jax.ui import jobs
 from metastyle_jax.ui.config import MOST_BLENDED, PaintOptions, RenderOptions
-from metastyle_jax.ui.page.answers import Answers, Updates, progress_of
+from metastyle_jax.ui.page.answers import LIGHT, Answers, Updates, progress_of
 from metastyle_jax.ui.page.layout import Page
 from metastyle_jax.ui.sessions import Session, Sessions
 from metastyle_jax.ui.studio import Studio
@@ -21,7 +21,6 @@ _RENDERING = ('strength', 'keep_colours', 'size')
 _PAINTING = ('steps', 'style_size', 'whole')
 _WEIGHTS = tuple(f'weight_{i}' for i in range(MOST_BLENDED))
 _SHOWN = ('status', 'result', 'picture', 'style_file', 'onnx_file', 'curve', 'styles', 'blend')
-_LIGHT = 'light'  # events that compute nothing
 
 
 class Events:
@@ -43,10 +42,11 @@ class Events:
             outputs = ('status', role, *(('editor',) if role == 'photo' else ()))
             take = functools.partial(self._take, role)
             forget = functools.partial(self._forget, role)
-            on(page[role].upload, take, (role,), outputs, concurrency_id=_LIGHT)
-            on(page[role].clear, forget, (), outputs, concurrency_id=_LIGHT)
+            on(page[role].upload, take, (role,), outputs, concurrency_id=LIGHT)
+            on(page[role].clear, forget, (), outputs, concurrency_id=LIGHT)
         keep = ('keep',) if 'keep' in page else ()
-        on(page['paint'].click, self._paint, (*_PAINTING, *_RENDERING, *keep), _SHOWN)
+        inputs = (*_PAINTING, *_RENDERING, *keep)
+        on(page['paint'].click, self._paint, inputs, _SHOWN, begins=True)
         for listener in (page['strength'].release, page['keep_colours'].input, page['size'].input):
             on(listener, self._render_again, _RENDERING, _SHOWN, trigger_mode='always_last')
         self._connect_styles(blocks)
@@ -56,7 +56,7 @@ class Events:
         for name, work in (('pictures', jobs.stylize_pictures), ('film', jobs.stylize_film)):
             job = functools.partial(self._job, name, work)
             inputs = (name, *_RENDERING)
-            on(page[f'paint_{name}'].click, job, inputs, ('job_status', 'job_file'))
+            on(page[f'paint_{name}'].click, job, inputs, ('job_status', 'job_file'), begins=True)
 
         def stop(request: gr.Request) -> None:
             sessions.get(str(request.session_hash)).stop.set()
@@ -70,14 +70,14 @@ class Events:
 
     def _connect_styles(self, blocks: gr.Blocks) -> None:
         page, on = self._page, self._answers.connect
-        on(blocks.load, self._welcome, (), _SHOWN, concurrency_id=_LIGHT)
-        on(page['remove'].click, self._remove, (), _SHOWN, concurrency_id=_LIGHT)
+        on(blocks.load, self._welcome, (), _SHOWN, concurrency_id=LIGHT)
+        on(page['remove'].click, self._remove, (), _SHOWN, concurrency_id=LIGHT)
         on(page['add_style'].upload, self._add_style, ('add_style',), _SHOWN)
-        on(page['blend'].change, self._show_weights, ('blend',), _WEIGHTS, concurrency_id=_LIGHT)
+        on(page['blend'].change, self._show_weights, ('blend',), _WEIGHTS, concurrency_id=LIGHT)
         on(page['mix'].click, self._mix, ('blend', *_WEIGHTS, *_RENDERING), _SHOWN)
         on(page['styles'].select, self._choose, _RENDERING, _SHOWN, selecting=True)
         if 'keep' in page:
-            on(page['keep'].input, self._keep, ('keep',), ('status',), concurrency_id=_LIGHT)
+            on(page['keep'].input, self._keep, ('keep',), ('status',), concurrency_id=LIGHT)
 
     # Uploads. -------------------------------------------------------------------------------------
 
@@ -137,10 +137,11 @@ class Events:
             f'{100 * weight:.0f} % {name}' if not single else name
             for name, weight in session.chosen.items()
         )
+        masked = '' if session.mask is None else ', within the mask'
         width, height = result.size
         file = self._studio.style_file(session) if single else None
         yield {
-            'status': f'Done: {width} × {height} pixels, style: {styles}.',
+            'status': f'Done: {width} × {height} pixels, style: {styles}{masked}.',
             'result': (result.before, result.after),
             'picture': gr.DownloadButton(value=str(result.file), interactive=True),
             'style_file': gr.DownloadButton(value=file and str(file), interactive=single),
@@ -221,7 +222,9 @@ class Events:
     ) -> Iterator[Updates]:  # fmt: skip
         unit = 'pictures' if name == 'pictures' else 'frames'
         if not given:
-            raise UserError('No file is chosen: add one first')
+            raise UserError(
+                f'No {"picture" if name == "pictures" else "film"} is chosen: add one first'
+            )
         yield {'job_status': 'Beginning …', 'job_file': gr.File(value=None, visible=False)}
         start = functools.partial(work, self._studio, session, given, _rendering(*values))
         for found in progress_of(start):

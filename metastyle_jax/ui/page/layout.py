@@ -128,7 +128,7 @@ def _result(page: Page, config: UiConfig) -> None:
     page.add(
         'curve',
         gr.LinePlot(
-            x='step', y='loss', label='Loss: lower is closer to the painting',
+            x='step', y='loss', title='Loss: lower is closer to the painting', show_label=False,
             height=240, elem_id='curve', buttons=[], x_axis_format='d',
         ),
     )  # fmt: skip
@@ -208,7 +208,10 @@ def _jobs(page: Page, config: UiConfig) -> None:
             page.add('paint_film', gr.Button('Paint the film', variant='primary'))
     page.add('job_status', gr.Markdown('', elem_id='job-status'))
     page.add('stop_job', gr.Button('Stop', size='sm'))
-    page.add('job_file', gr.File(label='Result to download', interactive=False, visible=False))
+    page.add(
+        'job_file',
+        gr.File(label='Result to download', interactive=False, visible=False, elem_id='job-file'),
+    )
 
 
 def _slider(settings: type, name: str, label: str, value: float, step: float) -> gr.Slider:
