@@ -136,6 +136,7 @@ class Sessions:
         most: most sessions at the same time.
         linger: seconds until a session ends after its page was closed.
         begun: called with each new session.
+        ended: called after a session has ended, with whether it was the last one.
     """
 
     def __init__(
@@ -143,9 +144,11 @@ class Sessions:
         most: int,
         linger: float,
         begun: Callable[[Session], None] = lambda session: None,
+        ended: Callable[[bool], None] = lambda is_last: None,
     ) -> None:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix='metastyle-ui-'))
-        self._most, self._linger, self._begun = most, linger, begun
+        self._most, self._linger = most, linger
+        self._begun, self._ended = begun, ended
         self._open: dict[str, Session] = {}
         self._timers: dict[str, threading.Timer] = {}
         self._lock = threading.RLock()
@@ -210,6 +213,7 @@ class Sessions:
             self._timers.pop(key, None)
             if session := self._open.pop(key, None):
                 session.close()
+                self._ended(not self._open)
 
     def __len__(self) -> int:
         return len(self._open)

@@ -50,13 +50,16 @@ def test_the_files_of_a_page_are_deleted_after_it_was_closed(everyone, tmp_path)
 
 
 def test_a_page_that_comes_back_keeps_its_session():
-    opened = sessions.Sessions(most=1, linger=1e6)
+    ended = []
+    opened = sessions.Sessions(most=1, linger=1e6, ended=ended.append)
     session = opened.get('a')
     opened.leave('a')
     assert opened.get('a') is session
     assert session.folder.exists()
     opened.leave('a')
+    assert ended == []
     opened.close()
+    assert ended == [True]
     assert not opened.folder.exists()
 
 

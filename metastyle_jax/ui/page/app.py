@@ -1,11 +1,14 @@
 """Starts the server of the page."""
 
 import contextlib
+import functools
 import logging
 import os
 import pathlib
+import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 
 import gradio as gr
@@ -22,7 +25,8 @@ from metastyle_jax.ui.sessions import Sessions
 from metastyle_jax.ui.studio import Studio
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
-_SWEEP = (600, 3600)  # every 10 minutes, files older than an hour are deleted
+_OLD = 3600  # seconds
+_SWEEP = (600, _OLD)  # every 10 minutes, Gradio deletes its old files
 
 
 @contextlib.contextmanager
@@ -40,15 +44,17 @@ def serving(config: UiConfig) -> Iterator[str]:
     """
     logging.getLogger('httpx').setLevel(logging.WARNING)  # else it logs how Gradio starts
     studio = Studio(config)
-    sessions = Sessions(config.max_visitors, config.linger, studio.begin)
     with tempfile.TemporaryDirectory(
         prefix='metastyle-gradio-', ignore_cleanup_errors=True
     ) as temp:
+        uploads = pathlib.Path(temp)
+        ended = functools.partial(sweep, uploads)
+        sessions = Sessions(config.max_visitors, config.linger, studio.begin, ended)
         before = os.environ.get('GRADIO_TEMP_DIR')
         os.environ['GRADIO_TEMP_DIR'] = temp  # Gradio reads it while it builds the page
         blocks = None
         try:
-            blocks = build(config, studio, sessions, pathlib.Path(temp))
+            blocks = build(config, studio, sessions, uploads)
             yield _launch(blocks, config)
         finally:
             if before is None:
@@ -58,6 +64,21 @@ def serving(config: UiConfig) -> Iterator[str]:
             if blocks is not None:
                 blocks.close(verbose=False)
             sessions.close()
+
+
+def sweep(uploads: pathlib.Path, everything: bool) -> None:
+    """Deletes files that Gradio leaves in its folder, such as those of interrupted uploads.
+
+    Args:
+        uploads: the folder.
+        everything: whether no page is open; else only old files are deleted.
+    """
+    for path in uploads.glob('*'):
+        with contextlib.suppress(OSError):
+            if everything and path.is_dir():
+                shutil.rmtree(path)
+            elif not path.is_dir() and (everything or path.stat().st_mtime < time.time() - _OLD):
+                path.unlink()
 
 
 def build(config: UiConfig, studio: Studio, sessions: Sessions, uploads: pathlib.Path) -> gr.Blocks:

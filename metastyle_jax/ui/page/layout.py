@@ -139,7 +139,7 @@ def _styles(page: Page, config: UiConfig) -> None:
     page.add(
         'styles',
         gr.Gallery(
-            label='My styles', show_label=False, columns=6, height='auto', fit_columns=False,
+            label='My styles', show_label=False, columns=6, height=240, fit_columns=False,
             allow_preview=False, interactive=False, elem_id='styles',
             buttons=[], object_fit='cover',
         ),

@@ -111,3 +111,14 @@ def test_the_port_may_be_taken(served, theta_file):
     with pytest.raises(UserError, match=f'port={port} cannot be used'), app.serving(config):
         pass
     assert os.environ.get('GRADIO_TEMP_DIR') == before
+
+
+def test_what_interrupted_uploads_leave_is_deleted(tmp_path):
+    for name in ('new', 'old', 'shown/a.webp'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.utime(tmp_path / 'old', (0, 0))
+    app.sweep(tmp_path, everything=False)
+    assert {path.name for path in tmp_path.rglob('*')} == {'new', 'shown', 'a.webp'}
+    app.sweep(tmp_path, everything=True)
+    assert [*tmp_path.rglob('*')] == []
