@@ -6,6 +6,7 @@ takes seconds. After a failure, the process is replaced by a new one.
 
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def run(
                 if end - begun < _LEAST_TRAINING and not options.small:
                     break
                 workers.close()  # the memory of the device is for the training run
-                outcome, found = _train(item, options.out, end - begun)
+                outcome, found = _train(item, options, end - begun)
             else:
                 outcome, found = _measure(workers, item, options.limit)
             line = store.line_of(item, facts, outcome, clock() - begun, **found)
@@ -186,13 +187,13 @@ def _measure(workers: Workers, item: items.Item, limit: float) -> Outcome:
         return 'failed', {'message': str(error)}
 
 
-def _train(item: items.Item, out: pathlib.Path, seconds: float) -> Outcome:
+def _train(item: items.Item, options: Options, seconds: float) -> Outcome:
     """Runs a command until it ends or the time is over."""
-    log = out / f'{item.name.replace(" ", "-").replace("/", "-")}.log'
+    log = options.out / (re.sub('[^a-z0-9]+', '-', item.name.lower()).strip('-') + '.log')
     with log.open('ab') as stream:
         started = subprocess.Popen(
             item.settings['command'], stdout=stream, stderr=stream, cwd=process.ROOT,
-            env=process.environment(),
+            env=_environment(options),
         )  # fmt: skip
         try:
             code = started.wait(seconds)
