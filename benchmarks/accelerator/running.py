@@ -228,7 +228,7 @@ def _describe(line: store.Line) -> str:
         what += f', compiling {found["compile"]:.1f} s' if 'compile' in found else ''
     if 'rate' in found:
         what += f', {found["rate"] / 1e12:.3g} TFLOP/s'
-    if 'error' in found:
-        what = f'relative error {found["error"]:.2g}'
+    if 'relative' in found:
+        what = f'relative error {found["relative"]:.2g}'
     reason = f' ({line["message"][:120]})' if 'message' in line else ''
     return f'{item.key}: {what}{reason} [{line["took"]:.1f} s]'

@@ -14,7 +14,7 @@ def compare(found: inputs.Arrays, exact: inputs.Arrays) -> dict[str, float]:
             has no meaning.
 
     Returns:
-        `error`, ‖a − b‖ / ‖b‖ over all arrays together; and `largest`, max |a − b| / max |b|.
+        `relative`, ‖a − b‖ / ‖b‖ over all arrays together; and `largest`, max |a − b| / max |b|.
     """
     names = [name for name, b in exact.items() if np.any(b)]
     a, b = (
@@ -22,6 +22,6 @@ def compare(found: inputs.Arrays, exact: inputs.Arrays) -> dict[str, float]:
         for side in (found, exact)
     )
     return {
-        'error': float(np.linalg.norm(a - b) / np.linalg.norm(b)),
+        'relative': float(np.linalg.norm(a - b) / np.linalg.norm(b)),
         'largest': float(np.max(np.abs(a - b)) / np.max(np.abs(b))),
     }
