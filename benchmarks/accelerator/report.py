@@ -145,7 +145,12 @@ def _convolutions(found: goals.Results, rates: dict[str, float]) -> list[str]:
 def _errors(found: goals.Results) -> list[str]:
     """Returns the table of relative errors."""
     rows = [
-        (name, precision, variant, tables.number(result['relative']), tables.number(result['largest']))
+        (
+            name,
+            precision,
+            variant,
+            *(tables.number(result[word]) for word in ('relative', 'largest')),
+        )
         for (group, name, variant, precision), result in found.items()
         if group == 'accuracy'
     ]
