@@ -208,6 +208,11 @@ def test_styles_are_used_again_blended_masked_and_removed(browser, address, tmp_
         page.tab.get_by_role('tab', name='My styles').click()
         page.tab.locator('#styles button', has_text='gogh').click()
         page.says('style: gogh')
+        page.tab.locator('#onnx').click()
+        page.says('gogh.onnx is ready to download')
+        name, content = page.download('#onnx_file')
+        assert name == 'gogh.onnx'
+        assert len(content) > 1000
         page.tab.get_by_role('button', name='Remove the chosen style').click()
         page.says('gogh is no longer in the list')
         page.expect(page.tab.locator('#styles button', has_text='gogh')).to_have_count(0)

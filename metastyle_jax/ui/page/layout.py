@@ -121,7 +121,9 @@ def _result(page: Page, config: UiConfig) -> None:
         page.add('onnx', gr.Button('Make an ONNX file', size='sm', min_width=120, elem_id='onnx'))
         page.add(
             'onnx_file',
-            gr.DownloadButton('Download: ONNX', visible=False, size='sm', min_width=120),
+            gr.DownloadButton(
+                'Download: ONNX', visible=False, size='sm', min_width=120, elem_id='onnx_file'
+            ),
         )
     if config.keep:
         page.add('keep', gr.Checkbox(False, label='Keep the styles that I paint on this computer'))
