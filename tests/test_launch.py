@@ -1,5 +1,7 @@
 """Launch scripts: shellcheck finds nothing, and a dry run prints the commands."""
 
+import configparser
+import json
 import os
 import re
 import shutil
@@ -144,3 +146,24 @@ def test_the_server_of_the_page_names_a_port_that_it_cannot_use(tmp_path):
         )  # fmt: skip
         assert found.returncode == 1
         assert f'127.0.0.1:{port} cannot be served' in found.stderr
+
+
+def test_the_container_gets_files_that_exist_and_starts_with_flags_that_exist(monkeypatch):
+    folder = helpers.ROOT / 'launch' / 'docker'
+    lines = (folder / 'Dockerfile').read_text().replace('\\\n', ' ').splitlines()
+    copied = [word for line in lines if line.startswith('COPY') for word in line.split()[1:-1]]
+    kept = (folder / 'Dockerfile.dockerignore').read_text().splitlines()
+    for name in copied:
+        assert (helpers.ROOT / name).exists(), name
+        assert f'!{name}' in kept
+    (extras,) = (line.partition('EXTRAS=')[2] for line in lines if line.startswith('ARG'))
+    setup = configparser.ConfigParser()
+    setup.read(helpers.ROOT / 'setup.cfg')
+    assert set(extras.split(',')) <= set(setup['options.extras_require'])
+    (command,) = (json.loads(line[4:]) for line in lines if line.startswith('CMD'))
+    module = helpers.command_module(command[0])
+    started = []
+    monkeypatch.setattr(module, 'main', lambda values, **_: started.append(values))
+    monkeypatch.setattr(sys, 'argv', ['metastyle', *command[1:]])
+    assert helpers.run_command(command[0]) == 0
+    assert (started[0].host, started[0].port) == ('0.0.0.0', 7860)
