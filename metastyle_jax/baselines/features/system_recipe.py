@@ -1,6 +1,7 @@
 """Training of a system with the package's own loop: what its parts are, and common losses."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -43,7 +44,7 @@ def of_system(
 
     def init(rng: Array) -> Params:
         drawn = {part: tree for part, tree in system.init(rng).items() if part != 'encoder'}
-        flat, _ = trees.partition(drawn, lambda name: True)
+        flat: dict[str, Any] = trees.partition(drawn, lambda name: True)[0]
         same = {k: x for k, x in begun.items() if k in flat and flat[k].shape == x.shape}
         if begun and not same:
             raise UserError(f'start={start}: it has no tensor of the shape of one that is trained')
