@@ -43,3 +43,15 @@ def write_painting(path, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def make_refining_theta():
+    """θ whose learned rates suit two steps on the logarithm of the loss, each element its own."""
+    made = make_theta()
+    inner = SETTINGS['inner'] | {'log_loss': True}
+    rng = np.random.default_rng(0)
+    rates = {
+        name: rng.uniform(0.2, 1.0, (2, leaf.shape[1])).astype(np.float32)
+        for name, leaf in made.predictor.out.items()
+    }
+    return made._replace(settings={'inner': inner, 'data': {'size': 32}}, rates=rates)

@@ -12,7 +12,7 @@ import stylization_helpers
 from PIL import Image
 
 import metastyle_jax
-from metastyle_jax.adaptation import adapt
+from metastyle_jax.adaptation import adapt, adaptation_start, adaptation_step, style_image
 from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.data.images import resizing
 from metastyle_jax.models import vgg
@@ -33,7 +33,7 @@ def small_vgg():
 
 @pytest.fixture(scope='module')
 def theta():
-    return instant_helpers.make_theta()
+    return instant_helpers.make_refining_theta()
 
 
 @pytest.fixture(scope='module')
@@ -151,6 +151,46 @@ def test_any_painting_is_painted_with_mixed_and_saved_as_in_python(
         assert page.tab.locator('#partner option').count() == 1
         assert not page.errors
         assert all(url.startswith((address, f'blob:{address}')) for url in page.requests)
+
+
+def test_a_style_is_refined_by_the_learned_steps(
+    browser, address, theta, paintings, predicted, photo, tmp_path
+):
+    # The page steps on random squares of the photograph. Here all of them are the whole picture.
+    Image.open(photo).crop((0, 0, 24, 24)).resize((32, 32)).save(photo)
+    script = 'Math.random = () => 1;'
+    with browser_helpers.Page(browser, address, script=script) as page:
+        page.tab.select_option('#side', 'original')
+        add(page, '#painting', paintings[0])
+        assert page.button('Refine the style').is_hidden()  # it needs a photograph
+        page.choose_photo(photo)
+        settle(page)
+        page.button('Refine the style').click()
+        page.expect(page.tab.locator('#refine')).to_be_hidden()
+        with page.tab.expect_download() as started:
+            page.button('Save the style').click()
+        started.value.save_as(tmp_path / 'refined.safetensors')
+        refined = metastyle_jax.load_style(tmp_path / 'refined.safetensors')
+        check_pixels(page, photo, theta, refined)
+        assert not page.errors
+    with small_vgg():
+        grams = style_image.grams(instant_helpers.VGG, style_image.read(paintings[0], 256)[0])
+    config = AdaptConfig(params='norm', steps=2, size=32)
+    state, fixed, plan = adaptation_step.start(
+        adaptation_start.start_params(theta, grams, 'predicted'), 'norm',
+        adaptation_start.learned_rates(config, theta),
+    )  # fmt: skip
+    contents = np.asarray(Image.open(photo))[None]
+    scalars = adaptation_start.step_scalars(config, theta)
+    for step in range(2):
+        state, loss = adaptation_step.adapt_step(
+            state, fixed, instant_helpers.VGG, contents, grams, scalars, plan=plan
+        )
+        np.testing.assert_allclose(refined.losses['total'][step], loss.total, rtol=0.02)
+    for name, norm in state.fast.items():
+        np.testing.assert_allclose(refined.params[name], norm, atol=0.03)  # VGG in float16
+    moved = [np.max(np.abs(state.fast[name] - norm)) for name, norm in predicted[0].params.items()]
+    assert max(moved) > 0.1
 
 
 def test_style_files_and_libraries_of_python_are_opened(

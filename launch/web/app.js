@@ -118,7 +118,20 @@ function preview() {
 
 function update() {
   $('paint').setAttribute('aria-disabled', !(photo && styles.chosen && !busy));
+  $('refine').setAttribute('aria-disabled', busy);
+  $('refine').hidden = $('refine-hint').hidden = !(photo && styles.canRefine());
   if (!busy) view.say(whatNext());
+}
+
+// Takes the gradient steps for which θ has learned rates.
+async function refine() {
+  if (busy || !photo || !styles.canRefine()) return;
+  const { name } = styles.chosen;
+  const onStep = (step, count) => view.say(`Refining ${name}: step ${step} of ${count}…`);
+  await guarded(async () => {
+    await work(`Refining ${name}…`, () => null, () => styles.refine(() => photo.bitmap, onStep));
+    refresh();
+  });
 }
 
 function whatNext() {
@@ -237,6 +250,7 @@ function wire() {
     refuse: (title, advice) => view.showRefusal(new Refusal(title, advice)),
   });
   $('paint').addEventListener('click', () => (busy ? update() : paint()));
+  $('refine').addEventListener('click', refine);
   $('cancel').addEventListener('click', cancel);
   addEventListener('keydown', ({ key }) => key === 'Escape' && busy && cancel());
   wireSaving(guarded, () => painted.name, () => styles.save());

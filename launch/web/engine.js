@@ -62,13 +62,15 @@ export class Engine {
     return this.#started;
   }
 
-  // Predicts the norms of a painting; `makeBitmap` returns a new ImageBitmap of it.
-  async predict(makeBitmap) {
-    const { norms } = await this.#ask(async () => {
-      const bitmap = await makeBitmap();
-      return { task: 'predict', bitmap, transfer: [bitmap] };
-    });
-    return norms;
+  // Predicts the norms of a painting; `makeBitmap` returns a new ImageBitmap of it. Returns the norms
+  // and the Gram matrices.
+  predict(makeBitmap, isJpeg) {
+    return this.#askWith(makeBitmap, { task: 'predict', isJpeg });
+  }
+
+  // Takes a step of an adaptation on a photograph. Returns the next norms and the loss.
+  refine(norms, grams, makeBitmap, step) {
+    return this.#askWith(makeBitmap, { task: 'refine', norms, grams, step });
   }
 
   // Opens a style, { key, model: Blob }. Returns the type of its pixels and its size, if it is fixed.
@@ -83,10 +85,8 @@ export class Engine {
   // Paints a picture; `makeBitmap` returns a new ImageBitmap of it. A style is an exported one,
   // { key, model }, or one of norms, { norms, strength }. Returns ImageData and the time.
   async paint({ key, model, norms, strength }, makeBitmap, { measure = true } = {}) {
-    const { buffer, width, height, milliseconds } = await this.#ask(async () => {
-      const bitmap = await makeBitmap();
-      return { task: 'paint', key, model, norms, strength, bitmap, transfer: [bitmap] };
-    });
+    const message = { task: 'paint', key, model, norms, strength };
+    const { buffer, width, height, milliseconds } = await this.#askWith(makeBitmap, message);
     if (measure) this.speed = milliseconds / (width * height);
     const image = new ImageData(new Uint8ClampedArray(buffer), width, height);
     return { image, milliseconds };
@@ -96,6 +96,13 @@ export class Engine {
   cancel() {
     this.#stop(new Cancelled('cancelled'));
     this.start().catch(() => {}); // the next request tells
+  }
+
+  #askWith(makeBitmap, message) {
+    return this.#ask(async () => {
+      const bitmap = await makeBitmap();
+      return { ...message, bitmap, transfer: [bitmap] };
+    });
   }
 
   async #ask(makeMessage) {

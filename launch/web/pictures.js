@@ -76,6 +76,19 @@ export function draw(canvas, bitmap, size) {
   context.drawImage(bitmap, ...crop(bitmap, size), 0, 0, size.width, size.height);
 }
 
+// A random square of a picture, three quarters of the shorter side or more, as a canvas. Smaller ones
+// may show nothing but sky, and a step on a plain picture misleads.
+export function randomSquare(bitmap, side) {
+  const shorter = Math.min(bitmap.width, bitmap.height);
+  const cut = shorter * (3 + Math.random()) / 4;
+  const canvas = Object.assign(document.createElement('canvas'), { width: side, height: side });
+  const context = canvas.getContext('2d');
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(bitmap, Math.random() * (bitmap.width - cut), Math.random() * (bitmap.height - cut),
+    cut, cut, 0, 0, side, side);
+  return canvas;
+}
+
 // The picture on a canvas as a file. PNG keeps transparency; JPEG has none and gets white.
 export function toBlob(canvas, type) {
   let source = canvas;

@@ -2,7 +2,7 @@
 // Like stylize.js, this file knows nothing of the page. A style is a vector of numbers, the norms.
 
 import { LEAST, loadRuntime, pixelsOf } from './stylize.js';
-import { resize, sizeOfArea } from './resize.js';
+import { resizePainting, sizeOfArea } from './resize.js';
 
 // Loads the manifest of the folder with the programs; null if there is none.
 export async function loadManifest(folder) {
@@ -33,18 +33,46 @@ export function openPrograms(folder, manifest, runtime = null) {
   return { manifest, session, ort: () => runtime.ort };
 }
 
-// Predicts the norms of a painting, an ImageData: Float32Array of all instance norms.
-export async function predict(programs, image) {
-  const { painting_side: side, input, output } = programs.manifest.predictor;
+// Runs a program with { name: Tensor }. Returns { name: Float32Array }.
+async function run(session, inputs) {
+  const answer = await session.run(inputs);
+  const made = {};
+  for (const [name, tensor] of Object.entries(answer)) {
+    made[name] = Float32Array.from(await tensor.getData());
+    tensor.dispose();
+    if (!made[name].every(Number.isFinite)) throw new Error('the network returned numbers that are not finite');
+  }
+  return made;
+}
+
+// Predicts the norms of a painting, an ImageData. Returns all instance norms as one Float32Array, and
+// the Gram matrices of the painting, { name: Float32Array }, for `refine`. Whether it was a JPEG file
+// matters a little for equal results with Python.
+export async function predict(programs, image, isJpeg = false) {
+  const { painting_side: side, input, output, grams: names } = programs.manifest.predictor;
   const size = sizeOfArea(side, image.height, image.width, LEAST);
-  const pixels = resize(pixelsOf(image), [image.height, image.width], size);
+  const pixels = resizePainting(pixelsOf(image), [image.height, image.width], size, isJpeg);
   const session = await programs.session('predictor');
-  const painting = new (programs.ort().Tensor)('float32', pixels, [1, ...size, 3]);
-  const answer = await session.run({ [input]: painting });
-  const norms = Float32Array.from(await answer[output].getData());
-  answer[output].dispose();
-  if (!norms.every(Number.isFinite)) throw new Error('the network returned numbers that are not finite');
-  return norms;
+  const { Tensor } = programs.ort();
+  const made = await run(session, { [input]: new Tensor('float32', pixels, [1, ...size, 3]) });
+  return { norms: made[output], grams: Object.fromEntries(names.map((name) => [name, made[name]])) };
+}
+
+// Takes one gradient step of an adaptation, at the learned rates of θ. `image` is the ImageData of a
+// photograph whose sides are multiples of 8, at least 32. Returns the next norms and the loss before.
+export async function refine(programs, norms, grams, image, step) {
+  const session = await programs.session('refiner');
+  const { Tensor } = programs.ort();
+  const inputs = {
+    photo: new Tensor('float32', pixelsOf(image), [1, image.height, image.width, 3]),
+    norms: new Tensor('float32', norms, [norms.length]),
+    step: new Tensor('int64', BigInt64Array.of(BigInt(step)), [1]),
+  };
+  for (const [name, gram] of Object.entries(grams)) {
+    inputs[name] = new Tensor('float32', gram, [Math.sqrt(gram.length), Math.sqrt(gram.length)]);
+  }
+  const { next, loss: [loss] } = await run(session, inputs);
+  return { norms: next, loss };
 }
 
 // Makes the style of a vector of norms, for `stylizeImageData` of stylize.js. The strength, 0 to 1,

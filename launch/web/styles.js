@@ -4,7 +4,7 @@
 import { Cancelled } from './engine.js';
 import { stem } from './files.js';
 import { refuseStyle } from './messages.js';
-import { decode, thumbnailOf } from './pictures.js';
+import { decode, randomSquare, thumbnailOf } from './pictures.js';
 import { mix } from './programs.js';
 import { readable } from './reading.js';
 import { sha256 } from './sha256.js';
@@ -35,7 +35,7 @@ export class Styles {
   // `onChange` is called when the list, or a choice in it, has changed.
   constructor(engine, manifest, onChange) {
     Object.assign(this, { engine, manifest, onChange });
-    this.list = []; // { key, name, hint, thumbnail, model, size } or { …, norms, record }
+    this.list = []; // { key, name, hint, thumbnail, model, size } or { …, norms, record, grams }
     this.chosen = null;
     this.partner = null; // the style to blend with
     this.share = 0.5; // of the partner
@@ -109,15 +109,40 @@ export class Styles {
     const bytes = new Uint8Array(await readable(file, () => file.arrayBuffer()));
     const { bitmap } = await decode(file, found);
     try {
-      const norms = await this.engine.predict(() => createImageBitmap(bitmap));
+      const { norms, grams } = await this.engine.predict(() => createImageBitmap(bitmap), found.name === 'a JPEG picture');
       const fileName = file.name || 'pasted picture';
       const record = recordOfPrediction(fileName, sha256(bytes), this.manifest);
       const thumbnail = await thumbnailOf(bitmap);
       await this.engine.open({ norms, strength: 1 }); // measures the speed, for the first forecast
-      this.#add({ name: stem(fileName), norms, record, thumbnail, hint }, chooseIt);
+      this.#add({ name: stem(fileName), norms, grams, record, thumbnail, hint }, chooseIt);
     } finally {
       bitmap.close();
     }
+  }
+
+  // Whether the chosen style can be refined: it was predicted, and the programs can do it.
+  canRefine() {
+    return Boolean(this.manifest?.refiner && this.chosen?.grams);
+  }
+
+  // Refines the chosen style by the learned steps of θ, on random parts of the photograph,
+  // which `photo()` returns. `onStep(step, count)` is called before each step. If the person cancels,
+  // the style stays as it was.
+  async refine(photo, onStep) {
+    const style = this.chosen, losses = [];
+    const { steps, photo_side: side } = this.manifest.refiner;
+    let { norms } = style;
+    for (let step = 0; step < steps; step++) {
+      onStep(step + 1, steps);
+      const makeBitmap = () => createImageBitmap(randomSquare(photo(), side));
+      const made = await this.engine.refine(norms, style.grams, makeBitmap, step);
+      norms = made.norms;
+      losses.push(made.loss);
+    }
+    const settings = { ...style.record.settings, steps, inner_steps: steps, size: side };
+    // The Gram matrices are needed only once.
+    Object.assign(style, { norms, grams: null, hint: style.hint || 'refined', record: { ...style.record, settings, losses: { total: losses } } });
+    this.onChange();
   }
 
   // Opens a style file or a library, a .safetensors file.

@@ -75,6 +75,7 @@ export function showStyles({ list, chosen }, { onChoose, onRemove }) {
   const rows = list.map((style) => {
     const row = old.get(`${style.key}`) ?? makeRow(style, onChoose, onRemove);
     row.querySelector('input').checked = style === chosen;
+    row.querySelector('.hint').textContent = style.hint;
     const image = row.querySelector('img');
     image.hidden = !style.thumbnail;
     if (style.thumbnail && image.src !== style.thumbnail) image.src = style.thumbnail;
@@ -94,7 +95,6 @@ function makeRow(style, onChoose, onRemove) {
   row.querySelector('input').addEventListener('change', () => onChoose(style));
   row.querySelector('.name').textContent = style.name;
   row.querySelector('.letter').textContent = [...style.name][0].toUpperCase();
-  row.querySelector('.hint').textContent = style.hint;
   const remove = row.querySelector('.remove');
   remove.setAttribute('aria-label', `Remove ${style.name}`);
   remove.addEventListener('click', () => onRemove(style));

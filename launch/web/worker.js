@@ -2,7 +2,7 @@
 // number, and each answer repeats it. Pictures travel as transferred objects: nothing is copied.
 
 import { load, loadRuntime, stylizeImageData } from './stylize.js';
-import { openPrograms, predict, styleOf } from './programs.js';
+import { openPrograms, predict, refine, styleOf } from './programs.js';
 
 let runtime, programs;
 let open = { key: null, style: null }; // one style at a time: each needs some ten megabytes
@@ -45,10 +45,11 @@ const tasks = {
     if (manifest) programs = openPrograms(folder, manifest, runtime);
     return {};
   },
-  async predict({ bitmap }) {
-    const begun = performance.now();
-    const norms = await predict(programs, imageOf(bitmap));
-    return { norms, milliseconds: performance.now() - begun };
+  predict({ bitmap, isJpeg }) {
+    return predict(programs, imageOf(bitmap), isJpeg);
+  },
+  refine({ norms, grams, bitmap, step }) {
+    return refine(programs, norms, grams, imageOf(bitmap), step);
   },
   async open(message) {
     const style = await styleOfMessage(message);

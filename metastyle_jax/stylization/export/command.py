@@ -12,8 +12,8 @@ from metastyle_jax.core.errors import UserError
 
 USAGE = """Exports a style to a file that other programs can run, by default for images of any size.
 
-With --web, it exports θ to a folder with two ONNX programs: one makes a style from any painting,
-the other one stylizes photographs.
+With --web, it exports θ to a folder with ONNX programs that make a style from any painting, refine
+it, and stylize photographs.
 
   metastyle export painting.safetensors -o painting.onnx
   metastyle export painting.safetensors -o painting.stablehlo
@@ -36,7 +36,7 @@ def define_flags(values: flags.FlagValues) -> None:
         'web',
         None,
         'Folder to write the programs of θ to, in place of one style: predictor.onnx, '
-        'transformer.onnx and manifest.json.',
+        'transformer.onnx, refiner.onnx and manifest.json.',
         writes=True,
     )
     add.text(

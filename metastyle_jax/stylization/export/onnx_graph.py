@@ -31,6 +31,7 @@ class Graph:
 
     Attributes:
         onnx: the imported package `onnx`.
+        precision: how the next kernels are stored.
         nodes: ONNX nodes, in the order of computation.
         tensors: ONNX tensors of the constants.
     """
@@ -39,7 +40,7 @@ class Graph:
         import onnx
 
         self.onnx = onnx
-        self._precision = precision
+        self.precision = precision
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
 
@@ -72,10 +73,10 @@ class Graph:
         kernel = np.asarray(value, np.float32).transpose(3, 2, 0, 1)
         # The 9 × 9 kernels of the first and the last layer are 1 % of the bytes. Rounding the first
         # one to int8 changes the output more than rounding all others together.
-        if self._precision == 'float32' or kernel.shape[-1] > 3:
+        if self.precision == 'float32' or kernel.shape[-1] > 3:
             return self.constant(kernel, name)
         to = self.onnx.TensorProto.FLOAT
-        if self._precision == 'float16':
+        if self.precision == 'float16':
             stored = self.constant(kernel, f'{name}_float16', np.float16)
             return self.node('Cast', [stored], name, to=to)
         # More runtimes have Cast and Mul than DequantizeLinear, and compute them once, on opening.

@@ -103,23 +103,26 @@ def build(
     kind = graph.onnx.TensorProto.UINT8 if pixels == 'uint8' else graph.onnx.TensorProto.FLOAT
     tensor = graph.onnx.helper.make_tensor_value_info
     return to_bytes(
-        graph, [tensor('images', kind, shape)], tensor('stylized', kind, shape), metadata
+        graph, [tensor('images', kind, shape)], [tensor('stylized', kind, shape)], metadata
     )
 
 
 def to_bytes(
-    graph: onnx_graph.Graph, inputs: Sequence[Any], output: Any, metadata: Mapping[str, str]
+    graph: onnx_graph.Graph,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    metadata: Mapping[str, str],
 ) -> bytes:
     """Makes the contents of an ONNX file from a graph.
 
     Args:
         graph: nodes and constants.
         inputs: ONNX value infos of the inputs.
-        output: ONNX value info of the output.
+        outputs: ONNX value infos of the outputs.
         metadata: name -> text of the metadata to store in the model.
     """
     onnx = graph.onnx
-    made = onnx.helper.make_graph(graph.nodes, 'metastyle', inputs, [output], graph.tensors)
+    made = onnx.helper.make_graph(graph.nodes, 'metastyle', inputs, outputs, graph.tensors)
     model = onnx.helper.make_model(
         made, opset_imports=[onnx.helper.make_opsetid('', onnx_graph.OPSET)],
         ir_version=onnx_graph.IR_VERSION,

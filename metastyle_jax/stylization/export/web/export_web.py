@@ -7,21 +7,23 @@ import tempfile
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metastyle_jax._version import __version__
-from metastyle_jax.core import files
+from metastyle_jax.core import files, trees
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.core.types import Params
-from metastyle_jax.models import gram, norm_predictor, transformer, vgg
+from metastyle_jax.core.types import Array, Params
+from metastyle_jax.models import gram, norm_predictor, perceptual_loss, transformer, vgg
 from metastyle_jax.storage import theta_files
 from metastyle_jax.stylization import styled_network
 from metastyle_jax.stylization.export import onnx_loading, onnx_writing
 from metastyle_jax.stylization.export.export_style import LICENCE
 from metastyle_jax.stylization.export.network_tensors import ExportError
-from metastyle_jax.stylization.export.web import norm_programs
+from metastyle_jax.stylization.export.web import norm_programs, refiner_program
 
 PREDICTOR, TRANSFORMER, MANIFEST = 'predictor.onnx', 'transformer.onnx', 'manifest.json'
+REFINER = 'refiner.onnx'
 TOLERANCE = 1e-3  # largest allowed difference from JAX, for pixels in 0..1
 FORMAT_VERSION = 1
 PAINTING_SIDE = 256  # a painting is resized to the area of a square with this side
@@ -32,8 +34,8 @@ class ExportedWeb(NamedTuple):
     """Describes an exported folder.
 
     Attributes:
-        folder: the folder with the two programs and the manifest.
-        size: size of the three files in bytes.
+        folder: the folder with the programs and the manifest.
+        size: size of all files in bytes.
         difference: the largest difference between stylized pictures of the programs and of JAX, for
             pixels in 0..1; None if the programs were not checked.
     """
@@ -51,10 +53,11 @@ def export_web(
     check: bool = True,
     overwrite: bool = False,
 ) -> ExportedWeb:
-    """Exports θ as two ONNX programs that stylize with any painting.
+    """Exports θ as ONNX programs that stylize with any painting.
 
     `predictor.onnx` maps a painting to instance norms, `transformer.onnx` maps photographs and
-    instance norms to stylized photographs. `manifest.json` names the tensors and θ.
+    instance norms to stylized photographs. If θ has learned rates, `refiner.onnx` takes a gradient
+    step of an adaptation. `manifest.json` names the tensors and θ.
 
     Args:
         folder: the folder to write; it is made if it does not exist.
@@ -92,6 +95,11 @@ def export_web(
             theta.params, {'format': 'metastyle_jax.transformer', **origin}
         ),
     }
+    rates = refiner_program.learned_rates(theta)
+    if rates is not None:
+        programs[REFINER] = refiner_program.refiner_program(
+            theta, rates, vgg_params, {'format': 'metastyle_jax.refiner', **origin}
+        )
     difference = None
     if check:
         difference = largest_difference(programs, theta, vgg_params)
@@ -101,14 +109,25 @@ def export_web(
                 f'{TOLERANCE:.2g}, so {folder} is not written: install other versions of the '
                 'extra onnx, or of jax'
             )
-    manifest = json.dumps(describe(theta, vgg_params), ensure_ascii=False, indent=1) + '\n'
+    manifest = json.dumps(describe(theta, vgg_params, rates), ensure_ascii=False, indent=1) + '\n'
     contents = {**programs, MANIFEST: manifest.encode()}
     _write(folder, contents)
     return ExportedWeb(folder, sum(map(len, contents.values())), difference)
 
 
-def describe(theta: theta_files.Theta, vgg_params: Params) -> dict[str, Any]:
+def describe(
+    theta: theta_files.Theta, vgg_params: Params, rates: np.ndarray | None
+) -> dict[str, Any]:
     """Makes the manifest: what whoever runs the programs must know, as JSON types."""
+    refiner = None
+    if rates is not None:
+        refiner = {
+            'file': REFINER,
+            'inputs': ['photo', 'norms', 'gram1', 'gram2', 'gram3', 'gram4', 'step'],
+            'outputs': ['next', 'loss'],
+            'steps': len(rates),
+            'photo_side': int(theta.settings.get('data', {}).get('size', PAINTING_SIDE)),
+        }
     return {
         'format': 'metastyle_jax.web',
         'version': FORMAT_VERSION,
@@ -119,6 +138,7 @@ def describe(theta: theta_files.Theta, vgg_params: Params) -> dict[str, Any]:
             'file': PREDICTOR,
             'input': 'painting',
             'output': 'norms',
+            'grams': ['gram1', 'gram2', 'gram3', 'gram4'],
             'painting_side': PAINTING_SIDE,
             'vgg': vgg.digest(vgg_params),
         },
@@ -129,6 +149,7 @@ def describe(theta: theta_files.Theta, vgg_params: Params) -> dict[str, Any]:
             'min_side': transformer.MIN_SIDE,
             'margin': transformer.MARGIN,
         },
+        'refiner': refiner,
         'norms': [norm._asdict() for norm in norm_programs.norms_of(theta.params)],
         'theta_norms': norm_programs.to_vector(theta.params).tolist(),
     }
@@ -149,18 +170,58 @@ def largest_difference(
     """
     rng = np.random.default_rng(0)
     painting, photo = (rng.random((1, *size, 3), np.float32) for size in _CHECKED)
-    predict = onnx_loading.open_session(programs[PREDICTOR])
-    stylize = onnx_loading.open_session(programs[TRANSFORMER])
-    (norms,) = predict.run(None, {'painting': painting})
-    (found,) = stylize.run(None, {'images': photo, 'norms': norms[0]})
+    predict, stylize = (
+        onnx_loading.open_session(programs[name]) for name in (PREDICTOR, TRANSFORMER)
+    )
+    norms, *grams = predict.run(None, {'painting': painting})
+    vectors = [norms[0]]
+    if REFINER in programs:
+        inputs = {f'gram{i}': gram for i, gram in enumerate(grams, 1)}
+        inputs |= {'photo': photo, 'norms': norms[0], 'step': np.zeros(1, np.int64)}
+        vectors.append(onnx_loading.open_session(programs[REFINER]).run(['next'], inputs)[0])
+    found = [stylize.run(None, {'images': photo, 'norms': vector})[0] for vector in vectors]
+    wanted = [_pictures_of_jax(theta, vgg_params, painting, photo, None)]
+    if REFINER in programs:
+        # A step amplifies the rounding of the kernels, so JAX computes it with the same kernels.
+        rounded = jax.tree.map(_to_half, vgg_params)
+        rates = refiner_program.learned_rates(theta)
+        wanted.append(_pictures_of_jax(theta, rounded, painting, photo, rates))
+    pairs = zip(found, wanted, strict=True)
+    return float(np.max([np.max(np.abs(one - np.asarray(other))) for one, other in pairs]))
+
+
+def _to_half(leaf: Array) -> Array:
+    """Rounds a kernel to float16, and leaves a bias as it is."""
+    return leaf.astype(jnp.float16).astype(jnp.float32) if leaf.ndim == 4 else leaf
+
+
+def _pictures_of_jax(
+    theta: theta_files.Theta,
+    vgg_params: Params,
+    painting: np.ndarray,
+    photo: np.ndarray,
+    rates: np.ndarray | None,
+) -> Array:
+    """Stylizes with predicted norms; if rates are given, with the norms after the first step."""
+    grams = jax.jit(gram.of_image)(vgg_params, painting[0])
+    params = norm_predictor.predicted_theta(theta.params, theta.predictor, grams)
+    stylize = jax.jit(transformer.apply_with_margin)
+    if rates is None:
+        return stylize(params, photo)
+    norms, rest = trees.partition(params, transformer.adapted('norm'))
 
     @jax.jit
-    def wanted(painting: Any, photo: Any) -> Any:
-        grams = gram.of_image(vgg_params, painting[0])
-        params = norm_predictor.predicted_theta(theta.params, theta.predictor, grams)
-        return transformer.apply_with_margin(params, photo)
+    @jax.grad
+    def gradient(norms: dict[str, Array], rest: dict[str, Array], vgg_params: Params) -> Array:
+        targets = perceptual_loss.compute_targets(vgg_params, photo, grams)
+        own = trees.combine(params, norms, rest)
+        loss = perceptual_loss.of_network(own, vgg_params, photo, targets).total
+        return jnp.log(loss) if theta.settings.get('inner', {}).get('log_loss', False) else loss
 
-    return float(np.max(np.abs(found - np.asarray(wanted(painting, photo)))))
+    slopes = gradient(norms, rest, vgg_params)
+    for name, offset, length in norm_programs.norms_of(params):
+        norms[name] = norms[name] - rates[0, offset : offset + length] * slopes[name]
+    return stylize(trees.combine(params, norms, rest), photo)
 
 
 def _check_folder(folder: pathlib.Path, *, overwrite: bool) -> None:
@@ -170,7 +231,7 @@ def _check_folder(folder: pathlib.Path, *, overwrite: bool) -> None:
     if not folder.exists():
         files.check_target(folder, ExportError, overwrite=overwrite)
         return
-    for name in (PREDICTOR, TRANSFORMER, MANIFEST):
+    for name in (PREDICTOR, TRANSFORMER, REFINER, MANIFEST):
         files.check_target(folder / name, ExportError, overwrite=overwrite)
 
 
@@ -195,6 +256,7 @@ def _write(folder: pathlib.Path, contents: dict[str, bytes]) -> None:
             for name, data in contents.items():
                 files.write_whole(pathlib.Path(made, name), data, ExportError)
             folder.mkdir(exist_ok=True)
+            (folder / REFINER).unlink(missing_ok=True)  # a θ without learned rates has none
             for name in contents:
                 os.replace(pathlib.Path(made, name), folder / name)
     except OSError as error:

@@ -52,7 +52,7 @@ def to_vector(params: Params) -> np.ndarray:
 def predictor_program(
     theta: theta_files.Theta, vgg_params: Params, metadata: Mapping[str, str]
 ) -> bytes:
-    """Writes the program with the input `painting` and the output `norms`.
+    """Writes the program with the input `painting` and the outputs `norms` and `gram1` to `gram4`.
 
     Args:
         theta: the initialization, with a predictor.
@@ -60,8 +60,8 @@ def predictor_program(
         metadata: name -> text of the metadata to store in the program.
 
     Returns:
-        The contents of an ONNX file. The program maps `[N, H, W, 3]` float32 in 0..1, H and W at
-        least 8, to `[N, P]` float32.
+        The contents of an ONNX file. The program maps `[1, H, W, 3]` float32 in 0..1, H and W at
+        least 8, to the norms, `[1, P]`, and the Gram matrices of the style layers, `[C, C]`.
     """
     graph = onnx_graph.Graph('float16')
     x = onnx_writing.photographs(graph, 'float32', 'painting')
@@ -78,15 +78,26 @@ def predictor_program(
             x = graph.node('MaxPool', [x], f'vgg/{block}/pool', kernel_shape=[2, 2], strides=[2, 2])
         for layer in layers:
             x = _vgg_layer(graph, x, vgg_params[layer], f'vgg/{layer}')
+        gram, *_ = gram_nodes(graph, x, f'style{depth + 1}')
+        shape = graph.constant(
+            [vgg_params[layer]['bias'].shape[0]] * 2, f'gram{depth + 1}/shape', np.int64
+        )
+        graph.node('Reshape', [gram, shape], f'gram{depth + 1}')
         features += _layer_features(graph, x, vgg_params[layer]['bias'].shape[0], block)
     x = graph.node('Concat', features, 'features', axis=1)
     _predicted_norms(graph, x, theta)
     kind = graph.onnx.TensorProto.FLOAT
     tensor = graph.onnx.helper.make_tensor_value_info
     length = to_vector(theta.params).size
+    grams = [
+        tensor(f'gram{i}', kind, [channels] * 2)
+        for i, channels in enumerate(
+            (vgg_params[f'conv{j}_1']['bias'].shape[0] for j in range(1, 5)), 1
+        )
+    ]
     return onnx_writing.to_bytes(
-        graph, [tensor('painting', kind, ['batch', 'height', 'width', 3])],
-        tensor('norms', kind, ['batch', length]), metadata,
+        graph, [tensor('painting', kind, [1, 'height', 'width', 3])],
+        [tensor('norms', kind, [1, length]), *grams], metadata,
     )  # fmt: skip
 
 
@@ -125,6 +136,27 @@ def _layer_features(graph: onnx_graph.Graph, x: str, channels: int, name: str) -
     ]
 
 
+def gram_nodes(graph: onnx_graph.Graph, x: str, name: str) -> tuple[str, str, str]:
+    """Appends the nodes of `gram.gram` for one image.
+
+    Args:
+        graph: the graph to extend.
+        x: name of the features, `[1, C, H, W]`.
+        name: prefix of the names of the new nodes.
+
+    Returns:
+        Names of the Gram matrix, `[1, C, C]`, of the features as `[1, C, H·W]`, and of the number
+        of features.
+    """
+    rows = graph.constant([0, 0, -1], f'{name}/rows', np.int64)
+    flat = graph.node('Reshape', [x, rows], f'{name}/flat')
+    turned = graph.node('Transpose', [flat], f'{name}/turned', perm=[0, 2, 1])
+    size = graph.node('Size', [x], f'{name}/elements')
+    count = graph.node('Cast', [size], f'{name}/number', to=graph.onnx.TensorProto.FLOAT)
+    products = graph.node('MatMul', [flat, turned], f'{name}/products')
+    return graph.node('Div', [products, count], f'{name}/gram'), flat, count
+
+
 def _predicted_norms(graph: onnx_graph.Graph, features: str, theta: theta_files.Theta) -> str:
     """Appends the layers of the predictor, and adds θ's own instance norms."""
     assert theta.predictor is not None
@@ -150,7 +182,7 @@ def transformer_program(params: Params, metadata: Mapping[str, str]) -> bytes:
         The contents of an ONNX file. The program maps `[N, H, W, 3]` float32 in 0..1, H and W at
         least 16, and `[P]` float32 to stylized images of the shape of the input.
     """
-    graph = onnx_graph.Graph('float16' if _fits_float16(params) else 'float32')
+    graph = onnx_graph.Graph(lossless_precision(params))
     norms = norms_of(params)
     axis = graph.constant([0], 'norms/axis', np.int64)
     flat: dict[str, object] = dict(tensor_files.flatten(params))
@@ -171,16 +203,17 @@ def transformer_program(params: Params, metadata: Mapping[str, str]) -> bytes:
     length = sum(norm.length for norm in norms)
     return onnx_writing.to_bytes(
         graph, [tensor('images', kind, shape), tensor('norms', kind, [length])],
-        tensor('stylized', kind, shape), metadata,
+        [tensor('stylized', kind, shape)], metadata,
     )  # fmt: skip
 
 
-def _fits_float16(params: Params) -> bool:
-    """Whether float16 holds all kernels of 3 × 3 exactly."""
+def lossless_precision(params: Params) -> str:
+    """Returns 'float16' if it holds all kernels of 3 × 3 exactly, else 'float32'."""
     kernels = [leaf for leaf in jax.tree.leaves(params) if np.ndim(leaf) == 4]
     with np.errstate(over='ignore'):
-        return all(
+        is_exact = all(
             np.array_equal(np.asarray(kernel, np.float16).astype(np.float32), kernel)
             for kernel in kernels
             if math.prod(np.shape(kernel)[:2]) == 9
         )
+    return 'float16' if is_exact else 'float32'

@@ -11,13 +11,14 @@ import pytest
 from stylization_helpers import THETA
 
 import metastyle_jax
-from metastyle_jax.adaptation import adapt, style_image
+from metastyle_jax.adaptation import adapt, adaptation_start, adaptation_step, style_image
 from metastyle_jax.adaptation.config import AdaptConfig
+from metastyle_jax.core import trees
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.models import vgg
+from metastyle_jax.models import perceptual_loss, transformer, vgg
 from metastyle_jax.storage import theta_files
 from metastyle_jax.stylization.export import onnx_loading
-from metastyle_jax.stylization.export.web import export_web, norm_programs
+from metastyle_jax.stylization.export.web import export_web, norm_programs, refiner_program
 
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
 pytest.importorskip('onnxruntime', reason='needs the extra onnx')
@@ -30,7 +31,7 @@ def small_vgg(monkeypatch):
 
 @pytest.fixture(scope='module')
 def theta():
-    return instant_helpers.make_theta()
+    return instant_helpers.make_refining_theta()
 
 
 @pytest.fixture(scope='module')
@@ -65,6 +66,79 @@ def test_the_programs_give_the_norms_and_pixels_of_predict_and_stylize(
     found = run(folder, 'transformer.onnx', images=photos, norms=wanted)
     for photo, one in zip(photos, found, strict=True):
         disagreement(one, metastyle_jax.stylize(style, photo, theta=theta), 1e-4)
+
+
+def test_the_refiner_takes_the_steps_of_instant_styles(folder, theta, disagreement):
+    # Python takes the learned steps at the size of the training, of which this θ knows nothing.
+    painting, photo = (
+        np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8) for seed in (3, 4)
+    )
+    config = AdaptConfig(params='norm', steps=2, inner_steps=2, size=32, style_size=32)
+    grams = style_image.grams(instant_helpers.VGG, painting / np.float32(255))
+    state, fixed, plan = adaptation_step.start(
+        adaptation_start.start_params(theta, grams, 'predicted'), 'norm',
+        adaptation_start.learned_rates(config, theta),
+    )  # fmt: skip
+    names = ('norms', 'gram1', 'gram2', 'gram3', 'gram4')
+    session = onnx_loading.open_session((folder / 'predictor.onnx').read_bytes())
+    found = session.run(None, {'painting': np.float32(painting / 255)[None]})
+    inputs = dict(zip(names, found, strict=True))
+    inputs |= {'norms': inputs['norms'][0], 'photo': np.float32(photo / 255)[None]}
+    scalars = adaptation_start.step_scalars(config, theta)
+    for step in range(2):
+        state, loss = adaptation_step.adapt_step(
+            state, fixed, instant_helpers.VGG, photo[None], grams, scalars, plan=plan
+        )
+        program = onnx_loading.open_session((folder / 'refiner.onnx').read_bytes())
+        inputs['norms'], total = program.run(None, {**inputs, 'step': np.array([step])})
+        disagreement(total[0], loss.total, 1e-2 * loss.total)
+        wanted = np.concatenate([state.fast[name] for name in sorted(state.fast)])
+        disagreement(inputs['norms'], wanted, 1e-2)
+    moved = wanted - found[0][0]
+    assert np.max(np.abs(moved)) > 0.1
+    np.testing.assert_allclose(inputs['norms'] - found[0][0], moved, atol=0.02)
+
+
+def test_the_refiner_computes_the_gradient_of_jax(theta):
+    """With weights that float16 holds exactly, only rounding of float32 is left."""
+    half = lambda tree: jax.tree.map(
+        lambda leaf: leaf.astype(np.float16).astype(np.float32) if leaf.ndim == 4 else leaf, tree
+    )
+    params, weights = half(THETA), half(instant_helpers.VGG)
+    rng = np.random.default_rng(1)
+    photo, painting = rng.random((1, 40, 32, 3), np.float32), rng.random((32, 40, 3), np.float32)
+    grams = style_image.grams(weights, painting)
+    norms, rest = trees.partition(params, transformer.adapted('norm'))
+
+    def total(norms):
+        targets = perceptual_loss.compute_targets(weights, photo, grams)
+        own = trees.combine(params, norms, rest)
+        return perceptual_loss.of_network(own, weights, photo, targets).total
+
+    loss, gradient = jax.jit(jax.value_and_grad(total))(norms)
+    vector = norm_programs.to_vector(params)
+    program = refiner_program.refiner_program(
+        theta._replace(params=params, settings={}),
+        np.ones((1, len(vector)), np.float32),
+        weights,
+        {},
+    )
+    inputs = {f'gram{i}': np.asarray(gram) for i, gram in enumerate(grams, 1)}
+    inputs |= {'photo': photo, 'norms': vector, 'step': np.array([0])}
+    following, found = onnx_loading.open_session(program).run(None, inputs)
+    wanted = np.concatenate([gradient[name] for name in sorted(gradient)])
+    np.testing.assert_allclose(found, loss, rtol=1e-5)
+    scale = np.max(np.abs(wanted))
+    np.testing.assert_allclose((vector - following) / scale, wanted / scale, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'change', [{'rates': None}, {'settings': {'inner': {'optimizer': 'adam', 'steps': 2}}}]
+)
+def test_without_learned_steps_there_is_no_refiner(theta, folder, tmp_path, change):
+    made = export_web.export_web(tmp_path / 'web', theta._replace(**change), check=False)
+    assert not (made.folder / 'refiner.onnx').exists()
+    assert json.loads((made.folder / 'manifest.json').read_text())['refiner'] is None
 
 
 def test_the_manifest_says_where_each_norm_is_and_which_theta_it_belongs_to(folder, theta):
@@ -110,7 +184,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(folder, theta
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_web, 'TOLERANCE', 0.0)
         with pytest.raises(UserError, match='differ from JAX'):
-            export_web.export_web(tmp_path / 'a', theta)
+            export_web.export_web(tmp_path / 'a', theta._replace(rates=None))
     with pytest.raises(UserError, match='is a file'):
         export_web.export_web(folder / 'manifest.json', theta)
     with pytest.raises(UserError, match='Cannot write'):
@@ -134,7 +208,7 @@ def test_the_command_writes_a_folder_and_refuses_flags_of_single_styles(
     assert not out.exists()
     assert command(f'--web={out}', f'--theta={file}', '--nocheck') == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        'manifest.json', 'predictor.onnx', 'transformer.onnx',
+        'manifest.json', 'predictor.onnx', 'refiner.onnx', 'transformer.onnx',
     ]  # fmt: skip
     assert command(f'--web={out}', f'--theta={file}', '--nocheck') == 2
     assert command(f'--web={out}', f'--theta={file}', '--nocheck', '--overwrite') == 0
