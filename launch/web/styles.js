@@ -141,7 +141,8 @@ export class Styles {
     }
     const settings = { ...style.record.settings, steps, inner_steps: steps, size: side };
     // The Gram matrices are needed only once.
-    Object.assign(style, { norms, grams: null, hint: style.hint || 'refined', record: { ...style.record, settings, losses: { total: losses } } });
+    const hint = [style.hint, 'refined'].filter(Boolean).join(', ');
+    Object.assign(style, { norms, grams: null, hint, record: { ...style.record, settings, losses: { total: losses } } });
     this.onChange();
   }
 

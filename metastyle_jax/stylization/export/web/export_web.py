@@ -203,6 +203,7 @@ def _pictures_of_jax(
     rates: np.ndarray | None,
 ) -> Array:
     """Stylizes with predicted norms; if rates are given, with the norms after the first step."""
+    content = jnp.asarray(photo)
     grams = jax.jit(gram.of_image)(vgg_params, painting[0])
     params = norm_predictor.predicted_theta(theta.params, theta.predictor, grams)
     stylize = jax.jit(transformer.apply_with_margin)
@@ -213,9 +214,9 @@ def _pictures_of_jax(
     @jax.jit
     @jax.grad
     def gradient(norms: dict[str, Array], rest: dict[str, Array], vgg_params: Params) -> Array:
-        targets = perceptual_loss.compute_targets(vgg_params, photo, grams)
+        targets = perceptual_loss.compute_targets(vgg_params, content, grams)
         own = trees.combine(params, norms, rest)
-        loss = perceptual_loss.of_network(own, vgg_params, photo, targets).total
+        loss = perceptual_loss.of_network(own, vgg_params, content, targets).total
         return jnp.log(loss) if theta.settings.get('inner', {}).get('log_loss', False) else loss
 
     slopes = gradient(norms, rest, vgg_params)
