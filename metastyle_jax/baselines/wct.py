@@ -44,7 +44,7 @@ def system(
         return {
             'encoder': encoder_decoder.init(encoder_rng, encoders[deepest]),
             'decoders': {
-                cut: encoder_decoder.init(decoder_rng, decoders[cut])
+                cut: encoder_decoder.init_decoder(decoder_rng, decoders[cut])
                 for cut, decoder_rng in zip(cuts, rngs, strict=True)
             },
         }

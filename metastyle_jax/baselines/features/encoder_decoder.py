@@ -32,6 +32,7 @@ ENCODERS = {
     'vgg19-normalized': (2, 2, 4, 4, 4),
     'vgg16': (2, 2, 3, 3, 3),
 }
+_LAST_SCALE = 0.02  # of the kernel with which a decoder ends, relative to those before it
 _NORMALIZER = 'conv0'  # name of the 1 × 1 convolution
 
 
@@ -124,6 +125,23 @@ def init(rng: Array, convolutions: Sequence[Convolution]) -> Params:
     return params
 
 
+def init_decoder(rng: Array, convolutions: Sequence[Convolution]) -> Params:
+    """Draws random parameters of a decoder, whose pictures are almost grey.
+
+    They are those of `init`, but the kernel of the last convolution is small, and its biases are
+    0.5. Without this, the first pictures leave 0..1 by far. The first steps of the training then
+    push all activations down, and most channels stay at 0 for ever, behind their ReLU.
+
+    Args:
+        rng: a key.
+        convolutions: of a decoder.
+    """
+    params = init(rng, convolutions)
+    last = params[convolutions[-1].name]
+    small = {'kernel': _LAST_SCALE * last['kernel'], 'bias': jnp.full_like(last['bias'], 0.5)}
+    return {**params, convolutions[-1].name: small}
+
+
 def init_both(
     rng: Array, encoding: Sequence[Convolution], decoding: Sequence[Convolution]
 ) -> Params:
@@ -135,10 +153,13 @@ def init_both(
         decoding: convolutions of the decoder.
 
     Returns:
-        `{'encoder': ..., 'decoder': ...}`, each as from `init`.
+        `{'encoder': as from `init`, 'decoder': as from `init_decoder`}`.
     """
     for_encoder, for_decoder = jax.random.split(rng)
-    return {'encoder': init(for_encoder, encoding), 'decoder': init(for_decoder, decoding)}
+    return {
+        'encoder': init(for_encoder, encoding),
+        'decoder': init_decoder(for_decoder, decoding),
+    }
 
 
 def parameter_count(convolutions: Sequence[Convolution]) -> int:

@@ -37,7 +37,7 @@ def of_system(
     Raises:
         UserError: `start` cannot be read, or has no tensor of the same name and shape.
     """
-    begun = system_files.read_tensors(start) if start else {}
+    begun: dict[str, Any] = dict(system_files.read_tensors(start)) if start else {}
 
     def load_fixed(vgg_file: str | None) -> Params:
         return {'encoder': encoder_weights.load_encoder(encoder, cut, vgg_file, width=width)}
