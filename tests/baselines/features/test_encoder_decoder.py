@@ -143,3 +143,12 @@ def test_the_decoder_normalizes_before_each_relu_but_does_not_change_the_picture
     assert seen == [layer.outputs for layer in mirrored[:-1]]
     bias = jnp.broadcast_to(params['conv1_1']['bias'], found.shape)
     np.testing.assert_allclose(found, bias, rtol=1e-6)
+
+
+def test_a_fresh_decoder_makes_almost_grey_pictures():
+    layers = encoder_decoder.decoder_layers('vgg16', 'relu3_1', width=16)
+    params = encoder_decoder.init_decoder(jax.random.key(0), layers)
+    features = 4 * np.abs(np.random.default_rng(0).normal(size=(1, 8, 8, 64))).astype(np.float32)
+    pictures = np.asarray(encoder_decoder.decode(params, layers, features, (32, 32)))
+    assert np.abs(pictures - 0.5).max() < 0.5
+    assert pictures.std() > 1e-3
