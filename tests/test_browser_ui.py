@@ -9,6 +9,7 @@ import browser_helpers
 import instant_helpers
 import numpy as np
 import pytest
+import ui_helpers
 from PIL import Image
 from stylization_helpers import make_style
 
@@ -17,7 +18,6 @@ pytest.importorskip('gradio')
 from metastyle_jax.models import vgg  # noqa: E402
 from metastyle_jax.storage import style_files  # noqa: E402
 from metastyle_jax.ui.config import UiConfig  # noqa: E402
-from metastyle_jax.ui.page import app  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings('default')  # Gradio and its server warn of their own code
 picture, as_file = browser_helpers.picture, browser_helpers.as_file
@@ -35,7 +35,7 @@ def address(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vgg, 'load', lambda path: instant_helpers.VGG)
-        with app.serving(config) as served:
+        with ui_helpers.serving(config) as served:
             yield served
 
 

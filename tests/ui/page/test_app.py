@@ -7,6 +7,7 @@ import socket
 import urllib.parse
 
 import pytest
+import ui_helpers
 
 pytest.importorskip('gradio')
 
@@ -24,7 +25,7 @@ def served(theta_file, tmp_path_factory):
     config = UiConfig(theta=theta_file, port=0, open=False, keep=False, max_upload=1, linger=0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('tempfile.tempdir', str(temp))
-        with app.serving(config) as address:
+        with ui_helpers.serving(config) as address:
             yield address, temp
         assert not [*temp.rglob('*')]
 
@@ -108,7 +109,7 @@ def test_the_port_may_be_taken(served, theta_file):
     port = urllib.parse.urlsplit(served[0]).port
     before = os.environ.get('GRADIO_TEMP_DIR')
     config = UiConfig(theta=theta_file, port=port, open=False, keep=False)
-    with pytest.raises(UserError, match=f'port={port} cannot be used'), app.serving(config):
+    with pytest.raises(UserError, match=f'port={port} cannot be used'), ui_helpers.serving(config):
         pass
     assert os.environ.get('GRADIO_TEMP_DIR') == before
 
