@@ -20,6 +20,7 @@ source launch/setup.sh
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 "$venv/bin/python" -m metastyle_jax export --web="$made/programs" ${THETA:+--theta="$THETA"}
+rm -f "$made/programs/refiner.onnx" # the nodes take no gradient steps
 cp launch/comfyui/*.py launch/comfyui/pyproject.toml launch/comfyui/requirements.txt launch/comfyui/README.md "$made"
 cp LICENSE "$made"
 mkdir -p "$(dirname "$folder")"
