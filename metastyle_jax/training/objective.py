@@ -33,7 +33,7 @@ def make_tasks(vgg_params: Params, contents: Array, grams: tuple[Array, ...]) ->
     Args:
         vgg_params: weights of the loss network.
         contents: `[T, N, H, W, 3]` in 0..1, a content batch for each task.
-        grams: L arrays `[C, C]`, Gram matrices of the style.
+        grams: L arrays `[C, C]`, Gram matrices of the style; empty for `with_grams`.
 
     Returns:
         T tasks in one `StyleTask`, whose arrays have a leading axis of size T.
@@ -91,6 +91,25 @@ def loss(
         return perceptual_loss.of_network(params, vgg_params, task.contents, task.targets, weights)
 
     return evaluate
+
+
+def with_grams(
+    evaluate: Callable[[Params, StyleTask], perceptual_loss.Loss], grams: tuple[Array, ...]
+) -> Callable[[Params, StyleTask], perceptual_loss.Loss]:
+    """Returns a loss for tasks without Gram matrices, which all have the same style.
+
+    `make_tasks` copies the Gram matrices for each task. Without them, a loop over T tasks needs
+    less memory: T · 1.4 MB for VGG-16.
+
+    Args:
+        evaluate: the function that `loss` returned.
+        grams: L arrays `[C, C]`, Gram matrices of the style.
+    """
+
+    def evaluate_in_style(params: Params, task: StyleTask) -> perceptual_loss.Loss:
+        return evaluate(params, task._replace(targets=task.targets._replace(grams=grams)))
+
+    return evaluate_in_style
 
 
 def inner_loss(

@@ -3,6 +3,8 @@
 Source: Algorithm 1 of Zhang, Zhu and Zhu 2019, arXiv 1812.05233.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,7 +16,7 @@ from metastyle_jax import meta
 from metastyle_jax.core.devices import sharding
 from metastyle_jax.core.types import Array, Params
 from metastyle_jax.data import batching
-from metastyle_jax.models import gram, norm_predictor, transformer
+from metastyle_jax.models import gram, norm_predictor, perceptual_loss, transformer
 from metastyle_jax.training import (
     gram_cache,
     objective,
@@ -72,16 +74,11 @@ def train_step(
     evaluate = objective.loss(vgg_params, config)
     learns_predictor = state.predictor is not None and config.outer.predictor_rate > 0
 
-    def outer_loss(params, task):
-        loss = evaluate(params, task)
-        # The losses of styles differ by orders of magnitude. Their logarithms give each style the
-        # same influence on the meta-gradient.
-        return jnp.log(loss.total) if config.outer.log_loss else loss.total, loss
-
     def style_gradient(inner_contents, outer_contents_and_grams):
         outer_contents, grams = outer_contents_and_grams
         contents = jnp.concatenate([inner_contents, outer_contents[None]])
-        tasks = objective.make_tasks(vgg_params, contents, grams)
+        tasks = objective.make_tasks(vgg_params, contents, ())
+        in_style = objective.with_grams(evaluate, grams)
         is_reptile = config.inner.order == 'reptile'
         gradient = meta.reptile_gradient if is_reptile else meta.meta_gradient
         # The offsets that a predictor adds to θ do not depend on θ, so the gradient with respect to
@@ -90,8 +87,8 @@ def train_step(
             training_state.style_start(state, grams),
             jax.tree.map(lambda leaf: leaf[:-1], tasks),
             jax.tree.map(lambda leaf: leaf[-1], tasks),
-            inner_loss=objective.inner_loss(evaluate, config),
-            outer_loss=outer_loss,
+            inner_loss=objective.inner_loss(in_style, config),
+            outer_loss=functools.partial(_outer_loss, evaluate=in_style, config=config),
             has_aux=True,
             **objective.inner_options(config, state.step),
             **objective.outer_options(config),
@@ -110,6 +107,20 @@ def train_step(
         of_predictor = mean_gradient.gradient.hyper
         next_state = _update_predictor(next_state, of_predictor, state.step, config)
     return next_state, metrics
+
+
+def _outer_loss(
+    params: Params,
+    task: objective.StyleTask,
+    *,
+    evaluate: Callable[[Params, objective.StyleTask], perceptual_loss.Loss],
+    config: TrainConfig,
+) -> tuple[Array, perceptual_loss.Loss]:
+    """Returns the outer loss or its logarithm, and the perceptual loss."""
+    loss = evaluate(params, task)
+    # The losses of styles differ by orders of magnitude. Their logarithms give each style the same
+    # influence on the meta-gradient.
+    return jnp.log(loss.total) if config.outer.log_loss else loss.total, loss
 
 
 def _predictor_gradient(

@@ -28,6 +28,20 @@ def test_tasks_have_the_targets_of_each_content_batch(network):
         np.testing.assert_allclose(target[2], expected, atol=1e-5)
 
 
+def test_tasks_without_gram_matrices_have_the_same_loss(network):
+    config = make_config()
+    theta = training_state.create_state(config, jax.random.key(0)).params
+    contents = np.random.default_rng(0).uniform(size=(2, 1, 16, 16, 3)).astype(np.float32)
+    grams = gram.of_image(network, contents[0, 0])
+    evaluate = objective.loss(network, config)
+    losses = []
+    for function, given in ((evaluate, grams), (objective.with_grams(evaluate, grams), ())):
+        tasks = objective.make_tasks(network, contents, given)
+        losses.append(function(theta, jax.tree.map(lambda leaf: leaf[1], tasks)))
+    for a, b in zip(*losses, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_with_params_norm_the_inner_loop_moves_only_instance_norms(network):
     config = make_config(inner_params='norm')
     state = training_state.create_state(config, jax.random.key(0))

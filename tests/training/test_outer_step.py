@@ -127,6 +127,26 @@ def test_first_order_has_no_second_order_part():
     assert metrics.second_order_norm == 0
 
 
+def test_gram_matrices_are_not_copied_for_each_inner_step(network, monkeypatch):
+    seen, exact = [], meta.meta_gradient
+
+    def spy(start, inner_batches, outer_batch, **options):
+        seen.extend((inner_batches, outer_batch))
+        return exact(start, inner_batches, outer_batch, **options)
+
+    monkeypatch.setattr(meta, 'meta_gradient', spy)
+    monkeypatch.setattr(loops, 'default_unroll', lambda _: 1)
+    config = make_config(outer_styles=1, inner_steps=3)
+    state = training_state.create_state(config, jax.random.key(0))
+    step = functools.partial(outer_step.train_step, config=config)
+    run = sharding.spread(step, shared=2, devices=1)
+    run.lower(*sharding.replicate((state, network), 1), make_batch(1, 3))
+    for batch in seen[:2]:
+        contents, features = jax.tree.leaves(batch)
+        assert contents.shape[-1] == 3
+        assert features.shape[-1] == 4
+
+
 def test_preview_stylizes_before_and_after_the_inner_loop(network):
     config = make_config(inner_steps=2, inner_rate=1.0)
     state = training_state.create_state(config, jax.random.key(0))
