@@ -112,11 +112,15 @@ def test_a_person_paints_compares_and_saves(browser, address, viewport):
         assert page.tab.locator('#result img').count() == 2
         name, content = page.download('#picture')
         assert name == 'cat-gogh.png'
+        page.expect(page.tab.locator('.toast-body.error')).to_have_count(0)
         with Image.open(io.BytesIO(content)) as image:
             assert image.size == (40, 24)
         name, content = page.download('#style_file')
         assert name == 'gogh.safetensors'
         assert len(content) > 1000
+        page.tab.get_by_label('Keep the styles').check()
+        page.says('The style is kept in')
+        page.expect(page.tab.locator('.toast-body.error')).to_have_count(0)
         width = page.tab.evaluate('document.documentElement.scrollWidth')
         assert width <= viewport['width']
         assert not page.errors

@@ -69,12 +69,12 @@ class Answers:
             self.connect(listener, begin, (), outputs[:1], concurrency_id=LIGHT)
         answer = self._answering(work, outputs, is_compute=concurrency_id == COMPUTE)
 
-        def answer_plain(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        def answer_plain(request: gr.Request, *values: Any) -> Iterator[Any]:
             yield from answer(request, *values)
 
         def answer_selection(
             request: gr.Request, selection: gr.SelectData, *values: Any
-        ) -> Iterator[list[Any]]:
+        ) -> Iterator[Any]:
             yield from answer(request, selection.value, *values)
 
         listener(
@@ -90,20 +90,20 @@ class Answers:
 
     def _answering(
         self, work: Callable[..., Iterable[Updates]], outputs: tuple[str, ...], is_compute: bool
-    ) -> Callable[..., Iterator[list[Any]]]:
+    ) -> Callable[..., Iterator[Any]]:
         """Returns a function for Gradio, which finds the session and tells errors."""
 
-        def answer(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        def answer(request: gr.Request, *values: Any) -> Iterator[Any]:
             session = None
             try:
                 session = self._sessions.get(str(request.session_hash))
                 if is_compute:
                     self._computing = session
                 for updates in work(session, *values):
-                    yield [updates.get(name, gr.skip()) for name in outputs]
+                    yield _in_order([updates.get(name, gr.skip()) for name in outputs])
             except Exception as error:  # nothing may end the queue
                 text = self._told(error, session)
-                yield [text, *(gr.skip() for _ in outputs[1:])]
+                yield _in_order([text, *(gr.skip() for _ in outputs[1:])])
             finally:
                 if is_compute:
                     self._computing = None
@@ -142,6 +142,11 @@ class Answers:
     def shortened(self, text: str) -> str:
         """Returns a sentence without folders of the server."""
         return limits.sentence(UserError(text), *self._roots)
+
+
+def _in_order(values: list[Any]) -> Any:
+    """Returns the values of the outputs as Gradio wants them: a single one without a list."""
+    return values[0] if len(values) == 1 else values
 
 
 def progress_of(work: Callable[[Report], JobResult]) -> Iterator[tuple[int, int] | JobResult]:
