@@ -118,9 +118,6 @@ def test_a_person_paints_compares_and_saves(browser, address, viewport):
         name, content = page.download('#style_file')
         assert name == 'gogh.safetensors'
         assert len(content) > 1000
-        page.tab.get_by_label('Keep the styles').check()
-        page.says('The style is kept in')
-        page.expect(page.tab.locator('.toast-body.error')).to_have_count(0)
         width = page.tab.evaluate('document.documentElement.scrollWidth')
         assert width <= viewport['width']
         assert not page.errors
@@ -290,3 +287,17 @@ def test_the_keyboard_alone_is_enough(browser, address, tmp_path):
             keyboard.press('Enter')
         assert started.value.suggested_filename == 'photo-painting.png'
         assert not page.errors
+
+
+@LONG
+def test_a_kept_style_is_offered_to_later_visitors(browser, address):
+    """The last test of this file, because every later page would have the style."""
+    with UiPage(browser, address) as page:
+        page.both()
+        page.paint(steps=0)
+        page.says('style: gogh')
+        page.tab.get_by_label('Keep the styles').check()
+        page.says('The style is kept in')
+        page.expect(page.tab.locator('.toast-body.error')).to_have_count(0)
+    with UiPage(browser, address) as page:
+        page.expect(page.tab.locator('#styles button img')).to_have_count(1)
