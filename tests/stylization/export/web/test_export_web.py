@@ -91,7 +91,7 @@ def test_the_refiner_takes_the_steps_of_instant_styles(folder, theta, disagreeme
         )
         program = onnx_loading.open_session((folder / 'refiner.onnx').read_bytes())
         inputs['norms'], total = program.run(None, {**inputs, 'step': np.array([step])})
-        disagreement(total[0], loss.total, 1e-2 * loss.total)
+        disagreement(total[0], loss.total, 1e-2)
         wanted = np.concatenate([state.fast[name] for name in sorted(state.fast)])
         disagreement(inputs['norms'], wanted, 1e-2)
     moved = wanted - found[0][0]
