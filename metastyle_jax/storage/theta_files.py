@@ -13,7 +13,8 @@ import numpy as np
 
 from metastyle_jax.core import checks, types
 from metastyle_jax.models import norm_predictor, transformer
-from metastyle_jax.storage import hub, run_folder, tensor_files
+from metastyle_jax.storage import run_folder, tensor_files
+from metastyle_jax.storage.hub import hub_fetching
 
 SHIPPED = pathlib.Path(__file__).parents[1] / 'theta.safetensors'  # see docs/model_card.md
 _FORMAT = tensor_files.FileFormat(
@@ -69,8 +70,8 @@ def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
         path = SHIPPED
     elif not str(path):
         raise tensor_files.CheckpointError('theta= is empty: give a path, or leave it out.')
-    elif str(path).startswith(hub.SCHEME):
-        path = hub.fetch(str(path))
+    elif str(path).startswith(hub_fetching.SCHEME):
+        path = hub_fetching.fetch(str(path))
     path = run_folder.to_path(path)
     try:
         found = path.exists()

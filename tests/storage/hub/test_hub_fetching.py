@@ -9,7 +9,8 @@ import pytest
 
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
-from metastyle_jax.storage import hub, theta_files
+from metastyle_jax.storage import theta_files
+from metastyle_jax.storage.hub import hub_fetching
 
 COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
@@ -66,8 +67,8 @@ def params():
 def server(tmp_path, monkeypatch, params):
     """A hub, and the client's settings that lead to it with an empty cache."""
     constants = pytest.importorskip('huggingface_hub.constants')
-    theta_files.save_theta(tmp_path / hub.FILE, params, settings={}, dtype='float16')
-    with Hub((tmp_path / hub.FILE).read_bytes()) as served:
+    theta_files.save_theta(tmp_path / hub_fetching.FILE, params, settings={}, dtype='float16')
+    with Hub((tmp_path / hub_fetching.FILE).read_bytes()) as served:
         address = f'http://127.0.0.1:{served.server_port}'
         for name, value in {
             'ENDPOINT': address,
@@ -92,7 +93,7 @@ def test_theta_comes_from_the_hub(server, params, word):
         map(lambda a, b: (a == b).all(), jax.tree.leaves(half), jax.tree.leaves(found.params))
     )
     revision = word.partition('@')[2] or 'main'
-    assert f'HEAD /someone/theta/resolve/{revision}/{hub.FILE}' in server.asked
+    assert f'HEAD /someone/theta/resolve/{revision}/{hub_fetching.FILE}' in server.asked
 
 
 def test_cache_serves_when_offline(server, monkeypatch):
@@ -122,9 +123,9 @@ def test_what_the_hub_does_not_have(server, word, said):
 
 
 def test_hub_without_the_file(server, monkeypatch):
-    monkeypatch.setattr(hub, 'FILE', 'other.safetensors')
+    monkeypatch.setattr(hub_fetching, 'FILE', 'other.safetensors')
     with pytest.raises(UserError, match='holds no other.safetensors'):
-        hub.fetch('hf://someone/theta')
+        hub_fetching.fetch('hf://someone/theta')
 
 
 def test_damaged_download_is_refused(server):
@@ -134,6 +135,6 @@ def test_damaged_download_is_refused(server):
 
 
 def test_a_missing_pyav_is_reported_with_its_extra(monkeypatch):
-    monkeypatch.setattr(hub.importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setattr(hub_fetching.importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'metastyle_jax\[hub\]'"):
-        hub.fetch('hf://someone/theta')
+        hub_fetching.fetch('hf://someone/theta')

@@ -1,0 +1,1 @@
+"""Initializations on the Hugging Face Hub."""
