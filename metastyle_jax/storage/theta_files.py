@@ -50,6 +50,33 @@ class Theta(NamedTuple):
     rates: dict[str, Any] | None = None
     predictor: norm_predictor.Predictor | None = None
 
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *, revision: str = '') -> 'Theta':
+        """Reads θ from the Hub, or from a folder that `save_pretrained` wrote.
+
+        Args:
+            name: OWNER/NAME on the Hub, or the folder.
+            revision: branch, tag or commit on the Hub; '' for main.
+
+        Raises:
+            UserError: it does not exist or cannot be read, see `load_theta`.
+        """
+        if pathlib.Path(name, hub_fetching.FILE).is_file():
+            return load_theta(pathlib.Path(name, hub_fetching.FILE))
+        return load_theta(f'{hub_fetching.SCHEME}{name}' + (f'@{revision}' if revision else ''))
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Writes θ and a model card to a folder, see `hub_publishing.save_pretrained`."""
+        from metastyle_jax.storage.hub import hub_publishing  # it imports this module
+
+        hub_publishing.save_pretrained(self, pathlib.Path(folder), **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Uploads θ and a model card to the Hub, see `hub_publishing.push_to_hub`."""
+        from metastyle_jax.storage.hub import hub_publishing  # it imports this module
+
+        return hub_publishing.push_to_hub(self, repo_id, **options)
+
 
 def load_theta(path: str | os.PathLike[str] | None = None) -> Theta:
     """Reads θ. If a run has several checkpoints, the chosen one is logged.
