@@ -73,7 +73,7 @@ def test_the_gradient_of_the_loss_agrees_with_finite_differences(name, tmp_path,
     baselines_helpers.write_encoder(tmp_path / 'vgg.npz')
     as_float64 = lambda tree: jax.tree.map(lambda x: x.astype(np.float64), tree)
     fixed = as_float64(recipe.load_fixed(tmp_path / 'vgg.npz'))
-    params = as_float64(recipe.init(jax.random.key(0)))
+    params = as_float64(baselines_helpers.vivid(recipe.init(jax.random.key(0))))
     rng = np.random.default_rng(0)
     contents, styles = rng.uniform(size=(1, 1, 16, 16, 3)), rng.uniform(size=(1, 16, 16, 3))
     # At random biases no unit is exactly at the kink of its ReLU, as dead ones are at zero biases.
