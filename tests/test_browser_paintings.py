@@ -292,8 +292,10 @@ def test_a_person_drops_cancels_and_goes_on(browser, address, paintings, photo):
         assert page.tab.inner_text('#photo-name').startswith('left.png')
         page.tab.set_input_files('#painting', list(paintings))
         page.tab.keyboard.press('Escape')
-        page.says('Cancelled|pixels in')
-        add(page, '#painting', paintings[1])
+        # How many of the paintings were read before depends on the speed of the machine.
+        page.expect(page.tab.locator('#busy')).to_be_hidden()
+        page.tab.set_input_files('#painting', str(paintings[1]))
+        page.expect(page.tab.get_by_role('radio', name='b').last).to_be_checked()
         settle(page)
         assert not page.errors
 

@@ -54,7 +54,7 @@ def test_the_list_of_commands_loads_nothing(words):
 def test_help_and_a_mistake_load_nothing_heavy(name):
     allowed = {'ml_collections'} if name == 'train' else set()
     mistakes = [['--no_such_flag=1'], []]
-    if name in ('cache', 'ui'):  # without words, they list the styles, or serve a page
+    if name in ('cache', 'poster', 'ui'):  # without words, they list, measure, or serve a page
         mistakes.remove([])
     for words in (['--help'], *mistakes):
         packages, text = loaded_by(REPORT, name, *words)
