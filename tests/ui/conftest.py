@@ -10,14 +10,12 @@ from metastyle_jax.ui import sessions, studio
 from metastyle_jax.ui.config import UiConfig
 
 
-@pytest.fixture(autouse=True, scope='package')
-def _small_vgg():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vgg, 'load', lambda path: instant_helpers.VGG)
-        yield
+@pytest.fixture(autouse=True)
+def _small_vgg(monkeypatch):
+    monkeypatch.setattr(vgg, 'load', lambda path: instant_helpers.VGG)
 
 
-@pytest.fixture(scope='package')
+@pytest.fixture(scope='session')
 def theta_file(tmp_path_factory):
     return instant_helpers.write_theta(tmp_path_factory.mktemp('theta') / 'theta.safetensors')
 
