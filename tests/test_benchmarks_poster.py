@@ -3,7 +3,6 @@
 import json
 import sys
 
-import baselines_helpers
 import helpers
 import jax
 import numpy as np
@@ -39,7 +38,7 @@ def test_the_peer_paints_the_same_picture(name, peer, x64):
     encoder = 'vgg19-normalized' if name == 'adain' else 'vgg16'
     system = systems.get(name, encoder=encoder, width=4)
     params = jax.tree.map(lambda x: x.astype(np.float64), jax.jit(system.init)(jax.random.key(0)))
-    baselines_helpers.vivid(params)
+    worker.vivid(params)
     rng = np.random.default_rng(0)
     contents, painting = rng.uniform(size=(2, 43, 38, 3)), rng.uniform(size=(36, 45, 3))
     found = systems.stylize(systems.compiled(system), params, painting, contents, alpha=0.7)

@@ -69,7 +69,8 @@ class Ours:
 
         ours.set_precision(job.precision)
         self._system = system = systems.get(job.system, encoder=job.encoder, width=job.width)
-        self._wait, self._params = jax.block_until_ready, jax.jit(system.init)(jax.random.key(0))
+        self._wait = jax.block_until_ready
+        self._params = vivid(jax.jit(system.init)(jax.random.key(0)))
         np.savez(job.weights, **tensor_files.flatten(self._params))  # type: ignore[arg-type]
         style, content = pictures(job.size)
         self._image, self._content = jax.device_put((style[0], content))
@@ -98,6 +99,24 @@ class Ours:
             )
             style = jax.jit(self._system.encode_style)(*args[:2])
             return np.asarray(jax.jit(self._system.apply)(args[0], style, args[2], ALPHA))
+
+
+def vivid(params: Any) -> Any:
+    """Makes the pictures of random decoders vivid.
+
+    Fresh decoders paint almost grey pictures, so that any two implementations would seem to agree.
+
+    Args:
+        params: random parameters of a system.
+
+    Returns:
+        The same, with a 50 times larger kernel in the last convolution of each decoder.
+    """
+    decoders = {'': params['decoder']} if 'decoder' in params else params.get('decoders', {})
+    for decoder in decoders.values():
+        last = decoder['out' if 'out' in decoder else 'conv1_1']
+        last['kernel'] = 50 * last['kernel']
+    return params
 
 
 class Torch:
