@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Serves a web page that paints in the browser, in the style of any painting. Usage:
 #   bash launch/web.sh [STYLE ...]
-# The page takes paintings, because this script exports the two programs of θ for it. Its button "Try
+# The script exports the programs of θ, with which the page stylizes with any painting. The button "Try
 # an example" loads a sample photograph and the styles named here: paintings, .onnx files, or
-# .safetensors files, which are exported first. Without any, it loads a sample painting if the extra
-# samples is installed. The folder runs/web can be copied to any web server. Variables:
+# .safetensors files, which are exported first. If none is named, it loads a sample painting (extra
+# samples). The folder runs/web can be copied to any web server. Variables:
 #   PORT   the port, 8000 if not set
 #   HOST   the address to listen at, 127.0.0.1 (only this machine) if not set; 0.0.0.0 for all
 #   THETA  the θ of the programs, the one in the package if not set

@@ -160,6 +160,20 @@ def test_relative_links_lead_to_files(page):
             assert (helpers.ROOT / page).parent.joinpath(link).is_file(), link
 
 
+def anchors(text):
+    """The anchors of the headings of a page, as GitHub and the website make them."""
+    text = re.sub(r'^ *```.*?^ *```$', '', text, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
+    return {re.sub(r'[^\w -]', '', heading).lower().replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_anchors_of_links_exist(page):
+    for link, anchor in re.findall(r'\]\(([\w/.]*)#([^)]+)\)', PAGES[page]):
+        file = (helpers.ROOT / page).parent / link if link else helpers.ROOT / page
+        assert anchor in anchors(file.read_text()), f'{link}#{anchor}'
+
+
 def test_the_page_of_modules_names_existing_ones():
     text = PAGES['docs/architecture.md']
     rooms = (
