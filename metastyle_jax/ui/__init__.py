@@ -1,1 +1,1 @@
-"""`metastyle ui`: a local web page for painting photographs without a terminal (Gradio)."""
+"""`metastyle ui`: a local web page for stylizing photographs without a terminal (Gradio)."""

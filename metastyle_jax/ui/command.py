@@ -1,7 +1,7 @@
-"""The command `metastyle ui`: serves a page on which people paint photographs.
+"""The command `metastyle ui`: serves a web page on which people stylize photographs.
 
-The modules that load JAX and Gradio are imported inside the functions, so that `--help` and
-mistakes on the command line are answered at once.
+The modules that load JAX and Gradio are imported inside the functions, so that `--help` and errors
+on the command line appear at once.
 """
 
 import importlib.util
@@ -15,12 +15,12 @@ from metastyle_jax.core import command_line
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.ui.config import UiConfig
 
-USAGE = """Opens a page in the browser on which you paint photographs, without further commands.
+USAGE = """Opens a web page on which you stylize photographs in the style of paintings.
 
   metastyle ui
   metastyle ui --port=8000 --noopen
 
-Only this computer reaches the page, unless you pass --host. Ctrl-C ends it.
+Only this computer can open the page, unless you pass --host. Ctrl-C stops the server.
 """
 
 
@@ -39,7 +39,7 @@ def main(values: flags.FlagValues) -> int:
 
     allocator.keep_freed_memory()
     with app.serving(config) as address:
-        print(f'The page is at {address} (Ctrl-C ends it)', flush=True)
+        print(f'The page is at {address} (Ctrl-C stops the server)', flush=True)
         wait()
     return 0
 

@@ -1,4 +1,4 @@
-"""Settings of `metastyle ui`: the one place for their defaults, ranges and help texts.
+"""Settings of `metastyle ui`: defaults, ranges and help texts.
 
 This module loads neither JAX nor Gradio, so that `--help` answers at once.
 """
@@ -10,12 +10,12 @@ from metastyle_jax.core import checks
 
 MEGABYTE = 1_000_000
 MEGAPIXEL = 1_000_000
-MOST_BLENDED = 4  # paintings in one blend
+MOST_BLENDED = 4  # largest number of paintings in one blend
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UiConfig:
-    """Settings of the server of the web page, and limits of what visitors may give it."""
+    """Settings of the server of the web page, and limits for its visitors."""
 
     theta: str | os.PathLike | None = checks.setting(
         None,
@@ -26,15 +26,15 @@ class UiConfig:
     """The initialization, see `adapt`; None for the one in the package."""
 
     library: str | os.PathLike | None = checks.setting(
-        None, 'Style file or style library whose styles every visitor is offered.', path=True
+        None, 'Style file or style library; every visitor can choose its styles.', path=True
     )
-    """A style file or a style library whose styles every visitor is offered; None for none."""
+    """A style file or a style library; every visitor can choose its styles. None for none."""
 
     keep: bool = checks.setting(
-        True, 'Offer a checkbox with which visitors keep their styles in --keep_folder.'
+        True, 'Show a checkbox with which visitors keep their styles in --keep_folder.'
     )
-    """Whether visitors may keep their styles on the disk of the server. Every later visitor is
-    offered the kept styles."""
+    """Whether visitors may keep their styles on the disk of the server. Every later visitor can
+    choose the kept styles."""
 
     keep_folder: str | os.PathLike | None = checks.setting(
         None,
@@ -47,11 +47,11 @@ class UiConfig:
 
     host: str = checks.setting(
         '127.0.0.1',
-        'Address at which the server listens; 0.0.0.0 lets other computers use it, without a '
-        'password.',
+        'Address at which the server listens; 0.0.0.0 lets other computers open the page, without '
+        'a password.',
     )
-    """Address at which the server listens. With '127.0.0.1' only programs of this computer reach
-    it."""
+    """Address at which the server listens. With '127.0.0.1' only programs on this computer can
+    open the page."""
 
     port: int = checks.setting(
         7860, 'Port at which the server listens; 0 for any free one.', least=0, most=65535
@@ -61,38 +61,46 @@ class UiConfig:
     open: bool = checks.setting(True, 'Open the page in the browser.')
     """Whether to open the page in the browser of this computer."""
 
-    max_upload: int = checks.setting(500, 'Largest uploaded file, in megabytes.', least=1)
-    """Largest uploaded file, in megabytes, at least 1."""
+    max_upload: int = checks.setting(
+        500, 'Largest size of an uploaded file, in megabytes.', least=1
+    )
+    """Largest size of an uploaded file, in megabytes, at least 1."""
 
     max_pixels: int = checks.setting(
-        100, 'Largest uploaded picture, in megapixels.', least=1, most=200
+        100, 'Largest size of an uploaded picture, in megapixels.', least=1, most=200
     )
-    """Largest uploaded picture, in megapixels, 1 to 200."""
+    """Largest size of an uploaded picture, in megapixels, 1 to 200."""
 
-    max_files: int = checks.setting(100, 'Most pictures that are painted in one go.', least=1)
-    """Most pictures that are painted in one go, at least 1."""
+    max_files: int = checks.setting(
+        100, 'Largest number of pictures that a visitor uploads together.', least=1
+    )
+    """Largest number of pictures that a visitor uploads together, at least 1."""
 
-    max_frames: int = checks.setting(5000, 'Most frames of an uploaded film.', least=1)
-    """Most frames of an uploaded film, at least 1."""
+    max_frames: int = checks.setting(5000, 'Largest number of frames of an uploaded film.', least=1)
+    """Largest number of frames of an uploaded film, at least 1."""
 
-    max_styles: int = checks.setting(100, 'Most styles in the list of one visitor.', least=1)
-    """Most styles in the list of one visitor, at least 1."""
+    max_styles: int = checks.setting(
+        100, 'Largest number of styles in the list of one visitor.', least=1
+    )
+    """Largest number of styles in the list of one visitor, at least 1."""
 
-    max_visitors: int = checks.setting(20, 'Most visitors at the same time.', least=1)
-    """Most visitors at the same time, at least 1. Each open page counts as one."""
+    max_visitors: int = checks.setting(
+        20, 'Largest number of visitors at the same time; each open page counts.', least=1
+    )
+    """Largest number of visitors at the same time, at least 1. Each open page counts."""
 
     max_waiting: int = checks.setting(
-        50, 'Most requests that wait, because one picture is painted at a time.', least=1
+        50, 'Largest number of waiting requests; one picture is painted at a time.', least=1
     )
-    """Most requests that wait, at least 1. One picture is painted at a time."""
+    """Largest number of waiting requests, at least 1. One picture is painted at a time."""
 
     linger: float = checks.setting(
         60.0,
-        'Seconds until the files of a visitor are deleted after the page was closed.',
+        'Seconds after a page is closed until the files of its visitor are deleted.',
         least=0,
     )
-    """Seconds, at least 0, until the files of a visitor are deleted after the page was closed.
-    A phone that loses its connection for a moment keeps them."""
+    """Seconds after a page is closed until the files of its visitor are deleted, at least 0. So a
+    phone that loses its connection for a moment does not lose its files."""
 
     def validate(self) -> None:
         """Raises UserError unless every setting has its type and lies in its range."""
@@ -108,7 +116,7 @@ class PaintOptions:
 
     style_size: int = checks.setting(
         256,
-        'Size at which the painting is seen, in pixels. A larger size gives finer strokes.',
+        'Size to which the painting is resized, in pixels. A larger size gives finer strokes.',
         least=64,
         most=1024,
     )
@@ -117,9 +125,10 @@ class PaintOptions:
 
     whole: bool = checks.setting(
         True,
-        'Adapt the whole network: better, but slower, and the style file has 6.7 MB and not 20 kB.',
+        'Adapt the whole network: a better style, but slower; the style file has 6.7 MB instead of '
+        '20 kB.',
     )
-    """Whether all parameters are adapted, and not only the instance norms."""
+    """Whether all parameters are adapted, or only the instance norms."""
 
     def validate(self) -> None:
         """Raises UserError unless every setting has its type and lies in its range."""

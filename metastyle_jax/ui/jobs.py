@@ -1,4 +1,4 @@
-"""Long work of a visitor: many pictures, or a film, in the chosen style."""
+"""Long jobs of a visitor: stylizes many pictures, or a film, in the chosen style."""
 
 import pathlib
 import shutil
@@ -14,12 +14,12 @@ from metastyle_jax.ui.config import MEGAPIXEL, RenderOptions
 from metastyle_jax.ui.sessions import Session
 from metastyle_jax.ui.studio import Studio
 
-# Called with the number of finished pictures or frames, and the number of all (0 if unknown).
+# Called with the number of finished pictures or frames, and their total number (0 if unknown).
 Report = Callable[[int, int], Any]
 
 
 class JobResult(NamedTuple):
-    """What a job made.
+    """Result of a job.
 
     Attributes:
         file: the file to download.
@@ -41,7 +41,7 @@ def stylize_pictures(
     rendering: RenderOptions,
     report: Report,
 ) -> JobResult:
-    """Stylizes many pictures, and packs the results into one ZIP file.
+    """Stylizes many pictures, and writes the results to one ZIP file.
 
     Pictures that cannot be used are listed in the result; the others are still stylized.
 
@@ -50,7 +50,7 @@ def stylize_pictures(
         session: the visitor, who has chosen a style.
         uploads: the uploaded files.
         rendering: how the style is applied.
-        report: told before each picture, and at the end.
+        report: called before each picture, and at the end.
 
     Raises:
         UserError: no style is chosen, too many files are given, or no picture can be used.
@@ -103,7 +103,7 @@ def stylize_film(
         session: see `stylize_pictures`.
         upload: the uploaded film.
         rendering: how the style is applied.
-        report: told after each batch of frames.
+        report: called after each batch of frames.
 
     Raises:
         UserError: the extra `video` is missing, no style is chosen, or the film cannot be used.
@@ -137,7 +137,7 @@ def stylize_film(
 
 
 def _unfinished(studio: Studio, path: pathlib.Path, session: Session) -> str:
-    """Returns the sentence about a film that was not finished."""
+    """Returns the message about a film that was not finished."""
     if session.stop.is_set():
         return 'Stopped before the film was finished'
     return f'{path.name} has more than {studio.config.max_frames} frames: cut it into shorter films'
@@ -151,8 +151,8 @@ def _check_film(studio: Studio, path: pathlib.Path, rendering: RenderOptions) ->
         frames, (height, width) = film.frame_count, film.size
     if frames > studio.config.max_frames:
         raise UserError(
-            f'{path.name} has about {frames} frames, and {studio.config.max_frames} are allowed: '
-            'cut it into shorter films'
+            f'{path.name} has about {frames} frames, more than {studio.config.max_frames}: cut it '
+            'into shorter films'
         )
     if height * width > studio.config.max_pixels * MEGAPIXEL:
         raise UserError(f'{path.name} has frames of {width} × {height} pixels: make them smaller')

@@ -1,4 +1,4 @@
-"""Styles on the disk of the server: a library for all visitors, and those that visitors kept."""
+"""Styles on the disk of the server: a library for all visitors, and styles kept by visitors."""
 
 import os
 import pathlib
@@ -23,13 +23,13 @@ def read(
     Args:
         path: the file.
         theta: the initialization from which the styles must have been adapted.
-        most: the most styles that are accepted.
+        most: largest number of styles in the file.
 
     Returns:
         Name -> style.
 
     Raises:
-        UserError: the file cannot be read, has more styles, or belongs to another θ.
+        UserError: the file cannot be read, has too many styles, or belongs to another θ.
     """
     path = pathlib.Path(paths.expand(os.fspath(path)))
     if not style_library.is_library(path):
@@ -40,8 +40,7 @@ def read(
     _check_theta(library.theta_sha256, path.name, theta)
     if len(library.names) > most:
         raise UserError(
-            f'{path.name} has {len(library.names)} styles, and {most} are allowed: use a smaller '
-            'library'
+            f'{path.name} has {len(library.names)} styles, more than {most}: use a smaller library'
         )
     styled_network.stack_parameters(library, library.names[:1], theta)  # checks the tensors
     return {
@@ -52,8 +51,8 @@ def read(
 def _check_theta(fingerprint: str, name: str, theta: theta_files.Theta) -> None:
     if fingerprint != theta.fingerprint:
         raise UserError(
-            f'{name} was adapted from another initialization θ ({fingerprint[:12]}…) than the one '
-            f'of this page ({theta.fingerprint[:12]}…): start the page with its θ (--theta)'
+            f'{name} was adapted from the initialization θ {fingerprint[:12]}…, and this page uses '
+            f'{theta.fingerprint[:12]}…: start the page with the θ of the file (--theta)'
         )
 
 
@@ -61,7 +60,7 @@ class KeptStyles:
     """The folder of the styles that visitors kept.
 
     Args:
-        folder: the folder; None for `metastyle_jax/styles` among the user's data.
+        folder: the folder; None for `metastyle_jax/styles` in the user's data folder.
     """
 
     def __init__(self, folder: str | os.PathLike | None) -> None:
@@ -71,7 +70,7 @@ class KeptStyles:
         self.folder = pathlib.Path(paths.expand(os.fspath(folder)))
 
     def save(self, name: str, style: style_files.Style) -> pathlib.Path:
-        """Writes a style to a new file; the same style is written only once.
+        """Writes a style to a new file; a number is added if the name is taken.
 
         Args:
             name: name of the style; characters that file names cannot have are replaced.
@@ -105,5 +104,5 @@ class KeptStyles:
 
 
 def file_stem(name: str) -> str:
-    """Returns a name of a file, without suffix, that every system accepts."""
+    """Returns a file name without suffix that every operating system accepts."""
     return re.sub(r'[^\w.-]+', '_', name).strip('._')[:80] or 'style'

@@ -1,4 +1,4 @@
-"""Checks what visitors upload, before any work is done; every refusal is one sentence."""
+"""Checks uploaded files before any work is done; each error message is one sentence."""
 
 import os
 import pathlib
@@ -20,13 +20,13 @@ def check_size(path: pathlib.Path, config: UiConfig) -> None:
     try:
         size = os.stat(path).st_size
     except OSError as error:
-        raise UserError(f'{path.name} did not arrive: upload it again') from error
+        raise UserError(f'{path.name} did not arrive on the server: upload it again') from error
     if not size:
         raise UserError(f'{path.name} is empty: was the upload interrupted? Upload it again')
     if size > config.max_upload * MEGABYTE:
         raise UserError(
-            f'{path.name} has more than {config.max_upload} megabytes, which is the limit: choose '
-            'a smaller file'
+            f'{path.name} is larger than the limit of {config.max_upload} megabytes: choose a '
+            'smaller file'
         )
 
 
@@ -38,17 +38,17 @@ def check_picture(path: pathlib.Path, config: UiConfig) -> list[str]:
         config: the limits.
 
     Returns:
-        Sentences that the visitor should read although the picture can be used.
+        Sentences for the visitor about a usable picture, such as a warning.
 
     Raises:
-        UserError: the file is no picture that can be read, or it is too large.
+        UserError: the file is not a readable picture, or it is too large.
     """
     check_size(path, config)
     height, width = image_files.probe(path)
     if height * width > config.max_pixels * MEGAPIXEL:
         raise UserError(
-            f'{path.name} has {width} × {height} pixels, and {config.max_pixels} million are '
-            'allowed: make it smaller first'
+            f'{path.name} has {width} × {height} pixels, and at most {config.max_pixels} million '
+            'are allowed: reduce it first'
         )
     frames = image_files.frames(path)
     return [f'{path.name}: only the first of its {frames} frames is used.'] if frames > 1 else []
@@ -65,13 +65,13 @@ def check_count(paths: list[pathlib.Path], config: UiConfig) -> None:
         raise UserError('No file is chosen: choose at least one')
     if len(paths) > config.max_files:
         raise UserError(
-            f'{len(paths)} files are chosen, and {config.max_files} are allowed at a time: choose '
+            f'{len(paths)} files are chosen, and at most {config.max_files} are allowed: choose '
             'fewer'
         )
 
 
 def sentence(error: Exception, *roots: pathlib.Path) -> str:
-    """Returns the message of an error for a visitor, without folders of the server.
+    """Returns the message of an error for a visitor, without paths of the server.
 
     Args:
         error: the error.

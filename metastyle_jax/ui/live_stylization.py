@@ -1,4 +1,4 @@
-"""Makes the style of a painting step by step, and shows a photograph in it after each step.
+"""Adapts θ to a painting step by step, and stylizes a photograph after each step.
 
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, section 3.
 """
@@ -23,14 +23,15 @@ LIVE_SIDE = 512  # longest side, in pixels, of the pictures that are shown after
 
 
 class LivePicture(NamedTuple):
-    """A photograph in a style that is still being made.
+    """A photograph in the style so far, during the adaptation.
 
     Attributes:
         step: number of finished steps.
-        steps: number of all steps.
+        steps: total number of steps.
         losses: the loss before each finished step.
-        before: the photograph, `[H, W, 3]` float32 in 0..1, at most `LIVE_SIDE` pixels long.
-        after: the same photograph in the style.
+        before: the photograph, `[H, W, 3]` float32 in 0..1; its longer side is at most `LIVE_SIDE`
+            pixels.
+        after: the same photograph in the style so far.
         style: the style so far.
     """
 
@@ -53,16 +54,16 @@ def paint(
 ) -> Generator[LivePicture, None, None]:
     """Adapts θ to a painting, and yields the photograph before the first step and after each step.
 
-    The first picture is there at once, because θ's predictor gives its style without a step.
+    The first picture needs no step: its style comes from the norm predictor of θ.
 
     Args:
         painting: the picture file of the painting.
-        photo: `[H, W, 3]` float32 in 0..1, the photograph; it is shown at most `LIVE_SIDE` pixels
-            long.
+        photo: `[H, W, 3]` float32 in 0..1, the photograph; it is reduced so that its longer side
+            has at most `LIVE_SIDE` pixels.
         theta: the initialization.
-        options: how the style is made.
-        rendering: how it is shown; `max_size` has no effect.
-        stopped: called after each picture; no further step is taken once it returns True.
+        options: settings of the adaptation.
+        rendering: settings of the stylized pictures; `max_size` has no effect.
+        stopped: called after each picture; the adaptation ends when it returns True.
 
     Yields:
         The pictures. The style of the last one is the result.
@@ -102,7 +103,7 @@ def _render(
     theta: theta_files.Theta,
     rendering: RenderOptions,
 ) -> np.ndarray:
-    """Renders the photograph in the style so far."""
+    """Stylizes the photograph in the style so far."""
     load = functools.partial(styled_network.load, theta=theta)
     network = load(style, strength=rendering.strength, keep_colours=rendering.keep_colours)
     return render.render(network, shown)

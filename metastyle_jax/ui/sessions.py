@@ -1,7 +1,7 @@
-"""What each visitor of the page has: a temporary folder, pictures and styles.
+"""Sessions: the temporary folder, the pictures and the styles of each visitor of the page.
 
-A session begins when a page asks for something the first time. It ends a while after the page was
-closed, and with the server. Its folder is then deleted.
+A session begins with the first request of a page. It ends some time after the page is closed, or
+when the server stops. Then its folder is deleted.
 """
 
 import contextlib
@@ -38,11 +38,11 @@ class Session:
         painting: the uploaded painting, or None.
         photo: the uploaded photograph, or None.
         mask: `[H, W]` float32 in 0..1, where the style is used; None for everywhere.
-        elsewhere: what the rest of a masked picture shows: 'photograph', or 'second' for the second
+        elsewhere: content of the picture outside the mask: 'photograph', or 'second' for the second
             style of the blend.
         styles: name -> style, in the order in which they were added.
         chosen: name -> weight of the styles that are used now; the sum of the weights is 1.
-        stop: set when the visitor wants the current work to end.
+        stop: set when the visitor stops the current work.
         uploads: files of the server's upload folder that belong to the visitor.
     """
 
@@ -61,9 +61,9 @@ class Session:
         """Adds a style to the list.
 
         Args:
-            name: the wanted name; a number is added if the list has one of this name.
+            name: name of the style; a number is added if the name is taken.
             listed: the style.
-            most: the most styles that a list may hold.
+            most: largest number of styles in a list.
 
         Returns:
             The name in the list.
@@ -75,7 +75,7 @@ class Session:
             if other.style is listed.style:
                 return known
         if len(self.styles) >= most:
-            raise UserError(f'The list is full, it has {most} styles: remove one first')
+            raise UserError(f'The list has {most} styles, which is the limit: remove one first')
         chosen, number = name, 1
         while chosen in self.styles:
             number += 1
@@ -87,7 +87,7 @@ class Session:
         """Chooses the styles that are used from now on.
 
         Args:
-            weights: name -> weight, at least 0. They are scaled to the sum 1.
+            weights: name -> weight, at least 0. They are scaled so that their sum is 1.
 
         Raises:
             UserError: no style has a weight above 0, or a name is unknown.
@@ -97,7 +97,9 @@ class Session:
                 raise UserError(f'There is no style {name!r} in the list: choose another one')
         positive = {name: weight for name, weight in weights.items() if weight > 0}
         if not positive:
-            raise UserError('No style is chosen: paint a painting, or choose a style in the list')
+            raise UserError(
+                'No style has a weight above 0: raise a weight, or choose a style in the list'
+            )
         total = sum(positive.values())
         self.chosen = {name: weight / total for name, weight in positive.items()}
 
@@ -108,11 +110,11 @@ class Session:
             UserError: no style is chosen.
         """
         if not self.chosen:
-            raise UserError('There is no style yet: add a painting, and paint')
+            raise UserError('There is no style yet: add a painting, and press Paint')
         return [self.styles[name].style for name in self.chosen], [*self.chosen.values()]
 
     def new_folder(self, name: str) -> pathlib.Path:
-        """Makes an empty folder for results; an earlier one of this name is deleted."""
+        """Makes an empty folder for results; an existing folder of this name is deleted first."""
         folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -133,10 +135,10 @@ class Sessions:
     """The sessions of all visitors. Several threads may call its methods.
 
     Args:
-        most: most sessions at the same time.
-        linger: seconds until a session ends after its page was closed.
+        most: largest number of sessions at the same time.
+        linger: seconds after a page is closed until its session ends.
         begun: called with each new session.
-        ended: called after a session has ended, with whether it was the last one.
+        ended: called after a session has ended; the argument is whether it was the last one.
     """
 
     def __init__(
@@ -154,10 +156,10 @@ class Sessions:
         self._lock = threading.RLock()
 
     def get(self, key: str) -> Session:
-        """Returns the session of a page; a new page gets a new one.
+        """Returns the session of a page; a new page gets a new session.
 
         Args:
-            key: what the server calls the page.
+            key: identifier of the page in the server.
 
         Raises:
             UserError: too many pages are open.
@@ -168,7 +170,7 @@ class Sessions:
             if key not in self._open:
                 if len(self._open) >= self._most:
                     raise UserError(
-                        f'{self._most} pages are open, and no more are allowed: try again later'
+                        f'{self._most} pages are open, which is the limit: try again later'
                     )
                 session = Session(pathlib.Path(tempfile.mkdtemp(dir=self.folder)))
                 self._begun(session)
@@ -176,10 +178,10 @@ class Sessions:
             return self._open[key]
 
     def leave(self, key: str) -> None:
-        """Ends a session after a while, unless its page asks for something before.
+        """Ends a session after `linger` seconds, unless its page sends another request.
 
         Args:
-            key: see `get`. A page that never asked for anything has no session.
+            key: see `get`. A page that never sent a request has no session.
         """
         with self._lock:
             if key not in self._open:
@@ -203,7 +205,7 @@ class Sessions:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _expire(self, key: str, timer: threading.Timer) -> None:
-        """Ends a session, unless its page asked for something while the timer ran out."""
+        """Ends a session, unless its page sent a request just before the timer ended."""
         with self._lock:
             if self._timers.get(key) is timer:
                 self._end(key)

@@ -1,7 +1,7 @@
-"""What visitors do: upload pictures, paint, use styles again, download results.
+"""Actions of visitors: upload pictures, paint, choose styles, download results.
 
-Every function takes the visitor's session first. All of them raise `UserError` with a sentence for
-the visitor.
+The first argument of every function is the session of the visitor. Every function may raise
+`UserError` with a sentence for the visitor.
 """
 
 import os
@@ -32,10 +32,10 @@ class Result(NamedTuple):
     """A finished picture.
 
     Attributes:
-        before: the photograph, `[H, W, 3]` uint8, at most `PREVIEW_SIDE` pixels long.
-        after: the same photograph in the style.
-        file: the finished picture in its full size.
-        size: its width and height.
+        before: the photograph, `[H, W, 3]` uint8; its longer side is at most `PREVIEW_SIDE` pixels.
+        after: the same photograph in the style, in the same size.
+        file: the finished picture in full size.
+        size: width and height of this file.
     """
 
     before: np.ndarray
@@ -45,7 +45,7 @@ class Result(NamedTuple):
 
 
 class Studio:
-    """The initialization, the limits, and the styles that every visitor is offered.
+    """The initialization, the limits, and the styles that every visitor can choose.
 
     Args:
         config: settings of the server.
@@ -64,7 +64,7 @@ class Studio:
             self._offer(name, style)
 
     def begin(self, session: Session) -> None:
-        """Gives a new visitor the styles that everyone is offered."""
+        """Adds the styles that every visitor can choose to the list of a new visitor."""
         session.styles.update(self._offered)
 
     # Uploads. -------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ class Studio:
             upload: the uploaded file.
 
         Returns:
-            A preview, `[H, W, 3]` uint8, and sentences that the visitor should read.
+            A preview, `[H, W, 3]` uint8, and sentences for the visitor, such as warnings.
         """
         upload = pathlib.Path(upload)
         notes = limits.check_picture(upload, self.config)
@@ -107,7 +107,7 @@ class Studio:
         return pixel_values.to_bytes(render.read_fitted(path, PREVIEW_SIDE, name='picture').rgb)
 
     def forget_picture(self, session: Session, role: str) -> None:
-        """Takes the painting or the photograph away."""
+        """Removes the painting or the photograph."""
         if role == 'painting':
             session.painting = None
         else:
@@ -123,7 +123,7 @@ class Studio:
         if len(found) > room:
             raise UserError(
                 f'{upload.name} has {len(found)} styles, and the list has room for {room}: remove '
-                'some first'
+                'some styles first'
             )
         return [
             session.add_style(
@@ -137,11 +137,11 @@ class Studio:
     def paint(
         self, session: Session, options: PaintOptions, rendering: RenderOptions
     ) -> Iterator[live_stylization.LivePicture]:
-        """Makes the style of the painting, and adds it to the visitor's list.
+        """Adapts θ to the painting, and adds the style to the visitor's list.
 
         Yields:
-            See `live_stylization.paint`. If `session.stop` is set, no further step is taken, and
-            the style so far is added.
+            See `live_stylization.paint`. When `session.stop` is set, the adaptation ends, and the
+            style so far is added.
         """
         painting, photo = session.painting, self._photo(session)
         if painting is None:
@@ -164,7 +164,7 @@ class Studio:
         session.choose({name: 1.0})
 
     def render(self, session: Session, rendering: RenderOptions) -> Result:
-        """Renders the photograph in its full size in the chosen style, and writes the result."""
+        """Stylizes the photograph in full size in the chosen style, and writes the result."""
         rendering.validate()
         photo = self._photo(session)
         styles, weights = session.chosen_styles()
@@ -194,12 +194,12 @@ class Studio:
         return Result(_preview(picture.rgb), _preview(output), target, (width, height))
 
     def set_mask(self, session: Session, drawing: Any, elsewhere: str) -> None:
-        """Takes over a mask that the visitor drew on the photograph.
+        """Stores the mask that the visitor drew on the photograph.
 
         Args:
             session: the visitor.
-            drawing: name -> pixels, as Gradio's editor gives them: its 'layers' are
-                `[H, W, 4]` uint8, and opaque where the visitor drew.
+            drawing: name -> pixels, from Gradio's image editor. Its 'layers' are `[H, W, 4]` uint8,
+                and opaque where the visitor drew.
             elsewhere: see `Session.elsewhere`.
 
         Raises:
@@ -223,7 +223,7 @@ class Studio:
     # Styles. --------------------------------------------------------------------------------------
 
     def remove_style(self, session: Session, name: str) -> None:
-        """Removes a style from the visitor's list; a kept file stays on the disk."""
+        """Removes a style from the visitor's list, but not from the folder of kept styles."""
         session.styles.pop(name, None)
         if name in session.chosen:
             session.chosen = {}
@@ -231,7 +231,7 @@ class Studio:
     def keep_style(self, session: Session) -> pathlib.Path:
         """Writes the chosen style to the folder of kept styles; returns the file."""
         if self.kept is None:
-            raise UserError('This page keeps no styles: download the style file')
+            raise UserError('This server keeps no styles: download the style file')
         name, style = self._single(session)
         path = self.kept.save(name, style)
         if path.stem not in self._offered and len(self._offered) < self.config.max_styles:
@@ -263,7 +263,8 @@ class Studio:
         styles, _ = session.chosen_styles()
         if len(styles) > 1:
             raise UserError(
-                'A blend of several styles has no style file: choose one style, or download ONNX'
+                'A blend of several styles has no style file: choose one style, or make an ONNX '
+                'file'
             )
         return next(iter(session.chosen)), styles[0]
 
@@ -271,7 +272,7 @@ class Studio:
         self._offered[name] = ListedStyle(style, self._thumbnail(style))
 
     def _thumbnail(self, style: style_files.Style) -> np.ndarray:
-        """Returns a sample photograph in a style, for a style whose painting is unknown."""
+        """Stylizes a sample photograph; the thumbnail of a style whose painting is unknown."""
         sample = resizing.center_square(image_files.read(_SAMPLE).rgb, THUMBNAIL_SIDE)
         network = styled_network.load(style, theta=self.theta)
         return pixel_values.to_bytes(render.render(network, sample))
@@ -283,12 +284,12 @@ def _thumbnail_of(picture: np.ndarray) -> np.ndarray:
 
 
 def _preview(picture: np.ndarray) -> np.ndarray:
-    """Returns a picture for the page, uint8, at most `PREVIEW_SIDE` pixels long."""
+    """Returns a picture for the page, uint8, whose longer side is at most `PREVIEW_SIDE`."""
     size = resizing.fit_size(PREVIEW_SIDE, *picture.shape[:2])
     return pixel_values.to_bytes(resizing.resize(picture, *size))
 
 
 def _shares(mask: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Returns the shares `[2, H, W]` of the pixels outside and inside of a mask."""
+    """Returns the weights `[2, H, W]` of the pixels outside and inside the mask."""
     grey = resizing.resize(mask, *picture.shape[:2])
     return mask_regions.shares_of_styles([grey], count=2, feather=mask_regions.FEATHER)

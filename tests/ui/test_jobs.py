@@ -89,7 +89,7 @@ def test_films_that_are_too_long_or_none_are_refused(
     theta_file, ready, film, tmp_path, monkeypatch
 ):
     place = studio.Studio(UiConfig(theta=theta_file, keep=False, max_frames=1))
-    with pytest.raises(UserError, match='1 are allowed'):
+    with pytest.raises(UserError, match='frames, more than 1'):
         jobs.stylize_film(place, ready, film, PLAIN, lambda *_: None)
     text = tmp_path / 'text.mp4'
     text.write_text('This is a text.')

@@ -22,7 +22,7 @@ def test_wrong_files_are_refused_in_a_sentence(tmp_path, config):
     heic = b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(100)
     (tmp_path / 'phone.heic').write_bytes(heic)
     for name, message in (
-        ('large.png', '1200 × 1000 pixels, and 1 million are allowed'),
+        ('large.png', '1200 × 1000 pixels, and at most 1 million are'),
         ('flat.png', '200 x 8'),
         ('text.jpg', 'is a text or a web page'),
         ('empty.jpg', 'empty: was the upload interrupted'),
@@ -39,7 +39,7 @@ def test_wrong_files_are_refused_in_a_sentence(tmp_path, config):
 def test_files_of_too_many_bytes_are_refused(tmp_path):
     with open(tmp_path / 'large.mp4', 'wb') as opened:
         opened.truncate(1_000_001)
-    with pytest.raises(UserError, match='more than 1 megabytes'):
+    with pytest.raises(UserError, match='limit of 1 megabytes'):
         limits.check_size(tmp_path / 'large.mp4', UiConfig(max_upload=1))
 
 

@@ -1,1 +1,1 @@
-"""The page itself: the only modules that import Gradio."""
+"""The web page of `metastyle ui`; only these modules import Gradio."""

@@ -1,4 +1,4 @@
-"""Turns the work of an event into a function for Gradio, and errors into sentences."""
+"""Wraps event handlers for Gradio; an error becomes a sentence on the page."""
 
 import concurrent.futures
 import functools
@@ -21,21 +21,21 @@ Updates = dict[str, Any]  # name of a component -> its new value
 COMPUTE, LIGHT = 'compute', 'light'
 _UPLOADS_AT_ONCE = 4
 _FULL = 'The picture is too large for the memory: choose a smaller size of the result'
-_BROKEN = 'That failed because of an error in the program: its log on the server says more'
+_BROKEN = 'This failed because of an error in the program: see its log on the server'
 
 
 class Answers:
-    """Connects events of the page with functions of the session.
+    """Connects events of the page with their handlers.
 
     Args:
         page: the components.
         sessions: the sessions of the visitors.
-        roots: folders of the server, which messages do not show.
+        roots: folders of the server; messages do not show them.
     """
 
     def __init__(self, page: Page, sessions: Sessions, roots: tuple[pathlib.Path, ...]) -> None:
         self._page, self._sessions, self._roots = page, sessions, roots
-        self._computing: Session | None = None  # the one whose event of `COMPUTE` runs
+        self._computing: Session | None = None  # the session whose `COMPUTE` event runs
 
     def connect(
         self,
@@ -53,15 +53,15 @@ class Answers:
 
         Args:
             listener: the event of a component, such as `page['paint'].click`.
-            work: called with the session and the values of the inputs; it yields new values of the
-                outputs.
+            work: the handler. It is called with the session and the values of the inputs, and
+                yields new values of the outputs.
             inputs: names of components.
-            outputs: names of components; the first one shows the sentence of an error.
-            concurrency_id: of the events with `COMPUTE`, one runs at a time in the whole server;
-                `LIGHT` is for events that compute nothing.
-            selecting: whether `work` also takes, after the session, what the visitor selected.
-            begins: whether the work is long: the status line then says at once that it begins, or
-                that it waits.
+            outputs: names of components; the first one shows error messages.
+            concurrency_id: `COMPUTE` or `LIGHT`. The server runs one `COMPUTE` event at a time;
+                `LIGHT` is for events without computation.
+            selecting: whether `work` also takes the selected item, after the session.
+            begins: whether the work is long. Then the status line says at once that the work
+                starts, or that it waits.
             **options: further arguments of the listener.
         """
         if begins:
@@ -91,7 +91,7 @@ class Answers:
     def _answering(
         self, work: Callable[..., Iterable[Updates]], outputs: tuple[str, ...], is_compute: bool
     ) -> Callable[..., Iterator[Any]]:
-        """Returns a function for Gradio, which finds the session and tells errors."""
+        """Returns a function for Gradio, which finds the session and shows errors."""
 
         def answer(request: gr.Request, *values: Any) -> Iterator[Any]:
             session = None
@@ -101,7 +101,7 @@ class Answers:
                     self._computing = session
                 for updates in work(session, *values):
                     yield _in_order([updates.get(name, gr.skip()) for name in outputs])
-            except Exception as error:  # nothing may end the queue
+            except Exception as error:  # no error may stop the queue
                 text = self._told(error, session)
                 yield _in_order([text, *(gr.skip() for _ in outputs[1:])])
             finally:
@@ -111,19 +111,20 @@ class Answers:
         return answer
 
     def _begin(self, status: str, session: Session) -> Iterator[Updates]:
-        """Says that work begins or waits; an earlier request to stop does not concern it.
+        """Shows that work starts or waits, and clears an earlier request to stop.
 
-        Gradio ignores a second click while the first one is answered, and so does this function.
+        While an event of the same session runs, this function does nothing, because Gradio ignores
+        the second click.
         """
         if self._computing is None:
             session.stop.clear()
             yield {status: 'Starting …'}
         elif self._computing is not session:
             session.stop.clear()
-            yield {status: 'Waiting: the picture of another visitor is being painted …'}
+            yield {status: 'Waiting: the server paints the picture of another visitor …'}
 
     def _told(self, error: Exception, session: Session | None) -> str:
-        """Shows the sentence of an error as a warning, and returns it."""
+        """Shows an error as a warning, and returns its sentence."""
         if session is not None and not session.folder.exists():
             return ''  # the visitor has left, and the files are deleted
         if isinstance(error, MemoryError) or errors.is_out_of_memory(error):
@@ -136,16 +137,16 @@ class Answers:
         return text
 
     def told(self, error: Exception) -> str:
-        """Shows the sentence of an error that the visitor can fix, and returns it."""
+        """Shows an error that the visitor can fix, and returns its sentence."""
         return self._told(error, None)
 
     def shortened(self, text: str) -> str:
-        """Returns a sentence without folders of the server."""
+        """Returns a sentence without paths of the server."""
         return limits.sentence(UserError(text), *self._roots)
 
 
 def _in_order(values: list[Any]) -> Any:
-    """Returns the values of the outputs as Gradio wants them: a single one without a list."""
+    """Returns the values of the outputs in the form for Gradio: one value without a list."""
     return values[0] if len(values) == 1 else values
 
 
@@ -153,10 +154,10 @@ def progress_of(work: Callable[[Report], JobResult]) -> Iterator[tuple[int, int]
     """Runs a job in a thread.
 
     Args:
-        work: the job; it is called with the function that it reports its progress to.
+        work: the job; it is called with a function to which it reports its progress.
 
     Yields:
-        Numbers of finished and of all pictures or frames, and in the end the result.
+        The number of finished pictures or frames and their total number; at the end, the result.
     """
     reports: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

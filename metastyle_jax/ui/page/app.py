@@ -42,7 +42,7 @@ def serving(config: UiConfig) -> Iterator[str]:
     Raises:
         UserError: a setting is invalid, a file cannot be read, or the port is taken.
     """
-    logging.getLogger('httpx').setLevel(logging.WARNING)  # else it logs how Gradio starts
+    logging.getLogger('httpx').setLevel(logging.WARNING)  # else it logs the start of Gradio
     studio = Studio(config)
     with tempfile.TemporaryDirectory(
         prefix='metastyle-gradio-', ignore_cleanup_errors=True
@@ -71,7 +71,7 @@ def sweep(uploads: pathlib.Path, everything: bool) -> None:
 
     Args:
         uploads: the folder.
-        everything: whether no page is open; else only old files are deleted.
+        everything: whether to delete all files, because no page is open; else only old files.
     """
     for path in uploads.glob('*'):
         with contextlib.suppress(OSError):
@@ -82,11 +82,11 @@ def sweep(uploads: pathlib.Path, everything: bool) -> None:
 
 
 def build(config: UiConfig, studio: Studio, sessions: Sessions, uploads: pathlib.Path) -> gr.Blocks:
-    """Makes the page.
+    """Builds the page.
 
     Args:
         config: settings of the server.
-        studio: what visitors do.
+        studio: the actions of visitors.
         sessions: the sessions of the visitors.
         uploads: folder of uploaded files.
     """
@@ -99,9 +99,10 @@ def build(config: UiConfig, studio: Studio, sessions: Sessions, uploads: pathlib
 
 
 def _middleware(host: str) -> list[Middleware]:
-    """Refuses requests for other names if only this computer is served.
+    """Refuses requests for other host names if the server is for this computer only.
 
-    Otherwise a web site could use the page: it gives its name the address of this computer.
+    Otherwise a web site could use the page by DNS rebinding: it resolves its own name to the
+    address of this computer.
     """
     if host not in _LOCAL:
         return []
@@ -109,7 +110,7 @@ def _middleware(host: str) -> list[Middleware]:
 
 
 def _free_port(host: str) -> int:
-    """Returns a port that no program uses now."""
+    """Returns a free port."""
     with socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What the components of the page do: calls `studio` and `jobs`, and shows what they return."""
+"""Event handlers of the page: they call `studio` and `jobs`, and show the results."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +24,11 @@ _SHOWN = ('status', 'result', 'picture', 'style_file', 'onnx_file', 'curve', 'st
 
 
 class Events:
-    """The events of the page. Each takes the session and values of components, and yields updates.
+    """The event handlers. Each takes the session and values of components, and yields updates.
 
     Args:
         page: the components.
-        studio: what visitors do.
+        studio: the actions of visitors.
         answers: connects the events.
     """
 
@@ -36,7 +36,7 @@ class Events:
         self._page, self._studio, self._answers = page, studio, answers
 
     def connect(self, blocks: gr.Blocks, sessions: Sessions) -> None:
-        """Connects all components; to be called in the open `gr.Blocks`."""
+        """Connects all components; call it in the open `gr.Blocks`."""
         page, on = self._page, self._answers.connect
         for role in ('painting', 'photo'):
             outputs = ('status', role, *(('editor',) if role == 'photo' else ()))
@@ -86,7 +86,7 @@ class Events:
             return
         try:
             preview, notes = self._studio.take_picture(session, role, upload)
-        except UserError as error:  # the earlier picture stays, and is shown again
+        except UserError as error:  # the page shows the earlier picture again
             earlier = self._studio.preview(session, role)
             yield {'status': self._answers.told(error), role: earlier}
             return
@@ -114,13 +114,13 @@ class Events:
     ) -> Iterator[Updates]:
         *rendering, keep = values if len(values) > len(_RENDERING) else (*values, False)
         options = PaintOptions(steps=int(steps), style_size=int(style_size), whole=bool(whole))
-        yield {'status': 'Looking at the painting …', 'curve': _curve([], options.steps)}
+        yield {'status': 'Reading the painting …', 'curve': _curve([], options.steps)}
         for live in self._studio.paint(session, options, _rendering(*rendering)):
             pair = tuple(map(pixel_values.to_bytes, (live.before, live.after)))
             loss = f', loss {live.losses[-1]:.3g}' if live.losses else ': the predicted style'
             status = f'Step {live.step} of {live.steps}{loss}'
             yield {'result': pair, 'status': status, 'curve': _curve(live.losses, live.steps)}
-        yield {'status': 'Painting the photograph in its full size …'}
+        yield {'status': 'Painting the photograph in full size …'}
         yield from self._show(session, _rendering(*rendering))
         if keep:
             yield from self._keep(session, True)
@@ -164,7 +164,7 @@ class Events:
 
     def _remove(self, session: Session) -> Iterator[Updates]:
         if len(session.chosen) != 1:
-            raise UserError('Choose one style in the list first')
+            raise UserError('No single style is chosen: choose one in the list first')
         name = next(iter(session.chosen))
         self._studio.remove_style(session, name)
         yield {'status': f'{name} is no longer in the list.', **_listed(session)}
@@ -191,7 +191,7 @@ class Events:
 
     def _mix(self, session: Session, names: Sequence[str], *values: Any) -> Iterator[Updates]:
         if len(names or ()) < 2:
-            raise UserError('Choose two styles or more for a blend')
+            raise UserError('A blend needs at least two styles: choose more')
         weights = values[:MOST_BLENDED]
         session.choose(dict(zip(names, map(float, weights), strict=False)))
         yield {'status': 'Painting the blend …'}
@@ -225,7 +225,7 @@ class Events:
             raise UserError(
                 f'No {"picture" if name == "pictures" else "film"} is chosen: add one first'
             )
-        yield {'job_status': 'Beginning …', 'job_file': gr.File(value=None, visible=False)}
+        yield {'job_status': 'Starting …', 'job_file': gr.File(value=None, visible=False)}
         start = functools.partial(work, self._studio, session, given, _rendering(*values))
         for found in progress_of(start):
             if isinstance(found, jobs.JobResult):
@@ -238,24 +238,24 @@ class Events:
 
 
 def _rendering(strength: float, keep_colours: bool, size: int | None) -> RenderOptions:
-    """Returns the options that the components stand for."""
+    """Returns the values of the components as options."""
     return RenderOptions(
         strength=float(strength), keep_colours=bool(keep_colours), max_size=size or None
     )
 
 
 def _curve(losses: list[float], steps: int) -> gr.LinePlot:
-    """Returns the loss before each step, on an axis that has room for all steps."""
+    """Plots the loss before each step; the axis covers all steps."""
     frame = pd.DataFrame({'step': range(1, len(losses) + 1), 'loss': losses})
     return gr.LinePlot(frame, x_lim=[1, max(steps, 2)])
 
 
 def _listed(session: Session) -> Updates:
-    """Returns the list of styles, for the gallery and for the choices of a blend."""
+    """Returns the list of styles for the gallery and for the menu of the blend."""
     gallery = [(listed.thumbnail, name) for name, listed in session.styles.items()]
     return {'styles': gallery, 'blend': gr.Dropdown(choices=[*session.styles])}
 
 
 def _canvas(preview: np.ndarray) -> dict[str, Any]:
-    """Returns the value of the editor of masks: the photograph, and nothing drawn."""
+    """Returns an empty drawing on the photograph, for the mask editor."""
     return {'background': preview, 'layers': [], 'composite': None}

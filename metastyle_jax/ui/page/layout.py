@@ -1,4 +1,4 @@
-"""The components of the page, and where they stand. What they do is in `events`."""
+"""The components of the page and their layout. Their event handlers are in `events`."""
 
 import dataclasses
 from typing import Any
@@ -9,8 +9,8 @@ from metastyle_jax.ui.config import MOST_BLENDED, PaintOptions, RenderOptions, U
 
 SIZES = [('as the photograph', 0), *((f'{side} pixels', side) for side in (512, 1024, 2048, 4096))]
 INTRODUCTION = """# Paint a photograph in the style of a painting
-Add a painting and a photograph, and press **Paint**. The first picture is there at once and gets
-better with each step."""
+Add a painting and a photograph, and press **Paint**. The first result uses a predicted style; each
+step improves it."""
 # Only fonts of the system: the page asks no other server for anything.
 _FONTS = {'font': ['system-ui', 'sans-serif'], 'font_mono': ['ui-monospace', 'monospace']}
 STYLE_SHEET = """
@@ -19,8 +19,8 @@ STYLE_SHEET = """
 #styles .caption-label, #styles .grid-wrap button span { max-width: 100%; }
 footer { display: none !important; }
 """
-# Screen readers say what the status line shows, and the language of the page is known. On phones,
-# the options are folded.
+# Screen readers read the status line aloud, and know the language of the page. On phones, the
+# options are folded.
 SCRIPT = """() => {
   document.documentElement.lang = 'en';
   for (const id of ['status', 'job-status']) {
@@ -31,7 +31,7 @@ SCRIPT = """() => {
 
 
 class Page(dict[str, Any]):
-    """Name -> component, for all components that events read or change."""
+    """Name -> component, for all components that event handlers read or change."""
 
     def add(self, name: str, part: Any) -> None:
         """Adds a component."""
@@ -48,7 +48,7 @@ def theme() -> gr.themes.Base:
 
 
 def build(config: UiConfig) -> Page:
-    """Places all components in the open `gr.Blocks`."""
+    """Adds all components to the open `gr.Blocks`."""
     page = Page()
     gr.Markdown(INTRODUCTION)
     with gr.Row():
@@ -83,9 +83,9 @@ def _pictures(page: Page) -> None:
                 label=label, sources=['upload', 'webcam', 'clipboard'], height=240, min_width=140,
                 type='filepath', elem_id=role, buttons=[],
             )  # fmt: skip
-            # The file is handed over as it is, and `limits` checks it: Gradio would decode it, and
-            # its messages for files that it cannot decode say little. A subclass would do it too,
-            # but Gradio writes a .pyi file beside the module of each subclass.
+            # `limits` checks the file itself: Gradio would decode it, and its messages for files
+            # that it cannot decode say little. A subclass would do the same, but Gradio writes a
+            # .pyi file beside the module of each subclass.
             part.preprocess = lambda payload: payload and payload.path
             page.add(role, part)
 
@@ -175,7 +175,7 @@ def _blend(page: Page) -> None:
 
 
 def _mask(page: Page) -> None:
-    gr.Markdown('Brush over the parts of the photograph that the style shall change.')
+    gr.Markdown('Brush over the parts of the photograph that should get the style.')
     page.add(
         'editor',
         gr.ImageEditor(
@@ -188,7 +188,7 @@ def _mask(page: Page) -> None:
         'elsewhere',
         gr.Radio(
             [('the photograph', 'photograph'), ('the second style of the blend', 'second')],
-            value='photograph', label='Elsewhere is',
+            value='photograph', label='The rest shows',
         ),
     )  # fmt: skip
     with gr.Row():
@@ -198,8 +198,8 @@ def _mask(page: Page) -> None:
 
 def _jobs(page: Page, config: UiConfig) -> None:
     gr.Markdown(
-        f'Up to {config.max_files} pictures, or one film, in the chosen style. Strength, colours '
-        'and size are those above.'
+        f'Apply the chosen style to up to {config.max_files} pictures, or to one film, with the '
+        'strength, colours and size of the options.'
     )
     with gr.Row():
         with gr.Column(min_width=280):
