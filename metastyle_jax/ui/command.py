@@ -4,9 +4,11 @@ The modules that load JAX and Gradio are imported inside the functions, so that 
 on the command line appear at once.
 """
 
+import contextlib
 import importlib.util
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
@@ -38,25 +40,41 @@ def main(values: flags.FlagValues) -> int:
     from metastyle_jax.ui.page import app
 
     allocator.keep_freed_memory()
-    with app.serving(config) as address:
+    with signals_as_ctrl_c(), app.serving(config) as address:
         print(f'The page is at {address} (Ctrl-C stops the server)', flush=True)
         wait()
     return 0
 
 
-def wait() -> None:
-    """Waits until the user stops the command by Ctrl-C or SIGTERM."""
+@contextlib.contextmanager
+def signals_as_ctrl_c() -> Iterator[None]:
+    """Lets SIGTERM, and SIGHUP of a terminal that is closed, raise KeyboardInterrupt in the block.
+
+    They would otherwise end the program at once, and leave the files of the visitors. A signal that
+    is ignored, as SIGHUP is by `nohup`, stays ignored.
+    """
 
     def end(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, 'SIGHUP') else [])]
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def wait() -> None:
+    """Waits until the user stops the command by Ctrl-C or a signal, see `signals_as_ctrl_c`."""
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
-        print('The page is closed, and the files of its visitors are deleted.', flush=True)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            print('The page is closed, and the files of its visitors are deleted.', flush=True)
 
 
 def require_gradio() -> None:

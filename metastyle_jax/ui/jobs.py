@@ -78,8 +78,9 @@ def stylize_pictures(
         report(next(count), len(inputs))
         return session.stop.is_set()
 
+    pictures = session.new_folder('pictures')
     result = stylize_folder.stylize_folder(
-        styles, inputs, session.new_folder('pictures'), weights=weights,
+        styles, inputs, pictures, weights=weights,
         strength=rendering.strength, keep_colours=rendering.keep_colours,
         max_size=rendering.max_size, theta=studio.theta, stopped=stopped,
     )  # fmt: skip
@@ -90,6 +91,8 @@ def stylize_pictures(
     with zipfile.ZipFile(target, 'w', zipfile.ZIP_STORED) as archive:  # pictures are compressed
         for path in result.written:
             archive.write(path, path.name)
+    shutil.rmtree(folder)
+    shutil.rmtree(pictures)
     return JobResult(target, len(result.written), left_out | result.left_out, result.stopped)
 
 

@@ -3,13 +3,14 @@
 import os
 import pathlib
 import re
+import threading
 
 from absl import logging
 
 from metastyle_jax.core import files
 from metastyle_jax.core.commands import paths
 from metastyle_jax.core.errors import UserError
-from metastyle_jax.storage import style_files, style_library, theta_files
+from metastyle_jax.storage import style_files, style_library, tensor_files, theta_files
 from metastyle_jax.stylization import styled_network
 
 SUFFIX = '.safetensors'
@@ -65,12 +66,14 @@ class KeptStyles:
 
     def __init__(self, folder: str | os.PathLike | None) -> None:
         if folder is None:
-            root = os.environ.get('XDG_DATA_HOME') or pathlib.Path('~/.local/share').expanduser()
-            folder = pathlib.Path(root, 'metastyle_jax', 'styles')
+            folder = _default_folder()
         self.folder = pathlib.Path(paths.expand(os.fspath(folder)))
+        self._lock = threading.Lock()  # visitors may keep styles of one name at once
 
     def save(self, name: str, style: style_files.Style) -> pathlib.Path:
-        """Writes a style to a new file; a number is added if the name is taken.
+        """Writes a style to a new file, unless a file of this name holds the same style.
+
+        A number is added to the name if a file of this name holds another style.
 
         Args:
             name: name of the style; characters that file names cannot have are replaced.
@@ -82,13 +85,16 @@ class KeptStyles:
         Raises:
             UserError: the file cannot be written.
         """
-        paths.make_folder(self.folder, UserError)
-        stem, number = file_stem(name), 1
-        target = self.folder / f'{stem}{SUFFIX}'
-        while target.exists():
-            number += 1
-            target = self.folder / f'{stem}_{number}{SUFFIX}'
-        style_files.save_style(target, style)
+        with self._lock:
+            paths.make_folder(self.folder, UserError)
+            stem, number = file_stem(name), 1
+            target = self.folder / f'{stem}{SUFFIX}'
+            while target.exists():
+                if _holds(target, style):
+                    return target
+                number += 1
+                target = self.folder / f'{stem}_{number}{SUFFIX}'
+            style_files.save_style(target, style)
         return target
 
     def read_all(self, theta: theta_files.Theta) -> dict[str, style_files.Style]:
@@ -101,6 +107,28 @@ class KeptStyles:
             except (UserError, OSError) as error:
                 logging.warning('%s is left out: %s', path, files.first_line(error))
         return found
+
+
+def _default_folder() -> pathlib.Path:
+    """Returns the folder of kept styles among the user's data; it may not exist."""
+    try:
+        root = os.environ.get('XDG_DATA_HOME') or pathlib.Path.home() / '.local' / 'share'
+    except RuntimeError as error:
+        raise UserError(
+            'there is no home folder, so styles cannot be kept: set keep_folder=FOLDER or '
+            'keep=False'
+        ) from error
+    return pathlib.Path(root, 'metastyle_jax', 'styles')
+
+
+def _holds(path: pathlib.Path, style: style_files.Style) -> bool:
+    """Whether a style file has the tensors of a style; False if it cannot be read."""
+    try:
+        known = style_files.load_style(path)
+    except (UserError, OSError):
+        return False
+    fingerprints = (tensor_files.fingerprint(each.params) for each in (known, style))
+    return known.theta_sha256 == style.theta_sha256 and len({*fingerprints}) == 1
 
 
 def file_stem(name: str) -> str:

@@ -44,6 +44,7 @@ class Session:
         chosen: name -> weight of the styles that are used now; the sum of the weights is 1.
         stop: set when the visitor stops the current work.
         uploads: files of the server's upload folder that belong to the visitor.
+        closed: whether the session has ended, so that its files are deleted.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
@@ -56,6 +57,8 @@ class Session:
         self.chosen: dict[str, float] = {}
         self.stop = threading.Event()
         self.uploads: set[pathlib.Path] = set()
+        self.closed = False
+        self._lock = threading.Lock()  # no folder is made while all of them are deleted
 
     def add_style(self, name: str, listed: ListedStyle, most: int) -> str:
         """Adds a style to the list.
@@ -71,17 +74,22 @@ class Session:
         Raises:
             UserError: the list is full.
         """
-        for known, other in self.styles.items():
-            if other.style is listed.style:
-                return known
-        if len(self.styles) >= most:
-            raise UserError(f'The list has {most} styles, which is the limit: remove one first')
+        self.check_room(most)
         chosen, number = name, 1
         while chosen in self.styles:
             number += 1
             chosen = f'{name} {number}'
         self.styles[chosen] = listed
         return chosen
+
+    def check_room(self, most: int) -> None:
+        """Raises UserError if the list of styles is full.
+
+        Args:
+            most: the most styles that a list may hold.
+        """
+        if len(self.styles) >= most:
+            raise UserError(f'The list has {most} styles, which is the limit: remove one first')
 
     def choose(self, weights: dict[str, float]) -> None:
         """Chooses the styles that are used from now on.
@@ -111,20 +119,43 @@ class Session:
         """
         if not self.chosen:
             raise UserError('There is no style yet: add a painting, and press Paint')
-        return [self.styles[name].style for name in self.chosen], [*self.chosen.values()]
+        chosen = self.chosen
+        return [self.styles[name].style for name in chosen], [*chosen.values()]
 
     def new_folder(self, name: str) -> pathlib.Path:
-        """Makes an empty folder for results; an existing folder of this name is deleted first."""
+        """Makes an empty folder for results; an existing folder of this name is deleted first.
+
+        Raises:
+            UserError: the session has ended. The folder would otherwise stay on the disk.
+        """
         folder = self.folder / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        with self._lock:
+            if self.closed:
+                raise UserError('This page was closed: open it again')
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         return folder
+
+    def new_folder_beside(self, name: str, earlier: pathlib.Path | None) -> pathlib.Path:
+        """Makes an empty folder for a file that replaces another one, which may be in use.
+
+        The replaced file stays, and the one that it had replaced is deleted.
+
+        Args:
+            name: the folder has this name and a number, 1 or 2.
+            earlier: the file that is replaced, in a folder from this function; or None.
+        """
+        first = f'{name}-1'
+        is_used = earlier is not None and earlier.parent.name == first
+        return self.new_folder(f'{name}-2' if is_used else first)
 
     def close(self) -> None:
         """Ends the current work, and deletes all files of the visitor."""
         self.stop.set()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for path in self.uploads:
+        with self._lock:
+            self.closed = True
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for path in [*self.uploads]:
             with contextlib.suppress(OSError):
                 path.unlink()
         self.styles.clear()
@@ -176,6 +207,16 @@ class Sessions:
                 self._begun(session)
                 self._open[key] = session
             return self._open[key]
+
+    def stop(self, key: str) -> None:
+        """Stops the current work of a session.
+
+        Args:
+            key: see `get`. A page that never sent a request has no session.
+        """
+        with self._lock:
+            if session := self._open.get(key):
+                session.stop.set()
 
     def leave(self, key: str) -> None:
         """Ends a session after `linger` seconds, unless its page sends another request.

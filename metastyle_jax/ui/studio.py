@@ -85,13 +85,14 @@ class Studio:
             A preview, `[H, W, 3]` uint8, and sentences for the visitor, such as warnings.
         """
         upload = pathlib.Path(upload)
+        session.uploads.add(upload)
         notes = limits.check_picture(upload, self.config)
         picture = render.read_fitted(upload, PREVIEW_SIDE, name='picture').rgb
         warn = plain_pictures.of_painting if role == 'painting' else plain_pictures.of_photograph
         if text := warn(picture):
             notes.append(f'{upload.name}: {text}.')
-        session.uploads.add(upload)
-        kept = session.new_folder(role) / upload.name
+        earlier = session.painting if role == 'painting' else session.photo
+        kept = session.new_folder_beside(role, earlier) / upload.name
         shutil.copyfile(upload, kept)
         if role == 'painting':
             session.painting = kept
@@ -142,11 +143,17 @@ class Studio:
         Yields:
             See `live_stylization.paint`. When `session.stop` is set, the adaptation ends, and the
             style so far is added.
+
+        Raises:
+            UserError: a picture is missing, the list of styles is full, or see
+                `live_stylization.paint`.
         """
         painting, photo = session.painting, self._photo(session)
         if painting is None:
             raise UserError('There is no painting yet: add one')
+        session.check_room(self.config.max_styles)
         shown = render.read_fitted(photo, PREVIEW_SIDE, name='photograph').rgb
+        thumbnail = render.read_fitted(painting, THUMBNAIL_SIDE * 2, name='painting').rgb
         last = None
         for last in live_stylization.paint(
             painting, shown, self.theta,
@@ -155,7 +162,6 @@ class Studio:
             yield last
         session.stop.clear()
         assert last is not None  # the first picture always comes
-        thumbnail = render.read_fitted(painting, THUMBNAIL_SIDE * 2, name='painting').rgb
         name = session.add_style(
             style_library.stem_of(painting.name),
             ListedStyle(last.style, _thumbnail_of(thumbnail)),
@@ -168,6 +174,7 @@ class Studio:
         rendering.validate()
         photo = self._photo(session)
         styles, weights = session.chosen_styles()
+        mask = session.mask  # another photograph, uploaded meanwhile, takes it away
         work = photograph_files.PhotographFiles(max_size=rendering.max_size, keep_location=False)
         picture = work.read(photo)
         look: dict[str, Any] = {
@@ -175,16 +182,14 @@ class Studio:
             'keep_colours': rendering.keep_colours,
             'theta': self.theta,
         }
-        if session.mask is not None and session.elsewhere == 'second' and len(styles) > 1:
+        if mask is not None and session.elsewhere == 'second' and len(styles) > 1:
             networks = [styled_network.load(style, **look) for style in styles[1::-1]]
-            output = render.render_regions(
-                networks, _shares(session.mask, picture.rgb), picture.rgb
-            )
+            output = render.render_regions(networks, _shares(mask, picture.rgb), picture.rgb)
         else:
             network = styled_network.load(styles, weights=weights, **look)
             output = render.render(network, picture.rgb)
-            if session.mask is not None:
-                share = _shares(session.mask, picture.rgb)[1][..., None]
+            if mask is not None:
+                share = _shares(mask, picture.rgb)[1][..., None]
                 output = picture.rgb + share * (output - picture.rgb)
         name = f'{kept_styles.file_stem("-".join([photo.stem, *session.chosen]))}'
         suffix = pathlib.PurePath(folder_jobs.writable_name(photo.name)).suffix
@@ -224,9 +229,9 @@ class Studio:
 
     def remove_style(self, session: Session, name: str) -> None:
         """Removes a style from the visitor's list, but not from the folder of kept styles."""
-        session.styles.pop(name, None)
         if name in session.chosen:
             session.chosen = {}
+        session.styles.pop(name, None)
 
     def keep_style(self, session: Session) -> pathlib.Path:
         """Writes the chosen style to the folder of kept styles; returns the file."""

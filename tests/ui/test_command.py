@@ -1,6 +1,7 @@
 """`metastyle ui`."""
 
 import importlib.util
+import signal
 import sys
 
 import helpers
@@ -22,6 +23,22 @@ def test_without_gradio_one_sentence_says_what_to_install(monkeypatch, capsys):
     assert run(monkeypatch) == 2
     message = "metastyle ui: The page needs Gradio: pip install 'metastyle_jax[ui]'\n"
     assert capsys.readouterr().err == message
+
+
+def test_signals_end_the_block_unless_they_are_ignored():
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before = signal.getsignal(number)
+        with command.signals_as_ctrl_c():
+            assert signal.getsignal(number) != before  # else the signal would end pytest
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) == before
+        signal.signal(number, signal.SIG_IGN)
+        try:
+            with command.signals_as_ctrl_c():
+                signal.raise_signal(number)
+        finally:
+            signal.signal(number, before)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def test_many_pictures_become_one_archive(place, ready, uploads):
         assert len({*archive.namelist()}) == 2
         with archive.open(archive.namelist()[0]) as opened, Image.open(opened) as image:
             assert image.size == (24, 20)
+    assert {path.name for path in ready.folder.iterdir()} == {'archive'}  # no copies are left
 
 
 def test_a_stopped_job_gives_what_is_finished(place, ready, uploads):

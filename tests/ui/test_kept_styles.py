@@ -55,18 +55,34 @@ def test_styles_that_do_not_fit_are_refused(tmp_path, theta):
 def test_kept_styles_get_safe_and_different_names(tmp_path, theta):
     kept = kept_styles.KeptStyles(tmp_path / 'kept')
     assert kept.read_all(theta) == {}
-    paths = [kept.save(name, make_style(1)) for name in ('../a b', '../a b', '…')]
+    names = ('../a b', '../a b', '…', '../a b')
+    paths = [
+        kept.save(name, make_style(seed)) for name, seed in zip(names, (1, 2, 1, 2), strict=True)
+    ]
     assert [path.name for path in paths] == [
-        'a_b.safetensors', 'a_b_2.safetensors', 'style.safetensors',
+        'a_b.safetensors', 'a_b_2.safetensors', 'style.safetensors', 'a_b_2.safetensors',
     ]  # fmt: skip
     assert {path.parent for path in paths} == {tmp_path / 'kept'}
     (tmp_path / 'kept' / 'broken.safetensors').write_text('text')
     assert [*kept.read_all(theta)] == ['a_b', 'a_b_2', 'style']
+    assert kept.save('broken', make_style(1)).name == 'broken_2.safetensors'
 
 
 def test_the_default_folder_is_among_the_data_of_the_user(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_DATA_HOME', str(tmp_path))
     assert kept_styles.KeptStyles(None).folder == tmp_path / 'metastyle_jax' / 'styles'
+
+
+def test_a_user_without_home_is_told_what_to_set(monkeypatch):
+    monkeypatch.delenv('XDG_DATA_HOME', raising=False)
+
+    def none():
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.setattr('pathlib.Path.home', none)
+    with pytest.raises(UserError, match='set keep_folder=FOLDER'):
+        kept_styles.KeptStyles(None)
+    assert kept_styles.KeptStyles('kept').folder.name == 'kept'
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

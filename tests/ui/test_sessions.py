@@ -63,9 +63,28 @@ def test_a_page_that_comes_back_keeps_its_session():
     assert not opened.folder.exists()
 
 
+def test_a_session_that_ended_makes_no_folder(everyone):
+    session = everyone.get('a')
+    assert session.new_folder('result').is_dir()
+    everyone.leave('a')
+    joined()
+    assert session.closed
+    with pytest.raises(UserError, match='page was closed'):
+        session.new_folder('result')
+    assert not session.folder.exists()
+
+
+def test_only_the_current_work_of_an_open_page_is_stopped(everyone):
+    everyone.stop('a')
+    assert len(everyone) == 0
+    session, other = everyone.get('a'), everyone.get('b')
+    everyone.stop('c')  # no further page could be opened
+    everyone.stop('a')
+    assert (session.stop.is_set(), other.stop.is_set()) == (True, False)
+
+
 def test_names_in_the_list_differ_and_their_number_is_limited(session):
     assert session.add_style('a', LISTED, 2) == 'a'
-    assert session.add_style('a', LISTED, 2) == 'a'  # the same style
     other = sessions.ListedStyle(make_style(2), LISTED.thumbnail)
     assert session.add_style('a', other, 2) == 'a 2'
     with pytest.raises(UserError, match='has 2 styles'):

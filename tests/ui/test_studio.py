@@ -63,6 +63,8 @@ def test_the_whole_network_may_be_adapted_and_the_visitor_may_stop(place, with_p
     for live in place.paint(with_photo, options, PLAIN):
         if live.step == 1:
             with_photo.stop.set()
+            for _ in range(2):  # other pictures that are uploaded meanwhile do no harm
+                place.take_picture(with_photo, 'painting', painting)
     style = with_photo.styles['painting'].style
     assert (style.adapted, style.settings['steps']) == ('all', 1)
 
@@ -87,6 +89,32 @@ def test_a_refused_picture_leaves_the_earlier_one(place, with_photo, tmp_path):
         place.take_picture(with_photo, 'photo', tmp_path / 'text.jpg')
     assert with_photo.photo == before
     np.testing.assert_array_equal(place.preview(with_photo, 'photo'), shown)
+
+
+def test_a_picture_that_is_in_use_survives_its_replacement(place, with_photo, photo, tmp_path):
+    first = with_photo.photo
+    place.take_picture(with_photo, 'photo', photo)
+    second = with_photo.photo
+    assert first.exists()
+    place.take_picture(with_photo, 'photo', photo)
+    assert not first.samefile(second)
+    assert len([*with_photo.folder.rglob('photo.jpg')]) == 2
+
+
+def test_a_refused_upload_belongs_to_the_visitor_too(place, session, tmp_path):
+    upload = tmp_path / 'text.jpg'
+    upload.write_text('This is a text.')
+    with pytest.raises(UserError, match='text'):
+        place.take_picture(session, 'photo', upload)
+    session.close()
+    assert not upload.exists()
+
+
+def test_a_full_list_is_told_before_the_work(place, with_styles, painting):
+    place.take_picture(with_styles, 'painting', painting)
+    with_styles.styles['style 3'] = with_styles.styles['style 1']
+    with pytest.raises(UserError, match='The list has 3 styles'):
+        next(place.paint(with_styles, QUICK, PLAIN))
 
 
 def test_pictures_of_one_colour_are_told(place, session, tmp_path):

@@ -105,7 +105,11 @@ class Answers:
                 text = self._told(error, session)
                 yield _in_order([text, *(gr.skip() for _ in outputs[1:])])
             finally:
-                if is_compute:
+                if is_compute and session is not None:
+                    session.stop.clear()  # the wish to stop concerned this work alone
+                # A page that was closed may leave its work unfinished, and this line is then
+                # reached only while the work of another visitor runs.
+                if self._computing is session:
                     self._computing = None
 
         return answer
@@ -125,7 +129,7 @@ class Answers:
 
     def _told(self, error: Exception, session: Session | None) -> str:
         """Shows an error as a warning, and returns its sentence."""
-        if session is not None and not session.folder.exists():
+        if session is not None and session.closed:
             return ''  # the visitor has left, and the files are deleted
         if isinstance(error, MemoryError) or errors.is_out_of_memory(error):
             error = UserError(_FULL)

@@ -61,9 +61,11 @@ def serving(config: UiConfig) -> Iterator[str]:
                 del os.environ['GRADIO_TEMP_DIR']
             else:
                 os.environ['GRADIO_TEMP_DIR'] = before
-            if blocks is not None:
-                blocks.close(verbose=False)
-            sessions.close()
+            try:
+                if blocks is not None:
+                    blocks.close(verbose=False)
+            finally:
+                sessions.close()
 
 
 def sweep(uploads: pathlib.Path, everything: bool) -> None:

@@ -59,7 +59,7 @@ class Events:
             on(page[f'paint_{name}'].click, job, inputs, ('job_status', 'job_file'), begins=True)
 
         def stop(request: gr.Request) -> None:
-            sessions.get(str(request.session_hash)).stop.set()
+            sessions.stop(str(request.session_hash))
 
         def leave(request: gr.Request) -> None:
             sessions.leave(str(request.session_hash))
@@ -73,7 +73,8 @@ class Events:
         on(blocks.load, self._welcome, (), _SHOWN, concurrency_id=LIGHT)
         on(page['remove'].click, self._remove, (), _SHOWN, concurrency_id=LIGHT)
         on(page['add_style'].upload, self._add_style, ('add_style',), _SHOWN)
-        on(page['blend'].change, self._show_weights, ('blend',), _WEIGHTS, concurrency_id=LIGHT)
+        shown = ('status', *_WEIGHTS)
+        on(page['blend'].change, self._show_weights, ('blend',), shown, concurrency_id=LIGHT)
         on(page['mix'].click, self._mix, ('blend', *_WEIGHTS, *_RENDERING), _SHOWN)
         on(page['styles'].select, self._choose, _RENDERING, _SHOWN, selecting=True)
         if 'keep' in page:
@@ -120,7 +121,7 @@ class Events:
             loss = f', loss {live.losses[-1]:.3g}' if live.losses else ': the predicted style'
             status = f'Step {live.step} of {live.steps}{loss}'
             yield {'result': pair, 'status': status, 'curve': _curve(live.losses, live.steps)}
-        yield {'status': 'Painting the photograph in full size …'}
+        yield {'status': 'Painting the photograph in full size …', **_listed(session)}
         yield from self._show(session, _rendering(*rendering))
         if keep:
             yield from self._keep(session, True)
@@ -183,7 +184,7 @@ class Events:
             yield {'status': 'No further style is kept.'}
 
     def _show_weights(self, session: Session, names: Sequence[str]) -> Iterator[Updates]:
-        shown = [*names, *[None] * MOST_BLENDED]
+        shown = [*(names or ()), *[None] * MOST_BLENDED]
         yield {
             slider: gr.Slider(label=f'Weight of {name}', visible=name is not None)
             for slider, name in zip(_WEIGHTS, shown, strict=False)

@@ -67,6 +67,35 @@ def test_errors_become_sentences_without_folders(everyone, warned):
     everyone.leave('page')
 
 
+def test_a_wish_to_stop_concerns_one_work_and_closed_work_leaves_that_of_others(warned):
+    everyone = sessions.Sessions(most=2, linger=0.0)
+    answers = Answers({}, everyone, (everyone.folder,))
+
+    def work(session):
+        yield {'status': 'working'}
+
+    answer = answers._answering(work, ('status',), is_compute=True)
+    one, other = (answer(types.SimpleNamespace(session_hash=key)) for key in 'ab')
+    assert next(one) == next(other) == 'working'
+    everyone.get('a').stop.set()
+    one.close()  # as Gradio does late with the work of a page that was closed
+    assert answers._computing is everyone.get('b')
+    assert not everyone.get('a').stop.is_set()
+    assert [*other] == []
+    assert answers._computing is None
+    everyone.close()
+
+
+def test_work_of_a_visitor_who_has_left_tells_nothing(everyone, warned):
+    def leaves(session, value):
+        session.close()
+        session.new_folder('result')
+        yield {}
+
+    assert answers_of(everyone, leaves, 'status') == ['']
+    assert warned == []
+
+
 def test_a_job_reports_its_progress_and_its_error():
     result = jobs.JobResult('file', 1, {}, False)
 
