@@ -16,7 +16,7 @@ COMMANDS = {
         'instant.command',
         'Stylize a picture, a folder or a video in the style of a painting.',
     ),
-    'ui': ('ui.command', 'Open a page in the browser on which you paint photographs.'),
+    'ui': ('ui.command', 'Open a web page on which you stylize photographs.'),
     'adapt': (
         'adaptation.command',
         'Adapt the network to a painting, or to each painting of a folder.',
@@ -34,12 +34,12 @@ COMMANDS = {
     'evaluate': ('evaluation.command', 'Measure how fast initializations adapt to new styles.'),
     'poster': (
         'evaluation.poster.poster_command',
-        "Compare the eight systems of MetaStyle's poster: seconds, quality, pictures.",
+        "Compare the eight systems of MetaStyle's poster: seconds and quality.",
     ),
     'flicker': ('evaluation.films.flicker_command', 'Measure the flicker of a stylized video.'),
     'gatys': (
         'baselines.commands.gatys_command',
-        'Stylize by optimizing pixels (Gatys et al.), slowly.',
+        'Stylize a photograph by optimizing its pixels, slowly (Gatys et al.).',
     ),
     'johnson': (
         'baselines.commands.johnson_command',
@@ -47,23 +47,23 @@ COMMANDS = {
     ),
     'adain': (
         'baselines.commands.system_command',
-        'Stylize in any style by moments of features (Huang and Belongie).',
+        'Stylize in any style by matching moments of features (Huang and Belongie).',
     ),
     'wct': (
         'baselines.commands.system_command',
-        'Stylize in any style by whitening and colouring (Li et al.).',
+        'Stylize in any style by whitening and colouring features (Li et al.).',
     ),
     'avatar-net': (
         'baselines.commands.system_command',
-        'Stylize in any style by patches of whitened features (Sheng et al.).',
+        'Stylize in any style by swapping patches of whitened features (Sheng et al.).',
     ),
     'style-swap': (
         'baselines.commands.system_command',
-        'Stylize in any style by patches of features (Chen and Schmidt).',
+        'Stylize in any style by swapping patches of features (Chen and Schmidt).',
     ),
     'meta-networks': (
         'baselines.commands.system_command',
-        'Stylize in any style by a network that makes networks (Shen et al.).',
+        'Stylize in any style by a network that computes weights (Shen et al.).',
     ),
 }
 

@@ -76,7 +76,10 @@ def help_text(values: flags.FlagValues, names: list[str], usage: str) -> str:
         if '.' in name:
             continue
         flag = values[name]
-        default = '' if flag.default in (None, False, '', []) else f' (default: {flag.default})'
+        default = flag.default
+        if isinstance(default, list):  # as a user writes it
+            default = ','.join(map(str, default))
+        default = '' if default in (None, False, '') else f' (default: {default})'
         value = '' if flag.boolean else f'={flag.parser.syntactic_help and name.upper() or "..."}'
         lines.append(f'  --{name}{value}')
         indent = ' ' * 6

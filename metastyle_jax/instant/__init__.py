@@ -1,1 +1,1 @@
-"""Paintings in the place of style files: their styles are made when they are needed, and cached."""
+"""Paintings in place of style files: a style is made when it is needed, and then cached."""

@@ -1,4 +1,4 @@
-"""The command `metastyle cache`: lists the styles of paintings that are cached, or removes them."""
+"""The command `metastyle cache`: lists or removes the cached styles of paintings."""
 
 import time
 
@@ -8,7 +8,7 @@ from metastyle_jax.core import command_line, files
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.instant import style_cache
 
-USAGE = """Lists the styles that `metastyle stylize --style=painting.jpg` has cached.
+USAGE = """Lists, removes or limits the cached styles of `metastyle stylize --style=painting.jpg`.
 
   metastyle cache
   metastyle cache --clear
@@ -23,15 +23,15 @@ def define_flags(values: flags.FlagValues) -> None:
     add.real(
         'limit',
         None,
-        'Largest size of the cache in megabytes, for all later runs; 0 caches nothing (default: '
-        f'{style_cache.DEFAULT_LIMIT}).',
+        'Largest size of the cache in megabytes, for all later runs; 0 turns the cache off '
+        f'(default: {style_cache.DEFAULT_LIMIT}).',
     )
 
 
 def main(values: flags.FlagValues) -> int:
-    """Changes the cache as the flags say, and prints what it holds; returns the exit code."""
+    """Changes the cache as the flags say, and prints its contents; returns the exit code."""
     if values.clear and values.limit is not None:
-        raise UserError('--clear and --limit exclude each other: give one')
+        raise UserError('--clear and --limit exclude each other: leave one out')
     cache = style_cache.StyleCache()
     if values.limit is not None:
         cache.set_limit(values.limit)

@@ -1,7 +1,7 @@
 """The command `metastyle stylize`, whose styles may be paintings.
 
-The modules that load JAX are imported inside the functions, so that `--help` and mistakes on the
-command line are answered at once.
+The modules that load JAX are imported inside the functions, so that `--help` and errors on the
+command line appear at once.
 """
 
 import os
@@ -25,7 +25,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add.path(
         'save_style',
         None,
-        'Painting as --style: also write its style to this file, .safetensors.',
+        'With a painting as --style: also write its style to this file, .safetensors.',
         writes=True,
     )
 
@@ -36,7 +36,7 @@ def main(values: flags.FlagValues) -> int:
 
 
 def _styles_of(values: flags.FlagValues) -> Sequence[Any]:
-    """Returns the styles of --style, with a function in the place of each painting."""
+    """Returns the styles of --style, with a function in place of each painting."""
     config = InstantConfig(**command_line.given_settings(values, InstantConfig))
     config.validate()
     words = [word for word in values.style if paintings.is_painting(word)]
@@ -48,15 +48,21 @@ def _styles_of(values: flags.FlagValues) -> Sequence[Any]:
     for word in words:
         exist = os.path.exists(word) and os.path.exists(values.output)
         if exist and os.path.samefile(word, values.output):
-            raise UserError(f'output={values.output}: it is the painting; choose another name')
+            raise UserError(
+                f'output={values.output}: this file is the painting; choose another name'
+            )
     if values.all:
-        raise UserError(f'--all takes a library, and --style={words[0]} is a picture')
+        raise UserError(
+            f'--all takes a library, and --style={words[0]} is a picture: leave --all out'
+        )
     from metastyle_jax.core.devices import allocator
     from metastyle_jax.storage import style_files
 
     if values.save_style is not None:
         if len(words) > 1:
-            raise UserError(f'--save_style is for one painting, and --style names {len(words)}')
+            raise UserError(
+                f'--save_style is for one painting, and --style names {len(words)}: name one'
+            )
         style_files.check_output(values.save_style, overwrite=values.overwrite)
     allocator.keep_freed_memory()
 

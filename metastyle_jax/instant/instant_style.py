@@ -1,4 +1,4 @@
-"""Makes the style of a painting at once: predicted instance norms, refined by a few steps."""
+"""Makes the style of a painting: predicts instance norms, and refines them by a few steps."""
 
 import hashlib
 import json
@@ -29,9 +29,9 @@ def instant_style(
     progress: bool = False,
     **settings: Any,
 ) -> style_files.Style:
-    """Makes the style of a painting at once, or takes it from the cache.
+    """Makes the style of a painting in a few steps, or reads it from the cache.
 
-    Only instance norms are adapted. θ's predictor gives their first values, and a few gradient
+    Only instance norms are adapted. θ's predictor computes their first values, and a few gradient
     steps at the learned rates of θ refine them. `adapt` takes more steps and gives a better style.
     The style is cached in the user's cache folder, see `StyleCache`.
 
@@ -50,7 +50,7 @@ def instant_style(
         A style of adapted instance norms, as `adapt` with `params='norm'` returns it.
 
     Raises:
-        UserError: a file or a setting is not usable, or the loss is not finite.
+        UserError: a file or a setting cannot be used, or the loss is not finite.
     """
     config = checks.replace_settings(config or InstantConfig(), settings)
     config.validate()
@@ -73,7 +73,7 @@ def instant_style(
     else:
         style = adapt.predict(painting, theta, config=adapting)
     logging.info('style %s (%d steps)', style.style_name, steps)
-    if cache and style.style_sha256 == digest:  # else the file was changed meanwhile
+    if cache and style.style_sha256 == digest:  # else the file has changed meanwhile
         cache.put(key, style)
     return style
 
@@ -86,7 +86,7 @@ def steps_for(config: InstantConfig, theta: theta_files.Theta) -> int:
         theta: the initialization.
 
     Raises:
-        UserError: no step is asked for, and θ has no predictor.
+        UserError: the number of steps is 0, and θ has no predictor.
     """
     if config.steps == 0 and theta.predictor is None:
         raise UserError(
@@ -107,7 +107,7 @@ def learned_steps(theta: theta_files.Theta) -> int:
 
 
 def _cache() -> style_cache.StyleCache | None:
-    """Returns the user's cache; None, with a warning, if there is no place for it."""
+    """Returns the user's cache; None, with a warning, if there is no home folder."""
     try:
         return style_cache.StyleCache()
     except UserError as error:
@@ -116,12 +116,12 @@ def _cache() -> style_cache.StyleCache | None:
 
 
 def _name(painting: image_inputs.ImageLike) -> str:
-    """Returns the name that a style file records for a painting."""
+    """Returns the name of a painting that its style file records."""
     return painting.name if isinstance(painting, pathlib.Path) else 'array'
 
 
 def _digest(painting: image_inputs.ImageLike, config: AdaptConfig) -> str:
-    """Returns the SHA-256 of a painting, as its style records it; files are not decoded."""
+    """Returns the SHA-256 of a painting, as in its style file; files are not decoded."""
     if not isinstance(painting, pathlib.Path):
         return style_image.read(painting, config.style_size)[2]
     image_files.probe(painting)
@@ -129,9 +129,9 @@ def _digest(painting: image_inputs.ImageLike, config: AdaptConfig) -> str:
 
 
 def _key(digest: str, theta: theta_files.Theta, config: AdaptConfig, steps: int) -> str:
-    """Returns the SHA-256 of everything that determines the style of a painting.
+    """Returns the key of the cache: the SHA-256 of all inputs that determine the style.
 
-    The fingerprint of θ covers neither its predictor nor its learned rates, so they are added.
+    The fingerprint of θ includes neither its predictor nor its learned rates, so they are added.
     """
     learned = {'predictor': theta.predictor, 'rates': theta.rates}
     parts = {

@@ -1,4 +1,4 @@
-"""Replaces paintings among styles by functions that make their styles when they are needed.
+"""Replaces each painting in a list of styles by a function that makes its style when called.
 
 This module loads JAX only when a style is made.
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PaintingStyle:
-    """The style of a painting, which is made at the first call.
+    """The style of a painting; the first call makes it.
 
     Attributes:
         painting: see `instant_style`.
         theta: see `instant_style`.
         config: see `instant_style`.
         progress: see `instant_style`.
-        made: called with the style once it is made.
+        made: called with the finished style.
     """
 
     painting: Any
@@ -51,11 +51,10 @@ class PaintingStyle:
 
 
 def is_painting(style: Any) -> bool:
-    """Whether a style is a picture, by its content, or by the suffix of its name.
+    """Whether a style is a picture, according to its content or the suffix of its name.
 
     Args:
-        style: what the user gave as a style: the name of a file, the bytes of a picture, a Pillow
-            image, an array, or a style.
+        style: the name of a file, the bytes of a picture, a Pillow image, an array, or a style.
     """
     if isinstance(style, str | os.PathLike):
         word = paths.expand(os.fspath(style))

@@ -1,8 +1,8 @@
 """A cache of style files in the user's cache folder, bounded in size.
 
-The style that was used least recently is removed first; the time of the last change of its file
-tells when it was used. Processes need no lock: a file is written whole or not at all, and a file
-that is missing or broken counts as not cached.
+The least recently used style is removed first. The modification time of a file is the time of its
+last use. Processes need no lock: a file is written completely or not at all, and a missing or
+broken file counts as not cached.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ class CachedStyle(NamedTuple):
 
     Attributes:
         path: the style file.
-        size: its bytes.
-        used: when the style was used last, in seconds since the epoch.
+        size: its size in bytes.
+        used: time of the last use of the style, in seconds since the epoch.
     """
 
     path: pathlib.Path
@@ -56,7 +56,7 @@ class CachedStyle(NamedTuple):
 
 
 class StyleCache:
-    """The cache of styles that were made of paintings.
+    """The cache of the styles of paintings.
 
     Args:
         folder: its folder; None for `metastyle_jax/styles` in `$XDG_CACHE_HOME`, or in `~/.cache`.
@@ -68,13 +68,13 @@ class StyleCache:
                 folder = files.cache_folder() / 'styles'
             except RuntimeError as error:
                 raise UserError(
-                    'there is no home folder, so styles cannot be cached: set XDG_CACHE_HOME'
+                    'there is no home folder for the cache of styles: set XDG_CACHE_HOME'
                 ) from error
         self.folder = pathlib.Path(folder)
 
     @property
     def limit(self) -> float:
-        """Largest size of all styles together, in megabytes."""
+        """Largest total size of the styles, in megabytes."""
         try:
             limit = json.loads((self.folder / _LIMIT_FILE).read_text())['megabytes']
             checks.real_number('limit', limit, least=0)
@@ -83,10 +83,10 @@ class StyleCache:
         return limit
 
     def set_limit(self, megabytes: float) -> None:
-        """Stores the largest size for all later runs, and removes what exceeds it.
+        """Stores the largest size for all later runs, and removes styles until it is met.
 
         Args:
-            megabytes: at least 0; 0 caches nothing.
+            megabytes: at least 0; 0 turns the cache off.
 
         Raises:
             UserError: the number is invalid, or the folder cannot be written.
@@ -98,7 +98,7 @@ class StyleCache:
         self.trim()
 
     def entries(self) -> list[CachedStyle]:
-        """Lists the cached styles; the one that was used last comes first."""
+        """Lists the cached styles, the most recently used one first."""
         found = [
             CachedStyle(path, status.st_size, status.st_mtime)
             for path, status in self._files()
@@ -107,10 +107,10 @@ class StyleCache:
         return sorted(found, key=lambda entry: (-entry.used, entry.path))
 
     def get(self, key: str) -> 'style_files.Style | None':
-        """Reads a style, and notes that it was used.
+        """Reads a style, and records the time of this use.
 
         Args:
-            key: 64 hexadecimal digits that stand for everything that determines the style.
+            key: 64 hexadecimal digits, the SHA-256 of all inputs that determine the style.
 
         Returns:
             The style; None if it is not cached or its file is broken.
@@ -127,9 +127,9 @@ class StyleCache:
         return style
 
     def put(self, key: str, style: 'style_files.Style') -> None:
-        """Writes a style, then removes the styles that were used least recently.
+        """Writes a style, then removes the least recently used styles that exceed the limit.
 
-        A cache that cannot be written is no error: one warning says so.
+        If the cache cannot be written, this function logs one warning and raises no error.
 
         Args:
             key: see `get`.
@@ -147,7 +147,7 @@ class StyleCache:
             warn_once(files.first_line(error))
 
     def trim(self) -> None:
-        """Removes the styles that were used least recently until the others fit the limit."""
+        """Removes the least recently used styles until the others fit the limit."""
         left = self.limit * MEGABYTE
         for entry in self.entries():
             left -= entry.size
@@ -206,5 +206,5 @@ def _remove(path: pathlib.Path) -> None:
 @functools.cache
 def warn_once(reason: str) -> None:
     """Warns that styles are not cached, once in a process for each reason."""
-    logging.warning('styles of paintings are not cached, so they are made again next time: %s',
+    logging.warning('styles of paintings are not cached, so the next run makes them again: %s',
                     reason)  # fmt: skip

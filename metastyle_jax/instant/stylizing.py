@@ -1,4 +1,4 @@
-"""The functions of stylization, for which a style may also be a painting."""
+"""The functions of stylization; here a style may also be a painting."""
 
 import functools
 import inspect
@@ -12,9 +12,9 @@ from metastyle_jax.stylization import stylize_folder as _stylize_folder
 from metastyle_jax.stylization import stylize_video as _stylize_video
 
 _NOTE = """
-    A style may also be a painting: a picture in any form that `adapt` takes. Its style is then made
-    by `instant_style` with the default settings. For other settings, call `instant_style` and give
-    its result as the style.
+    A style may also be a painting: a picture in any form that `adapt` accepts. `instant_style` then
+    makes its style with the default settings. For other settings, call `instant_style` and pass its
+    result as the style.
 """
 
 

@@ -72,3 +72,13 @@ def test_help_lists_each_flag_with_its_default(values):
         '  --overwrite',
         '      Replace an existing picture.',
     ]
+
+
+def test_help_shows_a_list_as_it_is_written_on_the_command_line():
+    flag_values = flags.FlagValues()
+    add = command_line.Flags(flag_values)
+    add.words('sizes', ['256', '512'], 'Sizes.')
+    add.words('weights', [], 'Weights.')
+    text = flag_parsing.help_text(flag_values, ['sizes', 'weights'], 'Usage.')
+    assert 'Sizes. (default: 256,512)' in text
+    assert text.endswith('Weights.')

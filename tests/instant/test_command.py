@@ -118,7 +118,7 @@ def test_the_painting_is_never_replaced(painting, photo, theta_file, monkeypatch
     before = painting.read_bytes()
     words = [f'--style={painting}', f'--input={photo}', f'--theta={theta_file}', '--overwrite']
     assert run_command(monkeypatch, *words, f'--output={painting}', '--steps=0') == 2
-    assert f'--output={painting}: it is the painting' in capsys.readouterr().err
+    assert f'--output={painting}: this file is the painting' in capsys.readouterr().err
     assert painting.read_bytes() == before
 
 

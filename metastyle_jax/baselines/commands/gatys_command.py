@@ -22,7 +22,7 @@ def define_flags(values: flags.FlagValues) -> None:
         'start', 'content', "Starting image: 'content', 'noise', or an image of the result's size."
     )
     add.number('iterations', 500, 'Number of iterations of L-BFGS.')
-    add.number('max_size', 512, 'Largest longer side of the result in pixels.')
+    add.number('max_size', 512, 'Limit of the longer side of the result, in pixels.')
     add.number(
         'style_size', 512, 'Resize the style image to the area of a square of this side in pixels.'
     )
@@ -35,7 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     """Runs the command with its parsed flags."""
     command_line.require(values, 'style', 'input', 'output')
-    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
+    # JAX is loaded here, so that `--help` and errors in the flags appear at once.
     from metastyle_jax.baselines import gatys
     from metastyle_jax.data.images import image_files, image_writing
 

@@ -25,7 +25,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     """Runs the command with its parsed flags."""
     command_line.require(values, 'style', 'out')
-    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
+    # JAX is loaded here, so that `--help` and errors in the flags appear at once.
     from metastyle_jax.baselines import johnson
     from metastyle_jax.storage import style_files
 

@@ -1,4 +1,4 @@
-"""Stylizing one photograph with a trained system of the poster."""
+"""Stylizes one photograph with a trained system of the poster."""
 
 import functools
 from typing import Any
@@ -40,7 +40,7 @@ def stylize(
         `[H, W, 3]` float32 in 0..1.
 
     Raises:
-        UserError: an image, a setting or the weights are not usable.
+        UserError: an image, a setting or the weights cannot be used.
     """
     config = checks.replace_settings(config or SystemSettings(), settings)
     config.validate()

@@ -11,25 +11,26 @@ from metastyle_jax.core.errors import UserError
 
 # Name of a system -> what it does, for the first line of `--help`.
 _METHODS = {
-    'adain': 'moments of features, AdaIN (Huang and Belongie)',
-    'wct': 'whitening and colouring features, WCT (Li et al.)',
-    'avatar-net': 'swapping patches of whitened features, Avatar-Net (Sheng et al.)',
-    'style-swap': 'swapping patches of features, Style-Swap (Chen and Schmidt)',
-    'meta-networks': 'a network that makes networks, Meta Networks (Shen et al.)',
+    'adain': 'AdaIN, which matches means and deviations of features (Huang and Belongie)',
+    'wct': 'WCT, which whitens and colours features (Li et al.)',
+    'avatar-net': 'Avatar-Net, which swaps patches of whitened features (Sheng et al.)',
+    'style-swap': 'Style-Swap, which swaps patches of features (Chen and Schmidt)',
+    'meta-networks': 'Meta Networks: a network computes the weights of another (Shen et al.)',
 }
 USAGE = """Stylizes one photograph by {method}.
 
   metastyle {name} photo.jpg --style=painting.jpg -o out.png --weights=runs/{name}
-  metastyle {name} ... --alpha=0.8
+  metastyle {name} photo.jpg --style=painting.jpg -o out.png --weights=runs/{name} --alpha=0.8
   metastyle {name} --weights=runs/{name} --export={name}.safetensors
 
-One network serves all styles, without adaptation. `metastyle train
---config=configs/baselines.py:{name} --workdir=runs/{name}` trains it.
+One network stylizes in all styles, without adaptation. The next command trains it:
+
+  metastyle train --config=configs/baselines.py:{name} --workdir=runs/{name}
 """
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Adds the flags, which the five commands share."""
+    """Adds the flags; the five commands have the same flags."""
     add = command_line.Flags(values)
     add.path('style', None, 'Style image.')
     add.path('input', None, 'Photograph to stylize.')
@@ -38,8 +39,8 @@ def define_flags(values: flags.FlagValues) -> None:
     add.path(
         'export',
         None,
-        'File to write the weights to, .safetensors in float16, instead of stylizing. The encoder '
-        'is not in it.',
+        'Write the weights to this file, .safetensors in float16 and without the encoder, instead '
+        'of stylizing.',
         writes=True,
     )
     add.switch('overwrite', False, 'Replace an existing file.')
@@ -63,7 +64,7 @@ def main(values: flags.FlagValues, *, name: str) -> None:
     if values.export is not None:
         _export(values, name)
         return
-    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
+    # JAX is loaded here, so that `--help` and errors in the flags appear at once.
     from metastyle_jax.baselines.commands import picture_stylization
     from metastyle_jax.data.images import image_writing
 
@@ -75,7 +76,7 @@ def main(values: flags.FlagValues, *, name: str) -> None:
 
 
 def _export(values: flags.FlagValues, name: str) -> None:
-    """Writes the trained weights of a run, or those of another file, to one file."""
+    """Writes the trained weights of a run, or of a file, to one file."""
     from metastyle_jax.baselines.features import system_files
 
     system_files.check_output(values.export, overwrite=values.overwrite)

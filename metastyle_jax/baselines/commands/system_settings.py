@@ -1,6 +1,6 @@
-"""Settings of the five commands that stylize with the poster's other systems.
+"""Settings of the five commands that stylize with other systems of the poster.
 
-This module imports nothing heavy, so that `--help` answers quickly.
+This module loads neither JAX nor NumPy, so that `--help` answers at once.
 """
 
 import dataclasses
@@ -11,31 +11,31 @@ from metastyle_jax.core import checks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SystemSettings:
-    """How a trained system stylizes one photograph."""
+    """Settings with which a trained system stylizes one photograph."""
 
     alpha: float | None = checks.setting(
         None,
-        'Strength of the style, from 0 (none) to 1 (default: that of the paper, 0.6 for wct and 1 '
-        'for the others).',
+        'Strength of the style, from 0 (none) to 1 (default: the value of the paper, 0.6 for wct '
+        'and 1 for the others).',
         least=0,
         most=1,
     )
-    """Strength of the style, in 0..1; None for the one of the paper."""
+    """Strength of the style, in 0..1; None for the value of the paper."""
 
     weights: str | None = checks.setting(
         None,
-        'Trained weights: .safetensors, the folder of a training run, or for adain decoder.pth of '
-        'pytorch-AdaIN (default: those in the package, if it contains them).',
+        'Trained weights: a .safetensors file, the folder of a training run, or for adain the file '
+        'decoder.pth of pytorch-AdaIN (default: those in the package, if it contains any).',
         path=True,
     )
     """Trained weights, see `system_files.load`."""
 
     encoder: Literal['vgg19', 'vgg19-normalized', 'vgg16'] | None = checks.setting(
         None,
-        'Encoder that the weights were trained with: vgg19, vgg19-normalized or vgg16 (default: '
-        'the weights tell).',
+        'Encoder with which the weights were trained: vgg19, vgg19-normalized or vgg16 (default: '
+        'the encoder that the weights file names).',
     )
-    """The encoder, see `encoder_decoder.ENCODERS`; None if the weights tell."""
+    """The encoder, see `encoder_decoder.ENCODERS`; None for the one that the weights file names."""
 
     vgg: str | None = checks.setting(
         None,
@@ -45,8 +45,10 @@ class SystemSettings:
     )
     """File of the encoder's weights, see `encoder_weights.load_encoder`."""
 
-    max_size: int = checks.setting(512, 'Largest longer side of the result in pixels.', least=16)
-    """Largest longer side of the result in pixels; larger photographs are reduced."""
+    max_size: int = checks.setting(
+        512, 'Limit of the longer side of the result, in pixels.', least=16
+    )
+    """Limit of the longer side of the result, in pixels; larger photographs are reduced."""
 
     style_size: int = checks.setting(
         512, 'Resize the style image to the area of a square of this side in pixels.', least=16

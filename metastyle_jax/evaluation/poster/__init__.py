@@ -1,1 +1,1 @@
-"""The command `metastyle poster`: MetaStyle's poster, measured on this machine."""
+"""The command `metastyle poster`: compares the eight systems of MetaStyle's poster."""

@@ -1,4 +1,4 @@
-"""The contact sheet of `metastyle poster --pictures`: one photograph by all systems."""
+"""The contact sheet of `metastyle poster --pictures`: photographs stylized by all systems."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def draw(
     config: PosterConfig | None = None,
     weights: Mapping[str, str] | None = None,
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """Stylizes photographs by all systems, a row for each photograph and a column for each system.
+    """Stylizes photographs with all systems: one row per photograph, one column per system.
 
     Args:
         style: the style image: a file, a Pillow image or an array, see `image_inputs.as_rgb`.
@@ -30,7 +30,7 @@ def draw(
         weights: system -> file of its weights; None for those of the package.
 
     Returns:
-        `[H, W, 3]` float32 in 0..1, and the systems that are missing with the reason.
+        `[H, W, 3]` float32 in 0..1, and for each missing system the reason.
 
     Raises:
         UserError: an image or a setting cannot be used, or no system has weights.

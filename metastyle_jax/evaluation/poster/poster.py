@@ -1,4 +1,4 @@
-"""Measures the poster: times of all systems, quality of their pictures, and the files of both."""
+"""Measures the times and the quality of the poster's systems, and writes the files of results."""
 
 import dataclasses
 import datetime
@@ -26,18 +26,18 @@ def run(
 ) -> dict[str, Any]:
     """Measures all systems, and writes `results.json`, `results.md` and `trade_off.png`.
 
-    The files are written after each size, and after each system's quality, so that a stopped run
-    leaves what it has measured.
+    The files are written after each size and after the quality of each system, so the results of a
+    stopped run are kept.
 
     Args:
-        folder: folder of the files; it is made if it is missing.
+        folder: folder of the files; it is made if it does not exist.
         config: settings; None for the defaults.
         weights: system -> file of its weights; None for those of the package.
 
     Returns:
         The contents of `results.json`: 'machine', 'date', 'settings', 'counts', 'footnotes',
         'times' (size -> system -> see `timing.measure`) and 'quality' (system -> see
-        `quality.measure`). A system without weights has only 'reason' under 'quality'.
+        `quality.measure`). For a system without weights, 'quality' has only 'reason'.
 
     Raises:
         UserError: a setting, an image or the folder cannot be used.
@@ -73,7 +73,7 @@ def run(
 def _painters(
     config: PosterConfig, images: quality.TestImages, weights: Mapping[str, str]
 ) -> Iterator[tuple[str, quality.Painter | UserError]]:
-    """Loads one system after the other, or returns why it cannot be loaded."""
+    """Loads one system after the other; yields an error for a system that cannot be loaded."""
     for name in config.systems:
         try:
             yield (
@@ -97,7 +97,9 @@ def _write(folder: pathlib.Path, results: Mapping[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f'workdir={folder} cannot be made ({error.strerror})') from error
+        raise UserError(
+            f'workdir={folder} cannot be made ({error.strerror}): choose another folder'
+        ) from error
     for name, data in contents.items():
         files.write_whole(folder / name, data, UserError)
 
@@ -112,7 +114,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Returns the name of the processor, or '' if the system does not tell."""
+    """Returns the name of the processor; '' if it is unknown."""
     try:
         text = pathlib.Path('/proc/cpuinfo').read_text('utf-8', 'replace')
     except OSError:

@@ -9,22 +9,24 @@ from metastyle_jax.core.devices import allocator
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.evaluation.poster.config import SYSTEMS, PosterConfig
 
-USAGE = """Compares MetaStyle with the seven other systems of its poster, on this machine.
+USAGE = """Compares the eight systems of MetaStyle's poster on this machine.
 
   metastyle poster
   metastyle poster --pictures --style=painting.jpg --input=photo.jpg
 
-The first form measures parameters, seconds and memory at 256 and 512 pixels, and the quality of the
-pictures. It writes results.json, results.md and trade_off.png to --workdir. --style and --content
-are then data sources, such as folder:paintings. The second form draws the photograph by all
-systems, a column for each.
+The first command counts parameters, measures seconds and memory at 256 and 512 pixels, and measures
+the quality of stylized photographs. It writes results.json, results.md and trade_off.png to
+--workdir. --content and --style are then data sources, such as folder:paintings.
+
+The second command stylizes the photograph with all systems, and writes one picture with a column
+for each system.
 """
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command."""
     add = command_line.Flags(values)
-    add.switch('pictures', False, 'Draw a photograph by all systems instead of measuring them.')
+    add.switch('pictures', False, 'Stylize photographs with all systems instead of measuring them.')
     add.path_list('input', None, 'With --pictures: photographs, separated by commas.')
     add.path(
         'output',
@@ -44,21 +46,21 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> None:
-    """Measures or draws what the flags describe."""
+    """Measures the systems, or draws the contact sheet, as the flags say."""
     config = PosterConfig(**command_line.given_settings(values, PosterConfig))
     config.validate()
     weights = parse_weights(values.weights)
     if not values.pictures:
         for name in ('input', 'output'):
             if getattr(values, name):
-                raise UserError(f'--{name} needs --pictures')
+                raise UserError(f'--{name} needs --pictures: add it, or leave --{name} out')
         _measure(values, config, weights)
         return
     command_line.require(values, 'input')
     output = values.output or 'poster.png'
     if values.style == PosterConfig().style:
         raise UserError('--pictures needs --style=FILE, the style image')
-    # JAX is loaded here, so that `--help` and a mistake in the flags are answered at once.
+    # JAX is loaded here, so that `--help` and errors in the flags appear at once.
     from metastyle_jax.data.images import image_writing
     from metastyle_jax.evaluation.poster import comparison_sheet
 
@@ -83,7 +85,7 @@ def _measure(values: flags.FlagValues, config: PosterConfig, weights: dict[str, 
     folder = pathlib.Path(values.workdir)
     if (folder / 'results.json').exists() and not values.overwrite:
         raise UserError(
-            f'workdir={folder} holds results already: choose another folder, or give --overwrite'
+            f'workdir={folder} already has results: choose another folder, or give --overwrite'
         )
     results = poster.run(folder, config=config, weights=weights)
     print(poster_tables.render(results))
@@ -94,7 +96,7 @@ def parse_weights(words: list[str]) -> dict[str, str]:
     """Converts words such as ``adain=runs/adain`` to a dict.
 
     Raises:
-        UserError: a word has another form, or there is no such system.
+        UserError: a word does not have this form, or names an unknown system.
     """
     found = {}
     for word in words:

@@ -10,8 +10,8 @@ from metastyle_jax.baselines import systems
 from metastyle_jax.evaluation.poster import published
 from metastyle_jax.evaluation.poster.config import PEER
 
-# Systems whose times differ by less than this on the poster count as equally fast there: it gives
-# 0.0044, 0.0045 and 0.0047 s for one and the same network.
+# Systems whose published times differ by a smaller factor count as equally fast: the poster gives
+# 0.0044, 0.0045 and 0.0047 s for the same network.
 _EQUAL = 1.1
 
 
@@ -90,7 +90,7 @@ def number(value: float) -> str:
 
 
 def order_text(times: Mapping[str, Any], size: int) -> str:
-    """Says which pairs of systems have another order by speed here than on the poster."""
+    """Lists the pairs of systems whose order by speed differs from the poster."""
     measured = {
         name: float(np.median(entry['picture']))
         for name, entry in times.items()
@@ -105,38 +105,38 @@ def order_text(times: Mapping[str, Any], size: int) -> str:
             swapped.append(f'{a} is faster than {b} on the poster, slower here')
     if not swapped:
         return 'The systems have the same order by speed as on the poster.'
-    return f'Other order than on the poster: {"; ".join(swapped)}.'
+    return f'The order differs from the poster: {"; ".join(swapped)}.'
 
 
 def _notes(results: Mapping[str, Any]) -> list[str]:
     """Explains the columns, and the counts of parameters."""
     settings = results['settings']
     lines = [
-        '- "For a style" is the work for a new style image: an encoding; for MetaStyle, adaptation '
-        'by the defaults of `metastyle adapt`; for johnson, training, extrapolated from a few '
-        'steps.',
-        f'- gatys: {settings["gatys_iterations"]} iterations from the photograph.',
-        '- "Memory" is that of arguments, results and temporary arrays of the compiled program for '
-        'a picture.',
+        '- "For a style" is the time to encode a new style image. For MetaStyle, it is the time of '
+        'the adaptation with the defaults of `metastyle adapt`; for johnson, of the training, '
+        'extrapolated from a few steps.',
+        f'- gatys: {settings["gatys_iterations"]} iterations, starting from the photograph.',
+        '- "Memory" is that of the arguments, results and temporary arrays of the compiled program '
+        'for a picture.',
         f'- The encoder of adain, wct, avatar-net and style-swap is {settings["encoder"]}.',
     ]
     lines += [f'- {name}: {text}' for name, text in results['footnotes'].items() if text]
     if any(PEER in times for times in results['times'].values()):
         lines.append(
-            f'- {PEER} works at 384 × 384 pixels whatever the size, and encodes the style with '
+            f'- {PEER} computes at 384 × 384 pixels at every size, and encodes the style again for '
             'each picture.'
         )
     return lines
 
 
 def _quality_intro(results: Mapping[str, Any]) -> str:
-    """Describes what the table of quality shows."""
+    """Explains the table of quality."""
     settings = results['settings']
     return (
         f'Medians over {settings["styles"]} style images of means over {settings["contents"]} '
-        'photographs. The losses are those of `metastyle adapt`, which gatys, johnson and '
-        'metastyle minimize, and the others do not. "Share" is the part that is left of the style '
-        'loss of the photographs themselves. LPIPS and SSIM compare with the photographs.'
+        'photographs. The losses are those of `metastyle adapt`. Only gatys, johnson and metastyle '
+        'minimize them. "Share" is the style loss divided by that of the photographs before '
+        'stylization. LPIPS and SSIM compare the pictures with the photographs.'
     )
 
 
@@ -160,7 +160,7 @@ def _quality_table(quality: Mapping[str, Any]) -> str:
 
 
 def medians(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the medians over style images of all numbers of one system's quality."""
+    """Returns the medians over the style images, for each number of a system's quality."""
     styles = entry['styles']
     return {
         part: float(np.median([each[part] for each in styles]))

@@ -1,4 +1,4 @@
-"""The table of MetaStyle's poster, as it was published.
+"""The published table of MetaStyle's poster.
 
 Source: Zhang, Zhu and Zhu 2019, arXiv 1812.05233, table 1. Their times are on one GPU.
 """
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class PublishedRow(NamedTuple):
-    """What the poster says about one system.
+    """The published numbers of one system.
 
     Attributes:
         parameters: number of parameters in millions; None for Gatys et al.

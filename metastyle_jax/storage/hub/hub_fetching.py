@@ -1,7 +1,7 @@
 """Downloads θ from the Hugging Face Hub: `hf://OWNER/NAME[@REVISION]`.
 
-The package `huggingface_hub` downloads and caches the files. Its environment variables work as
-usual: `HF_HUB_OFFLINE=1` for the offline mode, `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`.
+The package `huggingface_hub` downloads and caches the files. It reads its environment variables:
+`HF_HUB_OFFLINE=1` for the offline mode, `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ _WORD = re.compile(r'hf://([\w.-]+/[\w.-]+)(?:@([^@\s]+))?')
 
 
 def fetch(word: str) -> pathlib.Path:
-    """Downloads the file `theta.safetensors` of a repository, unless it is in the cache.
+    """Downloads the file `theta.safetensors` of a repository, or finds it in the cache.
 
     Args:
         word: `hf://OWNER/NAME`, or `hf://OWNER/NAME@REVISION` with a branch, a tag or a commit.
@@ -25,8 +25,8 @@ def fetch(word: str) -> pathlib.Path:
         The downloaded file.
 
     Raises:
-        UserError: the word has another form, `huggingface_hub` is not installed, or the file cannot
-            be downloaded.
+        UserError: the word does not have this form, `huggingface_hub` is not installed, or the file
+            cannot be downloaded.
     """
     match = _WORD.fullmatch(word)
     if match is None:
@@ -46,16 +46,21 @@ def fetch(word: str) -> pathlib.Path:
         ) from error
     except errors.GatedRepoError as error:
         raise UserError(
-            f'{word} needs permission: ask for it on the Hub, and set HF_TOKEN'
+            f'{word} needs permission: request access on the Hub, and set HF_TOKEN'
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise UserError(
-            f'{word}: there is no such repository, or it is private: set HF_TOKEN'
+            f'{word}: there is no such repository, or it is private: check the name, or set '
+            'HF_TOKEN'
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise UserError(f'{word}: the repository has no revision {revision!r}') from error
+        raise UserError(
+            f'{word}: the repository has no revision {revision!r}: check its branches and tags'
+        ) from error
     except errors.EntryNotFoundError as error:
-        raise UserError(f'{word}: the repository holds no {FILE}') from error
+        raise UserError(
+            f'{word}: the repository holds no {FILE}: name one with an initialization'
+        ) from error
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f'{word} cannot be fetched ({reason[0]}): try again later') from error

@@ -1,6 +1,6 @@
-"""Publishes θ on the Hugging Face Hub, by the mixin of `huggingface_hub`.
+"""Publishes θ on the Hugging Face Hub, with the mixin class of `huggingface_hub`.
 
-A repository gets the file `theta.safetensors`, which `hf://OWNER/NAME` opens, a model card, and
+The repository contains `theta.safetensors`, which `hf://OWNER/NAME` opens, a model card, and
 `config.json` with the sizes of the network.
 """
 
@@ -117,8 +117,8 @@ def push_to_hub(
         Address of the commit.
 
     Raises:
-        UserError: `huggingface_hub` is not installed, the name has another form, or the Hub refuses
-            the upload or cannot be reached.
+        UserError: `huggingface_hub` is not installed, the name does not have this form, or the Hub
+            refuses the upload or cannot be reached.
     """
     made = _mixin()(theta, licence, repo_id)
     from huggingface_hub import errors
@@ -138,7 +138,8 @@ def push_to_hub(
         raise UserError(f'repo_id={repo_id}: write OWNER/NAME') from error
     except Exception as error:
         known = (errors.HfHubHTTPError, errors.LocalTokenNotFoundError, OSError)
-        # Errors of the connection are those of httpx, whose name depends on the Hub's package.
+        # Errors of the connection come from httpx; the name of its package depends on the version
+        # of huggingface_hub.
         if not isinstance(error, known) and not type(error).__module__.startswith('httpx'):
             raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -149,14 +150,14 @@ def push_to_hub(
 
 
 def _facts(theta: theta_files.Theta) -> dict[str, Any]:
-    """Returns the contents of `config.json`, by which the Hub counts downloads."""
+    """Returns the contents of `config.json`; the Hub counts the downloads of this file."""
     width, blocks = transformer.width_and_blocks(theta.params)
     return {'width': width, 'blocks': blocks, 'fingerprint': theta.fingerprint}
 
 
 @functools.cache
 def _mixin() -> Any:
-    """Makes the class with the mixin; `huggingface_hub` is imported only here."""
+    """Makes the class with the mixin, inside a function because it needs `huggingface_hub`."""
     if importlib.util.find_spec('huggingface_hub') is None:
         raise UserError("publishing θ needs huggingface_hub: pip install 'metastyle_jax[hub]'")
     import huggingface_hub

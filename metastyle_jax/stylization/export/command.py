@@ -12,8 +12,8 @@ from metastyle_jax.core.errors import UserError
 
 USAGE = """Exports a style to a file that other programs can run, by default for images of any size.
 
-With --web, it exports θ to a folder with ONNX programs that make a style from any painting, refine
-it, and stylize photographs.
+With --web, the command exports θ instead: it writes a folder with ONNX programs that make a style
+from any painting, refine it, and stylize photographs.
 
   metastyle export painting.safetensors -o painting.onnx
   metastyle export painting.safetensors -o painting.stablehlo
@@ -21,7 +21,7 @@ it, and stylize photographs.
   metastyle export --web=FOLDER
 """
 
-# Flags that are not for --web.
+# Flags that --web does not allow.
 _OF_ONE_STYLE = (
     'style', 'out', 'format', 'pixels', 'size', 'precision', 'weights', 'strength', 'keep_colours',
 )  # fmt: skip
@@ -35,7 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
     add.path(
         'web',
         None,
-        'Folder to write the programs of θ to, in place of one style: predictor.onnx, '
+        'Folder for the programs of θ, instead of a file for one style: predictor.onnx, '
         'transformer.onnx, refiner.onnx and manifest.json.',
         writes=True,
     )
@@ -120,7 +120,10 @@ def _export_web(values: flags.FlagValues) -> int:
     unused = [f'--{name}' for name in _OF_ONE_STYLE if values[name].present]
     if unused:
         verb = 'is' if len(unused) == 1 else 'are'
-        raise UserError(f'{" and ".join(unused)} {verb} for one style, not for --web: leave it out')
+        it = 'it' if len(unused) == 1 else 'them'
+        raise UserError(
+            f'{" and ".join(unused)} {verb} for one style, not for --web: leave {it} out'
+        )
     from metastyle_jax.stylization.export.web import export_web
 
     exported = export_web.export_web(

@@ -212,7 +212,7 @@ def test_the_tables_have_times_ratios_and_the_numbers_of_the_poster(results):
 def test_the_order_of_the_poster_is_compared(results):
     times = results['times']['256']
     assert poster_tables.order_text(times, 256) == (
-        'Other order than on the poster: adain is faster than wct on the poster, slower here.'
+        'The order differs from the poster: adain is faster than wct on the poster, slower here.'
     )
     times['adain']['picture'] = [0.3]
     assert 'same order' in poster_tables.order_text(times, 256)

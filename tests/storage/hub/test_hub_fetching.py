@@ -110,7 +110,10 @@ def test_cache_serves_when_offline(server, monkeypatch):
 @pytest.mark.parametrize(
     ('word', 'said'),
     [
-        ('hf://someone/nothing', 'no such repository, or it is private: set HF_TOKEN'),
+        (
+            'hf://someone/nothing',
+            'no such repository, or it is private: check the name, or set HF_TOKEN',
+        ),
         ('hf://gated/theta', 'needs permission.*HF_TOKEN'),
         ('hf://someone/theta@v2', "no revision 'v2'"),
         ('hf://someone', 'write hf://OWNER/NAME'),

@@ -1,1 +1,1 @@
-"""Writes ONNX programs that make styles from paintings, for web pages and other programs."""
+"""ONNX programs that make a style from a painting, for web pages and other programs."""

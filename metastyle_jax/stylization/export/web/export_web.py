@@ -1,4 +1,4 @@
-"""Exports θ as programs that stylize with any painting, to a folder for a web page."""
+"""Exports θ to a folder with ONNX programs that stylize in the style of any painting."""
 
 import json
 import os
@@ -31,13 +31,13 @@ _CHECKED = (96, 120), (64, 48)  # height and width of the painting and the photo
 
 
 class ExportedWeb(NamedTuple):
-    """Describes an exported folder.
+    """An exported folder.
 
     Attributes:
         folder: the folder with the programs and the manifest.
         size: size of all files in bytes.
-        difference: the largest difference between stylized pictures of the programs and of JAX, for
-            pixels in 0..1; None if the programs were not checked.
+        difference: the largest difference between the stylized pictures of the programs and those
+            of JAX, for pixels in 0..1; None if the programs were not checked.
     """
 
     folder: pathlib.Path
@@ -53,11 +53,11 @@ def export_web(
     check: bool = True,
     overwrite: bool = False,
 ) -> ExportedWeb:
-    """Exports θ as ONNX programs that stylize with any painting.
+    """Exports θ as ONNX programs that stylize in the style of any painting.
 
-    `predictor.onnx` maps a painting to instance norms, `transformer.onnx` maps photographs and
+    `predictor.onnx` maps a painting to instance norms. `transformer.onnx` maps photographs and
     instance norms to stylized photographs. If θ has learned rates, `refiner.onnx` takes a gradient
-    step of an adaptation. `manifest.json` names the tensors and θ.
+    step of an adaptation. `manifest.json` describes the tensors and names θ.
 
     Args:
         folder: the folder to write; it is made if it does not exist.
@@ -82,7 +82,7 @@ def export_web(
     if theta.predictor is None:
         raise ExportError(
             'this θ has no norm predictor, so it cannot make a style from a painting alone: leave '
-            'theta out, or export single styles'
+            'theta out, or export a single style'
         )
     vgg_params = vgg.load(vgg_file)
     _check_predictor(theta.predictor, vgg_params)
@@ -118,7 +118,7 @@ def export_web(
 def describe(
     theta: theta_files.Theta, vgg_params: Params, rates: np.ndarray | None
 ) -> dict[str, Any]:
-    """Makes the manifest: what whoever runs the programs must know, as JSON types."""
+    """Makes the manifest as JSON types: the facts that are needed to run the programs."""
     refiner = None
     if rates is not None:
         refiner = {
@@ -158,10 +158,10 @@ def describe(
 def largest_difference(
     programs: dict[str, bytes], theta: theta_files.Theta, vgg_params: Params
 ) -> float:
-    """Runs both programs and JAX on the same random pictures, and compares stylized pictures.
+    """Runs the programs and JAX on the same random pictures, and compares stylized pictures.
 
     Args:
-        programs: contents of the files of the two programs, by their names.
+        programs: file name -> contents of the program.
         theta: the initialization of the programs.
         vgg_params: weights of the loss network, not rounded.
 
@@ -191,7 +191,7 @@ def largest_difference(
 
 
 def _to_half(leaf: Array) -> Array:
-    """Rounds a kernel to float16, and leaves a bias as it is."""
+    """Rounds a kernel to float16; a bias stays unchanged."""
     return leaf.astype(jnp.float16).astype(jnp.float32) if leaf.ndim == 4 else leaf
 
 
@@ -202,7 +202,7 @@ def _pictures_of_jax(
     photo: np.ndarray,
     rates: np.ndarray | None,
 ) -> Array:
-    """Stylizes with predicted norms; if rates are given, with the norms after the first step."""
+    """Stylizes with the predicted norms, or with those after one step if rates are given."""
     content = jnp.asarray(photo)
     grams = jax.jit(gram.of_image)(vgg_params, painting[0])
     params = norm_predictor.predicted_theta(theta.params, theta.predictor, grams)
@@ -249,8 +249,8 @@ def _check_predictor(predictor: norm_predictor.Predictor, vgg_params: Params) ->
 def _write(folder: pathlib.Path, contents: dict[str, bytes]) -> None:
     """Writes all files, or none of them if one cannot be written.
 
-    They are written beside the folder first. The manifest comes last: without it, a page takes the
-    folder for empty.
+    They are first written to a temporary folder beside it. The manifest is moved last: without it,
+    a web page treats the folder as empty.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as made:

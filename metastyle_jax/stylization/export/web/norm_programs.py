@@ -1,9 +1,9 @@
-"""Two ONNX programs that together stylize with any painting.
+"""Two ONNX programs that together stylize in the style of any painting.
 
-`predictor` maps a painting to instance norms: VGG-16, style features and θ's norm predictor.
-`transformer` maps photographs and instance norms to stylized photographs. Instance norms are one
-vector in both, the tensors one behind the other, sorted by name. So whoever runs the programs can
-blend styles, or weaken one, by arithmetic with two vectors.
+`predictor` maps a painting to instance norms; it contains VGG-16, the style features and θ's norm
+predictor. `transformer` maps photographs and instance norms to stylized photographs. In both,
+the instance norms are one vector: all tensors, concatenated in the order of their names. A weighted
+sum of two such vectors blends two styles, or weakens a style.
 """
 
 import itertools
@@ -22,11 +22,11 @@ from metastyle_jax.stylization.export import onnx_graph, onnx_writing
 
 
 class Norm(NamedTuple):
-    """The place of one tensor in the vector of all instance norms.
+    """The position of one tensor in the vector of all instance norms.
 
     Attributes:
         name: name of the tensor, such as 'down1/norm/scale'.
-        offset: index of its first number in the vector.
+        offset: index of its first element in the vector.
         length: its number of channels.
     """
 
@@ -36,7 +36,7 @@ class Norm(NamedTuple):
 
 
 def norms_of(params: Params) -> list[Norm]:
-    """Lists the instance norms of a transformer in their order in the vector."""
+    """Lists the instance norms of a transformer, in the order of the vector."""
     norms, _ = trees.partition(params, transformer.adapted('norm'))
     lengths = {name: leaf.shape[0] for name, leaf in sorted(norms.items())}
     offsets = itertools.accumulate(lengths.values(), initial=0)
@@ -102,7 +102,7 @@ def predictor_program(
 
 
 def _vgg_layer(graph: onnx_graph.Graph, x: str, params: Params, name: str) -> str:
-    """Appends a convolution that pads by zeros, and a ReLU."""
+    """Appends a convolution with zero padding, and a ReLU."""
     kernel = graph.kernel(params['kernel'], f'{name}/kernel')
     bias = graph.constant(params['bias'], f'{name}/bias')
     x = graph.node(
@@ -114,7 +114,7 @@ def _vgg_layer(graph: onnx_graph.Graph, x: str, params: Params, name: str) -> st
 def _layer_features(graph: onnx_graph.Graph, x: str, channels: int, name: str) -> list[str]:
     """Appends the nodes of `norm_predictor.style_features` for one layer.
 
-    Only the diagonal of its Gram matrix is needed: the mean square of each channel, divided by
+    They need only the diagonal of the Gram matrix: the mean square of each channel, divided by
     the number of channels.
     """
 
@@ -145,8 +145,8 @@ def gram_nodes(graph: onnx_graph.Graph, x: str, name: str) -> tuple[str, str, st
         name: prefix of the names of the new nodes.
 
     Returns:
-        Names of the Gram matrix, `[1, C, C]`, of the features as `[1, C, H·W]`, and of the number
-        of features.
+        Names of three tensors: the Gram matrix `[1, C, C]`, the features as `[1, C, H·W]`, and the
+        number of elements of the features.
     """
     rows = graph.constant([0, 0, -1], f'{name}/rows', np.int64)
     flat = graph.node('Reshape', [x, rows], f'{name}/flat')
@@ -174,8 +174,8 @@ def transformer_program(params: Params, metadata: Mapping[str, str]) -> bytes:
     """Writes the program with the inputs `images` and `norms` and the output `stylized`.
 
     Args:
-        params: parameters of the transformer; its own instance norms are not used. Its kernels are
-            stored in float16 if this loses nothing.
+        params: parameters of the transformer; its instance norms are not used. Its kernels are
+            stored in float16 if this changes no value.
         metadata: name -> text of the metadata to store in the program.
 
     Returns:
@@ -191,8 +191,8 @@ def transformer_program(params: Params, metadata: Mapping[str, str]) -> bytes:
             graph.constant([value], f'{name}/{bound}', np.int64)
             for bound, value in (('from', offset), ('to', offset + length))
         ]
-        # Many runtimes on graphics cards limit the number of outputs of one node, so there is no
-        # single `Split`.
+        # Many runtimes on graphics cards limit the number of outputs of a node, so `Slice` is used
+        # instead of one `Split`.
         flat[name] = graph.node('Slice', ['norms', *bounds, axis], name)
     photos = onnx_writing.photographs(graph, 'float32')
     stylized = onnx_writing.transformer_nodes(graph, tensor_files.unflatten(flat), photos, None)
@@ -208,7 +208,7 @@ def transformer_program(params: Params, metadata: Mapping[str, str]) -> bytes:
 
 
 def lossless_precision(params: Params) -> str:
-    """Returns 'float16' if it holds all kernels of 3 × 3 exactly, else 'float32'."""
+    """Returns 'float16' if all 3 × 3 kernels are exact in float16, else 'float32'."""
     kernels = [leaf for leaf in jax.tree.leaves(params) if np.ndim(leaf) == 4]
     with np.errstate(over='ignore'):
         is_exact = all(

@@ -2,8 +2,8 @@
 
     n' = n − r_t · ∇ log ℓ(n),    ℓ: the perceptual loss of one photograph and one painting
 
-n are the instance norms, and r_t the rates of step t. ∇ℓ takes the place of ∇ log ℓ if θ was
-trained so. The steps are those of `metastyle stylize` with a painting as the style.
+n are the instance norms, and r_t are the rates of step t. If θ was trained without the logarithm,
+∇ℓ replaces ∇ log ℓ. `metastyle stylize` takes the same steps for a painting as the style.
 """
 
 from collections.abc import Mapping
@@ -19,14 +19,13 @@ from metastyle_jax.stylization.export import onnx_writing
 from metastyle_jax.stylization.export.web import norm_programs
 from metastyle_jax.stylization.export.web.reverse_mode import Tape
 
-LEAST_SIDE = 32  # of a photograph; sides are multiples of 8
+LEAST_SIDE = 32  # least height and width of a photograph; both are multiples of 8
 
 
 def learned_rates(theta: theta_files.Theta) -> np.ndarray | None:
     """Returns the learned rates of the instance norms of θ for each step, `[T, P]`.
 
-    None if θ has no such rates for all instance norms, or was trained with another inner optimizer
-    than SGD.
+    None if some instance norms have no learned rates, or if the inner optimizer of θ is not SGD.
     """
     inner = theta.settings.get('inner', {})
     norms = norm_programs.norms_of(theta.params)
@@ -47,7 +46,7 @@ def learned_rates(theta: theta_files.Theta) -> np.ndarray | None:
 def refiner_program(
     theta: theta_files.Theta, rates: np.ndarray, vgg_params: Params, metadata: Mapping[str, str]
 ) -> bytes:
-    """Writes the program.
+    """Writes the program as an ONNX file.
 
     Args:
         theta: the initialization.
@@ -58,8 +57,8 @@ def refiner_program(
     Returns:
         The contents of an ONNX file. Its inputs are `photo`, `[1, H, W, 3]` float32 in 0..1, with H
         and W at least 32 and multiples of 8; `norms`, `[P]`; `gram1` to `gram4`, the Gram matrices
-        of the painting, as the program `predictor` returns them; and `step`, `[1]` int64. Its
-        outputs are `next`, the norms after the step, and `loss`, `[1]`, the loss before it.
+        of the painting, from the program `predictor`; and `step`, `[1]` int64, from 0. Its outputs
+        are `next`, the norms after the step, and `loss`, `[1]`, the loss before the step.
     """
     tape = Tape(norm_programs.lossless_precision(theta.params))
     inputs = _inputs(tape, theta.params, vgg_params)
@@ -90,7 +89,7 @@ def refiner_program(
 
 
 def _inputs(tape: Tape, params: Params, vgg_params: Params) -> list[Any]:
-    """Makes the value infos of the inputs."""
+    """Declares the inputs of the program, with types and shapes."""
     value, proto = tape.onnx.helper.make_tensor_value_info, tape.onnx.TensorProto
     length = norm_programs.to_vector(params).size
     widths = [vgg_params[f'conv{i}_1']['bias'].shape[0] for i in range(1, 5)]
@@ -103,7 +102,7 @@ def _inputs(tape: Tape, params: Params, vgg_params: Params) -> list[Any]:
 
 
 def _with_norm_inputs(tape: Tape, params: Params) -> dict[str, Any]:
-    """Replaces the instance norms of θ by parts `[1, C, 1, 1]` of the input `norms`."""
+    """Replaces the instance norms of θ by slices of the input `norms`, each `[1, C, 1, 1]`."""
     flat: dict[str, Any] = dict(tensor_files.flatten(params))
     axis = tape.constant([0], 'norms/axis', np.int64)
     for name, offset, length in norm_programs.norms_of(params):
@@ -120,7 +119,7 @@ def _with_norm_inputs(tape: Tape, params: Params) -> dict[str, Any]:
 def _norm_gradient(tape: Tape, norm: norm_programs.Norm) -> str:
     """Returns the gradient of one scale or bias as a vector `[C]`."""
     # The bias of the second norm of a block has no effect, see `transformer`: its exact gradient
-    # is zero, and the computed one is rounding noise.
+    # is zero, and the computed gradient would be rounding noise.
     if norm.name.endswith('second/norm/bias'):
         return tape.constant(np.zeros(norm.length), f'{norm.name}/zero')
     shape = tape.constant([norm.length], f'{norm.name}/length', np.int64)
@@ -152,7 +151,7 @@ def _transformer(tape: Tape, params: Params, photo: str) -> str:
 
 
 def _vgg(tape: Tape, params: Params, images: str, prefix: str, *, last: str = '') -> list[str]:
-    """Appends VGG-16, up to the layer `last`; returns the outputs of its blocks."""
+    """Appends VGG-16 up to the layer `last`; returns the names of the outputs of its blocks."""
     mean, std = (
         tape.constant(np.reshape(value, (1, 3, 1, 1)), f'{prefix}/{name}')
         for name, value in (('mean', -np.asarray(vgg.MEAN)), ('std', vgg.STD))

@@ -1,8 +1,8 @@
 """ONNX layers with their gradients, for programs that take gradient steps.
 
-ONNX has no differentiation. Here, each method of `Tape` appends the nodes of a layer and remembers
-how a gradient passes back through it. `Tape.backward` then appends the nodes of the gradient, from
-the last layer to the first. There is one image, and all sides are multiples of 8 pixels.
+ONNX has no automatic differentiation. So each method of `Tape` appends the nodes of a layer and
+stores a function for its gradient. `Tape.backward` then appends the nodes of the gradients, from
+the last layer to the first. The batch has one image, whose height and width are multiples of 8.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from metastyle_jax.stylization.export import onnx_graph
 
 
 class Tape(onnx_graph.Graph):
-    """A graph that remembers its layers.
+    """A graph that records its layers for reverse-mode differentiation.
 
     Args:
         precision: how 3 × 3 kernels are stored, see `onnx_graph.Graph`.
@@ -30,13 +30,13 @@ class Tape(onnx_graph.Graph):
         self._layers: list[tuple[str, Callable[[str], None]]] = []
 
     def backward(self) -> None:
-        """Appends the gradient of the loss, of which `add_gradient` has told the first parts."""
+        """Appends the gradients of the loss; call `add_gradient` for its inputs before."""
         for output, pass_back in reversed(self._layers):
             if output in self.gradients:
                 pass_back(self.gradients[output])
 
     def add_gradient(self, x: str, gradient: str) -> None:
-        """Adds a part of the gradient with respect to a tensor."""
+        """Adds a term to the gradient with respect to a tensor."""
         if x in self.gradients:
             gradient = self.node('Add', [self.gradients[x], gradient], f'{gradient}/sum')
         self.gradients[x] = gradient
@@ -89,7 +89,7 @@ class Tape(onnx_graph.Graph):
     def plain_convolution(
         self, x: str, params: Mapping[str, Any], name: str, *, pad: int = 0, stride: int = 1
     ) -> str:
-        """Appends a convolution that pads by zeros."""
+        """Appends a convolution with zero padding."""
         kernel = self.kernel(params['kernel'], f'{name}/kernel')
         bias = self.constant(params['bias'], f'{name}/bias')
         options = {
@@ -100,7 +100,7 @@ class Tape(onnx_graph.Graph):
         y = self.node('Conv', [x, kernel, bias], name, **options)
 
         def pass_back(g: str) -> None:
-            # At stride 2, the last of an even number of rows is read by no output.
+            # At stride 2 with an even number of rows, no output reads the last row.
             more = {'output_padding': [1, 1]} if stride == 2 else {}
             back = self.node('ConvTranspose', [g, kernel], f'{name}/back', **options, **more)
             self.add_gradient(x, back)
@@ -118,7 +118,7 @@ class Tape(onnx_graph.Graph):
         return self._remember(self.reflect(x, margin, name), pass_back)
 
     def _fold(self, g: str, margin: int, axis: int, name: str) -> str:
-        """Adds the two margins of a gradient to the pixels of which they are reflections."""
+        """Adds the margins of a gradient to the pixels that they reflect."""
         last = -(2**31)
 
         def part(begin: int, end: int, what: str, step: int = 1) -> str:
