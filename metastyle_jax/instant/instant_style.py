@@ -62,12 +62,13 @@ def instant_style(
     first_steps = min(steps, learned_steps(theta))
     adapting = AdaptConfig(params='norm', steps=max(steps, 1), inner_steps=first_steps)
     cache = _cache()
-    digest = _digest(painting, adapting)
+    name = files.shown(_name(painting))
+    painting, digest = _identified(painting, adapting.style_size)
     key = _key(digest, theta, adapting, steps)
     style = cache and cache.get(key)
     if style and (style.style_sha256, style.theta_sha256) == (digest, theta.fingerprint):
-        logging.info('style %s (%d steps, cached)', files.shown(_name(painting)), steps)
-        return style._replace(style_name=files.shown(_name(painting)))
+        logging.info('style %s (%d steps, cached)', name, steps)
+        return style._replace(style_name=name)
     if steps:
         style = adapt.adapt(painting, theta, config=adapting, progress=progress)
     else:
@@ -120,12 +121,23 @@ def _name(painting: image_inputs.ImageLike) -> str:
     return painting.name if isinstance(painting, pathlib.Path) else 'array'
 
 
-def _digest(painting: image_inputs.ImageLike, config: AdaptConfig) -> str:
-    """Returns the SHA-256 of a painting, as in its style file; files are not decoded."""
-    if not isinstance(painting, pathlib.Path):
-        return style_image.read(painting, config.style_size)[2]
-    image_files.probe(painting)
-    return files.sha256_of(painting)
+def _identified(painting: image_inputs.ImageLike, size: int) -> tuple[image_inputs.ImageLike, str]:
+    """Returns a painting, and its SHA-256 as in its style file.
+
+    Files and their bytes are not decoded. Pixels in memory are resized here, so that the adaptation
+    need not do it again.
+    """
+    if isinstance(painting, pathlib.Path):
+        image_files.probe(painting)
+        return painting, files.sha256_of(painting)
+    if isinstance(painting, bytes):
+        image_files.probe(painting, name='style')
+        return painting, hashlib.sha256(painting).hexdigest()
+    picture, _, digest = style_image.read(painting, size)
+    height, width = picture.shape[:2]
+    # In rare cases, rounding gives the resized picture another size, and so another hash.
+    is_final = style_image.fit_size(size, height, width) == (height, width)
+    return (picture if is_final else painting), digest
 
 
 def _key(digest: str, theta: theta_files.Theta, config: AdaptConfig, steps: int) -> str:

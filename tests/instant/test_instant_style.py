@@ -11,8 +11,10 @@ from stylization_helpers import THETA
 
 import metastyle_jax
 from metastyle_jax.adaptation import adapt, adaptation_start, style_image
+from metastyle_jax.adaptation.config import AdaptConfig
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.data.images import image_files
+from metastyle_jax.data.images.decoding import reduction
 from metastyle_jax.instant import instant_style
 from metastyle_jax.instant.config import InstantConfig
 from metastyle_jax.models import transformer
@@ -116,6 +118,22 @@ def test_the_forms_of_a_picture_that_adapt_takes(painting, theta, made):
     for style in styles[1:]:
         assert_same(style, styles[0])
     assert len(made) == 2  # a file and its bytes are one content, the pixels another
+
+
+@pytest.mark.parametrize('shape', [(24, 32), (300, 417)])
+def test_pixels_in_memory_are_resized_once_and_cached(shape, theta, cache, monkeypatch):
+    decoded, decode = [], reduction.decode_loaded
+
+    def counting(image, *args):
+        decoded.append(image.size)
+        return decode(image, *args)
+
+    monkeypatch.setattr(reduction, 'decode_loaded', counting)
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    one = metastyle_jax.instant_style(pixels, theta, steps=0)
+    assert len(decoded) == 1
+    assert len(cache.entries()) == 1
+    assert_same(one, adapt.predict(pixels, theta, config=AdaptConfig(params='norm', steps=1)))
 
 
 @pytest.mark.parametrize('change', ['cut', 'other painting'])
