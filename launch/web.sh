@@ -18,7 +18,7 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then # the port may also be the first argument
 fi
 shopt -s nocasematch # for suffixes such as .JPG
 styles=()
-names=/china/ # the sample photograph
+names=''
 for style in "$@"; do
   case $style in /*) ;; *) style=$here/$style ;; esac
   case $style in
@@ -33,6 +33,8 @@ for style in "$@"; do
   names+=/$name/
   styles+=("$style")
 done
+photograph=china # the sample photograph gets another name if a style has this one
+while [[ $names == */"$photograph"/* ]]; do photograph+=-photograph; done
 venv=$(realpath -m "${METASTYLE_VENV:-.venv}")
 METASTYLE_VENV=$venv bash launch/browser.sh runtime
 credit='' sample_painting=''
@@ -53,7 +55,8 @@ photographs=metastyle_jax/data/photographs
 # Without the package or its extra onnx, the page still takes exported styles.
 "$venv/bin/python" -m metastyle_jax export --web="$site/programs" --overwrite ${THETA:+--theta="$THETA"} ||
   echo "the page takes exported styles only, because the programs for paintings could not be made" >&2
-cp "$photographs/china.jpg" "$photographs/ATTRIBUTION.md" "$site/samples"
+cp "$photographs/china.jpg" "$site/samples/$photograph.jpg"
+cp "$photographs/ATTRIBUTION.md" "$site/samples"
 for style in ${styles[@]+"${styles[@]}"}; do
   name=$(basename "${style%.*}").onnx
   case $style in
@@ -63,10 +66,10 @@ for style in ${styles[@]+"${styles[@]}"}; do
   esac
 done
 [ -z "$sample_painting" ] || cp "$sample_painting" "$site/samples/sunday.jpg"
-python3 - "$site/samples" "$credit" <<'PY'
+python3 - "$site/samples" "$credit" "$photograph.jpg" <<'PY'
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
-photographs = {'china.jpg': 'danielbuechele, CC BY 2.0'}
+photographs = {sys.argv[3]: 'danielbuechele, CC BY 2.0'}
 pictures = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ('.jpg', '.jpeg', '.png', '.webp'))
 listed = {
     'photographs': [{'file': name, 'credit': credit} for name, credit in photographs.items()],

@@ -121,6 +121,12 @@ def test_the_page_is_not_served_with_two_styles_of_one_name(tmp_path):
     assert 'two styles have the name style' in found.stderr
 
 
+def test_a_style_may_have_the_name_of_the_sample_photograph(tmp_path):
+    (tmp_path / 'china.jpg').touch()
+    found = run('launch/web.sh', tmp_path / 'china.jpg', 'none.onnx')
+    assert found.stderr.splitlines()[-1].startswith(f'{helpers.ROOT}/none.onnx is not a file')
+
+
 def test_a_client_that_could_not_be_installed_is_not_marked_as_installed(tmp_path):
     script = (helpers.ROOT / 'launch' / 'clients.sh').read_text()
     function = re.search(r'^environment\(\) \{.*?^\}', script, re.DOTALL | re.MULTILINE)[0]
