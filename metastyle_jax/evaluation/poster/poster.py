@@ -45,6 +45,12 @@ def run(
     config = config or PosterConfig()
     config.validate()
     images = quality.read_images(config) if config.quality else None
+    try:  # before the measurements, which take long
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'workdir={folder} cannot be made ({files.reason(error)}): choose another folder'
+        ) from error
     counts, footnotes = poster_tables.describe(config.systems, config.encoder)
     results: dict[str, Any] = {
         'machine': describe_machine(),
@@ -94,12 +100,6 @@ def _write(folder: pathlib.Path, results: Mapping[str, Any]) -> None:
     }
     if any('reason' not in entry for entry in results['quality'].values()):
         contents['trade_off.png'] = trade_off_plot.plot(results)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'workdir={folder} cannot be made ({error.strerror}): choose another folder'
-        ) from error
     for name, data in contents.items():
         files.write_whole(folder / name, data, UserError)
 

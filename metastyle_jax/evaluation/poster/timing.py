@@ -74,11 +74,16 @@ def measure(size: int, config: PosterConfig, *, peer: Any = None) -> dict[str, d
                     do: [seconds()] for do, seconds in tasks[name].once.items()
                 }
             except jax.errors.JaxRuntimeError as error:  # such as too little memory
-                found[name] = {'reason': str(error).split('\n', 1)[0]}
+                found[name] = _failed(error)
         if peer is not None:
             tasks[PEER], found[PEER] = _peer_task(peer, size), {'memory': None}
         _rounds(tasks, found, config.repeats)
     return found
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    """Returns the result of a system that could not be timed."""
+    return {'reason': str(error).split('\n', 1)[0]}
 
 
 def _rounds(tasks: Mapping[str, _Task], found: dict[str, dict[str, Any]], repeats: int) -> None:
@@ -89,7 +94,13 @@ def _rounds(tasks: Mapping[str, _Task], found: dict[str, dict[str, Any]], repeat
         for do in ('style', 'picture')
         if (function := getattr(task, do)) is not None and 'reason' not in found[name]
     ]
-    calls = {(name, do): _calls(function) for name, do, function in jobs}
+    calls = {}
+    for name, do, function in jobs:
+        try:
+            calls[name, do] = _calls(function)
+        except jax.errors.JaxRuntimeError as error:  # a program that compiles may lack memory too
+            found[name] = _failed(error)
+    jobs = [job for job in jobs if 'reason' not in found[job[0]]]
     for name, do, _ in jobs:
         found[name][do] = []
     for i in range(repeats):

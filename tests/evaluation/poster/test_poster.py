@@ -88,6 +88,28 @@ def test_a_system_without_enough_memory_is_left_out_with_its_reason(monkeypatch)
     assert found == {'adain': {'reason': 'RESOURCE_EXHAUSTED: too large'}}
 
 
+def test_a_system_that_lacks_memory_when_it_runs_does_not_end_the_others(monkeypatch):
+    def large():
+        raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: too large\nmore')
+
+    tasks = {
+        'adain': timing._Task(lambda: 0, large, {}, 1),
+        'wct': timing._Task(lambda: 0, lambda: 0, {}, 1),
+    }
+    monkeypatch.setattr(timing, '_prepare', lambda name, *_: tasks[name])
+    found = timing.measure(32, PosterConfig(systems=('adain', 'wct'), repeats=2))
+    assert found['adain'] == {'reason': 'RESOURCE_EXHAUSTED: too large'}
+    assert len(found['wct']['picture']) == len(found['wct']['style']) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_measurements(tmp_path, monkeypatch):
+    monkeypatch.setattr(poster.timing, 'measure', lambda *_, **__: pytest.fail('it measures'))
+    (tmp_path / 'file').touch()
+    config = PosterConfig(systems=('gatys',), quality=False)
+    with pytest.raises(UserError, match='workdir=.*file/out cannot be made'):
+        poster.run(tmp_path / 'file' / 'out', config=config)
+
+
 def test_the_lowered_iteration_of_gatys_is_the_one_that_runs():
     params = adaptation_helpers.small_vgg()
     content = np.full((16, 16, 3), 0.5, np.float32)
