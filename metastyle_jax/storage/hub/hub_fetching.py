@@ -12,7 +12,8 @@ from metastyle_jax.core.errors import UserError
 
 SCHEME = 'hf://'
 FILE = 'theta.safetensors'
-_WORD = re.compile(r'hf://([\w.-]+/[\w.-]+)(?:@([^@\s]+))?')
+REPOSITORY = r'[\w.-]+/[\w.-]+'  # OWNER/NAME
+_WORD = re.compile(rf'hf://({REPOSITORY})(?:@([^@\s]+))?')
 
 
 def fetch(word: str) -> pathlib.Path:

@@ -7,11 +7,13 @@ The repository contains `theta.safetensors`, which `hf://OWNER/NAME` opens, a mo
 import functools
 import importlib.util
 import pathlib
+import re
 from typing import Any
 
 import jax
 
 from metastyle_jax._version import __version__
+from metastyle_jax.core import files
 from metastyle_jax.core.errors import UserError
 from metastyle_jax.models import transformer
 from metastyle_jax.storage import theta_files
@@ -89,7 +91,7 @@ def save_pretrained(
     try:
         _mixin()(theta, licence).save_pretrained(folder, config=_facts(theta))
     except OSError as error:
-        raise UserError(f'folder={folder} cannot be written ({error.strerror})') from error
+        raise UserError(f'folder={folder} cannot be written ({files.reason(error)})') from error
 
 
 def push_to_hub(
@@ -120,6 +122,8 @@ def push_to_hub(
         UserError: `huggingface_hub` is not installed, the name does not have this form, or the Hub
             refuses the upload or cannot be reached.
     """
+    if not re.fullmatch(hub_fetching.REPOSITORY, repo_id):
+        raise UserError(f'repo_id={repo_id}: write OWNER/NAME')
     made = _mixin()(theta, licence, repo_id)
     from huggingface_hub import errors
 

@@ -159,8 +159,10 @@ def test_a_token_that_may_not_write_is_refused_with_the_remedy(theta, server):
 
 
 def test_a_name_of_another_form_is_refused(theta, server):
-    with pytest.raises(UserError, match='OWNER/NAME'):
-        theta.push_to_hub('some one/theta')
+    for name in ('some one/theta', 'theta', 'a/b/c', ''):  # the card names OWNER/NAME
+        with pytest.raises(UserError, match='write OWNER/NAME'):
+            theta.push_to_hub(name, token='right')
+    assert not server.asked
 
 
 def test_a_hub_that_cannot_be_reached_is_reported(theta, monkeypatch):
