@@ -171,9 +171,14 @@ def test_without_a_place_for_the_cache_styles_are_still_made(
 
 
 def test_a_painting_that_changes_while_it_is_read_is_not_cached(painting, theta, cache, made):
-    digest = instant_style._digest
+    identified = instant_style._identified
+
+    def changed(*args):
+        image, digest = identified(*args)
+        return image, digest[::-1]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instant_style, '_digest', lambda *args: digest(*args)[::-1])
+        patch.setattr(instant_style, '_identified', changed)
         metastyle_jax.instant_style(painting, theta, steps=0)
     assert cache.entries() == []
 
