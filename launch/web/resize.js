@@ -64,10 +64,12 @@ export function resizePainting(pixels, [height, width], size, isJpeg) {
   return resize(small, sides, size, { inLevels: true, lengths: [height / factor, width / factor] });
 }
 
-// Means of squares of pixels; at the end of rows and columns, of what is left of a square.
+// Means of squares of pixels; at the end of rows and columns, of what is left of a square. Of four bytes,
+// every fourth mean lies halfway between two levels. Python rounds it up, so no rounding error of a sum
+// may put it below the half.
 function reduce(pixels, [height, width], factor) {
   const rows = Math.ceil(height / factor), columns = Math.ceil(width / factor);
-  const made = new Float32Array(3 * rows * columns);
+  const made = new Float64Array(3 * rows * columns);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       const at = 3 * (Math.floor(y / factor) * columns + Math.floor(x / factor));
@@ -77,7 +79,7 @@ function reduce(pixels, [height, width], factor) {
   for (let y = 0; y < rows; y++) {
     for (let x = 0; x < columns; x++) {
       const count = Math.min(factor, height - y * factor) * Math.min(factor, width - x * factor);
-      for (let c = 0; c < 3; c++) made[3 * (y * columns + x) + c] = toLevel(made[3 * (y * columns + x) + c] / count);
+      for (let c = 0; c < 3; c++) made[3 * (y * columns + x) + c] = toLevel(made[3 * (y * columns + x) + c] / count + 1e-6);
     }
   }
   return made;
