@@ -32,7 +32,8 @@ def of_system(
         cut: the layer at which the encoder ends.
         width: channels of its first convolution.
         start: file of a trained system, from `system_files.save`, also of another system. Tensors
-            of the same name and shape begin with its values, the others at random.
+            of the same name and shape begin with its values, the others at random. A decoder can
+            begin as the one that WCT has for the same cut.
 
     Raises:
         UserError: `start` cannot be read, or has no tensor of the same name and shape.
@@ -45,7 +46,9 @@ def of_system(
     def init(rng: Array) -> Params:
         drawn = {part: tree for part, tree in system.init(rng).items() if part != 'encoder'}
         flat: dict[str, Any] = trees.partition(drawn, lambda name: True)[0]
-        same = {k: x for k, x in begun.items() if k in flat and flat[k].shape == x.shape}
+        of_wct = {k.replace(f'decoders/{cut}/', 'decoder/'): x for k, x in begun.items()}
+        found = {**of_wct, **begun}
+        same = {k: x for k, x in found.items() if k in flat and flat[k].shape == x.shape}
         if begun and not same:
             raise UserError(f'start={start}: it has no tensor of the shape of one that is trained')
         return trees.combine(drawn, {**flat, **same})

@@ -67,6 +67,14 @@ def test_training_starts_from_trained_tensors_of_the_same_name_and_shape(tmp_pat
         adain.recipe(start=str(tmp_path / 'missing.safetensors'))
 
 
+def test_a_decoder_starts_as_that_of_wct_for_the_same_cut(tmp_path):
+    _, trained = baselines_helpers.write_system(tmp_path, 'wct')
+    start = str(tmp_path / 'wct.safetensors')
+    for recipe, cut in ((adain.recipe, 'relu4_1'), (style_swap.recipe, 'relu3_1')):
+        params = recipe(width=2, start=start).init(jax.random.key(5))
+        jax.tree.map(np.testing.assert_array_equal, params['decoder'], trained['decoders'][cut])
+
+
 @pytest.mark.parametrize('name', RECIPES)
 def test_the_gradient_of_the_loss_agrees_with_finite_differences(name, tmp_path, x64):
     recipe = RECIPES[name](width=2)
