@@ -83,16 +83,22 @@ def train_step(
         gradient = meta.reptile_gradient if is_reptile else meta.meta_gradient
         # The offsets that a predictor adds to θ do not depend on θ, so the gradient with respect to
         # the start of the inner loop is the gradient with respect to θ.
+        start = training_state.style_start(state, grams)
+        outer_task = jax.tree.map(lambda leaf: leaf[-1], tasks)
+        outer_loss = functools.partial(_outer_loss, evaluate=in_style, config=config)
         found = gradient(
-            training_state.style_start(state, grams),
+            start,
             jax.tree.map(lambda leaf: leaf[:-1], tasks),
-            jax.tree.map(lambda leaf: leaf[-1], tasks),
+            outer_task,
             inner_loss=objective.inner_loss(in_style, config),
-            outer_loss=functools.partial(_outer_loss, evaluate=in_style, config=config),
+            outer_loss=outer_loss,
             has_aux=True,
             **objective.inner_options(config, state.step),
             **objective.outer_options(config),
         )
+        if share := config.outer.start_weight:
+            at_start, _ = jax.grad(outer_loss, has_aux=True)(start.theta, outer_task)
+            found = _with_start(found, at_start, share)
         if not learns_predictor:
             return found
         # There are no other meta-parameters, so `hyper` can hold the gradient of the predictor.
@@ -107,6 +113,19 @@ def train_step(
         of_predictor = mean_gradient.gradient.hyper
         next_state = _update_predictor(next_state, of_predictor, state.step, config)
     return next_state, metrics
+
+
+def _with_start(found: meta.MetaGradient, at_start: Params, share: float) -> meta.MetaGradient:
+    """Adds the gradient of the loss before the first inner step to a meta-gradient.
+
+    Args:
+        found: the meta-gradient; it gets the weight 1 - `share`.
+        at_start: gradient of the outer loss at the start of the inner loop.
+        share: see `outer.start_weight`.
+    """
+    scaled = jax.tree.map(lambda leaf: (1 - share) * leaf, found.gradient)
+    theta = jax.tree.map(lambda after, before: after + share * before, scaled.theta, at_start)
+    return found._replace(gradient=scaled._replace(theta=theta))
 
 
 def _outer_loss(

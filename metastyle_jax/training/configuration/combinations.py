@@ -69,7 +69,12 @@ def _check_inner_optimizer(config: TrainConfig) -> None:
 
 
 def _check_no_inner_steps(config: TrainConfig) -> None:
-    """Checks that training without inner steps does not learn inner rates."""
+    """Checks that training without inner steps has no entries that need them."""
+    if config.outer.start_weight and not config.inner.steps:
+        raise UserError(
+            f'config.outer.start_weight={config.outer.start_weight} weighs the loss before the '
+            'first inner step, but config.inner.steps=0 makes no inner steps: set one of them'
+        )
     if config.inner.learn_rates and not config.inner.steps:
         raise UserError(
             'config.inner.learn_rates=True learns the rates of inner steps, but '
@@ -114,10 +119,12 @@ def _check_reptile(config: TrainConfig) -> None:
             'loop, but config.inner.steps=0 makes no inner steps: set config.inner.steps to 1 or '
             'more'
         )
-    if config.outer.each_step:
-        raise UserError(
-            "config.inner.order='reptile' minimizes no outer loss: set config.outer.each_step=False"
-        )
+    for name in ('each_step', 'start_weight'):
+        if value := getattr(config.outer, name):
+            raise UserError(
+                f"config.inner.order='reptile' minimizes no outer loss: set config.outer.{name}="
+                f'{type(value)()}'
+            )
     if config.inner.learn_rates:
         raise UserError(
             "config.inner.order='reptile' cannot learn rates: set config.inner.learn_rates=False"

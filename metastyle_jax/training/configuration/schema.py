@@ -96,9 +96,7 @@ class DataConfig:
         least=0,
     )
     workers: int = checks.setting(
-        8,
-        'Number of processes that decode images; 0 decodes in threads of the main process.',
-        least=0,
+        8, 'Number of processes that decode images; 0 decodes in threads instead.', least=0
     )
 
 
@@ -163,8 +161,8 @@ class InnerConfig:
     )
     mode: Literal['mixed', 'reverse'] = checks.setting(
         'mixed',
-        'How the exact meta-gradient is computed: mixed differentiates the inner gradient in '
-        'forward-over-reverse mode, reverse in reverse mode. The result is the same.',
+        'How the exact meta-gradient is computed, with the same result: mixed differentiates the '
+        'inner gradient in forward-over-reverse mode, reverse in reverse mode.',
     )
     remat: bool | None = checks.setting(
         None,
@@ -207,8 +205,7 @@ class OuterConfig:
     decay: float = checks.setting(2.5e-5, 'Decay of the inverse schedule.', least=0)
     norms_rate: float = checks.setting(
         0.0,
-        'Without inner steps: learning rate of separate instance norms for each training style; 0 '
-        'switches them off.',
+        'Without inner steps: learning rate of instance norms of each training style; 0: none.',
         least=0,
     )
     predictor_rate: float = checks.setting(
@@ -234,6 +231,9 @@ class OuterConfig:
         False,
         'Whether the outer loss is the mean of the losses after each inner step, instead of the '
         'loss after the last one.',
+    )
+    start_weight: float = checks.setting(
+        0.0, 'Share of the loss before the first inner step in the outer loss.', least=0, below=1
     )
     keep_norms: bool = checks.setting(
         False,

@@ -22,6 +22,8 @@ from metastyle_jax.core import errors
         ({'inner_order': 'reptile', 'inner_learn_rates': True}, 'cannot learn rates'),
         ({'outer_freeze_theta': True}, 'config.outer.predictor_rate says that anything else'),
         ({'inner_order': 'reptile', 'outer_each_step': True}, 'minimizes no outer loss'),
+        ({'inner_order': 'reptile', 'outer_start_weight': 0.5}, 'config.outer.start_weight=0.0'),
+        ({'inner_steps': 0, 'outer_start_weight': 0.5}, 'config.inner.steps=0 makes no inner'),
         ({'inner_order': 'reptile', 'inner_steps': 0}, "config.inner.order='reptile'"),
         ({'data_keep_grams': 1.0}, "set config.data.style_fit='squash'"),
     ],
