@@ -58,3 +58,15 @@ def test_what_was_trained_is_loaded_with_its_options_and_paints(name, options, t
     contents = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
     pictures = systems.stylize(trained.system, trained.params, contents[0], contents)
     assert np.isfinite(pictures).all()
+
+
+@pytest.mark.parametrize('name', system_files.NAMES)
+def test_the_settings_of_the_shipped_weights_are_those_of_the_configuration(name):
+    config = training_helpers.file_config(f'baselines.py:{name}-cpu')
+    trained = system_files.load(name).settings
+    assert trained['steps'] == config.steps
+    assert trained['recipe'] == config.recipe
+    assert trained['data']['hold_out']
+    assert config.data.hold_out
+    for entry in ('styles', 'contents', 'rate', 'schedule', 'warmup'):
+        assert trained['outer'][entry] == getattr(config.outer, entry), entry
