@@ -12,7 +12,10 @@ The encoder is VGG-16 in place of VGG-19, because the weights of VGG-16 come wit
 
 Command: metastyle train --config=configs/baselines.py:adain --workdir=runs/adain
 Data: COCO 2017 and WikiArt, as in configs/coco.py; or --config.data.content=folder:PATH.
-Hardware, time and result: not measured yet.
+Hardware, time and result of NAME-cpu: one core of an AMD EPYC, 2026-11-28, other programs beside
+    it; wct 28 minutes, adain 13, avatar-net 6, style-swap 6, meta-networks 17 in two parts.
+    docs/baselines.md has the commands in their order, docs/poster.md the result. The settings for a
+    GPU have not been run to the end.
 """
 
 from ml_collections import config_dict
@@ -76,7 +79,14 @@ _SYSTEMS_CPU = {
     'adain': dict(_FROM_WCT, steps=1500, outer=dict(styles=6)),
     'avatar-net': dict(_FROM_WCT, steps=1000, outer=dict(rate=2e-4)),
     'style-swap': dict(_FROM_WCT, steps=1000, outer=dict(rate=3e-4)),
-    'meta-networks': dict(steps=2000, recipe_options=('style_weight=20.0',)),
+    'meta-networks': dict(
+        steps=1500,
+        recipe_options=(
+            'style_weight=20.0',
+            'variation_weight=1.0',
+            'start=runs/meta-networks-content.safetensors',
+        ),
+    ),
 }
 _TINY = dict(
     steps=2,

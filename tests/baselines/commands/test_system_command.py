@@ -93,7 +93,6 @@ def test_a_photograph_without_strength_does_not_depend_on_the_style(run, tmp_pat
             ['--input=wide.png', '--max_size=100'],
             '--max_size=100 reduces the photograph to 10 x 100',
         ),
-        ([], 'metastyle train --config=configs/baselines.py:wct'),
     ],
 )
 def test_mistakes_are_named(run, words, message, tmp_path):
