@@ -104,7 +104,8 @@ def load_painter(
     }
     options: dict[str, dict[str, Any]] = {
         'gatys': {'iterations': config.pixel_iterations},
-        'johnson': photographs | {'steps': config.scratch_steps},
+        'johnson': photographs
+        | {'steps': config.scratch_steps, 'size': config.size, 'style_size': config.style_size},
         'metastyle': photographs,
     }
     trained = system_files.load(name, weights, **options.get(name, {}))

@@ -279,3 +279,16 @@ def test_a_run_writes_its_files_and_names_systems_without_weights(tmp_path, monk
     assert found['counts'] == {'wct': 34_239_311, 'adain': 7_010_947}
     assert (tmp_path / 'out/results.md').read_text() == poster_tables.render(found)
     assert (tmp_path / 'out/trade_off.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_johnson_trains_at_the_size_at_which_its_pictures_are_judged(monkeypatch):
+    seen = {}
+
+    def load(name, weights, **options):
+        seen.update(options)
+        return system_files_load(name, weights, **options)
+
+    system_files_load = quality.system_files.load
+    monkeypatch.setattr(quality.system_files, 'load', load)
+    quality.load_painter('johnson', PosterConfig(size=48, style_size=64, scratch_steps=3))
+    assert (seen['size'], seen['style_size'], seen['steps']) == (48, 64, 3)
