@@ -144,7 +144,7 @@ def test_wrong_files_are_told_and_nothing_is_lost(browser, address):
         for name, content, text in (
             ('text.jpg', b'This is a text.', 'Text.jpg: is a text'),
             ('cut.png', picture()[:200], 'cut'),
-            ('large.png', large.getvalue(), '20000 × 10000 pixels, and 1 million'),
+            ('large.png', large.getvalue(), '20000 × 10000 pixels, and at most 1 million'),
             ('phone.heic', b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(100), 'Phone.heic'),
         ):
             page.choose('photo', name, content)
