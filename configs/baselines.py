@@ -1,7 +1,7 @@
 """Training of the other systems of MetaStyle's poster: decoders, and Meta Networks.
 
 The argument is NAME: adain, wct, avatar-net, style-swap or meta-networks; no argument stands for
-adain. `NAME-cpu` is a run of 10 to 30 minutes on one CPU core, which made the weights in the
+adain. `NAME-cpu` is a run of 6 to 30 minutes on one CPU core, which made the weights in the
 package. `NAME-tiny` is a short run on sample pictures that finishes within a minute on two CPU
 cores; `tiny` stands for adain-tiny.
 
