@@ -54,8 +54,8 @@ _SYSTEMS = {
         outer=dict(decay=0.0, rate=1e-3, styles=4, contents=2),
     ),
 }
-# On 64 x 64 pixels. The decoders of WCT learn colours from the loss of pixels; those of the other
-# systems begin as they are.
+# Pictures of 64 x 64 pixels. The pixel loss of WCT teaches its decoders the colours within some
+# hundred steps, so the decoders of the other systems start from those of WCT.
 _CPU = dict(
     data=dict(
         content='folder:data/content',

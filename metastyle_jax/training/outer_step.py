@@ -116,13 +116,7 @@ def train_step(
 
 
 def _with_start(found: meta.MetaGradient, at_start: Params, share: float) -> meta.MetaGradient:
-    """Adds the gradient of the loss before the first inner step to a meta-gradient.
-
-    Args:
-        found: the meta-gradient; it gets the weight 1 - `share`.
-        at_start: gradient of the outer loss at the start of the inner loop.
-        share: see `outer.start_weight`.
-    """
+    """Returns (1 - share) · meta-gradient + share · gradient of the outer loss at the start."""
     scaled = jax.tree.map(lambda leaf: (1 - share) * leaf, found.gradient)
     theta = jax.tree.map(lambda after, before: after + share * before, scaled.theta, at_start)
     return found._replace(gradient=scaled._replace(theta=theta))

@@ -19,11 +19,12 @@ _METHODS = {
 }
 USAGE = """Stylizes one photograph by {method}.
 
-  metastyle {name} photo.jpg --style=painting.jpg -o out.png --weights=runs/{name}
+  metastyle {name} photo.jpg --style=painting.jpg -o out.png
   metastyle {name} photo.jpg --style=painting.jpg -o out.png --weights=runs/{name} --alpha=0.8
   metastyle {name} --weights=runs/{name} --export={name}.safetensors
 
-One network stylizes in all styles, without adaptation. The next command trains it:
+One network stylizes in all styles, without adaptation. Its trained weights come with the package.
+The next command trains your own:
 
   metastyle train --config=configs/baselines.py:{name} --workdir=runs/{name}
 """

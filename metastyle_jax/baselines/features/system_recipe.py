@@ -32,8 +32,8 @@ def of_system(
         cut: the layer at which the encoder ends.
         width: channels of its first convolution.
         start: file of a trained system, from `system_files.save`, also of another system. Tensors
-            of the same name and shape begin with its values, the others at random. A decoder can
-            begin as the one that WCT has for the same cut.
+            of the same name and shape begin with its values, the others at random. If the file is
+            of WCT, a single decoder begins with the values of WCT's decoder for the same layer.
 
     Raises:
         UserError: `start` cannot be read, or has no tensor of the same name and shape.
